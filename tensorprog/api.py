@@ -1,0 +1,86 @@
+"""The verbs of the Python API: each takes an Architecture, a path to a .tp file, or a finished Derivation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tensorprog.architecture import Architecture, load
+from tensorprog.check.run import CheckReport
+from tensorprog.derive import Derivation
+from tensorprog.derive import derive as derive_architecture
+from tensorprog.errors import TensorProgError
+
+DEFAULT_BASE_WIDTH = 256
+
+
+def derive(
+    architecture: Architecture | str | Path, optimizer: str | None = None, form: str | None = None
+) -> Derivation:
+    """The exponents of every parameter (see `tensorprog.derive.derive`); a string is the path of a .tp file."""
+    if not isinstance(architecture, Architecture):
+        architecture = load(architecture)
+    return derive_architecture(architecture, optimizer, form)
+
+
+def _derivation(subject: Derivation | Architecture | str | Path, optimizer: str | None, form: str | None) -> Derivation:
+    if isinstance(subject, Derivation):
+        if (optimizer or subject.optimizer) == subject.optimizer and (form or subject.form) == subject.form:
+            return subject
+        subject = subject.architecture
+    return derive(subject, optimizer, form)
+
+
+def emit(
+    subject: Derivation | Architecture | str | Path,
+    optimizer: str | None = None,
+    form: str | None = None,
+    base_width: int | Mapping[str, int] | None = None,
+    framework: str = "torch",
+) -> str:
+    """A self-contained PyTorch program: module, initialisation, parameter groups.
+
+    `base_width`: the width (or width symbol -> width) at which the program is exactly the standard model; default
+    256 for every symbol. Raises TensorProgError for unusable arguments.
+    """
+    from tensorprog.emit import emit as emit_model
+
+    derivation = _derivation(subject, optimizer, form)
+    base = base_widths(derivation.widths, base_width)
+    architecture = derivation.architecture
+    try:
+        return emit_model(architecture.model, derivation.parametrization, base,
+                          source_name=Path(architecture.file).name, framework=framework)  # fmt: skip
+    except TensorProgError as error:
+        raise error.located(architecture.source, architecture.file) from None
+
+
+def base_widths(symbols: tuple[str, ...], given: int | Mapping[str, int] | None) -> dict[str, int]:
+    """Base widths for all symbols. Raises TensorProgError for an unknown symbol or a width below 1."""
+    if given is None or isinstance(given, int):
+        base = dict.fromkeys(symbols, DEFAULT_BASE_WIDTH if given is None else given)
+    else:
+        unknown = sorted(set(given) - set(symbols))
+        if unknown:
+            raise TensorProgError(f"no width symbol `{unknown[0]}`", fix=", ".join(f"{s}=256" for s in symbols))
+        base = {**dict.fromkeys(symbols, DEFAULT_BASE_WIDTH), **given}
+    if any(width < 1 for width in base.values()):
+        raise TensorProgError("a base width must be at least 1")
+    return base
+
+
+def check(
+    subject: Derivation | Architecture | str | Path,
+    optimizer: str | None = None,
+    form: str | None = None,
+    **options: Any,
+) -> CheckReport:
+    """Train at a ladder of widths and compare measured with derived exponents (options: `check.run.check`)."""
+    from tensorprog.check.run import check as check_derivation
+
+    derivation = _derivation(subject, optimizer, form)
+    try:
+        return check_derivation(derivation, **options)
+    except TensorProgError as error:
+        raise error.located(derivation.architecture.source, derivation.architecture.file) from None

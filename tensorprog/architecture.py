@@ -1,0 +1,92 @@
+"""The stages before the calculus, behind one object: text -> tree -> structured model -> graph -> program."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from tensorprog.autodiff import differentiate
+from tensorprog.errors import TensorProgError
+from tensorprog.functions import Function, user_function
+from tensorprog.graph import Graph, Program
+from tensorprog.model import Model
+from tensorprog.syntax import Arch
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One .tp program. `depths`: the finite depth at which each `repeat` symbol is unrolled (default: the
+    file's, else 2). The stages are computed when first asked for."""
+
+    source: str
+    file: str = "<string>"
+    depths: Mapping[str, int] = field(default_factory=dict)
+
+    @cached_property
+    def tree(self) -> Arch:
+        """The syntax tree. Raises ParseError."""
+        from tensorprog.parser import parse as parse_text
+
+        try:
+            return parse_text(self.source, self.file)
+        except TensorProgError as error:
+            raise error.located(self.source, self.file) from None
+
+    @cached_property
+    def model(self) -> Model:
+        """Names resolved, sizes known, blocks used. Raises ShapeError."""
+        from tensorprog.elaborate import elaborate
+
+        try:
+            return elaborate(self.tree, self.depths)
+        except TensorProgError as error:
+            raise error.located(self.source, self.file) from None
+
+    @cached_property
+    def graph(self) -> Graph:
+        """The flat forward graph."""
+        from tensorprog.inline import inline
+        from tensorprog.legality import check
+
+        try:
+            graph = inline(self.model)
+            check(graph, self.tree)
+        except TensorProgError as error:
+            raise error.located(self.source, self.file) from None
+        return graph
+
+    @cached_property
+    def program(self) -> Program:
+        """Forward, backward and update nodes."""
+        return differentiate(self.graph)
+
+    @cached_property
+    def functions(self) -> dict[str, Function]:
+        """The nonlinearities that the file defines."""
+        known: dict[str, Function] = {}
+        try:
+            for name, argument, body in self.model.functions:
+                known[name] = user_function(name, argument, body)
+        except TensorProgError as error:
+            raise error.located(self.source, self.file) from None
+        return known
+
+
+def parse(source: str, file: str = "<string>", depths: Mapping[str, int] | None = None) -> Architecture:
+    """An architecture from its text. Raises ParseError for text that is not in the language."""
+    architecture = Architecture(source, file, dict(depths or {}))
+    architecture.tree  # noqa: B018  (errors of syntax are raised here, not later)
+    return architecture
+
+
+def load(path: str | Path, depths: Mapping[str, int] | None = None) -> Architecture:
+    """An architecture from a .tp file. Raises TensorProgError if it cannot be read or is not in the language."""
+    try:
+        source = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise TensorProgError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise TensorProgError(f"cannot read {path}: it is not UTF-8 text") from None
+    return parse(source, str(path), depths)

@@ -1,0 +1,260 @@
+"""Sizes of all tensors of a program, at initialisation and after every training step, for given exponents.
+
+Training is a fixpoint: sweep forward, backward and update; add each update's terms to its parameter's change;
+repeat until no new term appears. What it ends in holds for every finite number of steps.
+
+Everything here works in the gauge without multipliers: W is the effective weight, of initial size n^-A, and its
+learning rate is n^-C in that gauge (forms.py converts).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tensorprog.calculus.rules import Rule, Sizes, power_size, refuse, rules_for
+from tensorprog.calculus.terms import EVEN, Terms, reduce_terms
+from tensorprog.errors import CalculusError
+from tensorprog.exponents import Units
+from tensorprog.functions import Function
+from tensorprog.graph import Input, Map, Param, Parameter, Program, Scale, Softmax, Update
+from tensorprog.optimizers import Optimizer, optimizer_for
+
+MAX_SWEEPS = 40
+
+
+@dataclass(slots=True)
+class Exponents:
+    """The unknowns, packed: W ~ n^-A at initialisation, lr ~ n^-C (gauge a = 0), multipliers n^M."""
+
+    A: dict[str, int]
+    C: dict[str, int]
+    M: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The terms of every node: of its initial value and of its change, at one step."""
+
+    initial: tuple[Terms, ...]
+    change: tuple[Terms, ...]
+
+
+def largest(terms: Terms) -> int | None:
+    """The size of a sum of terms; None for an exact zero."""
+    return max((term[0] for term in terms), default=None)
+
+
+@dataclass
+class Analysis:
+    """The machinery shared by prediction and solving: rules, parameter terms, sweeps."""
+
+    program: Program
+    units: Units
+    optimizer: str
+    functions: Mapping[str, Function]
+    exponents: Exponents
+    rules: list[Rule | None] = field(init=False)
+    initial: list[Terms] = field(init=False)
+    change: list[Terms] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.sizes = Sizes(self.units)
+        self._fixed: dict[int, int] = {}
+        self._scales = [(n.id, n.op) for n in self.program.nodes if isinstance(n.op, Scale) and n.op.scalar.unknowns]
+        self.rules = rules_for(self.program, self.units, self.scalar_size, self.functions)
+        self.restart()
+        self.bits = {name: 1 << k for k, name in enumerate(self.program.forward.parameters)}
+        self.optimizers = {
+            name: optimizer_for(parameter.optimizer or self.optimizer, len(parameter.axes))
+            for name, parameter in self.program.forward.parameters.items()
+        }
+
+    def restart(self) -> None:
+        """Back to initialisation: no terms, no steps taken."""
+        count = len(self.program.nodes)
+        self.initial, self.change = [()] * count, [()] * count
+        self.moved: dict[str, Terms] = {}  # parameter -> terms of its change so far
+        self._scale_values: dict[int, int] = {}
+        self._swept = False
+
+    # --- sizes of scalars and parameters -------------------------------------------------------------
+
+    def scalar_size(self, scale: Scale) -> int:
+        """The packed exponent of a Scale's factor at the current multipliers."""
+        fixed = self._fixed.get(id(scale))
+        if fixed is None:
+            fixed = self._fixed[id(scale)] = power_size(self.units, scale)
+        for name in scale.scalar.unknowns:
+            fixed += self.exponents.M[name]
+        return fixed
+
+    def unit_terms(self, parameter: Parameter) -> Terms:
+        """The initial terms of W at size 0. For a vector that starts at zero: those of its later, aligned values."""
+        growing = self.sizes.growing(parameter.axes)
+        if parameter.init.kind in ("ones", "constant") or (parameter.init.kind == "zeros" and len(growing) < 2):
+            return ((0, 0, (EVEN,) * len(growing)),)
+        bit = self.bits[parameter.name]
+        if len(growing) >= 2:
+            return ((0, bit, (EVEN,) * len(growing)),)
+        return ((0, 0, ((bit, 0, 0),) * len(growing)),)
+
+    def starts_at_zero(self, parameter: Parameter) -> bool:
+        return parameter.init.kind == "zeros" or (parameter.init.kind == "constant" and parameter.init.value == 0)
+
+    def parameter_terms(self, name: str) -> Terms:
+        """The initial terms of W."""
+        parameter = self.program.forward.parameters[name]
+        if self.starts_at_zero(parameter):
+            return ()
+        size = -self.exponents.A[name]
+        return tuple((size, raw, grades) for _, raw, grades in self.unit_terms(parameter))
+
+    def update_terms(self, name: str, gradient: Terms) -> Terms:
+        """The optimizer's step at C = 0. Sizes: gradient itself (degree 1), or relative to its largest term
+        (degree 0), times the parameter's size (relative ones), over the norm of a rank-one matrix (spectral)."""
+        if not gradient:
+            return ()
+        optimizer, parameter = self.optimizers[name], self.program.forward.parameters[name]
+        shift = 0 if optimizer.degree else -max(term[0] for term in gradient)
+        if optimizer.relative and not self.starts_at_zero(parameter):
+            shift -= self.exponents.A[name]
+        if optimizer.normalisation == "spectral":
+            shift -= sum(self.sizes(axis.dim) for axis in parameter.axes) // 2
+        shift += self.factor_size(optimizer, parameter)
+        return tuple([(size + shift, 0, grades) for size, _, grades in gradient])
+
+    def factor_size(self, optimizer: Optimizer, parameter: Parameter) -> int:
+        """The packed exponent of a convention's own factor (matrix [first axis, rest])."""
+        rows = self.sizes(parameter.axes[0].dim) if parameter.axes else 0
+        columns = sum(self.sizes(axis.dim) for axis in parameter.axes[1:])
+        match optimizer.factor:
+            case "original":
+                return max(0, rows - columns) // 2
+            case "match_rms":
+                return max(rows, columns) // 2
+            case "spectral":
+                return (rows - columns) // 2
+            case _:
+                return 0
+
+    # --- sweeps -------------------------------------------------------------------------------------
+
+    def sweep(self) -> bool:
+        """Recompute every node once, in order; True if any node's terms moved."""
+        nodes, rules, initial, change = self.program.nodes, self.rules, self.initial, self.change
+        count = len(nodes)
+        new_initial, new_change = [False] * count, [False] * count
+        first, self._swept = not self._swept, True
+        scales = self._moved_scales()
+        moved = False
+        for node in nodes:
+            k, op, args = node.id, node.op, node.args
+            rule = rules[k]
+            if rule is None:
+                if isinstance(op, Param):
+                    values, changes = self.parameter_terms(op.name), self.moved.get(op.name, ())
+                    new_initial[k], new_change[k] = values != initial[k], changes != change[k]
+                    initial[k], change[k] = values, changes
+                    moved = moved or new_initial[k] or new_change[k]
+                continue
+            stale = first or k in scales
+            stale_change = stale
+            for a in args:
+                if new_initial[a]:
+                    stale = stale_change = True
+                    break
+                if new_change[a]:
+                    stale_change = True
+            if stale_change:
+                inputs = [initial[a] for a in args]
+                if stale:
+                    values = rule.initial(inputs)
+                    if values != initial[k]:
+                        initial[k], new_initial[k], moved = values, True, True
+                changes = rule.change(inputs, [change[a] for a in args])
+                if changes != change[k]:
+                    change[k], new_change[k], moved = changes, True, True
+            self.visit(k, new_initial, new_change)
+        return moved
+
+    def visit(self, node: int, new_initial: list[bool], new_change: list[bool]) -> None:
+        """A hook for solving: called after each node of a sweep."""
+
+    def _moved_scales(self) -> set[int]:
+        """Nodes whose multiplier changed since the last sweep."""
+        result = set()
+        for k, op in self._scales:
+            value = self.scalar_size(op)
+            if self._scale_values.get(k) != value:
+                self._scale_values[k] = value
+                result.add(k)
+        return result
+
+    def train(self) -> bool:
+        """Add this sweep's updates to the parameters' changes; True if any new term appeared."""
+        moved = False
+        for name, node in self.program.updates.items():
+            grad = self.program.nodes[node].args[0]
+            step = self.update_terms(name, self.initial[grad] + self.change[grad])
+            lr = self.exponents.C[name]
+            old = self.moved.get(name, ())
+            new = reduce_terms([*old, *((size - lr, raw, grades) for size, raw, grades in step)])
+            if new != old:
+                self.moved[name] = new
+                moved = True
+        return moved
+
+    def snapshot(self) -> Snapshot:
+        return Snapshot(tuple(self.initial), tuple(self.change))
+
+    def steps(self, count: int) -> list[Snapshot]:
+        """Snapshots at steps 0 (initialisation) to `count`, from the beginning."""
+        self.restart()
+        self.sweep()
+        result = [self.snapshot()]
+        for _ in range(count):
+            self.train()
+            self.sweep()
+            result.append(self.snapshot())
+        return result
+
+    def fixpoint(self) -> Snapshot:
+        """What holds for every finite number of steps. Raises CalculusError if sizes keep growing."""
+        self.restart()
+        self.sweep()
+        for _ in range(MAX_SWEEPS):
+            if not self.train() or not self.sweep():
+                return self.snapshot()
+        first = next((n for n in self.program.forward.nodes if n.name and (largest(self.change[n.id]) or 0) > 0), None)
+        raise CalculusError(
+            f"training blows up{f', first in `{first.name}`' if first else ''}: sizes grow at every step",
+            first.span if first else self.program.forward.nodes[0].span,
+            why="the exponents of the initialisation, the multipliers or the learning rates are too large",
+        )
+
+
+def blown_up(program: Program, snapshot: Snapshot, functions: Mapping[str, Function]) -> set[int]:
+    """Forward nodes whose prediction is only a bound: below a nonlinearity that is neither homogeneous nor
+    given Theta(1) arguments (it saturates, or grows faster than any power)."""
+    from tensorprog.functions import BUILTIN
+
+    result: set[int] = set()
+    for node in program.forward.nodes:
+        tainted = any(a in result for a in node.args)
+        if isinstance(node.op, Map | Softmax) and not tainted:
+            a = node.args[0]
+            size = largest(snapshot.initial[a] + snapshot.change[a])
+            if isinstance(node.op, Map):
+                function = functions.get(node.op.fn) or BUILTIN[node.op.fn]
+                facts = function.facts[node.op.derivative]
+                exact = facts.degree is not None or facts.tail == 1
+            else:
+                exact = False
+            tainted = size is not None and size > 0 and not exact
+        if tainted:
+            result.add(node.id)
+    return result
+
+
+__all__ = ["Analysis", "Exponents", "Input", "Snapshot", "Update", "blown_up", "largest", "refuse"]

@@ -1,0 +1,147 @@
+"""Entrywise nonlinearities: what the Taylor terms, the parity and the tail of a function do to terms.
+
+With x of size s (its largest term): for s < 0 the first Taylor terms rule; for s = 0 all orders matter, and
+only parity survives; for s > 0 a homogeneous function scales, others follow their tail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+from tensorprog.calculus.terms import EVEN, Grade, Term, Terms, forget, grade_product, reduce_terms
+from tensorprog.functions import Facts
+
+Initial = Callable[[list[Terms]], Terms]
+Change = Callable[[list[Terms], list[Terms]], Terms]
+
+# Along a finite axis these are smooth maps of several entries: constant for zero input, with a linear term.
+SOFTMAX = Facts(constant=True, order=1, next_order=2, parity="none", degree=None, tail=0)
+SELECT = Facts(constant=True, order=None, next_order=None, parity="none", degree=0, tail=0)
+
+
+def _largest(terms: Terms) -> int:
+    return max(term[0] for term in terms)
+
+
+def _entry_product(x: Term, y: Term) -> Term:
+    return (x[0] + y[0], 0, tuple(map(grade_product, x[2], y[2])))
+
+
+def _power(terms: Terms, order: int) -> list[Term]:
+    """Terms of x^order: every product of `order` of them (the first two factors exactly, the rest squared)."""
+    result: list[Term] = list(terms)
+    for _ in range(order - 1):
+        result = [_entry_product(a, b) for a in result for b in terms][:64]
+    return result
+
+
+def _mixed(terms: Terms) -> list[Grade]:
+    """Per axis: everything the given terms depend on, parity unknown."""
+    axes = [EVEN] * len(terms[0][2])
+    for _, _, grades in terms:
+        axes = [grade_product(a, forget(g)) for a, g in zip(axes, grades, strict=True)]
+    return axes
+
+
+def _by_axis(terms: Terms, *, odd_function: bool) -> list[Term]:
+    """f of Theta(1) entries, for the largest terms: an odd function keeps the oddness of each term (the parity
+    components of f(a + b) that are odd under the joint flip), any other one only what is left of it."""
+    if odd_function and all(any(g[0] for g in grades) or not grades for _, _, grades in terms):
+        return [(0, 0, grades) for _, _, grades in terms]
+    return [(0, 0, tuple(_mixed(terms)))]
+
+
+def _slope_grades(x0: Terms, parity: str) -> tuple[Grade, ...]:
+    """Per axis, what a derivative of f of parity `parity` at x0 depends on: of a single term, an even one squares
+    the oddness away, an odd one keeps it."""
+    size = _largest(x0)
+    main = tuple(term for term in x0 if term[0] == size)
+    if parity == "even" and len(main) == 1:
+        return tuple((0, g[1], 0) for g in main[0][2])
+    if parity == "odd" and len(main) == 1:
+        return main[0][2]
+    return tuple(_mixed(main))
+
+
+@cache
+def entrywise(facts: Facts) -> tuple[Initial, Change]:
+    """The rule of f: (initial, change)."""
+    slope_parity = {"odd": "even", "even": "odd"}.get(facts.parity, "none")
+
+    def initial(t: list[Terms]) -> Terms:
+        return reduce_terms(value(t[0], with_constant=True))
+
+    def value(x: Terms, *, with_constant: bool) -> list[Term]:
+        axes = len(x[0][2]) if x else 0
+        terms: list[Term] = [(0, 0, (EVEN,) * axes)] if facts.constant and with_constant else []
+        if not x:
+            return terms
+        size = _largest(x)
+        main = tuple(term for term in x if term[0] == size)
+        rest = tuple(term for term in x if term[0] < size)
+        if facts.degree is not None:  # homogeneous: f(x) = |x|^degree f(sign x)
+            odd = facts.parity == "odd"
+            if facts.parity == "even" and len(main) == 1:
+                whole: list[Term] = [(0, 0, tuple((0, g[1], 0) for g in main[0][2]))]
+            else:
+                whole = _by_axis(main, odd_function=odd)
+            if facts.degree == 1 and odd:  # the identity keeps matrices as they are
+                return list(x)
+            terms += [(facts.degree * size, 0, g) for _, _, g in whole]
+            if facts.degree > 0:
+                slope = _slope_grades(main, slope_parity)
+                terms += [((facts.degree - 1) * size + s, 0, tuple(map(grade_product, g, slope))) for s, _, g in rest]
+            return terms
+        if size < 0:  # the first Taylor terms
+            if facts.order is not None:
+                terms += x if facts.order == 1 else _power(x, facts.order)
+            if facts.next_order is not None:
+                terms += _power(x, facts.next_order)
+            return terms
+        top = 0 if size == 0 else (facts.tail or 0) * size
+        if facts.parity == "even" and len(main) == 1:
+            terms.append((top, 0, tuple((0, g[1], 0) for g in main[0][2])))
+        else:
+            terms += [(top, 0, g) for _, _, g in _by_axis(main, odd_function=facts.parity == "odd")]
+        if rest:
+            slope = _slope_grades(main, slope_parity)
+            terms += [(top - size + s, 0, tuple(map(grade_product, g, slope))) for s, _, g in rest]
+        return terms
+
+    def change(t: list[Terms], d: list[Terms]) -> Terms:
+        """f(x0 + dx) - f(x0) = f'(x0) dx + f''(x0) dx^2 / 2 + ..., each by the order of its Taylor terms."""
+        x, dx = t[0], d[0]
+        if not dx:
+            return ()
+        if facts.degree == 1 and facts.parity == "odd":
+            return dx
+        if not x:
+            return reduce_terms(value(dx, with_constant=False))
+        scale, step = _largest(x), _largest(dx)
+        slope_grades = _slope_grades(x, slope_parity)
+        curve_grades = _slope_grades(x, facts.parity)
+        if facts.degree == 0:  # a step function: the fraction of entries that cross
+            relative = min(0, step - scale)
+            mixed = tuple(map(grade_product, _mixed(dx), _mixed(x)))
+            return ((relative, 0, mixed),)
+        if facts.degree is not None:
+            slope, curve = (facts.degree - 1) * scale, (facts.degree - 2) * scale
+            cap = max(facts.degree * step, slope + step)
+        else:
+            first = facts.order or 1
+            if scale >= 0:
+                slope = curve = 0 if scale == 0 else max((facts.tail or 0) - 1, -1) * scale
+            else:
+                slope = (first - 1) * scale
+                has_square = 2 in (facts.order, facts.next_order)
+                curve = 0 if has_square else max(first - 2, 1) * scale
+            cap = max(slope + step, step * (facts.tail or 0) if step > 0 else step * first)
+        terms = [(slope + s, 0, tuple(map(grade_product, g, slope_grades))) for s, _, g in dx]
+        for k, a in enumerate(dx):
+            for b in dx[k:]:
+                size, _, grades = _entry_product(a, b)
+                terms.append((min(curve + size, cap), 0, tuple(map(grade_product, grades, curve_grades))))
+        return reduce_terms(terms)
+
+    return initial, change

@@ -1,0 +1,342 @@
+"""The exponents that make every update Theta(1), read off locally, in graph order, until nothing moves.
+
+For every use of a parameter W (a contraction with some x, followed by its fixed scalars):
+    A_W = the largest gain the use sees over all terms, initial and change, of x       (its value stays Theta(1))
+    C_W = the size of (the optimizer's step at C = 0) contracted with x                 (its update is Theta(1))
+and for every unknown multiplier: minus the largest term of what it multiplies. Uses of one W that differ in
+their demands get implicit multipliers; a use whose value only an unknown multiplier consumes demands nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import tensorprog.calculus.analysis as analysis_module
+from tensorprog.calculus.analysis import Analysis, Exponents, Snapshot, largest
+from tensorprog.calculus.rules import describe
+from tensorprog.calculus.terms import Terms
+from tensorprog.errors import CalculusError
+from tensorprog.exponents import Units
+from tensorprog.functions import Function
+from tensorprog.graph import Add, Contract, Fold, Loss, Map, Merge, Param, Program, Scale, Softmax, Split, TopK, Window
+
+
+@dataclass(frozen=True, slots=True)
+class Occurrence:
+    """One place where a parameter is used. `chain`: from the Param node through relabelling nodes to the operand;
+    `node`: what consumes it, as operand `position`; `tail`: the Scale nodes that follow, each the only consumer;
+    `multiplier`: the unknown among them, if any."""
+
+    param: str
+    use: str
+    chain: tuple[int, ...]
+    node: int
+    position: int
+    tail: tuple[int, ...]
+    multiplier: str | None
+
+
+def occurrences(program: Program) -> list[Occurrence]:
+    """Every use of every parameter in the forward graph, in graph order."""
+    nodes = program.forward.nodes
+    consumers: list[list[int]] = [[] for _ in nodes]
+    for node in nodes:
+        for a in dict.fromkeys(node.args):
+            consumers[a].append(node.id)
+    found: list[Occurrence] = []
+
+    def follow(param: str, use: str, chain: tuple[int, ...]) -> None:
+        for c in consumers[chain[-1]]:
+            op = nodes[c].op
+            if isinstance(op, Scale):
+                named = [u for u in op.scalar.unknowns if program.forward.unknowns[u].kind == "use"]
+                follow(param, named[0] if named else use, (*chain, c))
+            elif isinstance(op, Split | Merge | Window | Fold) or (isinstance(op, Contract) and op.right is None):
+                follow(param, use, (*chain, c))
+            else:
+                tail: list[int] = []
+                multiplier = None
+                at = c
+                while len(consumers[at]) == 1 and isinstance(after := nodes[consumers[at][0]].op, Scale):
+                    at = consumers[at][0]
+                    tail.append(at)
+                    multiplier = next(iter(after.scalar.unknowns), multiplier)
+                for position, a in enumerate(nodes[c].args):
+                    if a == chain[-1]:
+                        found.append(Occurrence(param, use, chain, c, position, tuple(tail), multiplier))
+
+    for node in nodes:
+        if isinstance(node.op, Param):
+            follow(node.op.name, "", (node.id,))
+    return sorted(found, key=lambda o: (o.node, o.position))
+
+
+@dataclass
+class _Largest:
+    """The largest value reported for each key during a sweep. A key reported from several places keeps its old
+    value until all of them have spoken, unless one asks for more."""
+
+    places: dict[str, int]
+    value: dict[str, int] = field(default_factory=dict)
+    seen: dict[str, list[int]] = field(default_factory=dict)
+
+    def report(self, key: str, value: int) -> bool:
+        """True if the value in force for the key changed."""
+        seen = self.seen.setdefault(key, [])
+        seen.append(value)
+        target = max(seen)
+        if len(seen) < self.places[key] and key in self.value:
+            target = max(target, self.value[key])
+        changed = self.value.get(key) != target
+        self.value[key] = target
+        return changed
+
+    def close(self) -> bool:
+        """End of a sweep; True if a value in force was larger than all that was reported."""
+        changed = False
+        for key, seen in self.seen.items():
+            if self.value[key] != max(seen):
+                self.value[key] = max(seen)
+                changed = True
+        self.seen = {}
+        return changed
+
+
+class Solver(Analysis):
+    """An Analysis whose sweeps settle the exponents on their way."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.uses = occurrences(self.program)
+        self.by_node: dict[int, list[Occurrence]] = {}
+        uses_of: dict[str, dict[str, None]] = {}
+        count_use: dict[str, int] = {}
+        count_param: dict[str, int] = {}
+        for occurrence in self.uses:
+            self.by_node.setdefault(occurrence.node, []).append(occurrence)
+            uses_of.setdefault(occurrence.param, {})[occurrence.use] = None
+            count_use[occurrence.use] = count_use.get(occurrence.use, 0) + 1
+            count_param[occurrence.param] = count_param.get(occurrence.param, 0) + 1
+        self.uses_of = {param: tuple(uses) for param, uses in uses_of.items()}
+        self.multiplier_at: dict[int, str] = {}
+        count_multiplier: dict[str, int] = {}
+        for node in self.program.forward.nodes:
+            if isinstance(node.op, Scale):
+                for name in node.op.scalar.unknowns:
+                    if self.program.forward.unknowns[name].kind == "multiplier":
+                        self.multiplier_at[node.id] = name
+                        count_multiplier[name] = count_multiplier.get(name, 0) + 1
+        free: dict[str, list[bool]] = {}
+        for occurrence in self.uses:
+            free.setdefault(occurrence.param, []).append(occurrence.multiplier is not None)
+        self.always_free = {param for param, flags in free.items() if all(flags)}
+        self.demand = _Largest(count_use)
+        self.speed = _Largest(count_param)
+        self.excess = _Largest(count_multiplier)
+        self.step: dict[str, Terms] = {}  # the optimizer's steps so far, at C = 0
+        self.unsettled = False
+        self.solved = False
+
+    # --- one sweep ----------------------------------------------------------------------------------
+
+    def visit(self, node: int, new_initial: list[bool], new_change: list[bool]) -> None:
+        if self.solved:
+            return
+        for occurrence in self.by_node.get(node, ()):
+            self._settle(occurrence, new_initial, new_change)
+        name = self.multiplier_at.get(node)
+        if name is not None:
+            operand = self.program.nodes[node].args[0]
+            size = largest(self.initial[operand] + self.change[operand])
+            scale = self.program.nodes[node].op
+            assert isinstance(scale, Scale)
+            if size is not None:
+                others = self.scalar_size(scale) - self.exponents.M[name]
+                places = self.excess.places[name]
+                if self.excess.report(name, size + others):
+                    self.exponents.M[name] = -self.excess.value[name]
+                    self.unsettled |= places > 1
+                    self._recompute(node, new_initial, new_change)
+
+    def _through(self, occurrence: Occurrence, terms: Terms) -> Terms:
+        """Terms of W at size 0, carried along the chain to the operand (without the implicit multiplier)."""
+        for k in occurrence.chain[1:]:
+            rule, op = self.rules[k], self.program.nodes[k].op
+            assert rule is not None
+            terms = rule.initial([terms])
+            if isinstance(op, Scale) and occurrence.use in op.scalar.unknowns:
+                shift = self.exponents.M[occurrence.use]
+                terms = tuple((size - shift, raw, grades) for size, raw, grades in terms)
+        return terms
+
+    def used(self, occurrence: Occurrence, weight: Terms, x: Terms | None = None) -> int | None:
+        """The size of a use's value for given terms of W, over initial and change terms of x, after its tail.
+
+        An unknown multiplier in the tail counts; the implicit multiplier of the use does not."""
+        node = self.program.nodes[occurrence.node]
+        operand = self._through(occurrence, weight)
+        if isinstance(node.op, Contract):
+            other = node.args[1 - occurrence.position]
+            if x is None:
+                x = self.initial[other] + self.change[other]
+            rule = self.rules[occurrence.node]
+            assert rule is not None
+            size = largest(rule.initial([operand, x] if occurrence.position == 0 else [x, operand]))
+        else:
+            size = largest(operand)
+        if size is None:
+            return None
+        return size + sum(self._tail_size(k) for k in occurrence.tail)
+
+    def _tail_size(self, k: int) -> int:
+        op = self.program.nodes[k].op
+        assert isinstance(op, Scale)
+        return self.scalar_size(op)
+
+    def _settle(self, occurrence: Occurrence, new_initial: list[bool], new_change: list[bool]) -> None:
+        exponents, param, use = self.exponents, occurrence.param, occurrence.use
+        changed = False
+        gain = self.used(occurrence, self.unit_terms(self.program.forward.parameters[param]))
+        if gain is not None:
+            if occurrence.multiplier is not None:
+                gain -= exponents.M[occurrence.multiplier]
+            if self.demand.report(use, gain):
+                self._share_demands(param)
+                changed = True
+        step = self.step.get(param)
+        if step:
+            size = self.used(occurrence, step)
+            if size is not None and self.speed.report(param, size + exponents.M[use]):
+                exponents.C[param] = self.speed.value[param]
+                self._move(param)
+                changed = True
+        if changed:
+            self.unsettled |= self.speed.places[param] > 1
+            for k in (*occurrence.chain, occurrence.node):
+                self._recompute(k, new_initial, new_change)
+
+    def _share_demands(self, param: str) -> None:
+        """A = the least demanding use that constrains it; the others get implicit multipliers."""
+        exponents, demands = self.exponents, self.demand.value
+        constraining = {
+            o.use for o in self.uses_by_param(param) if param in self.always_free or o.multiplier is None
+        }
+        known = [demands[u] for u in self.uses_of[param] if u in demands and u in constraining]
+        if not known:
+            return
+        exponents.A[param] = min(known)
+        for use in self.uses_of[param]:
+            if use in demands and use in constraining:
+                exponents.M[use] = exponents.A[param] - demands[use]
+
+    def uses_by_param(self, param: str) -> list[Occurrence]:
+        if not hasattr(self, "_by_param"):
+            self._by_param: dict[str, list[Occurrence]] = {}
+            for occurrence in self.uses:
+                self._by_param.setdefault(occurrence.param, []).append(occurrence)
+        return self._by_param[param]
+
+    def _move(self, param: str) -> None:
+        lr = self.exponents.C[param]
+        self.moved[param] = tuple((size - lr, raw, grades) for size, raw, grades in self.step[param])
+
+    def _recompute(self, k: int, new_initial: list[bool], new_change: list[bool]) -> None:
+        node, rule = self.program.nodes[k], self.rules[k]
+        if rule is None:
+            assert isinstance(node.op, Param)
+            values, changes = self.parameter_terms(node.op.name), self.moved.get(node.op.name, ())
+        else:
+            inputs = [self.initial[a] for a in node.args]
+            values, changes = rule.initial(inputs), rule.change(inputs, [self.change[a] for a in node.args])
+        if values != self.initial[k]:
+            self.initial[k], new_initial[k] = values, True
+        if changes != self.change[k]:
+            self.change[k], new_change[k] = changes, True
+
+    # --- to the end ---------------------------------------------------------------------------------
+
+    def solve(self) -> Exponents:
+        """Sweep until nothing moves. Raises CalculusError if that does not end."""
+        for _ in range(analysis_module.MAX_SWEEPS):
+            self.unsettled = False
+            moved = self.sweep()
+            for tracker in (self.demand, self.speed, self.excess):
+                moved |= tracker.close()
+            for param in self.uses_of:
+                self._share_demands(param)
+            for name, value in self.excess.value.items():
+                self.exponents.M[name] = -value
+            for name, value in self.speed.value.items():
+                if self.exponents.C[name] != value:
+                    self.exponents.C[name] = value
+                    self._move(name)
+            if not self._take_steps() and not moved and not self.unsettled:
+                self.solved = True
+                return self.exponents
+        raise CalculusError(
+            "the exponents do not settle", self.program.forward.nodes[0].span,
+            why="each sweep over the graph asks for other exponents than the one before",
+        )  # fmt: skip
+
+    def _take_steps(self) -> bool:
+        """The optimizer's steps from this sweep's gradients: the first step's and the later ones'."""
+        moved = False
+        for name, node in self.program.updates.items():
+            grad = self.program.nodes[node].args[0]
+            first = self.update_terms(name, self.initial[grad])
+            later = self.update_terms(name, self.initial[grad] + self.change[grad]) if self.change[grad] else ()
+            step = analysis_module.reduce_terms([*first, *later])
+            if step != self.step.get(name, ()):
+                self.step[name] = step
+                moved = True
+                if name in self.speed.value:
+                    self._move(name)
+        return moved
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """Exponents, and what substituting them back gives: the sizes at the fixpoint of training."""
+
+    solver: Solver
+    exponents: Exponents
+    snapshot: Snapshot
+
+
+def solve(program: Program, units: Units, optimizer: str, functions: Mapping[str, Function]) -> Solution:
+    """The maximal stable exponents of a program under an optimizer, verified by substitution.
+
+    Raises CalculusError, naming the node, if the calculus does not cover it or no choice is stable.
+    Source: Yang & Hu 2021 (Tensor Programs IV), theorem 3.4 and definition 3.8: stable and every layer maximal.
+    """
+    forward = program.forward
+    zero = Exponents(dict.fromkeys(forward.parameters, 0), dict.fromkeys(forward.parameters, 0),
+                     dict.fromkeys(forward.unknowns, 0))  # fmt: skip
+    solver = Solver(program, units, optimizer, functions, zero)
+    exponents = solver.solve()
+    snapshot = solver.fixpoint()  # from the beginning, with the exponents now fixed
+    assert_stable(program, snapshot, units)
+    return Solution(solver, exponents, snapshot)
+
+
+def assert_stable(program: Program, snapshot: Snapshot, units: Units) -> None:
+    """Every tensor that a nonlinearity, a sum or an output consumes is at most Theta(1), else CalculusError."""
+    outputs = {node for _, node in program.forward.outputs}
+    sensitive: set[int] = set(outputs)
+    for node in program.forward.nodes:
+        if isinstance(node.op, Map | Softmax | Add | TopK | Loss):
+            sensitive.update(node.args)
+    for node in program.forward.nodes:
+        if node.id not in sensitive:
+            continue
+        for part, terms in (("at initialisation", snapshot.initial), ("after the first updates", snapshot.change)):
+            size = largest(terms[node.id])
+            if size is not None and size > 0:
+                raise CalculusError(
+                    f"`{describe(node)}` grows like {units.unpack(size)} {part}",
+                    node.span,
+                    why="a nonlinearity, a sum or an output consumes it, so it must stay Theta(1), and the fixed "
+                    "multipliers of the file leave no exponent that could make it so",
+                    fix="an unknown multiplier in front of it, such as `?scale * (...)`",
+                )

@@ -1,0 +1,265 @@
+"""The command line `tpcalc`: the only module that prints or exits.
+
+Exit codes: 0 done (for `check`: nothing disagrees); 1 `check` found a disagreement, or `fmt --check` a file that
+is not formatted; 2 bad usage or bad input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tensorprog.errors import TensorProgError
+
+if TYPE_CHECKING:
+    from tensorprog.derive import Derivation
+
+OK, DISAGREES, BAD_INPUT = 0, 1, 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    arguments = parser().parse_args(argv)
+    try:
+        code: int = arguments.run(arguments)
+        sys.stdout.flush()
+        return code
+    except TensorProgError as error:
+        print(error.render(), file=sys.stderr)
+        return BAD_INPUT
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+# --- arguments --------------------------------------------------------------------------------------
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = argparse.ArgumentParser(
+        prog="tpcalc", description="Derive, emit and check the width exponents of a neural network (muP)."
+    )
+    top.add_argument("--version", action="version", version=_Version())
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, summary: str, run: object) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=summary, description=summary)
+        sub.add_argument("file", metavar="FILE", help="an architecture in the .tp language")
+        sub.set_defaults(run=run)
+        return sub
+
+    def derivation(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--optimizer", metavar="NAME", help="sgd, adam, adamw, muon, ... (default: the file's, else adam)")
+        sub.add_argument("--form", help="table8 (default), table3, table9 or unit: equivalent parametrizations")
+        sub.add_argument("--depth", type=_depth, action="append", default=[], metavar="L=4",
+                         help="finite depth at which a `repeat` symbol is unrolled")  # fmt: skip
+
+    sub = command("derive", "print the exponents of every parameter, with reasons", _derive)
+    derivation(sub)
+    sub.add_argument("--format", choices=("table", "json", "markdown", "latex"), default="table")
+
+    sub = command("explain", "print the whole chain behind a parameter's exponents", _explain)
+    sub.add_argument("param", metavar="PARAM", help="a parameter, or an unknown multiplier `?name`")
+    sub.add_argument("quantity", nargs="?", metavar="QUANTITY", help="init, lr, multiplier, weight_decay or eps (default: all)")
+    derivation(sub)
+
+    sub = command("emit", "write a PyTorch module with this parametrization", _emit)
+    derivation(sub)
+    sub.add_argument("-o", "--output", type=Path, metavar="FILE", help="where to write (default: standard output)")
+    sub.add_argument("--base-width", type=_base_width, action="append", default=[], metavar="N|n=N",
+                     help="the width at which the model is exactly the standard one (default 256)")  # fmt: skip
+    sub.add_argument("--framework", choices=("torch",), default="torch")
+
+    sub = command("check", "train at a ladder of widths; measured against derived exponents", _check)
+    derivation(sub)
+    sub.add_argument("--widths", type=_widths, metavar="64,128,..", help="increasing; the first is the base width")
+    sub.add_argument("--seeds", type=int, default=None, metavar="N")
+    sub.add_argument("--steps", type=int, default=3, metavar="N")
+    sub.add_argument("--batch", type=int, default=None, metavar="N")
+    sub.add_argument("--lr", type=float, metavar="X", help="learning rate at the base width")
+    sub.add_argument("--lr-exponent", type=_fraction, metavar="E", help="global learning rate ~ n^E, with --parametrization")
+    sub.add_argument("--backend", choices=("numpy", "torch"), default="numpy")
+    sub.add_argument("--parametrization", default="derived", metavar="NAME", help="derived (default), sp or ntp")
+    sub.add_argument("--dtype", choices=("float32", "float64"), default="float32")
+    sub.add_argument("--all", action="store_true", help="print every row, not only the worst step of each tensor")
+    sub.add_argument("--format", choices=("table", "json"), default="table")
+
+    sub = command("graph", "print the computation graph", _graph)
+    sub.add_argument("--format", choices=("dot", "json", "mermaid"), default="dot")
+    sub.add_argument("--depth", type=_depth, action="append", default=[], metavar="L=4")
+
+    sub = command("fmt", "print the file in canonical layout", _fmt)
+    sub.add_argument("--check", action="store_true", help="print nothing; exit 1 if the file is not in canonical layout")
+    sub.add_argument("-w", "--write", action="store_true", help="rewrite the file in place")
+    return top
+
+
+class _Version(str):
+    """The version, looked up only when it is printed."""
+
+    def __mod__(self, _: object) -> str:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return f"tpcalc {version('tensorprog')}"
+        except PackageNotFoundError:
+            return "tpcalc (not installed)"
+
+    def __contains__(self, _: object) -> bool:
+        return True
+
+
+def _depth(text: str) -> tuple[str, int]:
+    name, _, value = text.partition("=")
+    if not name.isidentifier() or not value.isdigit() or not 1 <= int(value) <= 1024:
+        raise argparse.ArgumentTypeError(f"{text!r}: write a depth symbol and a number, such as L=4")
+    return name, int(value)
+
+
+def _base_width(text: str) -> tuple[str, int]:
+    name, _, value = text.rpartition("=")
+    if (name and not name.isidentifier()) or not value.isdigit() or int(value) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: write a width such as 256, or n=256")
+    return name, int(value)
+
+
+def _widths(text: str) -> tuple[int, ...]:
+    parts = text.replace(" ", "").split(",")
+    if not all(p.isdigit() and 0 < int(p) <= 1 << 20 for p in parts):
+        raise argparse.ArgumentTypeError(f"{text!r}: write increasing widths, such as 64,128,256,512")
+    return tuple(map(int, parts))
+
+
+def _fraction(text: str) -> Fraction:
+    try:
+        return Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        raise argparse.ArgumentTypeError(f"{text!r}: write a rational number, such as -1 or -1/2") from None
+
+
+# --- commands ---------------------------------------------------------------------------------------
+
+
+def _derivation(arguments: argparse.Namespace) -> Derivation:
+    from tensorprog.architecture import load
+    from tensorprog.derive import derive
+
+    return derive(load(arguments.file, dict(arguments.depth)), arguments.optimizer, arguments.form)
+
+
+def _derive(arguments: argparse.Namespace) -> int:
+    sys.stdout.write(_derivation(arguments).render(arguments.format, color=_color(sys.stdout)))
+    return OK
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    sys.stdout.write(_derivation(arguments).explain(arguments.param.lstrip("?"), arguments.quantity))
+    return OK
+
+
+def _emit(arguments: argparse.Namespace) -> int:
+    from tensorprog.api import emit
+
+    derivation = _derivation(arguments)
+    everywhere = [value for name, value in arguments.base_width if not name]
+    base: dict[str, int] = dict.fromkeys(derivation.widths, everywhere[-1]) if everywhere else {}
+    base.update({name: value for name, value in arguments.base_width if name})
+    source = emit(derivation, base_width=base, framework=arguments.framework)
+    if arguments.output is None:
+        sys.stdout.write(source)
+    else:
+        write_whole(arguments.output, source)
+    return OK
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from tensorprog.api import check
+
+    derivation = _derivation(arguments)
+    options = {
+        name: value
+        for name, value in (("seeds", arguments.seeds), ("batch", arguments.batch), ("widths", arguments.widths))
+        if value is not None
+    }
+    report = check(
+        derivation, steps=arguments.steps, lr=arguments.lr, lr_exponent=arguments.lr_exponent,
+        backend=arguments.backend, parametrization=arguments.parametrization, dtype=arguments.dtype,
+        progress=_progress if sys.stderr.isatty() else None, **options,
+    )  # fmt: skip
+    sys.stdout.write(report.render(arguments.format) if arguments.format == "json" else
+                     report.render(color=_color(sys.stdout), every=arguments.all))  # fmt: skip
+    return report.exit_code
+
+
+def _graph(arguments: argparse.Namespace) -> int:
+    from tensorprog.architecture import load
+    from tensorprog.export import export
+
+    sys.stdout.write(export(load(arguments.file, dict(arguments.depth)).graph, arguments.format))
+    return OK
+
+
+def _fmt(arguments: argparse.Namespace) -> int:
+    from tensorprog.architecture import load
+    from tensorprog.printer import format_source
+
+    source = load(arguments.file).source
+    formatted = format_source(source, arguments.file)
+    if arguments.check:
+        return OK if formatted == source else DISAGREES
+    if arguments.write:
+        if formatted != source:
+            write_whole(Path(arguments.file), formatted)
+    else:
+        sys.stdout.write(formatted)
+    return OK
+
+
+# --- the terminal and the disk ----------------------------------------------------------------------
+
+
+def _color(stream: object) -> bool:
+    return bool(getattr(stream, "isatty", lambda: False)()) and "NO_COLOR" not in os.environ
+
+
+def _progress(done: int, total: int) -> None:
+    filled = 30 * done // total
+    end = "\r\x1b[K" if done == total else ""
+    sys.stderr.write(f"\r[{'#' * filled}{'.' * (30 - filled)}] {done}/{total} runs{end}")
+    sys.stderr.flush()
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file completely or not at all. Raises TensorProgError if it cannot be written."""
+    temporary = None
+    try:
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8") as out:
+            temporary = Path(out.name)
+            out.write(text)
+        mode = path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask()
+        temporary.chmod(mode)
+        temporary.replace(path)
+    except OSError as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        raise TensorProgError(f"cannot write {path}: {error.strerror}") from None
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,144 @@
+"""Stage 2: the syntax tree becomes a typed Model. Names, sizes and index notation are resolved here.
+
+Files: `scope` names and index sizes; `scalars` expressions without tensors; `indices` one indexed tensor;
+`products` contractions and sums; `expressions` what is summed where; `calls` functions and reductions; `blocks`
+block uses; `loops` repeat and scan; `statements` the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+from functools import cache
+
+from tensorprog.elaborate.builder import Builder, Context
+from tensorprog.elaborate.loops import MAX_COUNT, flatten, repeat, scan
+from tensorprog.elaborate.losses import loss
+from tensorprog.elaborate.scalars import number
+from tensorprog.elaborate.scope import BlockEntity, Learned, Ledger, Scope, size_unknown
+from tensorprog.elaborate.statements import declare, declare_input, declare_widths, later, let
+from tensorprog.errors import ShapeError, TensorProgError
+from tensorprog.model import Model
+from tensorprog.syntax import Arch, Block, InputDecl, Let, Loss, OptimizerDecl, RegimeDecl, Repeat, Return, Scan
+
+__all__ = ["elaborate", "standard_blocks"]
+
+Options = tuple[tuple[str, Fraction], ...]
+
+
+@cache
+def standard_blocks() -> tuple[Block, ...]:
+    """The blocks of `grammar/blocks.tp`, parsed once."""
+    from tensorprog.parser import parse
+    from tensorprog.resources import read_grammar
+
+    arch = parse(read_grammar("blocks.tp"), "blocks.tp")
+    return tuple(statement for statement in arch.statements if isinstance(statement, Block))
+
+
+def elaborate(arch: Arch, depths: Mapping[str, int] | None = None) -> Model:
+    """The typed program of a file.
+
+    `depths`: how often to unroll each `depth` symbol; else the value in the file, else 2.
+    Raises ShapeError, with the place in the text.
+    """
+    ledger = Ledger()
+    try:
+        while True:
+            try:
+                return _elaborate(arch, Context(dict(depths or {}), ledger))
+            except Learned as learned:
+                ledger.learn(learned.symbol, learned.dim)
+    except TensorProgError as error:
+        raise error.located(arch.source, arch.file) from None
+
+
+def _elaborate(arch: Arch, context: Context) -> Model:
+    depths = context.depths
+    for name, count in depths.items():
+        if not 0 <= count <= MAX_COUNT:
+            raise ShapeError(f"the depth {name} = {count} is not between 0 and {MAX_COUNT}")
+    builder = Builder(context, arch.file)
+    library = Scope(Builder(context, "blocks.tp"))
+    for block in standard_blocks():
+        library.names[block.name] = BlockEntity(block, library, True)
+    top = Scope(builder, library)
+    widths = declare_widths(arch.statements, top)
+    for name in depths:
+        if name not in context.used_depths:
+            raise ShapeError(f"the file has no depth `{name}`", fix=f"`depth {name}`")
+    flat = flatten(arch.statements, top)
+    declare(flat, top)
+    outputs: dict[str, int] = {}
+    loss_value: int | None = None
+    optimizer: OptimizerDecl | None = None
+    regime: tuple[tuple[str, ...], str] | None = None
+    for position, statement in enumerate(flat):
+        top.later = later(flat[position:])
+        match statement:
+            case InputDecl():
+                declare_input(statement, top)
+            case Let(output=is_output, name=name):
+                value = let(statement, top)
+                if is_output and name in outputs:
+                    raise ShapeError(f"the output `{name}` is defined twice", statement.span, fix="another name")
+                if is_output:
+                    outputs[name] = value
+            case Repeat():
+                repeat(statement, top)
+            case Scan():
+                scan(statement, top)
+            case Loss(value=expr):
+                if loss_value is not None:
+                    raise ShapeError("there are two losses", statement.span, fix="`loss a + b`")
+                loss_value = loss(expr, top)
+            case OptimizerDecl():
+                if optimizer is not None:
+                    raise ShapeError("there are two optimizer lines", statement.span, fix="one of them")
+                optimizer = statement
+            case RegimeDecl():
+                regime = _regime(statement, widths, regime)
+            case Return():
+                raise ShapeError("`return` stands outside of a block", statement.span, fix="`output y = ..`")
+            case _:
+                pass
+    for label, span in context.ledger.open.values():
+        raise size_unknown(label, span)
+    if not outputs:
+        raise ShapeError("the file has no output", fix="`output f[c] = ..`")
+    if loss_value is None:
+        raise ShapeError("the file has no loss", fix=f"`loss mse({next(iter(outputs))})`")
+    return Model(
+        builder.finish((), tuple(outputs.values())),
+        widths,
+        tuple(sorted(context.used_depths.items())),
+        tuple((name, argument, body) for name, (argument, body) in context.functions.items()),
+        tuple(outputs.items()),
+        loss_value,
+        optimizer.name if optimizer else None,
+        _options(optimizer, top),
+        regime,
+    )
+
+
+def _options(optimizer: OptimizerDecl | None, scope: Scope) -> Options:
+    if optimizer is None:
+        return ()
+    names = [item.name for item in optimizer.arguments]
+    for item in optimizer.arguments:
+        if names.count(item.name) > 1:
+            raise ShapeError(f"`{item.name}` is given twice", item.span)
+    return tuple((item.name, number(item.value, scope)) for item in optimizer.arguments)
+
+
+def _regime(
+    statement: RegimeDecl, widths: tuple[str, ...], known: tuple[tuple[str, ...], str] | None
+) -> tuple[tuple[str, ...], str]:
+    if known is not None:
+        raise ShapeError("there are two regime lines", statement.span, fix="one of them")
+    for name in statement.names:
+        if name not in widths:
+            raise ShapeError(f"`{name}` in the regime is no width", statement.span, fix=f"`width {name}`")
+    if len(set(statement.names)) != len(statement.names):
+        raise ShapeError("the regime names a width twice", statement.span)
+    return statement.names, statement.relation

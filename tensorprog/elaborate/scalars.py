@@ -1,0 +1,221 @@
+"""Expressions without tensors: sizes (`4 n / heads`), scalars (`?scale * d^(-1/2)`), plain numbers."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from tensorprog.dims import ONE, Dim
+from tensorprog.elaborate.scope import DimEntity, ScalarEntity, Scope, describe, unknown_name
+from tensorprog.errors import ShapeError
+from tensorprog.graph import Scalar, Unknown
+from tensorprog.syntax import Binary, Expr, Name, Negate, Number, Span
+from tensorprog.syntax import Unknown as UnknownExpr
+
+MAX_SIZE = 10_000_000
+MAX_POWER = 64
+
+
+def size(expr: Expr, scope: Scope) -> Dim:
+    """The value of a size expression: a positive polynomial in the widths."""
+    dim = polynomial(expr, scope)
+    check_size(dim, expr.span)
+    return dim
+
+
+def check_size(dim: Dim, span: Span) -> None:
+    """A size is positive, finite ones are whole and not absurd."""
+    value = dim.constant
+    if value is not None:
+        if value <= 0:
+            raise ShapeError(f"this size is {value}", span, why="a size is positive")
+        if value.denominator != 1:
+            raise ShapeError(f"this size is {value}", span, why="a finite size is a whole number")
+        if value > MAX_SIZE:
+            raise ShapeError(f"this size is {value}", span, why=f"finite sizes go up to {MAX_SIZE}", fix="a width")
+        return
+    degrees = [sum(power for _, power in monomial) for monomial, _ in dim.terms]
+    leading = [c for (_, c), degree in zip(dim.terms, degrees, strict=True) if degree == max(degrees)]
+    if max(degrees) <= 0 and not dim.grows:
+        raise ShapeError(f"the size {dim} shrinks as the widths grow", span, why="a size grows or stays finite")
+    if all(c < 0 for c in leading):
+        raise ShapeError(f"the size {dim} is negative", span, why="a size is positive")
+
+
+def polynomial(expr: Expr, scope: Scope) -> Dim:
+    """The value of an expression in numbers and sizes, not checked to be a size."""
+    match expr:
+        case Number(value=value):
+            return Dim.of(value)
+        case Name(id=name):
+            return _named_size(name, scope, expr.span)
+        case Negate(operand=operand):
+            return -polynomial(operand, scope)
+        case Binary(op="+", left=left, right=right):
+            return polynomial(left, scope) + polynomial(right, scope)
+        case Binary(op="-", left=left, right=right):
+            return polynomial(left, scope) - polynomial(right, scope)
+        case Binary(op="*", left=left, right=right):
+            return polynomial(left, scope) * polynomial(right, scope)
+        case Binary(op="/", left=left, right=right):
+            try:
+                return polynomial(left, scope) / polynomial(right, scope)
+            except (ZeroDivisionError, ValueError) as error:
+                raise ShapeError(str(error), expr.span) from None
+        case Binary(op="^", left=left, right=right):
+            power = number(right, scope)
+            if power.denominator != 1 or not 0 <= power <= MAX_POWER:
+                raise ShapeError("a size can only be raised to a whole power", right.span)
+            result, base = ONE, polynomial(left, scope)
+            for _ in range(int(power)):
+                result = result * base
+            return result
+        case _:
+            raise ShapeError("this is not a size", expr.span, why="sizes are made of numbers, dims and widths")
+
+
+def _named_size(name: str, scope: Scope, span: Span) -> Dim:
+    entity = scope.find(name)
+    if isinstance(entity, DimEntity):
+        return entity.dim
+    if isinstance(entity, ScalarEntity):
+        constant = entity.scalar
+        if not constant.powers and not constant.unknowns:
+            return Dim.of(constant.coefficient)
+    if entity is None:
+        cell = scope.knows_index(name)
+        if cell is not None:
+            return cell.size(name, span)
+        raise unknown_name(name, scope, span, "size")
+    raise ShapeError(f"`{name}` is {describe(entity)}, not a size", span)
+
+
+def whole(expr: Expr, scope: Scope) -> int:
+    """A positive whole number (the k of top-k, a stride)."""
+    value = number(expr, scope)
+    if value.denominator != 1 or value <= 0:
+        raise ShapeError(f"this is {value}, not a positive whole number", expr.span)
+    return int(value)
+
+
+def number(expr: Expr, scope: Scope) -> Fraction:
+    """The value of a constant expression; an error if it depends on a width."""
+    scalar = static_scalar(expr, scope)
+    if scalar is None or scalar.powers or scalar.unknowns:
+        raise ShapeError("a plain number is needed here", expr.span, why="it may not depend on widths or unknowns")
+    return scalar.coefficient
+
+
+def static_scalar(expr: Expr, scope: Scope) -> Scalar | None:
+    """The value of an expression that holds no tensor; None if it does."""
+    match expr:
+        case Number(value=value):
+            return Scalar(value)
+        case Name(id=name):
+            return _named_scalar(name, scope, expr.span)
+        case UnknownExpr():
+            return named_unknown(expr, scope)
+        case Negate(operand=operand):
+            inner = static_scalar(operand, scope)
+            return None if inner is None else Scalar(Fraction(-1)) * inner
+        case Binary(op="+" | "-"):
+            return _static_sum(expr, scope)
+        case Binary(op=op, left=left, right=right):
+            a, b = static_scalar(left, scope), static_scalar(right, scope)
+            if a is None or b is None:
+                return None
+            if op == "*":
+                return a * b
+            return a * power(b, Fraction(-1), right.span) if op == "/" else power(a, number(right, scope), expr.span)
+        case _:
+            return None
+
+
+def _static_sum(expr: Binary, scope: Scope) -> Scalar | None:
+    a, b = static_scalar(expr.left, scope), static_scalar(expr.right, scope)
+    if a is None or b is None:
+        return None
+    if a.unknowns or b.unknowns:
+        raise ShapeError("an unknown multiplier stands alone in a product, not in a sum", expr.span)
+    if not a.powers and not b.powers:
+        sign = 1 if expr.op == "+" else -1
+        return Scalar(a.coefficient + sign * b.coefficient)
+    return of_dim(polynomial(expr, scope))
+
+
+def of_dim(dim: Dim) -> Scalar:
+    """A size as a scalar: constants become the coefficient."""
+    constant = dim.constant
+    return Scalar(constant) if constant is not None else Scalar(powers=((dim, Fraction(1)),))
+
+
+def _named_scalar(name: str, scope: Scope, span: Span) -> Scalar | None:
+    match scope.find(name):
+        case DimEntity(dim=dim):
+            return of_dim(dim)
+        case ScalarEntity(scalar=scalar):
+            return scalar
+        case None:
+            cell = scope.knows_index(name)
+            return None if cell is None else of_dim(cell.size(name, span))
+        case _:
+            return None
+
+
+def power(scalar: Scalar, exponent: Fraction, span: Span) -> Scalar:
+    """scalar ^ exponent; roots of numbers stay symbolic, as powers of a constant size."""
+    if scalar.unknowns:
+        raise ShapeError("an unknown multiplier cannot be raised to a power or divided by", span)
+    if abs(exponent) > MAX_POWER:
+        raise ShapeError(f"the power {exponent} is too large", span)
+    powers = tuple((dim, p * exponent) for dim, p in scalar.powers if exponent)
+    coefficient = scalar.coefficient
+    if exponent.denominator == 1:
+        if not coefficient and exponent < 0:
+            raise ShapeError("division by zero", span)
+        return Scalar(coefficient ** int(exponent), powers)
+    if coefficient <= 0:
+        raise ShapeError(f"a root of {coefficient}", span, why="only positive numbers have roots")
+    if coefficient == 1:
+        return Scalar(powers=powers)
+    return Scalar(powers=((Dim.of(coefficient), exponent), *powers))
+
+
+# --- unknown multipliers ----------------------------------------------------------------------------
+
+
+def base_value(expr: UnknownExpr, scope: Scope) -> Scalar | None:
+    """The stated value at the base width, if any."""
+    if expr.value is None:
+        return None
+    value = static_scalar(expr.value, scope)
+    if value is None or value.unknowns:
+        raise ShapeError("the value of an unknown multiplier is made of numbers and sizes", expr.value.span)
+    return value
+
+
+def named_unknown(expr: UnknownExpr, scope: Scope, default: Scalar | None = None) -> Scalar:
+    """`?name` : the one of this name in the file, or in this block."""
+    if expr.id is None:
+        raise ShapeError(
+            "this unknown multiplier has no name",
+            expr.span,
+            why="only as an argument `scale = ?` does it take the name of the argument",
+            fix="`?name`",
+        )
+    path = scope.builder.unknown_path
+    return register(f"{path}.{expr.id}" if path else expr.id, expr, scope, default)
+
+
+def register(name: str, expr: UnknownExpr, scope: Scope, default: Scalar | None = None) -> Scalar:
+    """The multiplier as a scalar; its base value is the stated one, else `default`, else 1."""
+    context = scope.builder.context
+    stated = base_value(expr, scope)
+    known = context.unknowns.get(name)
+    if stated is not None and name in context.stated and known is not None and known.base != stated:
+        raise ShapeError(f"`?{name}` has another value elsewhere", expr.span, fix="one value, at one of the places")
+    if known is None or (stated is not None and name not in context.stated):
+        base = stated if stated is not None else default or Scalar()
+        context.unknowns[name] = Unknown(name, base, span=scope.builder.place(expr.span))
+    if stated is not None:
+        context.stated.add(name)
+    return Scalar(unknowns=(name,))

@@ -1,0 +1,268 @@
+"""Names and index sizes: what an identifier can stand for, and how undeclared indices get their sizes.
+
+A size that nothing tells yet is a symbol of its own. Where it meets a known size, `Learned` is raised and the whole
+elaboration starts again, knowing it: so every rule sees plain sizes only.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tensorprog.dims import Dim
+from tensorprog.errors import ShapeError
+from tensorprog.graph import Scalar
+from tensorprog.syntax import NOWHERE, Block, Span
+
+if TYPE_CHECKING:
+    from tensorprog.elaborate.builder import Builder, ParamRecord
+
+
+PLACEHOLDER = "?"  # begins the symbol of a size that is not known yet; no user can write it
+
+
+class Learned(Exception):
+    """A size that was not known turns out to be `dim`; elaboration starts again, knowing it."""
+
+    def __init__(self, symbol: str, dim: Dim) -> None:
+        super().__init__(symbol)
+        self.symbol, self.dim = symbol, dim
+
+
+def agree(a: Dim, b: Dim) -> bool:
+    """Whether two sizes are the same. Raises Learned if that tells one that was not known."""
+    if a == b:
+        return True
+    for unknown, known in ((a, b), (b, a)):
+        if len(unknown.terms) == 1 and len(unknown.terms[0][0]) == 1:
+            symbol, power = unknown.terms[0][0][0]
+            if symbol.startswith(PLACEHOLDER) and power == 1 and symbol not in known.symbols:
+                value = known / Dim.of(unknown.terms[0][1])
+                if value.constant is None or (value.constant > 0 and value.constant.denominator == 1):
+                    raise Learned(symbol, value)
+    return False
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Sizes learned in earlier attempts, and the indices whose size is not known yet."""
+
+    learned: dict[str, Dim] = field(default_factory=dict)
+    open: dict[str, tuple[str, Span]] = field(default_factory=dict)
+
+    def learn(self, symbol: str, dim: Dim) -> None:
+        """Adds a size, also where earlier ones were given in terms of it."""
+        try:
+            self.learned = {known: substitute(value, symbol, dim) for known, value in self.learned.items()}
+        except ValueError:
+            label, span = self.open.get(symbol, (symbol.rpartition(":")[2], NOWHERE))
+            raise size_unknown(label, span) from None
+        self.learned[symbol] = dim
+        self.open.clear()
+
+
+def substitute(dim: Dim, symbol: str, value: Dim) -> Dim:
+    """The size with `value` for `symbol`."""
+    total = Dim(())
+    for monomial, coefficient in dim.terms:
+        term = Dim(((tuple((s, p) for s, p in monomial if s != symbol), coefficient),))
+        for power in (p for s, p in monomial if s == symbol):
+            for _ in range(abs(power)):
+                term = term * value if power > 0 else term / value
+        total = total + term
+    return total
+
+
+class Cell:
+    """The size of an index; unknown until something it is used with tells."""
+
+    __slots__ = ("dim", "ledger", "symbol")
+
+    def __init__(self, symbol: str, ledger: Ledger) -> None:
+        self.symbol, self.ledger = PLACEHOLDER + symbol, ledger
+        self.dim: Dim | None = ledger.learned.get(self.symbol)
+
+    def known(self) -> Dim | None:
+        return self.dim
+
+    def size(self, label: str, span: Span = NOWHERE) -> Dim:
+        """The size; a placeholder if nothing has told it yet."""
+        if self.dim is None:
+            self.dim = Dim.of(self.symbol)
+        for symbol in self.dim.symbols:
+            if symbol.startswith(PLACEHOLDER):
+                self.ledger.open.setdefault(symbol, (label, span))
+        return self.dim
+
+    def bind(self, dim: Dim, label: str, span: Span) -> None:
+        """Fixes the size, or checks it."""
+        if self.dim is None:
+            self.dim = dim
+        elif not agree(self.dim, dim):
+            raise two_sizes(label, self.dim, dim, span)
+
+
+def size_unknown(label: str, span: Span) -> ShapeError:
+    return ShapeError(
+        f"the size of the index `{label}` is not known",
+        span,
+        why="nothing it is used with has a known size",
+        fix=f"`axis {label}: ..` with a dim or a width",
+    )
+
+
+def two_sizes(label: str, one: Dim, other: Dim, span: Span) -> ShapeError:
+    return ShapeError(
+        f"the index `{label}` runs over {one}, but here over {other}",
+        span,
+        why="an index has one size in the whole file or block",
+        fix=f"a different index for the axis of size {other}",
+    )
+
+
+# --- entities ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TensorEntity:
+    """A value of `builder`. `time`: inside a scan, the position among the written indices of the time index
+    (of a tensor that is collected over time)."""
+
+    builder: Builder
+    value: int
+    time: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ParamEntity:
+    builder: Builder
+    param: ParamRecord
+
+
+@dataclass(frozen=True, slots=True)
+class DimEntity:
+    dim: Dim
+
+
+@dataclass(frozen=True, slots=True)
+class ScalarEntity:
+    scalar: Scalar
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionEntity:
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class FlagEntity:
+    value: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BlockEntity:
+    block: Block
+    home: Scope
+    standard: bool
+
+
+Entity = TensorEntity | ParamEntity | DimEntity | ScalarEntity | FunctionEntity | FlagEntity | BlockEntity
+
+_KINDS = {
+    "TensorEntity": "a tensor",
+    "ParamEntity": "a parameter",
+    "DimEntity": "a size",
+    "ScalarEntity": "a scalar",
+    "FunctionEntity": "a function",
+    "FlagEntity": "a flag",
+    "BlockEntity": "a block",
+}
+
+
+def describe(entity: Entity) -> str:
+    """`a tensor`, `a parameter`, ..: for messages."""
+    return _KINDS[type(entity).__name__]
+
+
+@dataclass(slots=True)
+class Scope:
+    """The names visible at one place. A loop body has a parent in the same block (`inside` True); a block body sees
+    only sizes, functions and blocks of the file it is defined in."""
+
+    builder: Builder
+    parent: Scope | None = None
+    inside: bool = False
+    names: dict[str, Entity] = field(default_factory=dict)
+    indices: dict[str, Cell] = field(default_factory=dict)
+    declared: dict[str, Span] = field(default_factory=dict)
+    later: dict[str, Span] = field(default_factory=dict)
+    scan: str | None = None
+    collected: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def find(self, name: str) -> Entity | None:
+        """What the name stands for here, or None."""
+        scope: Scope | None = self
+        outside = False
+        while scope is not None:
+            entity = scope.names.get(name)
+            if entity is not None and not (
+                outside and isinstance(entity, TensorEntity | ParamEntity | ScalarEntity | FlagEntity)
+            ):
+                return entity
+            outside = outside or not scope.inside
+            scope = scope.parent
+        return None
+
+    def cell(self, index: str) -> Cell:
+        """The size of an index; one table for a whole file or block."""
+        scope = self
+        while scope.inside and scope.parent is not None:
+            scope = scope.parent
+        if index not in scope.indices:
+            context = scope.builder.context
+            scope.indices[index] = Cell(f"{scope.builder.path}:{index}", context.ledger)
+        return scope.indices[index]
+
+    def knows_index(self, index: str) -> Cell | None:
+        scope = self
+        while scope.inside and scope.parent is not None:
+            scope = scope.parent
+        return scope.indices.get(index)
+
+    def declare(self, name: str, entity: Entity, span: Span) -> None:
+        """Adds a declaration; declaring twice in one place is an error."""
+        if name in self.declared:
+            line = self.declared[name].line
+            raise ShapeError(f"`{name}` is declared twice", span, why=f"it was declared in line {line}")
+        self.declared[name] = span
+        self.names[name] = entity
+
+    def visible(self) -> Iterable[str]:
+        scope: Scope | None = self
+        while scope is not None:
+            yield from scope.names
+            scope = scope.parent
+
+
+def unknown_name(name: str, scope: Scope, span: Span, what: str = "name", more: Iterable[str] = ()) -> ShapeError:
+    """`name` is not defined: says so, with the nearest name that is, or that it is defined only further down."""
+    if (later := _defined_later(name, scope)) is not None:
+        return ShapeError(
+            f"`{name}` is used before it is defined",
+            span,
+            why=f"it is defined in line {later.line}; statements are computed in order, so there are no cycles",
+            fix=f"the statement that defines `{name}` above this one",
+        )
+    near = difflib.get_close_matches(name, sorted({*scope.visible(), *more}), 1, 0.6)
+    return ShapeError(f"unknown {what} `{name}`", span, fix=f"`{near[0]}`" if near else "")
+
+
+def _defined_later(name: str, scope: Scope) -> Span | None:
+    current: Scope | None = scope
+    while current is not None:
+        if name in current.later:
+            return current.later[name]
+        current = current.parent if current.inside else None
+    return None

@@ -1,0 +1,398 @@
+"""The body of a method: which values become statements, which are written in place, and what the variables are called."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from tensorprog.dims import BATCH
+from tensorprog.emit.format import Code, call, ints, number
+from tensorprog.emit.frame import Frame, Match, Owner
+from tensorprog.emit.names import check_identifier, is_reserved
+from tensorprog.emit.ops import match_value
+from tensorprog.graph import Const, Input, Param
+from tensorprog.model import Compute, Loop, Use
+
+LONGEST_INLINE = 64
+_REFERENCE = re.compile(r"§(\d+)§")
+
+
+@dataclass(slots=True)
+class Assign:
+    """`targets = text`; without targets the text alone is the statement."""
+
+    targets: list[int]
+    text: str
+
+
+@dataclass(slots=True)
+class For:
+    """`for targets in text:`."""
+
+    targets: list[int]
+    text: str
+    body: list[Statement]
+
+
+Statement = Assign | For
+
+
+class Children(Protocol):
+    """What a method needs of its class to call blocks and loops."""
+
+    def submodule(self, frame: Frame, instance: str, step: Use | Loop, tokens: frozenset[int]) -> str: ...
+    def count(self, loop: Loop) -> Code: ...
+
+
+@dataclass(slots=True)
+class Method:
+    """One method under construction. Variables are numbered, `§3§`, until `lines` gives them names."""
+
+    owner: Owner
+    children: Children
+    wanted: list[str] = field(default_factory=list)
+    formals: list[int] = field(default_factory=list)
+
+    def variable(self, name: str) -> int:
+        """A new variable that would like to be called `name`."""
+        self.wanted.append(name)
+        return len(self.wanted) - 1
+
+    def formal(self, name: str) -> Code:
+        number = self.variable(name)
+        self.formals.append(number)
+        return reference(number)
+
+    # --- values to statements -------------------------------------------------------------------------
+
+    def body(self, frame: Frame, given: dict[int, Code], out: list[Statement], last: bool = True) -> list[Code]:
+        """Appends the statements that compute the frame's roots; their code. `last`: the roots are returned."""
+        codes = dict(given)
+        matches, counts, pinned = self._plan(frame)
+        if last:
+            pinned -= set(frame.roots)
+        self._set_references(frame, codes)
+        for step in frame.module.steps:
+            match step:
+                case Compute(value) if value in matches:
+                    found = matches[value]
+                    code = found.render(
+                        [self.get(frame, codes, i, k in found.tokens) for k, i in enumerate(found.inputs)]
+                    )
+                    alone = counts[value] == 1 and value not in pinned and len(code.text) <= LONGEST_INLINE
+                    named = frame.name(value) and not (last and value in frame.roots)
+                    codes[value] = code if alone and not named else self._store(frame.name(value), code, out)
+                case Use(value, instance, module, args) if counts[value]:
+                    raw = frozenset(k for k, a in enumerate(args) if frame.resolve(a) in frame.tokens)
+                    attribute = self.children.submodule(frame, instance, step, raw)
+                    given_codes = [self.get(frame, codes, frame.resolve(a), k in raw) for k, a in enumerate(args)]
+                    code = call(f"self.{attribute}", *given_codes)
+                    alone = counts[value] == 1 and value not in pinned and not frame.name(value)
+                    alone = alone and len(code.text) <= LONGEST_INLINE
+                    codes[value] = code if alone else self._store(frame.name(value), code, out)
+                case Loop() if any(counts[o] for o in (*step.outs, *(c for c, _ in step.collected))):
+                    self._loop(frame, codes, step, out)
+                case _:
+                    pass
+        return [self.get(frame, codes, root) for root in frame.roots]
+
+    def get(self, frame: Frame, codes: dict[int, Code], value: int, tokens: bool = False) -> Code:
+        """The code of a value that was planned earlier."""
+        match frame.op(value):
+            case Param(name):
+                return Code(f"self.{self.owner.parameter(name)}")
+            case Const(filling):
+                return self._filled(frame, codes, value, filling)
+            case _:
+                code = codes[value]
+        if value in frame.tokens and not tokens:
+            size = frame.axes(value)[-1]
+            hot = call("F.one_hot", code, frame.size(size.dim, size.label))
+            return call(f"{hot.text}.to", self._dtype(frame, codes))
+        return code
+
+    def _plan(self, frame: Frame) -> tuple[dict[int, Match], Counter[int], set[int]]:
+        """Backwards from the roots: how each needed value is computed, how often it is mentioned, what must be
+        a variable."""
+        counts = Counter(frame.roots)
+        pinned = {root for root in frame.roots}
+        matches: dict[int, Match] = {}
+        for step in reversed(frame.module.steps):
+            match step:
+                case Compute(value):
+                    op = frame.op(value)
+                    if counts[value] and op is not None and not isinstance(op, Param | Const | Input):
+                        matches[value] = match_value(frame, value)
+                        counts.update(matches[value].inputs)
+                case Use(value, _, _, args):
+                    if counts[value]:
+                        counts.update(frame.resolve(a) for a in args)
+                case Loop():
+                    if any(counts[o] for o in (*step.outs, *(c for c, _ in step.collected))):
+                        counts.update(frame.resolve(v) for v in step.carried)
+                        outer = [frame.resolve(v) for v in (*step.captured, *(s for s, _ in step.sliced))]
+                        counts.update(outer)
+                        pinned.update(outer)
+        return matches, counts, pinned
+
+    def _store(self, name: str, code: Code, out: list[Statement]) -> Code:
+        variable = self.variable(variable_name(name))
+        out.append(Assign([variable], code.text))
+        return reference(variable)
+
+    # --- loops ------------------------------------------------------------------------------------------
+
+    def _loop(self, frame: Frame, codes: dict[int, Code], loop: Loop, out: list[Statement]) -> None:
+        values = [frame.resolve(v) for v in (*loop.carried, *loop.captured, *(s for s, _ in loop.sliced))]
+        count = len(loop.carried)
+        raw = frozenset(
+            k
+            for k, v in enumerate(values)
+            if k >= count and v in frame.tokens and not self._drops_words(frame, loop, k)
+        )
+        carried = [self._store(self._carried_name(frame, loop, k), self.get(frame, codes, v), out)
+                   for k, v in enumerate(values[:count])]  # fmt: skip
+        captured = [
+            self.get(frame, codes, v, k + count in raw) for k, v in enumerate(values[count:]) if k < len(loop.captured)
+        ]
+        header, slices, targets = self._header(frame, codes, loop, raw)
+        lists = []
+        for value, _ in loop.collected:
+            lists.append(self.variable(variable_name(frame.name(value) or "item") + "s"))
+            out.append(Assign([lists[-1]], "[]"))
+        statements: list[Statement] = []
+        arguments = [*carried, *captured, *slices]
+        if inlined(loop):
+            results = self._inline(frame, loop, arguments, raw, statements)
+        else:
+            attribute = self.children.submodule(frame, loop.instance, loop, raw)
+            if loop.kind == "repeat":
+                layer = self.variable(singular(attribute))
+                header, targets = f"self.{attribute}", [layer]
+                function = reference(layer).text
+            else:
+                function = f"self.{attribute}"
+            code = call(function, *arguments)
+            if count == 1 and not loop.collected:
+                results = [code]
+            else:
+                news = [self.variable(self.wanted[_id(c)]) for c in carried]
+                news += [self.variable(variable_name(frame.name(c) or "item")) for c, _ in loop.collected]
+                statements.append(Assign(news, code.text))
+                results = [reference(n) for n in news]
+        for variable, result in zip(lists, results[count:], strict=True):
+            statements.append(Assign([], f"§{variable}§.append({result.text})"))
+        self._carry([_id(c) for c in carried], results[:count], statements)
+        out.append(For(targets, header, statements))
+        for value, code in zip(loop.outs, carried, strict=True):
+            codes[value] = code
+        for (value, axis), variable in zip(loop.collected, lists, strict=True):
+            codes[value] = self._store(frame.name(value), call("torch.stack", f"§{variable}§", dim=str(axis)), out)
+
+    @staticmethod
+    def _drops_words(frame: Frame, loop: Loop, k: int) -> bool:
+        """Whether a scan slices one-hot rows along the vocabulary itself."""
+        first = len(loop.carried) + len(loop.captured)
+        return k >= first and loop.sliced[k - first][1] == frame.rank(loop.sliced[k - first][0]) - 1
+
+    def _carried_name(self, frame: Frame, loop: Loop, k: int) -> str:
+        return frame.name(loop.outs[k]) or loop.body.values[loop.body.formals[k]].name or frame.name(loop.carried[k])
+
+    def _header(
+        self, frame: Frame, codes: dict[int, Code], loop: Loop, raw: frozenset[int]
+    ) -> tuple[str, list[Code], list[int]]:
+        if not loop.sliced:
+            return f"range({self.children.count(loop).text})", [], [self.variable("_")]
+        first = len(loop.carried) + len(loop.captured)
+        parts, variables = [], []
+        for k, (value, axis) in enumerate(loop.sliced):
+            code = self.get(frame, codes, frame.resolve(value), first + k in raw)
+            parts.append(f"{code.text}.unbind({axis})")
+            variables.append(self.variable(variable_name(frame.name(value) or "x") + "_t"))
+        header = parts[0] if len(parts) == 1 else f"zip({', '.join(parts)})"
+        return header, [reference(v) for v in variables], variables
+
+    def _inline(
+        self, frame: Frame, loop: Loop, arguments: list[Code], raw: frozenset[int], out: list[Statement]
+    ) -> list[Code]:
+        paths = tuple((f"{graph}{loop.instance}.", attribute) for graph, attribute in frame.paths)
+        formals = loop.body.formals
+        tokens = frozenset(formals[k] for k in raw)
+        inner = Frame(loop.body, frame.owner, paths, tokens, loop.body.results)
+        inner.batch_reference = frame.batch_reference
+        inner.outer_float = frame.outer_float
+        return self.body(inner, dict(zip(formals, arguments, strict=True)), out, last=False)
+
+    def _carry(self, carried: list[int], results: list[Code], body: list[Statement]) -> None:
+        """Ends a loop body with the new values of the carried variables, in place where nothing reads the old."""
+        pairs = []
+        for variable, result in zip(carried, results, strict=True):
+            made = next(
+                (k for k, s in enumerate(body) if isinstance(s, Assign) and result.text in map(_text, s.targets)), None
+            )
+            others = [r.text for r in results if r is not result]
+            if made is not None and not any(_text(variable) in text for text in [*_texts(body[made + 1 :]), *others]):
+                _rename(body, _id(result), variable)
+            elif result.text != _text(variable):
+                pairs.append((variable, result))
+        if pairs:
+            body.append(Assign([v for v, _ in pairs], ", ".join(r.text for _, r in pairs)))
+
+    # --- constants --------------------------------------------------------------------------------------
+
+    def _set_references(self, frame: Frame, codes: dict[int, Code]) -> None:
+        """Where the batch size, the device and the dtype can be read off."""
+        given = sorted(codes)
+        for value in given:
+            if BATCH in frame.dims(value):
+                text = f"{codes[value].text}.shape[{frame.dims(value).index(BATCH)}]"
+                frame.batch_reference = _constantly(text)
+                break
+        for value in given:
+            if value not in frame.tokens:
+                frame.outer_float = codes[value].text
+                break
+
+    def _float(self, frame: Frame) -> str | None:
+        parameter = self.owner.any_parameter()
+        return f"self.{parameter}" if parameter else frame.outer_float
+
+    def _dtype(self, frame: Frame, codes: dict[int, Code]) -> str:
+        like = self._float(frame)
+        return f"{like}.dtype" if like else "torch.get_default_dtype()"
+
+    def _filled(self, frame: Frame, codes: dict[int, Code], value: int, filling: float) -> Code:
+        sizes = [frame.size(axis.dim, axis.label).text for axis in frame.axes(value)]
+        shape = ints(sizes) if sizes else "()"
+        like = self._float(frame)
+        if like and filling in (0.0, 1.0):
+            return call(f"{like}.new_{'ones' if filling else 'zeros'}", shape)
+        if like:
+            return call(f"{like}.new_full", shape, number(filling))
+        device = frame.batch_reference().removesuffix(".shape[0]")
+        options = {"device": f"{device}.device"} if device != frame.batch_reference() else {}
+        return call("torch.full", shape, number(filling), **options)
+
+    # --- names ------------------------------------------------------------------------------------------
+
+    def lines(self, statements: list[Statement], result: str) -> tuple[list[str], list[str], str]:
+        """(names of the formals, lines of the body, the result) with every variable named."""
+        names = _Names(self.wanted, self.formals).choose(statements, result)
+
+        def named(text: str) -> str:
+            return _REFERENCE.sub(lambda found: names[int(found[1])], text)
+
+        def printed(block: list[Statement]) -> Iterator[str]:
+            for statement in block:
+                targets = ", ".join(names[t] for t in statement.targets)
+                text = named(statement.text)
+                if isinstance(statement, For):
+                    yield f"for {targets} in {text}:"
+                    yield from ("    " + line for line in printed(statement.body))
+                elif not targets:
+                    yield text
+                elif targets != text:
+                    yield f"{targets} = {text}"
+
+        return [names[f] for f in self.formals], list(printed(statements)), named(result)
+
+
+def inlined(loop: Loop) -> bool:
+    """Whether a loop's body is written where it stands (it owns nothing), not as a class."""
+    simple = all(isinstance(step, Compute | Use) for step in loop.body.steps)
+    return loop.kind != "repeat" and not loop.body.parameters and simple
+
+
+def reference(variable: int) -> Code:
+    return Code(_text(variable))
+
+
+def _text(variable: int) -> str:
+    return f"§{variable}§"
+
+
+def _id(code: Code) -> int:
+    return int(code.text[1:-1])
+
+
+def _constantly(text: str) -> Callable[[], str]:
+    return lambda: text
+
+
+def variable_name(name: str) -> str:
+    """The user's name for a value (`x#2` is the second `x`)."""
+    base = name.partition("#")[0].rpartition(".")[2]
+    return check_identifier(base) if base else "y"
+
+
+def singular(name: str) -> str:
+    """`layers` -> `layer`."""
+    return name[:-1] if name.endswith("s") and len(name) > 2 else f"{name}_step" if name == "x" else name
+
+
+def _texts(block: Sequence[Statement]) -> Iterator[str]:
+    for statement in block:
+        yield statement.text
+        if isinstance(statement, For):
+            yield from _texts(statement.body)
+
+
+def _rename(block: list[Statement], old: int, new: int) -> None:
+    for statement in block:
+        statement.text = statement.text.replace(_text(old), _text(new))
+        statement.targets = [new if t == old else t for t in statement.targets]
+        if isinstance(statement, For):
+            _rename(statement.body, old, new)
+
+
+class _Names:
+    """Two variables share a name only if one is dead before the other is born."""
+
+    def __init__(self, wanted: list[str], formals: list[int]) -> None:
+        self._wanted = wanted
+        self._born: dict[int, int] = dict.fromkeys(formals, 0)
+        self._dead: dict[int, int] = dict.fromkeys(formals, 0)
+        self._clock = 0
+
+    def choose(self, statements: list[Statement], result: str) -> dict[int, str]:
+        self._walk(statements)
+        self._clock += 1
+        self._touch(result)
+        names: dict[int, str] = {}
+        for variable in sorted(self._born, key=lambda v: (self._born[v], v)):
+            base, number = self._wanted[variable], 1
+            name = base
+            while (is_reserved(name) and name != "_") or any(
+                names[other] == name and self._together(variable, other) for other in names
+            ):
+                number += 1
+                name = f"{base}_{number}"
+            names[variable] = name
+        return names
+
+    def _together(self, a: int, b: int) -> bool:
+        if self._born[a] == self._born[b]:
+            return True
+        return self._born[a] < self._dead[b] and self._born[b] < self._dead[a]
+
+    def _touch(self, text: str) -> None:
+        for found in _REFERENCE.finditer(text):
+            self._dead[int(found[1])] = self._clock
+
+    def _walk(self, statements: list[Statement]) -> None:
+        for statement in statements:
+            self._clock += 1
+            self._touch(statement.text)
+            for target in statement.targets:
+                self._born.setdefault(target, self._clock)
+                self._dead[target] = max(self._dead.get(target, 0), self._clock)
+            if isinstance(statement, For):
+                before = self._clock
+                self._walk(statement.body)
+                self._clock += 1
+                for variable, dead in self._dead.items():
+                    if dead > before and self._born[variable] <= before:  # read again in the next round
+                        self._dead[variable] = self._clock

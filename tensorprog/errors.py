@@ -1,0 +1,62 @@
+"""The one family of errors a user can meet, and how it is drawn: place, line, caret, what, why, what to write."""
+
+from __future__ import annotations
+
+from tensorprog.syntax import NOWHERE, Span
+
+
+class TensorProgError(Exception):
+    """Something is wrong with the user's input.
+
+    `message` says what, `why` which rule it breaks, `fix` what to write instead; `span` where.
+    `file` and `source` may be filled in later, by the stage that knows them (`located`).
+    """
+
+    def __init__(
+        self, message: str, span: Span = NOWHERE, *, why: str = "", fix: str = "", source: str = "", file: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.message, self.span, self.why, self.fix = message, span, why, fix
+        self.source, self.file = source, file or span.file
+
+    def located(self, source: str, file: str) -> TensorProgError:
+        """The same error, knowing the text it speaks of (kept if already known)."""
+        self.source = self.source or source
+        self.file = self.file or file
+        return self
+
+    def __str__(self) -> str:
+        return self.render()
+
+    def render(self) -> str:
+        """`file:line:column: error: message`, the line with a caret under it, why, and what to write instead."""
+        if self.span == NOWHERE:
+            parts = [f"{self.file}: error: {self.message}" if self.file else f"error: {self.message}"]
+        else:
+            span = self.span
+            parts = [f"{self.file or '<string>'}:{span.line}:{span.column}: error: {self.message}"]
+            lines = self.source.splitlines()
+            if 0 < span.line <= len(lines):
+                text = lines[span.line - 1]
+                length = span.end_column - span.column if span.end_line == span.line else len(text) - span.column + 1
+                number = str(span.line)
+                pad = "".join("\t" if c == "\t" else " " for c in text[: span.column - 1])
+                parts.append(f"  {number} | {text}")
+                parts.append(f"  {' ' * len(number)} | {pad}{'^' * max(1, min(length, 200))}")
+        if self.why:
+            parts.append(f"  why: {self.why}")
+        if self.fix:
+            parts.append(f"  write instead: {self.fix}")
+        return "\n".join(parts)
+
+
+class ParseError(TensorProgError):
+    """The text is not in the language."""
+
+
+class ShapeError(TensorProgError):
+    """Names, indices or dims do not fit together."""
+
+
+class CalculusError(TensorProgError):
+    """The calculus does not cover this network, or it has no stable answer; the node is named."""

@@ -1,0 +1,295 @@
+"""The closed set of node kinds, and the flat graph made of them.
+
+One node computes one tensor. Every semantic (size, derivative, NumPy, PyTorch) is one `match` over `Op`.
+Axes are positional; index numbers inside `Contract` are local to that node. The batch axis is an ordinary
+finite axis (dim `batch`), always first where present.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from tensorprog.dims import Dim
+from tensorprog.syntax import NOWHERE, Span
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One axis of a tensor: its size, and the index name it was written with (for people only)."""
+
+    dim: Dim
+    label: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar:
+    """coefficient * prod dim^power * prod unknown: a number that may depend on the widths."""
+
+    coefficient: Fraction = Fraction(1)
+    powers: tuple[tuple[Dim, Fraction], ...] = ()
+    unknowns: tuple[str, ...] = ()
+
+    def __mul__(self, other: Scalar) -> Scalar:
+        powers: dict[Dim, Fraction] = dict(self.powers)
+        for dim, power in other.powers:
+            powers[dim] = powers.get(dim, Fraction(0)) + power
+        kept = tuple((d, p) for d, p in powers.items() if p)
+        return Scalar(self.coefficient * other.coefficient, kept, self.unknowns + other.unknowns)
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A multiplier the derivation solves for: base-width value `base`, exponent to be found.
+
+    kind "multiplier": written `?name` in the file. kind "use": the implicit multiplier that stands between a
+    parameter `param` and one use of it in the text (base 1); parametrizations with multipliers set it.
+    """
+
+    name: str
+    base: Scalar = Scalar()
+    kind: str = "multiplier"
+    param: str = ""
+    span: Span = field(default=NOWHERE, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Init:
+    """How a parameter starts. kind: normal | zeros | ones | constant | orthogonal.
+
+    `value` is the standard deviation (normal), the constant, or the gain (orthogonal) at the base width;
+    None for normal means fan_in^-1/2 at the base width, fan_in = the sizes contracted at its first use.
+    """
+
+    kind: str = "normal"
+    value: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A trained (or frozen) tensor. `name` is its dotted path, e.g. `layers.0.attention.Wq`."""
+
+    name: str
+    axes: tuple[Axis, ...]
+    init: Init = Init()
+    frozen: bool = False
+    optimizer: str | None = None
+    fan_in: Dim | None = None  # product of the sizes summed at its first use; None if nothing is summed
+    span: Span = field(default=NOWHERE, compare=False)
+
+
+# --- node kinds -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """Data. kind "real": standard normal entries. kind "tokens": integers, seen by the graph as one-hot rows
+    (last axis = vocabulary). kind "target": what a loss compares with (class indices or reals), no gradient."""
+
+    name: str
+    kind: str = "real"
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """The raw value w of parameter `name` (before any multiplier)."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Const:
+    """A tensor filled with one number; its axes are the node's."""
+
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """out[out] = sum over indices not in out of left[left] * right[right]; unary if right is None.
+
+    Indices are small integers, none repeated within one tuple; every index in `out` occurs in an operand.
+    Matrix and outer products, elementwise products, sums over axes and transpositions are all this.
+    """
+
+    left: tuple[int, ...]
+    right: tuple[int, ...] | None
+    out: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Add:
+    """Sum of the operands with broadcasting: `places[k][a]` is the output axis of operand k's axis a."""
+
+    places: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Multiplication by a scalar (which may hold unknown multipliers and powers of sizes)."""
+
+    scalar: Scalar
+
+
+@dataclass(frozen=True, slots=True)
+class Map:
+    """Elementwise: the `derivative`-th derivative of function `fn` (see functions.py)."""
+
+    fn: str
+    derivative: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class InvRms:
+    """(mean over `axes` of x^2 + eps)^(-1/2); those axes disappear."""
+
+    axes: tuple[int, ...]
+    eps: float = 1e-5
+
+
+@dataclass(frozen=True, slots=True)
+class Softmax:
+    """Along `axis`. `mask` = (key_axis, op, query_axis): positions where `key op query` fails get weight 0."""
+
+    axis: int
+    mask: tuple[int, str, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SoftmaxGrad:
+    """Operands (y, dy): y * (dy - sum over axis of y dy), the derivative of Softmax. Sums to zero along axis."""
+
+    axis: int
+
+
+@dataclass(frozen=True, slots=True)
+class TopK:
+    """0/1 mask of the k largest entries along `axis` (ties: lowest position first). No gradient."""
+
+    axis: int
+    k: int
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Axis `axis` becomes `count` axes (row-major, first slowest); their sizes are the node's axes."""
+
+    axis: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Merge:
+    """Axes axis .. axis+count-1 become one (row-major). Adjoint of Split."""
+
+    axis: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """y[.., u, a, ..] = x[.., stride*u + dilation*a + offset, ..], zero outside.
+
+    Axis `axis` of x becomes two axes (u, a) in its place, or only u if not `taps`: slices, shifts, strides,
+    convolution windows and (via a full-size zero border) padding.
+    """
+
+    axis: int
+    stride: int = 1
+    dilation: int = 1
+    offset: Dim = Dim(())
+    taps: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """The adjoint of the Window with the same fields: scatters (u, a) back and adds. Also transposed
+    convolution (after a Contract) and zero-padding, so that concatenation is an Add of Folds."""
+
+    axis: int
+    stride: int = 1
+    dilation: int = 1
+    offset: Dim = Dim(())
+    taps: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StopGrad:
+    """The identity, whose derivative is zero."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Operands (x, target) -> scalar, averaged over all leading axes. kind: cross_entropy (target: class
+    index over the last axis) | mse (mean over all entries of (x - target)^2 / 2) | mean (of x; no target)."""
+
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class LossGrad:
+    """Operands (x, target) -> dLoss/dx."""
+
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """Operand: the gradient of parameter `param`. The optimizer's step, to be added to the parameter."""
+
+    param: str
+
+
+Op = (
+    Input | Param | Const | Contract | Add | Scale | Map | InvRms | Softmax | SoftmaxGrad | TopK | Split | Merge
+    | Window | Fold | StopGrad | Loss | LossGrad | Update
+)  # fmt: skip
+
+
+# --- graphs -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """Tensor number `id` (its position in the graph), computed by `op` from earlier tensors `args`.
+
+    `name`: as the user wrote it, with the path of the block use in front (`layers.0.attention.scores`), or ""
+    for intermediate results of one line, whose `label` describes them.
+    """
+
+    id: int
+    op: Op
+    args: tuple[int, ...]
+    axes: tuple[Axis, ...]
+    name: str = ""
+    span: Span = field(default=NOWHERE, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """The forward pass, in order of computation.
+
+    `outputs`: (name, node). `loss`: the scalar node. `depths`: symbols that were unrolled, with the count used.
+    """
+
+    nodes: tuple[Node, ...]
+    parameters: dict[str, Parameter]
+    unknowns: dict[str, Unknown]
+    outputs: tuple[tuple[str, int], ...]
+    loss: int
+    widths: tuple[str, ...]
+    depths: tuple[tuple[str, int], ...] = ()
+    optimizer: str | None = None
+    optimizer_options: tuple[tuple[str, Fraction], ...] = ()
+    name: str = "model"
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """Forward, backward and update nodes of one training step, in order; the first len(forward.nodes) nodes
+    are the forward graph's. `grads` and `updates`: parameter -> node (absent: no path to the loss)."""
+
+    forward: Graph
+    nodes: tuple[Node, ...]
+    grads: dict[str, int]
+    updates: dict[str, int]

@@ -1,0 +1,263 @@
+"""From a parser's complaint to a sentence: what was found, what was expected, and the usual mistakes by name."""
+
+from __future__ import annotations
+
+import difflib
+import unicodedata
+from collections.abc import Iterator
+
+from lark import Lark, Token
+from lark.exceptions import LarkError, UnexpectedCharacters, UnexpectedInput, UnexpectedToken
+
+from tensorprog.errors import ParseError
+from tensorprog.lexing import CLOSERS, span_of, unclosed
+from tensorprog.syntax import Span
+
+# What people type -> (what is wrong, what to write instead).
+GLUED = {
+    "**": ("a power is written with `^`", "`x^2`"),
+    "==": ("one `=` defines a name; there is no comparison `==`", "`=`"),
+    ":=": ("a name is defined with `=`", "`=`"),
+    "+=": ("there is no `+=`", "`x = x + ..`"),
+    "-=": ("there is no `-=`", "`x = x - ..`"),
+    "*=": ("there is no `*=`", "`x = x * ..`"),
+    "/=": ("there is no `/=`", "`x = x / ..`"),
+    "//": ("there is no `//`; a comment begins with `#`", "`#` for a comment, `/` for a division"),
+    "->": ("there are no arrows", "`=`, or `return` for the result of a block"),
+    ">>": ("regimes are written from the smaller to the larger", "`regime m << n`"),
+    "[]": ("brackets need an index", "`x[i]`"),
+}
+CHARACTERS = {
+    ".": ("`.` only stands inside a number or doubled, as `..`", "`0.5`, or `..` for all other axes"),
+    "...": ("leading axes are written with two dots", "`..`"),
+    "@": ("a matrix product is a repeated index", "`y[j] = W[j,i] x[i]`"),
+    "!": ("there is no `!`", "`if causal { } else { .. }`"),
+    "%": ("there is no remainder", "a dim written as a product"),
+    "&": ("there is no `&`", "one condition"),
+    '"': ("there are no strings", "a bare name"),
+    "'": ("there are no strings", "a bare name"),
+    "\\": ("a line goes on after an operator or a comma, and inside brackets, without a sign", "nothing"),
+    "\u00d7": ("a product is written `*` or by standing side by side", "`*`"),
+    "\u00b7": ("a product is written `*` or by standing side by side", "`*`"),
+    "\u2212": ("this minus sign is not the one of the keyboard", "`-`"),
+    "\u2013": ("this dash is not a minus sign", "`-`"),
+    "\u2026": ("this is one character, not two dots", "`..`"),
+    "\u2264": ("a comparison is written with two characters", "`<=`"),
+    "\u226a": ("a regime is written with two characters", "`<<`"),
+    "\u00b2": ("a power is written with `^`", "`^2`"),
+    "\u221a": ("a root is a power", "`x^(1/2)`"),
+    "\u00a0": ("this is a no-break space", "a plain space"),
+    "\ufeff": ("this is a byte order mark", "nothing"),
+}
+FOREIGN = {
+    "def": "`block name(x[.., i]) { .. return y }`, or `fn f(z) = ..`",
+    "class": "`block name(x[.., i]) { .. return y }`",
+    "for": "`repeat L { .. }` over layers, or `scan t { .. }` over time",
+    "while": "`repeat L { .. }` over layers, or `scan t { .. }` over time",
+    "import": "nothing: the standard blocks are always there",
+    "from": "nothing: the standard blocks are always there",
+    "lambda": "`fn f(z) = ..` as a statement of its own",
+    "let": "`x = ..`",
+    "var": "`x = ..`",
+    "const": "`dim d = ..`",
+    "assert": "nothing: dims are checked",
+    "print": "nothing",
+}
+STATEMENTS = tuple(
+    "width depth regime dim axis input param fn output return loss optimizer repeat scan if block".split()
+)
+_WORDS = (*STATEMENTS, "else", "in", "frozen", "shared")
+_KEYWORD_TYPES = {word.upper(): word for word in _WORDS}
+_MARKS = {
+    "PLUS": "+", "MINUS": "-", "STAR": "*", "SLASH": "/", "CIRCUMFLEX": "^", "EQUAL": "=", "COMMA": ",",
+    "COLON": ":", "VBAR": "|", "LPAR": "(", "RPAR": ")", "LSQB": "[", "RSQB": "]", "LBRACE": "{", "RBRACE": "}",
+    "MUCH_LESS": "<<", "ELLIPSIS": "..",
+}  # fmt: skip
+_OPERANDS = {"NAME", "NUMBER", "LPAR", "UNKNOWN", "VALUED", "REDUCTION"}
+_OPERATORS = {"PLUS", "MINUS", "STAR", "SLASH", "CIRCUMFLEX"}
+
+
+def explain(error: UnexpectedInput, source: str, grammar: Lark) -> ParseError:
+    """One `ParseError` for what the lexer or the parser stumbled on."""
+    if isinstance(error, UnexpectedCharacters):
+        return _character(error, source)
+    if not isinstance(error, UnexpectedToken):
+        return ParseError("the text ends too early")
+    token = error.token
+    before = []
+    try:
+        for seen in grammar.lex(source):
+            if token.type != "$END" and (seen.start_pos or 0) >= (token.start_pos or 0):
+                break
+            before.append(seen)
+    except (ParseError, LarkError):
+        pass  # a later mistake; the parser's comes first
+    accepts = set(error.accepts or error.expected)
+    for found in _usual(token, before, accepts, source):
+        return found
+    place = span_of(token)
+    if token.type in ("_SEP", "$END") and before:
+        last = span_of(before[-1])
+        place = Span(last.end_line, last.end_column, last.end_line, last.end_column + 1)
+    return ParseError(f"found {_found(token)}, expected {_expected(accepts)}", place)
+
+
+def _character(error: UnexpectedCharacters, source: str) -> ParseError:
+    character = source[error.pos_in_stream or 0]
+    span = Span(error.line, error.column, error.line, error.column + 1)
+    around = source[max(0, (error.pos_in_stream or 0) - 2) : (error.pos_in_stream or 0) + 3]
+    if character == "." and "..." in around:
+        why, fix = CHARACTERS["..."]
+    elif character in CHARACTERS:
+        why, fix = CHARACTERS[character]
+    elif character.isascii():
+        why, fix = ("a control character", "nothing") if not character.isprintable() else ("", "")
+    else:
+        why, fix = "outside comments only ASCII is read", _ascii(character)
+    shown = f"`{character}`" if character.isprintable() and not character.isspace() else f"U+{ord(character):04X}"
+    return ParseError(f"the character {shown} does not belong here", span, why=why, fix=fix)
+
+
+def _ascii(character: str) -> str:
+    plain = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
+    name = unicodedata.name(character, "")
+    if name.startswith("GREEK"):
+        return f"`{name.split()[-1].lower()}`"
+    return f"`{plain}`" if plain.isalnum() else ""
+
+
+def _usual(token: Token, before: list[Token], accepts: set[str], source: str) -> Iterator[ParseError]:
+    """The usual mistakes, most telling first."""
+    last = before[-1] if before else None
+    line = _statement(before)
+    first = line[0] if line else token
+    opener = _open_bracket(before)
+
+    if first.type == "NAME" and first in FOREIGN:
+        yield ParseError(f"`{first}` is not a word of the language", span_of(first), fix=FOREIGN[first])
+    start = token.start_pos or 0
+    for shift in (-1, 0) if token.type not in ("_SEP", "$END") else ():
+        pair = source[max(0, start + shift) : start + shift + 2]
+        if pair in GLUED:
+            why, fix = GLUED[pair]
+            line_number, column = token.line or 1, (token.column or 1) + shift
+            place = Span(line_number, column, line_number, column + 2)
+            yield ParseError(f"found `{pair}`", place, why=why, fix=fix)
+    if opener is not None and opener.type != "LBRACE":
+        later = (opener.line or 0) < (token.line or 0)
+        if token.type in _KEYWORD_TYPES or (later and (token.type == "EQUAL" or _starts_line(token, before))):
+            yield unclosed(opener)
+    if token.type == "ELSE":
+        yield ParseError("this `else` has no `if`", span_of(token), fix="`if flag { .. } else { .. }`")
+    if token.type in _KEYWORD_TYPES and "NAME" in accepts:
+        yield ParseError(f"`{token}` is a word of the language and cannot be a name", span_of(token), fix=f"`{token}_`")
+    if token.type == "REDUCTION" or (last is not None and last.type == "REDUCTION" and token.type not in CLOSERS):
+        name = token if token.type == "REDUCTION" else last
+        yield ParseError(
+            f"`{name}` is a reduction and cannot be a name",
+            span_of(name or token),
+            fix=f"`{name}[i](x[i])`, or `{name}_`",
+        )
+    if len(line) == 1 and first.type == "NAME" and token.type not in ("EQUAL", "LSQB", "COMMA", "COLON"):
+        near = difflib.get_close_matches(first.lower(), STATEMENTS, 1, 0.6)
+        if near and token.type != "LPAR":
+            yield ParseError(f"`{first}` begins no statement", span_of(first), fix=f"`{near[0]}`")
+        if token.type in ("NAME", "_SEP", "$END", "LPAR"):
+            yield ParseError(
+                f"`{first}` begins no statement",
+                span_of(first),
+                why="a statement defines a name (`x = ..`) or begins with a keyword",
+                fix={"NAME": "", "LPAR": f"`x = {first}(..)`"}.get(token.type, f"`x = {first}`"),
+            )
+    if token.type == "NAME":
+        words = {_KEYWORD_TYPES[a] for a in accepts if a in _KEYWORD_TYPES}
+        near = difflib.get_close_matches(token, words, 1, 0.6)
+        if near:
+            yield ParseError(f"found `{token}`", span_of(token), fix=f"`{near[0]}`")
+    if token.type in ("_SEP", "$END") and accepts >= {"LBRACE"} and "WIDTH" not in accepts and last is not None:
+        place = span_of(last)
+        yield ParseError(f"the body of `{first}` is missing", place, fix="the statements between `{` and `}`")
+    if token.type == "NAME" and last is not None and last.type == "RSQB" and accepts == {"LPAR"}:
+        fix = f"`{first}[..](..)`" if first.type == "REDUCTION" else "`sum[i](x[i])`"
+        yield ParseError("a reduction's argument stands in parentheses", span_of(token), fix=fix)
+    if token.type == "NAME" and first.type == "PARAM" and "EQUAL" in accepts:
+        yield ParseError("an initialiser follows `=`", span_of(token), fix=f"`= {token}`")
+    if first.type in ("INPUT", "OUTPUT") and token.type == "COMMA" and opener is None:
+        yield ParseError(f"one `{first}` per statement", span_of(token), fix=f"`{first}` on a new line")
+    if first.type == "AXIS" and token.type == "EQUAL":
+        yield ParseError("an axis is declared with `:`", span_of(token), fix="`axis i: d`")
+    if first.type == "DIM" and token.type == "COLON":
+        yield ParseError("a dim is declared with `=`", span_of(token), fix="`dim d = 64`")
+    if token.type == "NUMBER" and "STAR" in accepts:
+        yield ParseError(
+            "a number cannot follow a factor without a sign between them", span_of(token), fix=f"`* {token}`"
+        )
+    if token.type == "EQUAL" and first.type == "OUTPUT" and "NAME" in accepts:
+        yield ParseError("the output has no name", span_of(token), fix="`output f[c] = ..`")
+    if first.type == "OUTPUT" and token.type in ("_SEP", "$END", "COMMA") and len(line) > 1:
+        yield ParseError("an output is defined where it is declared", span_of(line[1]), fix=f"`output {line[1]} = ..`")
+    if first.type == "FN" and token.type == "LBRACE":
+        yield ParseError("a function is one formula", span_of(token), fix="`fn f(z) = ..`, or `block`")
+
+
+def _statement(before: list[Token]) -> list[Token]:
+    """The tokens of the statement that the error stands in, so far."""
+    start = 0
+    for position, token in enumerate(before):
+        if token.type in ("_SEP", "LBRACE", "RBRACE") and not (token.type == "RBRACE" and _valued(before[:position])):
+            start = position + 1
+    return before[start:]
+
+
+def _valued(before: list[Token]) -> bool:
+    opener = _open_bracket(before)
+    return opener is not None and opener.type == "VALUED"
+
+
+def _open_bracket(before: list[Token]) -> Token | None:
+    """The innermost bracket that is open after these tokens."""
+    stack: list[Token] = []
+    for token in before:
+        if token.type in CLOSERS:
+            stack.append(token)
+        elif token.type in ("RPAR", "RSQB", "RBRACE") and stack:
+            stack.pop()
+    return stack[-1] if stack else None
+
+
+def _starts_line(token: Token, before: list[Token]) -> bool:
+    return not before or (before[-1].end_line or 0) < (token.line or 0)
+
+
+def _found(token: Token) -> str:
+    if token.type == "$END":
+        return "the end of the file"
+    if token.type == "_SEP":
+        return "`;`" if token.startswith(";") else "the end of the line"
+    return f"`{token if len(token) <= 40 else token[:37] + '...'}`"
+
+
+def _expected(accepts: set[str]) -> str:
+    """Human words for a set of terminals."""
+    left = set(accepts)
+    words = []
+    if {"WIDTH", "BLOCK"} <= left:
+        words.append("a statement")
+        left -= {*_KEYWORD_TYPES, "NAME", "_SEP", "$END"}
+    if {"NUMBER", "LPAR"} <= left:
+        words.append("an expression")
+        left -= _OPERANDS | {"MINUS"}
+    elif _OPERATORS - {"CIRCUMFLEX"} <= left:
+        words.append("an operator")
+        left -= _OPERANDS - {"NUMBER"} | _OPERATORS
+        if "LPAR" in accepts:
+            left.discard("LSQB")
+    if "NAME" in left:
+        words.append("a name")
+    words += sorted(f"`{_KEYWORD_TYPES[t]}`" for t in left if t in _KEYWORD_TYPES)
+    words += [f"`{mark}`" for kind, mark in _MARKS.items() if kind in left]
+    if "COMPARE" in left:
+        words.append("a comparison")
+    if left & {"_SEP", "$END"}:
+        words.append("the end of the line" if "_SEP" in left else "the end of the file")
+    return " or ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words) or "something else"

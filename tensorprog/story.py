@@ -1,0 +1,140 @@
+"""`explain`: the whole chain behind the numbers of one parameter, as text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tensorprog.calculus.analysis import largest
+from tensorprog.calculus.explain import Binding, Explainer
+from tensorprog.calculus.forms import FORMS, SOURCES, gauge, sized
+from tensorprog.calculus.rules import describe
+from tensorprog.errors import TensorProgError
+from tensorprog.reasons import binding_step
+from tensorprog.suggest import nearest
+
+if TYPE_CHECKING:
+    from tensorprog.derive import Derivation
+
+ALIASES = {"init": "init_std", "std": "init_std", "learning_rate": "lr", "decay": "weight_decay", "epsilon": "eps"}
+
+
+def explain(derivation: Derivation, param: str, quantity: str | None = None) -> str:
+    """The chain for one parameter (or one `?name`), for one quantity or all. Raises TensorProgError for unknown ones."""
+    from tensorprog.derive import QUANTITIES
+
+    if param in derivation.multipliers and param not in derivation.params:
+        return _multiplier_story(derivation, param)
+    if param not in derivation.params:
+        known = [*derivation.params, *derivation.multipliers]
+        raise TensorProgError(f"no parameter or multiplier `{param}`", file=derivation.architecture.file,
+                              fix=nearest(param, known) or ", ".join(known[:12]))  # fmt: skip
+    wanted = [ALIASES.get(quantity, quantity)] if quantity else list(QUANTITIES)
+    for name in wanted:
+        if name not in QUANTITIES:
+            raise TensorProgError(f"no quantity `{name}`", fix="init, lr, multiplier, weight_decay or eps")
+    story = _Story(derivation, param)
+    blocks = [getattr(story, name)() for name in wanted]
+    shape = ", ".join(f"{axis.label or '.'}: {axis.dim}" for axis in derivation.architecture.graph.parameters[param].axes)
+    head = f"{param} [{shape}]   optimizer {derivation.optimizer}, form {derivation.form}"
+    return "\n\n".join([head, *blocks]) + "\n"
+
+
+class _Story:
+    def __init__(self, derivation: Derivation, param: str) -> None:
+        self.derivation, self.param = derivation, param
+        self.explainer = Explainer(derivation.solution)
+        self.solver = derivation.solution.solver
+        self.exponents = derivation.params[param]
+        self.optimizer = self.solver.optimizers[param]
+        self.sized = sized(derivation.solution, param)
+        self.a = gauge(derivation.form, self.sized)
+
+    def power(self, size: int | None) -> str:
+        return self.explainer.power(size)
+
+    def multiplier(self) -> str:
+        return "\n".join([
+            f"multiplier  {self.exponents.multiplier}",
+            f"  the form `{self.derivation.form}` chooses it: {FORMS[self.derivation.form]} ({SOURCES[self.derivation.form]})",
+            f"  multiplier * initial std = {self.power(-self.sized.initial)} in every form",
+        ])  # fmt: skip
+
+    def init_std(self) -> str:
+        if self.exponents.init_std is None:
+            return "init_std  0\n  the file starts it at exactly zero"
+        lines = [f"init_std  {self.exponents.init_std}"]
+        binding = self.explainer.initial_binding(self.param)
+        if binding is not None:
+            lines += self._use(binding, f"the value of {self.param}'s use must be at most Theta(1)")
+            lines.append(f"  => multiplier * std * {self.power(binding.gain)} = Theta(1)")
+        if self.a:
+            lines.append(f"  the multiplier carries {self.power(-self.a)} of it, the initial std the rest")
+        return "\n".join(lines)
+
+    def lr(self) -> str:
+        if self.exponents.lr is None:
+            return "lr  none\n  it is not trained"
+        lines = [f"lr  {self.exponents.lr}"]
+        binding = self.explainer.update_binding(self.param)
+        if binding is None:
+            return lines[0] + "\n  its gradient is exactly zero: no learning rate matters"
+        lines.append(f"  gradient entries ~ {self.power(self.sized.gradient)} (gauge without multipliers)")
+        step = binding_step(self.explainer, binding)
+        lines.append(f"  a step of {self.optimizer.name} ({self._normalisation()}) has entries lr * {step}")
+        lines += self._use(binding, f"the update of {self.param} must move its use by Theta(1)")
+        lines.append(f"  => lr * {self.power(binding.gain)} = Theta(1)")
+        if self.a:
+            lines.append(f"  with w = W / multiplier: lr {self.power(-self.sized.lr)} becomes {self.exponents.lr}")
+        return "\n".join(lines)
+
+    def weight_decay(self) -> str:
+        reason = self.derivation.reasons[self.param].get("weight_decay", "this optimizer has none")
+        return f"weight_decay  {self.exponents.weight_decay or 'none'}\n  {reason}"
+
+    def eps(self) -> str:
+        reason = self.derivation.reasons[self.param].get("eps", "this optimizer has none whose scale matters")
+        return f"eps  {self.exponents.eps or 'none'}\n  {reason}"
+
+    def _normalisation(self) -> str:
+        how = {"none": "linear in the gradient", "entry": "normalised entry by entry",
+               "tensor": "normalised by the gradient's norm", "spectral": "orthogonalised: spectral norm 1"}
+        relative = ", relative to the parameter's size" if self.optimizer.relative else ""
+        return how[self.optimizer.normalisation] + relative
+
+    def _use(self, binding: Binding, constraint: str) -> list[str]:
+        nodes = self.solver.program.nodes
+        where = f" (line {binding.node.span.line})" if binding.node.span.line else ""
+        lines = [f"  constraint: {constraint}", f"  at `{describe(binding.node, nodes)}`{where}"]
+        if binding.other is not None and binding.term is not None:
+            lines.append(f"    meets the {binding.part} of `{describe(binding.other, nodes)}` ~ {self.power(binding.term[0])}, "
+                         f"{self.explainer.grade(binding.term)}")  # fmt: skip
+            lines += [f"    {s}" for s in binding.sums] or ["    nothing that grows is summed"]
+            lines.append(f"    why the {binding.part} of `{describe(binding.other, nodes)}` is so:")
+            lines += [f"      {line}" for line in self.explainer.chain(binding.other.id, _part(binding), binding.term)]
+        return lines
+
+
+def _part(binding: Binding) -> str:
+    return binding.part
+
+
+def _multiplier_story(derivation: Derivation, name: str) -> str:
+    solver, snapshot = derivation.solution.solver, derivation.solution.snapshot
+    explainer = Explainer(derivation.solution)
+    lines = [f"?{name}  {derivation.multipliers[name]}"]
+    nodes = [node for node, unknown in solver.multiplier_at.items() if unknown == name]
+    best = None
+    for k in nodes:
+        operand = solver.program.nodes[k].args[0]
+        for part, terms in (("initial value", snapshot.initial[operand]), ("change", snapshot.change[operand])):
+            for term in terms:
+                if best is None or term[0] > best[2][0]:
+                    best = (operand, part, term)
+    if best is None:
+        return lines[0] + "\n  what it multiplies is exactly zero, or it belongs to one use of a parameter\n"
+    operand, part, term = best
+    label = describe(solver.program.nodes[operand], solver.program.nodes)
+    lines.append(f"  constraint: what it multiplies, `{label}`, must become Theta(1); its largest term is the {part}, "
+                 f"{explainer.power(largest((term,)))}")  # fmt: skip
+    lines += [f"      {line}" for line in explainer.chain(operand, part, term)]
+    return "\n".join(lines) + "\n"

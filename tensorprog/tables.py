@@ -1,0 +1,137 @@
+"""Tables of results: aligned text, Markdown, LaTeX (booktabs) and HTML, from one list of rows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from html import escape
+from typing import TYPE_CHECKING
+
+from tensorprog.exponents import Power
+
+if TYPE_CHECKING:
+    from tensorprog.derive import Derivation
+
+HEADERS = ("parameter", "shape", "multiplier", "init std", "lr", "weight decay", "eps")
+
+
+def power_text(power: Power | None, none: str = "-") -> str:
+    """`n^-1/2`, or `none` where there is no such quantity."""
+    return none if power is None else str(power)
+
+
+def collapse(names: Sequence[str], same: Sequence[object]) -> list[tuple[str, int]]:
+    """Names that differ only in a layer number and have equal content, as one: (shown name, index of the first)."""
+    groups: dict[tuple[str, object], list[int]] = {}
+    for k, name in enumerate(names):
+        groups.setdefault((re.sub(r"\.\d+\.", ".*.", name), same[k]), []).append(k)
+    shown = [(pattern if len(members) > 1 else names[members[0]], members[0])
+             for (pattern, _), members in groups.items()]  # fmt: skip
+    patterns = [p for p, _ in shown]
+    return [(p if patterns.count(p) == 1 else names[k], k) for p, k in shown]
+
+
+def parameter_rows(derivation: Derivation) -> list[tuple[str, ...]]:
+    """One row per parameter; the layers of a repeat share one if they agree."""
+    graph, params = derivation.architecture.graph, derivation.params
+    names = list(params)
+    content = [(tuple(str(a.dim) for a in graph.parameters[n].axes), params[n]) for n in names]
+    rows = []
+    for shown, k in collapse(names, content):
+        shape, e = content[k]
+        rows.append((shown, "[" + ", ".join(shape) + "]", power_text(e.multiplier), power_text(e.init_std, "0"),
+                     power_text(e.lr), power_text(e.weight_decay), power_text(e.eps)))  # fmt: skip
+    return rows
+
+
+def align(rows: Sequence[Sequence[str]], header: Sequence[str]) -> list[str]:
+    """Columns padded with spaces; a rule under the header."""
+    table = [tuple(header), *rows]
+    widths = [max(len(row[k]) for row in table) for k in range(len(header))]
+    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in table]
+    return [lines[0], "-" * len(lines[0]), *lines[1:]]
+
+
+def title(derivation: Derivation) -> str:
+    """What was derived, in one line."""
+    return f"{derivation.architecture.file}: muP for {derivation.optimizer}, form {derivation.form}"
+
+
+def notes(derivation: Derivation) -> list[str]:
+    """Multipliers, the gradient norm, and at what finite depth a repeat was unrolled."""
+    lines = [f"?{name} = {power}" if "@" not in name else f"multiplier of {name.rsplit('@', 1)[0]} "
+             f"at its use {name.rsplit('@', 1)[1]} = {power}"
+             for name, power in derivation.multipliers.items()]  # fmt: skip
+    lines.append(f"global gradient norm = {power_text(derivation.gradient_norm)}")
+    lines += [f"depth {symbol}: unrolled at {count} (exponents are those of the width)"
+              for symbol, count in derivation.architecture.graph.depths]  # fmt: skip
+    return lines
+
+
+def reason_rows(derivation: Derivation) -> list[tuple[str, str, str]]:
+    """(parameter, quantity, reason) for the numbers that need one, layers collapsed."""
+    params = derivation.params
+    names = list(params)
+    rows = []
+    for shown, k in collapse(names, [params[n] for n in names]):
+        for quantity, reason in derivation.reasons[names[k]].items():
+            rows.append((shown, quantity, reason))
+    return rows
+
+
+def render_derivation(derivation: Derivation, format: str, *, color: bool = False) -> str:
+    """The derivation as `table`, `markdown`, `latex` or `html`."""
+    rows = parameter_rows(derivation)
+    match format:
+        case "table":
+            lines = align(rows, HEADERS)
+            if color:
+                lines[0] = f"\x1b[1m{lines[0]}\x1b[0m"
+            why = align(reason_rows(derivation), ("parameter", "number", "reason"))
+            return "\n".join([title(derivation), "", *lines, "", *notes(derivation), "", *why]) + "\n"
+        case "markdown":
+            return markdown(rows, HEADERS, title(derivation)) + "\n" + "".join(f"- {n}\n" for n in notes(derivation))
+        case "latex":
+            return latex(rows, HEADERS)
+        case "html":
+            return html(rows, HEADERS, title(derivation), notes(derivation))
+        case _:
+            raise ValueError(f"unknown format {format!r}")
+
+
+def markdown(rows: Sequence[Sequence[str]], header: Sequence[str], caption: str) -> str:
+    """A pipe table."""
+    lines = [f"**{caption}**", "", "| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
+    lines += ["| " + " | ".join(f"`{c}`" for c in row) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+_LATEX = {"\\": r"\textbackslash{}", "_": r"\_", "&": r"\&", "%": r"\%", "#": r"\#", "$": r"\$",
+          "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}  # fmt: skip
+
+
+def latex_cell(cell: str) -> str:
+    """`n^-1/2` as mathematics; everything else escaped."""
+    if re.fullmatch(r"\w+(\^-?\d+(/\d+)?)?( \w+(\^-?\d+(/\d+)?)?)*", cell) and ("^" in cell or len(cell) == 1):
+        return "$" + re.sub(r"\^(-?\d+(?:/\d+)?)", r"^{\1}", cell).replace(" ", r"\,") + "$"
+    return "".join(_LATEX.get(c, c) for c in cell)
+
+
+def latex(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
+    """A booktabs tabular (needs \\usepackage{booktabs})."""
+    lines = [r"\begin{tabular}{" + "l" * len(header) + "}", r"\toprule", " & ".join(map(latex_cell, header)) + r" \\",
+             r"\midrule"]  # fmt: skip
+    lines += [" & ".join(map(latex_cell, row)) + r" \\" for row in rows]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def html(rows: Sequence[Sequence[str]], header: Sequence[str], caption: str, below: Sequence[str] = ()) -> str:
+    """An HTML table, for notebooks."""
+    head = "".join(f"<th>{escape(h)}</th>" for h in header)
+    body = "".join("<tr>" + "".join(f"<td>{_sup(escape(c))}</td>" for c in row) + "</tr>" for row in rows)
+    foot = "".join(f"<div>{_sup(escape(n))}</div>" for n in below)
+    return f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{foot}"
+
+
+def _sup(text: str) -> str:
+    return re.sub(r"\^(-?\d+(?:/\d+)?)", r"<sup>\1</sup>", text)

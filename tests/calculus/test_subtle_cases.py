@@ -1,0 +1,187 @@
+"""Networks in which a table of layer types gives the wrong answer."""
+
+from __future__ import annotations
+
+import pytest
+
+import tensorprog as tp
+
+
+def exponent(power: tp.Power | None) -> str:
+    return "zero" if power is None else str(power["n"])
+
+
+def attention(dims: str, extra: str = "", keys: str = "Wk") -> str:
+    return f"""
+width n
+dim T = 6, {dims}, d = 8, classes = 5
+axis t: T, s: T, i: d, m: n, h: heads, e: size, o: heads * size, c: classes
+input x[t,i]
+param E[m,i], Wq[o,m], Wk[o,m], Wv[o,m], Wo[m,o], R[c,m]
+z[t,m] = E[m,i] x[t,i]
+q[t,o] = Wq[o,m] z[t,m]
+k[t,o] = {keys}[o,m] z[t,m]
+v[t,o] = Wv[o,m] z[t,m]
+qh[t,h,e] = q[t,(h e)]
+kh[t,h,e] = k[t,(h e)]
+vh[t,h,e] = v[t,(h e)]
+{extra}
+scores[h,t,s] = ?scale * (qh[t,h,e] kh[s,h,e])
+a[h,t,s] = softmax[s](scores[h,t,s])
+y[t,h,e] = a[h,t,s] vh[s,h,e]
+m1[t,(h e)] = y[t,h,e]
+u[t,m] = Wo[m,o] m1[t,o]
+output f[t,c] = R[c,m] u[t,m]
+loss cross_entropy(f)
+"""
+
+
+def test_attention_scale_is_one_over_d_when_the_head_grows() -> None:
+    """After one update q and k are correlated: the law of large numbers (Tensor Programs V, definition 4.1)."""
+    found = tp.derive(tp.parse(attention("heads = 2, size = n / 2")), "adam")
+    assert exponent(found.multipliers["scale"]) == "-1"
+
+
+def test_attention_needs_no_scale_when_the_number_of_heads_grows() -> None:
+    found = tp.derive(tp.parse(attention("heads = n / 4, size = 4")), "adam")
+    assert exponent(found.multipliers["scale"]) == "0"
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "muon"])
+def test_query_and_key_sharing_one_weight(optimizer: str) -> None:
+    """q . k is aligned from the start (q_t . k_t is a squared norm); the scale is n^-1 all the same."""
+    source = attention("heads = 2, size = n / 2", keys="Wq").replace(", Wk[o,m]", "")
+    found = tp.derive(tp.parse(source), optimizer)
+    assert exponent(found.multipliers["scale"]) == "-1"
+    assert exponent(found.tensor("scores")[0]) == "0"  # not -1/2, as with independent q and k
+
+
+def test_independent_query_and_key_start_with_vanishing_scores() -> None:
+    found = tp.derive(tp.parse(attention("heads = 2, size = n / 2")), "adam")
+    assert exponent(found.tensor("scores")[0]) == "-1/2"
+    assert exponent(found.tensor("scores")[1]) == "0"
+
+
+def net(body: str, params: str = "", more: str = "") -> str:
+    return f"""
+width n
+dim d = 8, classes = 5
+axis i: d, j: n, k: n, c: classes
+{more}
+input x[i]
+param U[j,i], V[c,j]{params}
+{body}
+loss cross_entropy(f)
+"""
+
+
+@pytest.mark.parametrize(("act", "mean"), [("tanh", "-1/2"), ("cos", "0"), ("relu", "0"), ("square", "0"), ("abs", "0")])
+def test_the_mean_of_features_feels_their_parity(act: str, mean: str) -> None:
+    """An odd nonlinearity of a symmetric pre-activation averages to zero (central limit), others do not."""
+    source = net(f"z[j] = {act}(U[j,i] x[i])\nm = mean[j](z[j])\noutput f[c] = V[c,j] z[j]")
+    source = source.replace("output", "g[j] = z[j] * m\noutput").replace("V[c,j] z[j]", "V[c,j] g[j]")
+    found = tp.derive(tp.parse(source), "adam")
+    assert exponent(found.tensor("m")[0]) == mean
+
+
+def test_mixed_parity_by_formula() -> None:
+    """z + z^2 / 4 is neither odd nor even: its mean over features is Theta(1)."""
+    source = net("z[j] = swoosh(U[j,i] x[i])\nm = mean[j](z[j])\ng[j] = z[j] * m\noutput f[c] = V[c,j] g[j]",
+                 more="fn swoosh(z) = z + z^2 / 4")  # fmt: skip
+    assert exponent(tp.derive(tp.parse(source), "adam").tensor("m")[0]) == "0"
+
+
+def test_a_zero_initialised_readout_has_the_same_learning_rate() -> None:
+    plain = net("z[j] = relu(U[j,i] x[i])\noutput f[c] = V[c,j] z[j]")
+    zero = plain.replace("V[c,j]\n", "V[c,j] = zeros\n", 1)
+    for optimizer in ("sgd", "adam", "muon"):
+        a, b = (tp.derive(tp.parse(s), optimizer) for s in (plain, zero))
+        assert b.params["V"].init_std is None
+        assert a.params["V"].lr == b.params["V"].lr and a.params["V"].multiplier == b.params["V"].multiplier
+        assert a.params["U"].lr == b.params["U"].lr
+        assert b.tensor("f") == (None, tp.Power())
+
+
+def test_an_elementwise_gate_is_a_vector() -> None:
+    """A gate g[j] multiplies; nothing is summed, so it is sized and trained like a bias."""
+    source = net("z[j] = tanh(U[j,i] x[i])\ny[j] = g[j] z[j]\noutput f[c] = V[c,j] y[j]", ", g[j] = ones")
+    for optimizer, lr in (("sgd", "1"), ("adam", "0")):
+        e = tp.derive(tp.parse(source), optimizer, "table3").params["g"]
+        assert exponent(e.lr) == lr and exponent(e.init_std) == "0"
+
+
+def test_a_depthwise_convolution_has_finite_fan_in() -> None:
+    """Its weight has one growing axis, which is not summed: no n^-1/2, and Adam's learning rate does not scale."""
+    source = """
+width n
+dim d = 3, side = 8, taps = 3, classes = 5
+axis p: d, u: side, a: taps, ch: n, co: n, c: classes
+input x[p,u]
+param S[ch,p], D[ch,a], P[co,ch], V[c,co]
+z[ch,u] = relu(S[ch,p] x[p,u])
+y[ch,u] = D[ch,a] z[ch, u + a - 1]
+q[co,u] = relu(P[co,ch] y[ch,u])
+m[co] = mean[u](q[co,u])
+output f[c] = V[c,co] m[co]
+loss cross_entropy(f)
+"""
+    found = tp.derive(tp.parse(source), "adam", "table3").params
+    assert (exponent(found["D"].init_std), exponent(found["D"].lr)) == ("0", "0")
+    assert (exponent(found["P"].init_std), exponent(found["P"].lr)) == ("-1/2", "-1")
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "muon"])
+def test_a_recurrent_weight_is_a_hidden_weight(optimizer: str) -> None:
+    """Used at every step, on states that depend on it: still n^-1/2 and the learning rate of a hidden matrix."""
+    source = """
+width n
+dim d = 4, T = 4, classes = 5
+axis i: d, t: T, j: n, k: n, c: classes
+input x[t,i]
+param U[j,i], W[j,k], V[c,j]
+s[j] = 0
+scan t {
+  h[j] = U[j,i] x[t,i] + W[j,k] s[k]
+  s[j] = relu(h[j])
+}
+output f[c] = V[c,j] s[j]
+loss cross_entropy(f)
+"""
+    e = tp.derive(tp.parse(source), optimizer, "table3").params["W"]
+    assert exponent(e.init_std) == "-1/2"
+    assert exponent(e.lr) == {"sgd": "0", "adam": "-1", "muon": "0"}[optimizer]
+
+
+TIED = """
+width n
+dim vocab = 7, T = 4
+axis v: vocab, t: T, i: n, j: n
+input tokens[t] in vocab
+param E[v,i] = normal(1), W[j,i]
+x[t,i] = E[tokens[t], i]
+h[t,j] = relu(W[j,i] x[t,i])
+output f[t,v] = {multiplier}(E[v,j] h[t,j])
+loss cross_entropy(f)
+"""
+
+
+def test_a_tied_embedding_keeps_its_size_and_the_output_multiplier_is_one_over_n() -> None:
+    found = tp.derive(tp.parse(TIED.format(multiplier="?output * ")), "adam")
+    e = found.params["E"]
+    assert (exponent(e.init_std), exponent(e.lr), exponent(e.multiplier)) == ("0", "0", "0")
+    assert exponent(found.multipliers["output"]) == "-1"
+
+
+def test_a_tied_embedding_without_a_multiplier_gets_one_per_use() -> None:
+    """The uses demand different sizes: forms with multipliers answer, the one without refuses and says why."""
+    found = tp.derive(tp.parse(TIED.format(multiplier="")), "adam")
+    assert sorted(exponent(p) for name, p in found.multipliers.items() if name.startswith("E@")) == ["-1", "0"]
+    with pytest.raises(tp.CalculusError, match="table3"):
+        tp.derive(tp.parse(TIED.format(multiplier="")), "adam", "table3")
+
+
+def test_a_fixed_attention_scale_is_refused_by_name() -> None:
+    """1/sqrt(d) with a growing head: the scores blow up after one update, and no exponent can repair it."""
+    source = attention("heads = 2, size = n / 2").replace("?scale", "size^(-1/2)")
+    with pytest.raises(tp.CalculusError, match="scores"):
+        tp.derive(tp.parse(source), "adam")

@@ -1,0 +1,93 @@
+"""What README.md and docs/ show is what the commands print, and what they link to is there."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def load_refresh() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("docs_refresh", ROOT / "docs" / "refresh.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+refresh = load_refresh()
+PAGES = [pytest.param(page, id=str(page.relative_to(ROOT))) for page in refresh.pages()]
+
+
+def with_kind(kind: str) -> list:
+    return [p for p in PAGES if any(b.kind == kind for b in refresh.blocks(p.values[0].read_text()))]
+
+
+@pytest.mark.parametrize("page", with_kind("output"))
+def test_shown_outputs_are_what_the_commands_print(page: Path) -> None:
+    text = page.read_text()
+    assert refresh.refreshed(text, kinds=("output",)) == text, f"run: python docs/refresh.py {page.relative_to(ROOT)}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", with_kind("measured"))
+def test_shown_measurements_agree_in_all_but_their_digits(page: Path) -> None:
+    text = page.read_text()
+    fresh = refresh.refreshed(text, kinds=("measured",))
+    assert refresh.comparable(fresh) == refresh.comparable(text), (
+        f"run: python docs/refresh.py {page.relative_to(ROOT)}"
+    )
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_to_files_and_headings_that_exist(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?://|mailto:)([^)\s]+)\)", without_code(page.read_text())):
+        name, _, anchor = target.partition("#")
+        file = (page.parent / name).resolve() if name else page
+        assert file.exists(), f"{page.name} links to {target}"
+        if anchor:
+            assert anchor in headings(file), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_marker_stands_before_a_block(page: Path) -> None:
+    text = page.read_text()
+    markers = re.findall(r"^<!-- (?:file|output|measured|command): .*-->$", text, re.MULTILINE)
+    assert len(markers) == len(refresh.blocks(text))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_output_blocks_hold_commands_that_neither_crash_nor_are_refused(page: Path) -> None:
+    for block in refresh.blocks(page.read_text()):
+        if block.kind in ("output", "measured"):
+            assert block.commands, block.name
+            assert "Traceback" not in block.body, block.name
+            assert "[exit 2]" not in block.body, block.name
+
+
+def test_readme_names_the_two_commands_that_ci_runs() -> None:
+    readme = ROOT / "README.md"
+    assert "pytest" in refresh.command(readme, "test")
+    assert "tpcalc derive examples/mlp.tp" in refresh.command(readme, "main")
+
+
+def without_code(text: str) -> str:
+    text = re.sub(r"^(`{3,}).*?^\1$", "", text, flags=re.MULTILINE | re.DOTALL)
+    return re.sub(r"`[^`\n]*`", "", text)
+
+
+def headings(file: Path) -> set[str]:
+    """Anchors as GitHub makes them."""
+    text = re.sub(r"^(`{3,}).*?^\1$", "", file.read_text(), flags=re.MULTILINE | re.DOTALL)
+    return {
+        re.sub(r"[^\w\- ]", "", title.strip().lower()).replace(" ", "-")
+        for title in re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    }
