@@ -113,7 +113,9 @@ def _mermaid(graph: Graph) -> str:
     lines = ["flowchart TD"]
     for number, data in view.nodes(data=True):
         text = caption(graph.nodes[number]).replace('"', "#quot;")
-        left, right = ("[/", "/]") if data["op"] in ("Input", "Const") else ("[[", "]]") if data["op"] == "Param" else ("[", "]")
+        left, right = (
+            ("[/", "/]") if data["op"] in ("Input", "Const") else ("[[", "]]") if data["op"] == "Param" else ("[", "]")
+        )
         lines.append(f'  n{number}{left}"{text}"{right}')
     lines += [f"  n{source} --> n{target}" for source, target in view.edges()]
     return "\n".join(lines) + "\n"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from os.path import basename, splitext
 
 from tensorprog.elaborate import elaborate
 from tensorprog.errors import TensorProgError
@@ -29,8 +27,7 @@ def model_and_graph(
         check(graph, arch)
     except TensorProgError as error:
         raise error.located(source, file) from None
-    name = "model" if file.startswith("<") else splitext(basename(file))[0]
-    return model, replace(graph, name=name)
+    return model, graph
 
 
 def graph_of(source: str, file: str = "<string>", depths: Mapping[str, int] | None = None) -> Graph:

@@ -31,8 +31,8 @@ class Scalar:
     unknowns: tuple[str, ...] = ()
 
     def __mul__(self, other: Scalar) -> Scalar:
-        powers: dict[Dim, Fraction] = dict(self.powers)
-        for dim, power in other.powers:
+        powers: dict[Dim, Fraction] = {}
+        for dim, power in (*self.powers, *other.powers):
             powers[dim] = powers.get(dim, Fraction(0)) + power
         kept = tuple((d, p) for d, p in powers.items() if p)
         return Scalar(self.coefficient * other.coefficient, kept, self.unknowns + other.unknowns)

@@ -184,9 +184,9 @@ class _Flat:
         for out, value in zip(step.outs, carried, strict=True):
             ids[out] = value
         for (out, axis), stack in zip(step.collected, stacks, strict=True):
-            value = module.values[out]
-            name = path + value.name if value.name else ""
-            ids[out] = self.stack(stack, axis, value.axes, name, step.span)
+            local = module.values[out]
+            name = path + local.name if local.name else ""
+            ids[out] = self.stack(stack, axis, local.axes, name, step.span)
 
     def at(self, value: int, axis: int, position: int, span: Span) -> int:
         """The tensor at one position of an axis, which disappears."""

@@ -45,7 +45,7 @@ class Interpreter:
         functions: Mapping[str, Function] | None = None,
         optimizer_options: Mapping[str, float] | None = None,
     ) -> None:
-        """`base`: the base widths. `lr`: the base learning rate, of all optimizers or by optimizer name.
+        """`base`: the base widths. `lr`: the base learning rate, one for all or by parameter or optimizer name.
 
         Options (the graph's, overridden by `optimizer_options`) go to the parametrization's optimizer only, not to
         one that a parameter names for itself or that Muon leaves vectors to. `data_seed` defaults to `seed`.
@@ -113,7 +113,7 @@ class Interpreter:
         hyper = dict(optimizer.defaults)
         if optimizer.name == self.parametrization.optimizer:
             hyper |= options
-        base_lr = lr.get(optimizer.name) if isinstance(lr, Mapping) else lr
+        base_lr = lr.get(name, lr.get(optimizer.name)) if isinstance(lr, Mapping) else lr
         if base_lr is not None:
             hyper["lr"] = base_lr
         for key, power in (("lr", exponents.lr), ("weight_decay", exponents.weight_decay), ("eps", exponents.eps)):
@@ -172,6 +172,12 @@ class Interpreter:
                 self._steppers[name](w, grads[name])
                 values[node] = None if before is None else w - before
         return values
+
+    def apply(self, node: int, *args: Array) -> Array:
+        """The value of one node for given operands."""
+        run = self._kernels[node]
+        assert run is not None, "inputs, parameters and updates have no operands"
+        return run(*args)
 
     def loss(self, values: Values) -> float:
         """The loss among the values that `run` or `step` returned."""

@@ -60,34 +60,44 @@ def _assert_node(node: Node, graph: Graph) -> None:
     assert BATCH not in shape[1:], f"{where}: the batch axis is not first"
     match node.op:
         case Input(kind=kind):
-            assert not shapes and kind in ("real", "tokens", "target"), where
+            assert not shapes, where
+            assert kind in ("real", "tokens", "target"), where
         case Const():
             assert not shapes, where
         case Param(name=name):
-            assert not shapes and tuple(a.dim for a in graph.parameters[name].axes) == shape, where
+            assert not shapes, where
+            assert tuple(a.dim for a in graph.parameters[name].axes) == shape, where
         case Contract():
             _assert_contract(node.op, shapes, shape, where)
         case Add(places=places):
             assert len(places) == len(shapes) >= 1, where
             for place, operand in zip(places, shapes, strict=True):
-                assert len(place) == len(operand) and len(set(place)) == len(place), where
+                assert len(place) == len(operand), where
+                assert len(set(place)) == len(place), where
                 assert all(shape[at] == dim for at, dim in zip(place, operand, strict=True)), where
             assert {at for place in places for at in place} == set(range(len(shape))), where
         case Scale(scalar=scalar):
             assert shapes == [shape], where
             _assert_scalar(scalar, graph, where)
         case Map(fn=fn, derivative=derivative):
-            assert shapes == [shape] and fn and derivative >= 0, where
+            assert shapes == [shape], where
+            assert fn, where
+            assert derivative >= 0, where
         case InvRms(axes=axes):
-            assert axes and len(set(axes)) == len(axes), where
+            assert axes, where
+            assert len(set(axes)) == len(axes), where
             assert shape == tuple(dim for k, dim in enumerate(shapes[0]) if k not in axes), where
         case Softmax(axis=axis, mask=mask):
-            assert shapes == [shape] and axis < len(shape), where
+            assert shapes == [shape], where
+            assert axis < len(shape), where
             assert mask is None or (mask[0] == axis and mask[2] != axis and mask[2] < len(shape)), where
         case SoftmaxGrad(axis=axis):
-            assert shapes == [shape, shape] and axis < len(shape), where
+            assert shapes == [shape, shape], where
+            assert axis < len(shape), where
         case TopK(axis=axis, k=k):
-            assert shapes == [shape] and axis < len(shape) and k >= 1, where
+            assert shapes == [shape], where
+            assert axis < len(shape), where
+            assert k >= 1, where
         case Split(axis=axis, count=count):
             _assert_merge(shape, shapes[0], axis, count, where)
         case Merge(axis=axis, count=count):
@@ -99,11 +109,14 @@ def _assert_node(node: Node, graph: Graph) -> None:
         case StopGrad():
             assert shapes == [shape], where
         case Loss(kind=kind):
-            assert shape == () and _target_fits(kind, shapes), where
+            assert shape == (), where
+            assert _target_fits(kind, shapes), where
         case LossGrad(kind=kind):
-            assert shape == shapes[0] and _target_fits(kind, shapes), where
+            assert shape == shapes[0], where
+            assert _target_fits(kind, shapes), where
         case Update(param=param):
-            assert shapes == [shape] and param in graph.parameters, where
+            assert shapes == [shape], where
+            assert param in graph.parameters, where
 
 
 def _assert_contract(op: Contract, shapes: list[Shape], shape: Shape, where: str) -> None:
@@ -111,7 +124,8 @@ def _assert_contract(op: Contract, shapes: list[Shape], shape: Shape, where: str
     assert len(operands) == len(shapes), where
     dims: dict[int, Dim] = {}
     for indices, operand in zip(operands, shapes, strict=True):
-        assert len(indices) == len(operand) and len(set(indices)) == len(indices), where
+        assert len(indices) == len(operand), where
+        assert len(set(indices)) == len(indices), where
         for index, dim in zip(indices, operand, strict=True):
             assert dims.setdefault(index, dim) == dim, where
     assert len(set(op.out)) == len(op.out) == len(shape), where
@@ -126,9 +140,12 @@ def _assert_merge(fine: Shape, coarse: Shape, axis: int, count: int, where: str)
 
 
 def _assert_window(op: Window | Fold, whole: Shape, parts: Shape, where: str) -> None:
-    assert op.stride >= 1 and op.dilation >= 1 and op.axis < len(whole), where
+    assert op.stride >= 1, where
+    assert op.dilation >= 1, where
+    assert op.axis < len(whole), where
     count = 2 if op.taps else 1
-    assert whole[: op.axis] == parts[: op.axis] and whole[op.axis + 1 :] == parts[op.axis + count :], where
+    assert whole[: op.axis] == parts[: op.axis], where
+    assert whole[op.axis + 1 :] == parts[op.axis + count :], where
     assert not op.taps or not parts[op.axis + 1].grows, where
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tensorprog.calculus.rules import Rule, Sizes, power_size, refuse, rules_for
-from tensorprog.calculus.terms import EVEN, Terms, reduce_terms
+from tensorprog.calculus.terms import EVEN, FLIPS, Terms, leading, reduce_terms
 from tensorprog.errors import CalculusError
 from tensorprog.exponents import Units
 from tensorprog.functions import Function
@@ -63,8 +63,9 @@ class Analysis:
         self._fixed: dict[int, int] = {}
         self._scales = [(n.id, n.op) for n in self.program.nodes if isinstance(n.op, Scale) and n.op.scalar.unknowns]
         self.rules = rules_for(self.program, self.units, self.scalar_size, self.functions)
+        self.margins = [sum(self.sizes(a.dim) for a in node.axes) // 2 for node in self.program.nodes]
         self.restart()
-        self.bits = {name: 1 << k for k, name in enumerate(self.program.forward.parameters)}
+        self.bits = self._allot_bits()
         self.optimizers = {
             name: optimizer_for(parameter.optimizer or self.optimizer, len(parameter.axes))
             for name, parameter in self.program.forward.parameters.items()
@@ -96,8 +97,17 @@ class Analysis:
             return ((0, 0, (EVEN,) * len(growing)),)
         bit = self.bits[parameter.name]
         if len(growing) >= 2:
-            return ((0, bit, (EVEN,) * len(growing)),)
-        return ((0, 0, ((bit, 0, 0),) * len(growing)),)
+            return ((0, bit, ((0, 0, 0, FLIPS),) * len(growing)),)
+        return ((0, 0, ((bit, 0, 0, FLIPS),) * len(growing)),)
+
+    def _allot_bits(self) -> dict[str, int]:
+        """A bit for every random parameter; a matrix gets three (itself, and see `terms.wild`)."""
+        bits: dict[str, int] = {}
+        used = 0
+        for name, parameter in self.program.forward.parameters.items():
+            bits[name] = 1 << used
+            used += 3 if len(self.sizes.growing(parameter.axes)) >= 2 else 1
+        return bits
 
     def starts_at_zero(self, parameter: Parameter) -> bool:
         return parameter.init.kind == "zeros" or (parameter.init.kind == "constant" and parameter.init.value == 0)
@@ -169,10 +179,10 @@ class Analysis:
             if stale_change:
                 inputs = [initial[a] for a in args]
                 if stale:
-                    values = rule.initial(inputs)
+                    values = leading(rule.initial(inputs), self.margins[k])
                     if values != initial[k]:
                         initial[k], new_initial[k], moved = values, True, True
-                changes = rule.change(inputs, [change[a] for a in args])
+                changes = leading(rule.change(inputs, [change[a] for a in args]), self.margins[k])
                 if changes != change[k]:
                     change[k], new_change[k], moved = changes, True, True
             self.visit(k, new_initial, new_change)

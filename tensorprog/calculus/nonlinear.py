@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 
-from tensorprog.calculus.terms import EVEN, Grade, Term, Terms, forget, grade_product, reduce_terms
+from tensorprog.calculus.terms import EVEN, FLIPS, STAYS, UNKNOWN, Grade, Term, Terms, forget, grade_product, reduce_terms
 from tensorprog.functions import Facts
 
 Initial = Callable[[list[Terms]], Terms]
@@ -36,20 +36,35 @@ def _power(terms: Terms, order: int) -> list[Term]:
     return result
 
 
-def _mixed(terms: Terms) -> list[Grade]:
-    """Per axis: everything the given terms depend on, parity unknown."""
+def _mirrored(terms: Terms, axis: int, parity: str) -> int:
+    """What a function of that parity of the sum of these terms does under reflection along an axis."""
+    found = {grades[axis][3] for _, _, grades in terms}
+    if found == {STAYS}:
+        return STAYS
+    if found == {FLIPS}:
+        return {"odd": FLIPS, "even": STAYS}.get(parity, UNKNOWN)
+    return UNKNOWN
+
+
+def _mixed(terms: Terms, parity: str = "none") -> list[Grade]:
+    """Per axis: everything the given terms depend on, parity unknown, but for reflections."""
     axes = [EVEN] * len(terms[0][2])
     for _, _, grades in terms:
-        axes = [grade_product(a, forget(g)) for a, g in zip(axes, grades, strict=True)]
-    return axes
+        axes = [grade_product(a, forget(g, STAYS)) for a, g in zip(axes, grades, strict=True)]
+    return [(odd, free, cover, _mirrored(terms, k, parity)) for k, (odd, free, cover, _) in enumerate(axes)]
 
 
-def _by_axis(terms: Terms, *, odd_function: bool) -> list[Term]:
+def _by_axis(terms: Terms, parity: str) -> list[Term]:
     """f of Theta(1) entries, for the largest terms: an odd function keeps the oddness of each term (the parity
     components of f(a + b) that are odd under the joint flip), any other one only what is left of it."""
-    if odd_function and all(any(g[0] for g in grades) or not grades for _, _, grades in terms):
+    if parity == "odd" and all(any(g[0] for g in grades) or not grades for _, _, grades in terms):
         return [(0, 0, grades) for _, _, grades in terms]
-    return [(0, 0, tuple(_mixed(terms)))]
+    return [(0, 0, tuple(_mixed(terms, parity)))]
+
+
+def _squared(term: Term) -> tuple[Grade, ...]:
+    """Per axis, an even function of one term: what it was odd in is gone."""
+    return tuple((0, g[1], 0, UNKNOWN if g[3] == UNKNOWN else STAYS) for g in term[2])
 
 
 def _slope_grades(x0: Terms, parity: str) -> tuple[Grade, ...]:
@@ -58,10 +73,10 @@ def _slope_grades(x0: Terms, parity: str) -> tuple[Grade, ...]:
     size = _largest(x0)
     main = tuple(term for term in x0 if term[0] == size)
     if parity == "even" and len(main) == 1:
-        return tuple((0, g[1], 0) for g in main[0][2])
+        return _squared(main[0])
     if parity == "odd" and len(main) == 1:
         return main[0][2]
-    return tuple(_mixed(main))
+    return tuple(_mixed(main, parity))
 
 
 @cache
@@ -83,9 +98,9 @@ def entrywise(facts: Facts) -> tuple[Initial, Change]:
         if facts.degree is not None:  # homogeneous: f(x) = |x|^degree f(sign x)
             odd = facts.parity == "odd"
             if facts.parity == "even" and len(main) == 1:
-                whole: list[Term] = [(0, 0, tuple((0, g[1], 0) for g in main[0][2]))]
+                whole: list[Term] = [(0, 0, _squared(main[0]))]
             else:
-                whole = _by_axis(main, odd_function=odd)
+                whole = _by_axis(main, facts.parity)
             if facts.degree == 1 and odd:  # the identity keeps matrices as they are
                 return list(x)
             terms += [(facts.degree * size, 0, g) for _, _, g in whole]
@@ -101,9 +116,9 @@ def entrywise(facts: Facts) -> tuple[Initial, Change]:
             return terms
         top = 0 if size == 0 else (facts.tail or 0) * size
         if facts.parity == "even" and len(main) == 1:
-            terms.append((top, 0, tuple((0, g[1], 0) for g in main[0][2])))
+            terms.append((top, 0, _squared(main[0])))
         else:
-            terms += [(top, 0, g) for _, _, g in _by_axis(main, odd_function=facts.parity == "odd")]
+            terms += [(top, 0, g) for _, _, g in _by_axis(main, facts.parity)]
         if rest:
             slope = _slope_grades(main, slope_parity)
             terms += [(top - size + s, 0, tuple(map(grade_product, g, slope))) for s, _, g in rest]

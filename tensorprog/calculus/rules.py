@@ -14,6 +14,8 @@ from typing import assert_never
 from tensorprog.calculus import nonlinear
 from tensorprog.calculus.terms import (
     EVEN,
+    STAYS,
+    UNKNOWN,
     ContractPlan,
     Grade,
     GramError,
@@ -246,12 +248,9 @@ def _contract(node: Node, op: Contract, args: list[Node], sizes: Sizes) -> Rule:
 
     def change(t: list[Terms], d: list[Terms]) -> Terms:  # dx y0 + x0 dy + dx dy
         (x, y), (dx, dy) = t, d
-        terms: list[Term] = []
-        if dx:
-            terms += pairs(dx, y) + pairs(dx, dy)
-        if dy:
-            terms += pairs(x, dy)
-        return reduce_terms(terms) if terms else ()
+        if not dy:
+            return reduce_terms(pairs(dx, y)) if dx else ()
+        return reduce_terms(pairs(x, dy) + pairs(dx, y) + pairs(dx, dy))
 
     return Rule(initial, change)
 
@@ -317,10 +316,10 @@ def _joint(grades: list[Grade]) -> Grade:
     if all(g == grades[0] for g in grades):
         return grades[0]
     common, depends = grades[0][0], 0
-    for odd, free, _ in grades:
+    for odd, free, _, _ in grades:
         common &= odd
         depends |= odd | free
-    return (common, depends & ~common, 0)
+    return (common, depends & ~common, 0, UNKNOWN)
 
 
 def _window(node: Node, arg: Node, axis: int, taps: bool, sizes: Sizes) -> Rule:
@@ -357,7 +356,8 @@ def _inverse_rms(arg: Node, axes: tuple[int, ...], sizes: Sizes) -> tuple[Initia
             depends = EVEN
             for term in main:  # the square is even in what a single term is odd in
                 g = term[2][i]
-                depends = grade_product(depends, (0, g[1], 0) if len(main) == 1 else forget(g))
+                even = UNKNOWN if g[3] == UNKNOWN else STAYS
+                depends = grade_product(depends, (0, g[1], 0, even) if len(main) == 1 else forget(g, even))
             grades.append(depends)
         return ((-size, 0, tuple(grades)),)
 

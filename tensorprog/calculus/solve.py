@@ -12,10 +12,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import tensorprog.calculus.analysis as analysis_module
-from tensorprog.calculus.analysis import Analysis, Exponents, Snapshot, largest
+from tensorprog.calculus.analysis import MAX_SWEEPS, Analysis, Exponents, Snapshot, largest
 from tensorprog.calculus.rules import describe
-from tensorprog.calculus.terms import Terms
+from tensorprog.calculus.terms import Terms, leading, reduce_terms
 from tensorprog.errors import CalculusError
 from tensorprog.exponents import Units
 from tensorprog.functions import Function
@@ -110,11 +109,13 @@ class Solver(Analysis):
         super().__post_init__()
         self.uses = occurrences(self.program)
         self.by_node: dict[int, list[Occurrence]] = {}
+        self._by_param: dict[str, list[Occurrence]] = {}
         uses_of: dict[str, dict[str, None]] = {}
         count_use: dict[str, int] = {}
         count_param: dict[str, int] = {}
         for occurrence in self.uses:
             self.by_node.setdefault(occurrence.node, []).append(occurrence)
+            self._by_param.setdefault(occurrence.param, []).append(occurrence)
             uses_of.setdefault(occurrence.param, {})[occurrence.use] = None
             count_use[occurrence.use] = count_use.get(occurrence.use, 0) + 1
             count_param[occurrence.param] = count_param.get(occurrence.param, 0) + 1
@@ -231,10 +232,7 @@ class Solver(Analysis):
                 exponents.M[use] = exponents.A[param] - demands[use]
 
     def uses_by_param(self, param: str) -> list[Occurrence]:
-        if not hasattr(self, "_by_param"):
-            self._by_param: dict[str, list[Occurrence]] = {}
-            for occurrence in self.uses:
-                self._by_param.setdefault(occurrence.param, []).append(occurrence)
+        """The uses of one parameter, in graph order."""
         return self._by_param[param]
 
     def _move(self, param: str) -> None:
@@ -248,7 +246,8 @@ class Solver(Analysis):
             values, changes = self.parameter_terms(node.op.name), self.moved.get(node.op.name, ())
         else:
             inputs = [self.initial[a] for a in node.args]
-            values, changes = rule.initial(inputs), rule.change(inputs, [self.change[a] for a in node.args])
+            values = leading(rule.initial(inputs), self.margins[k])
+            changes = leading(rule.change(inputs, [self.change[a] for a in node.args]), self.margins[k])
         if values != self.initial[k]:
             self.initial[k], new_initial[k] = values, True
         if changes != self.change[k]:
@@ -258,7 +257,7 @@ class Solver(Analysis):
 
     def solve(self) -> Exponents:
         """Sweep until nothing moves. Raises CalculusError if that does not end."""
-        for _ in range(analysis_module.MAX_SWEEPS):
+        for _ in range(MAX_SWEEPS):
             self.unsettled = False
             moved = self.sweep()
             for tracker in (self.demand, self.speed, self.excess):
@@ -286,7 +285,7 @@ class Solver(Analysis):
             grad = self.program.nodes[node].args[0]
             first = self.update_terms(name, self.initial[grad])
             later = self.update_terms(name, self.initial[grad] + self.change[grad]) if self.change[grad] else ()
-            step = analysis_module.reduce_terms([*first, *later])
+            step = reduce_terms([*first, *later])
             if step != self.step.get(name, ()):
                 self.step[name] = step
                 moved = True

@@ -3,15 +3,23 @@
 A tensor is a sum of terms. A term is `(size, raw, grades)`:
 
 - size: the exponent of its typical entry (root mean square), packed into one integer by `Units`;
-- grades: one per growing axis. A grade `(odd, free, cover)` tells, for every initial random parameter (a bit
-  of the masks), what flipping the sign of that parameter does to the entries *along this axis*:
+- grades: one per growing axis. A grade `(odd, free, cover, mirror)` tells, for every initial random parameter
+  (a bit of the masks), what flipping the sign of that parameter does to the entries *along this axis*:
   `odd`: they flip; `free`: unknown; neither: they stay. `cover` (a part of `free`): the term is itself a sum of
-  pieces, each of which is odd in at least one parameter of the cover;
+  pieces, each of which is odd in at least one parameter of the cover. `mirror`: what becomes of entry i when
+  everything with that coordinate i is reflected at once: FLIPS, STAYS or UNKNOWN (an entrywise function that is
+  neither odd nor even breaks the symmetry);
 - raw: the mask of parameters whose initial Gaussian *matrix* this still is (two or more growing axes, so that
   its randomness belongs to pairs of indices), 0 otherwise.
 
-Summing over a growing axis of size n multiplies by n^(1/2) if some parameter makes the summand odd along it
-(zero mean: central limit theorem), else by n (law of large numbers).
+Summing over a growing axis of size n multiplies by n^(1/2) if some parameter makes the summand odd along it, or
+if its entries flip under reflection (zero mean: central limit theorem), else by n (law of large numbers).
+
+Reflections: initialisation is symmetric, so the law of the whole network does not change when coordinate i of an
+axis is reflected in every tensor that has it; entries that flip are then uncorrelated across i, at any width and
+after any number of steps. This breaks where a sum over the axis is not itself invariant. A raw matrix W whose
+other axis was summed so leaves the bit `wild` of that axis among the `free` ones: what depends on W in that way
+does not flip any more when multiplied with W along the axis.
 
 Source: Yang & Hu, Tensor Programs IV (arXiv:2011.14522), section 7 (the Z^x calculus: Gaussian part and
 correlated part of a matrix product); the sign-flip grading makes its zero-mean cases decidable.
@@ -19,15 +27,15 @@ correlated part of a matrix product); the sign-flip grading makes its zero-mean 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-Grade = tuple[int, int, int]
+Grade = tuple[int, int, int, int]
 Term = tuple[int, int, tuple[Grade, ...]]
 Terms = tuple[Term, ...]
 
-EVEN: Grade = (0, 0, 0)
-MANY = 6  # above this many terms, those of equal size and kind are merged (sound: only parities are forgotten)
+STAYS, FLIPS, UNKNOWN = 0, 1, 2
+EVEN: Grade = (0, 0, 0, STAYS)
+MANY = 3  # above this many terms, those of equal size and kind are merged (sound: only parities are forgotten)
 
 
 def grade_product(g: Grade, h: Grade) -> Grade:
@@ -36,43 +44,48 @@ def grade_product(g: Grade, h: Grade) -> Grade:
         return h
     if h == EVEN:
         return g
-    odd_g, free_g, cover_g = g
-    odd_h, free_h, cover_h = h
+    odd_g, free_g, cover_g, mirror_g = g
+    odd_h, free_h, cover_h, mirror_h = h
     free = free_g | free_h
     odd = (odd_g ^ odd_h) & ~free
     keeps_g = cover_g if cover_g and not cover_g & (odd_h | free_h) else 0
     keeps_h = cover_h if cover_h and not cover_h & (odd_g | free_g) else 0
     cover = min(keeps_g, keeps_h) if keeps_g and keeps_h else keeps_g | keeps_h
-    return (odd, free, 0 if odd else cover)
+    mirror = UNKNOWN if mirror_g == UNKNOWN or mirror_h == UNKNOWN else mirror_g ^ mirror_h
+    return (odd, free, 0 if odd else cover, mirror)
 
 
 def is_zero_mean(g: Grade) -> bool:
     """Whether a sum along the axis is ruled by the central limit theorem."""
-    return bool(g[0] or g[2])
+    return bool(g[0] or g[2] or g[3] == FLIPS)
 
 
-def forget(g: Grade) -> Grade:
+def forget(g: Grade, mirror: int | None = None) -> Grade:
     """The grade after an arbitrary entrywise map: whatever it depended on, its parity is unknown now."""
-    return (0, g[0] | g[1], 0)
+    if mirror is None:
+        mirror = STAYS if g[3] == STAYS else UNKNOWN
+    return (0, g[0] | g[1], 0, mirror)
 
 
 def free_in(g: Grade, mask: int) -> Grade:
     """The grade once parity in the parameters of `mask` is unknown."""
-    return grade_product(g, (0, mask, 0))
+    return grade_product(g, (0, mask, 0, STAYS))
 
 
 def _includes(big: Grade, small: Grade) -> bool:
     """Whether every sum that is zero-mean for `big` is so for `small`, whatever it is multiplied with."""
-    odd, free, cover = big
-    if small[1] & ~free or (odd ^ small[0]) & ~free:
+    odd, free, cover, mirror = big
+    if small[1] & ~free or (odd ^ small[0]) & ~free or (mirror != UNKNOWN and mirror != small[3]):
         return False
     if not cover:
         return True
     return bool(small[2] and not small[2] & ~cover) or bool(small[0] and not small[0] & ~cover)
 
 
-def reduce_terms(terms: Iterable[Term]) -> Terms:
+def reduce_terms(terms: list[Term]) -> Terms:
     """Drop every term that another at least as large includes; keep a canonical order."""
+    if len(terms) < 2:
+        return tuple(terms)
     best: dict[tuple[int, tuple[Grade, ...]], int] = {}
     for size, raw, grades in terms:
         key = (raw, grades)
@@ -86,6 +99,16 @@ def reduce_terms(terms: Iterable[Term]) -> Terms:
             kept = _undominated(sorted(_merge_alike(kept), reverse=True))
         return tuple(kept)
     return tuple((size, raw, grades) for (raw, grades), size in best.items())
+
+
+def leading(terms: Terms, margin: int) -> Terms:
+    """Without the terms that can never rule: alignment along all growing axes gains a smaller term at most
+    `margin`, the square roots of their sizes, over the largest one."""
+    if len(terms) < 2:
+        return terms
+    floor = max([term[0] for term in terms]) - margin
+    kept = tuple([term for term in terms if term[0] > floor])
+    return kept or (max(terms),)
 
 
 def _undominated(ordered: list[Term]) -> list[Term]:
@@ -103,24 +126,25 @@ def _undominated(ordered: list[Term]) -> list[Term]:
 
 
 def _merge_alike(terms: list[Term]) -> list[Term]:
-    """One term for all of equal size, equal raw and zero mean along the same axes."""
-    groups: dict[tuple[int, int, tuple[bool, ...]], list[tuple[Grade, ...]]] = {}
+    """One term for all of equal size, equal raw and zero mean, for equal reasons, along the same axes."""
+    groups: dict[tuple[int, int, tuple[tuple[bool, int], ...]], list[tuple[Grade, ...]]] = {}
     for size, raw, grades in terms:
-        groups.setdefault((size, raw, tuple(map(is_zero_mean, grades))), []).append(grades)
+        kind = tuple([(bool(g[0] or g[2]), g[3]) for g in grades])
+        groups.setdefault((size, raw, kind), []).append(grades)
     merged: list[Term] = []
-    for (size, raw, zero_mean), members in groups.items():
+    for (size, raw, kind), members in groups.items():
         if len(members) == 1:
             merged.append((size, raw, members[0]))
             continue
         axes = []
-        for k, vanishes in enumerate(zero_mean):
+        for k, (covered, mirror) in enumerate(kind):
             common, depends, cover = members[0][k][0], 0, 0
             for grades in members:
-                odd, free, own_cover = grades[k]
+                odd, free, own_cover, _ = grades[k]
                 common &= odd
                 depends |= odd | free
                 cover |= odd or own_cover
-            axes.append((common, depends & ~common, 0 if common or not vanishes else cover))
+            axes.append((common, depends & ~common, cover if covered and not common else 0, mirror))
         merged.append((size, raw, tuple(axes)))
     return merged
 
@@ -164,8 +188,7 @@ def multiply(x: Term, y: Term, plan: ContractPlan) -> Term:
     for s in plan.summed:
         left = xg[s.left] if s.left >= 0 else EVEN
         right = yg[s.right] if s.right >= 0 else EVEN
-        odd, _, cover = grade_product(left, right)
-        size += s.half if odd or cover else s.full
+        size += s.half if is_zero_mean(grade_product(left, right)) else s.full
     grades = tuple(
         [
             (grade_product(xg[i], yg[j]) if j >= 0 else xg[i]) if i >= 0 else yg[j]
@@ -175,25 +198,35 @@ def multiply(x: Term, y: Term, plan: ContractPlan) -> Term:
     return (size, 0, grades)
 
 
+def wild(raw: int, position: int) -> int:
+    """The bits that say: the axis at `position` of these matrices was summed without mirror symmetry. Every raw
+    parameter owns three bits: itself, then its first and its second growing axis."""
+    return raw << (1 + min(position, 1))
+
+
 def _multiply_raw(w: Term, x: Term, plan: ContractPlan, *, swapped: bool) -> Term:
     """A raw Gaussian matrix W (p: sizes it keeps, q: sizes summed) times x.
 
     If x does not depend on W: entries |W| |x| q^(1/2), odd in W along the kept axes; what x was odd in stays
     odd (flipping it flips the whole product). If x depends on W: the operator norm (q^(1/2) + p^(1/2)) bounds
-    the result, entries grow by max(q^(1/2), q p^(-1/2)), and the parity in W is unknown.
+    the result, entries grow by max(q^(1/2), q p^(-1/2)), and the parity in W is unknown. Along a kept axis the
+    entries flip under reflection, unless x depends on W through a sum over that very axis that broke it.
     """
     raw = w[1]
     size = w[0] + x[0]
     wg, xg = w[2], x[2]
     through = EVEN  # x's grade along the summed axes: W carries it over to the kept ones
     q_full = q_half = 0
+    broken = 0
     for s in plan.summed:
         i, j = (s.right, s.left) if swapped else (s.left, s.right)
         g = grade_product(wg[i] if i >= 0 else EVEN, xg[j] if j >= 0 else EVEN)
         if i < 0:  # only x has this axis
             size += s.half if is_zero_mean(g) else s.full
             continue
-        through = grade_product(through, g)
+        if g[3] != STAYS:
+            broken |= wild(raw, i)
+        through = grade_product(through, (g[0], g[1], g[2], STAYS))
         q_full += s.full
         q_half += s.half
     p_full = 0
@@ -208,15 +241,14 @@ def _multiply_raw(w: Term, x: Term, plan: ContractPlan, *, swapped: bool) -> Ter
         for i, j, _ in plan.kept:
             a, b = (j, i) if swapped else (i, j)
             g = grade_product(wg[a] if a >= 0 else EVEN, xg[b] if b >= 0 else EVEN)
-            grades.append(free_in(g, raw) if depends and a >= 0 else g)
+            grades.append(forget(free_in(g, raw), UNKNOWN) if depends and a >= 0 else g)
         return (size, 0 if depends else raw, tuple(grades))
     depends = bool(raw & (through[0] | through[1]))
     if depends:
-        through = free_in(through, raw)
-        aligned = q_full - p_full // 2
-        size += q_half if is_zero_mean(through) else max(q_half, aligned)
+        through = free_in(through, raw | broken)
+        size += q_half if through[0] or through[2] else max(q_half, q_full - p_full // 2)
     else:
-        through = grade_product(through, (raw, 0, 0))
+        through = grade_product(through, (raw, broken, 0, STAYS))
         size += q_half
     for i, j, _ in plan.kept:
         a, b = (j, i) if swapped else (i, j)
@@ -224,6 +256,8 @@ def _multiply_raw(w: Term, x: Term, plan: ContractPlan, *, swapped: bool) -> Ter
             grades.append(xg[b])
             continue
         g = grade_product(wg[a], through)
+        if depends and (wild(raw, a) & through[1] or a > 1):
+            g = (g[0], g[1], g[2], UNKNOWN)
         grades.append(grade_product(g, xg[b]) if b >= 0 else g)
     still_raw = raw if not depends and kept_of_w >= 2 else 0
     return (size, still_raw, tuple(grades))
@@ -243,4 +277,4 @@ def _multiply_two_raw(x: Term, y: Term, plan: ContractPlan) -> Term:
     grades = tuple(grade_product(x[2][i] if i >= 0 else EVEN, y[2][j] if j >= 0 else EVEN) for i, j, _ in plan.kept)
     if len(plan.kept) >= 2:
         return (size, raw, grades)
-    return (size, 0, tuple(grade_product(g, (raw, 0, 0)) for g in grades))
+    return (size, 0, tuple(grade_product(g, (raw, 0, 0, STAYS)) for g in grades))

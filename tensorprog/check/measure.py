@@ -33,7 +33,7 @@ def measure(
     seed: int,
     steps: int,
     batch: int,
-    lr: float | None,
+    lr: float | Mapping[str, float],
     dtype: str,
 ) -> npt.NDArray[np.float64]:
     """rms [probe, 1 + steps]: column 0 the initial value, column t the change after t updates, of one network."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tensorprog.calculus.analysis import Exponents
+from tensorprog.check.calibrate import base_rates
 from tensorprog.check.named import named
 from tensorprog.check.predict import Prediction, Predictor, Probe, probes
 from tensorprog.check.statistics import TOLERANCE, slope, verdict
@@ -126,7 +127,8 @@ def check(
     places = probes(derivation)
     demanded = Predictor(derivation, derivation.solution.exponents, _in_gauge_of(derivation, used), steps)
     own = demanded if used is derivation.parametrization else Predictor(derivation, packed, used, steps)
-    logs = _measure_all(derivation, used, places, ladder, seeds, steps, backend, lr, batch, dtype, progress)
+    rates = base_rates(derivation, dict.fromkeys(derivation.widths, ladder[0]), batch=batch) if lr is None else lr
+    logs = _measure_all(derivation, used, places, ladder, seeds, steps, backend, rates, batch, dtype, progress)
     rows: list[Row] = []
     for k, probe in enumerate(places):
         for t in range(steps + 1):
@@ -150,7 +152,7 @@ def _measure_all(
     seeds: int,
     steps: int,
     backend: str,
-    lr: float | None,
+    lr: float | Mapping[str, float],
     batch: int,
     dtype: str,
     progress: Progress | None,

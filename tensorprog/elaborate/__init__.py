@@ -1,8 +1,8 @@
 """Stage 2: the syntax tree becomes a typed Model. Names, sizes and index notation are resolved here.
 
-Files: `scope` names and index sizes; `scalars` expressions without tensors; `indices` one indexed tensor;
-`products` contractions and sums; `expressions` what is summed where; `calls` functions and reductions; `blocks`
-block uses; `loops` repeat and scan; `statements` the rest.
+Files: `scope` names and index sizes; `scalars` expressions without tensors; `indices` one indexed tensor, `windows`
+and `left` parts of it; `products` contractions and sums; `expressions` what is summed where; `calls` functions and
+reductions; `blocks` block uses; `loops` repeat and scan; `declarations`, `statements`, `losses` the rest.
 """
 
 from __future__ import annotations
@@ -10,19 +10,35 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fractions import Fraction
 from functools import cache
+from os.path import basename, splitext
 
 from tensorprog.elaborate.builder import Builder, Context
+from tensorprog.elaborate.declarations import declare, declare_input, declare_widths
 from tensorprog.elaborate.loops import MAX_COUNT, flatten, repeat, scan
 from tensorprog.elaborate.losses import loss
 from tensorprog.elaborate.scalars import number
 from tensorprog.elaborate.scope import BlockEntity, Learned, Ledger, Scope, size_unknown
-from tensorprog.elaborate.statements import declare, declare_input, declare_widths, later, let
+from tensorprog.elaborate.statements import later, let
 from tensorprog.errors import ShapeError, TensorProgError
 from tensorprog.model import Model
-from tensorprog.syntax import Arch, Block, InputDecl, Let, Loss, OptimizerDecl, RegimeDecl, Repeat, Return, Scan
+from tensorprog.syntax import (
+    NOWHERE,
+    Arch,
+    Block,
+    InputDecl,
+    Let,
+    Loss,
+    OptimizerDecl,
+    RegimeDecl,
+    Repeat,
+    Return,
+    Scan,
+)
 
 __all__ = ["elaborate", "standard_blocks"]
 
+LIBRARY = "<standard blocks>"
+MAX_ATTEMPTS = 500
 Options = tuple[tuple[str, Fraction], ...]
 
 
@@ -32,7 +48,7 @@ def standard_blocks() -> tuple[Block, ...]:
     from tensorprog.parser import parse
     from tensorprog.resources import read_grammar
 
-    arch = parse(read_grammar("blocks.tp"), "blocks.tp")
+    arch = parse(read_grammar("blocks.tp"), LIBRARY)
     return tuple(statement for statement in arch.statements if isinstance(statement, Block))
 
 
@@ -44,12 +60,16 @@ def elaborate(arch: Arch, depths: Mapping[str, int] | None = None) -> Model:
     """
     ledger = Ledger()
     try:
-        while True:
+        for _ in range(MAX_ATTEMPTS):
             try:
                 return _elaborate(arch, Context(dict(depths or {}), ledger))
             except Learned as learned:
                 ledger.learn(learned.symbol, learned.dim)
+        raise ShapeError("too many indices have no declared size", fix="`axis i: ..` for each")
     except TensorProgError as error:
+        for symbol, (label, span) in ledger.open.items():
+            if symbol in error.message:
+                raise size_unknown(label, span).located(arch.source, arch.file) from None
         raise error.located(arch.source, arch.file) from None
 
 
@@ -58,8 +78,9 @@ def _elaborate(arch: Arch, context: Context) -> Model:
     for name, count in depths.items():
         if not 0 <= count <= MAX_COUNT:
             raise ShapeError(f"the depth {name} = {count} is not between 0 and {MAX_COUNT}")
-    builder = Builder(context, arch.file)
-    library = Scope(Builder(context, "blocks.tp"))
+    name = "model" if arch.file.startswith("<") else splitext(basename(arch.file))[0]
+    builder = Builder(context, name)
+    library = Scope(Builder(context, LIBRARY))
     for block in standard_blocks():
         library.names[block.name] = BlockEntity(block, library, True)
     top = Scope(builder, library)
@@ -69,6 +90,9 @@ def _elaborate(arch: Arch, context: Context) -> Model:
             raise ShapeError(f"the file has no depth `{name}`", fix=f"`depth {name}`")
     flat = flatten(arch.statements, top)
     declare(flat, top)
+    for statement in flat:
+        if isinstance(statement, InputDecl):
+            declare_input(statement, top)
     outputs: dict[str, int] = {}
     loss_value: int | None = None
     optimizer: OptimizerDecl | None = None
@@ -76,8 +100,6 @@ def _elaborate(arch: Arch, context: Context) -> Model:
     for position, statement in enumerate(flat):
         top.later = later(flat[position:])
         match statement:
-            case InputDecl():
-                declare_input(statement, top)
             case Let(output=is_output, name=name):
                 value = let(statement, top)
                 if is_output and name in outputs:
@@ -104,10 +126,11 @@ def _elaborate(arch: Arch, context: Context) -> Model:
                 pass
     for label, span in context.ledger.open.values():
         raise size_unknown(label, span)
+    last = flat[-1].span if flat else NOWHERE
     if not outputs:
-        raise ShapeError("the file has no output", fix="`output f[c] = ..`")
+        raise ShapeError("the file has no output", last, fix="`output f[c] = ..`")
     if loss_value is None:
-        raise ShapeError("the file has no loss", fix=f"`loss mse({next(iter(outputs))})`")
+        raise ShapeError("the file has no loss", last, fix=f"`loss mse({next(iter(outputs))})`")
     return Model(
         builder.finish((), tuple(outputs.values())),
         widths,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
-from typing import TypeVar
 
 from tensorprog.dims import Dim
 from tensorprog.elaborate.builder import Builder, Record
 from tensorprog.elaborate.frame import Frame
-from tensorprog.elaborate.indices import names_on_left
+from tensorprog.elaborate.left import names_on_left
 from tensorprog.elaborate.scalars import base_value, check_size, polynomial, register, static_scalar
 from tensorprog.elaborate.scope import (
     BlockEntity,
@@ -19,7 +19,6 @@ from tensorprog.elaborate.scope import (
     Scope,
     TensorEntity,
     agree,
-    unknown_name,
 )
 from tensorprog.errors import ShapeError
 from tensorprog.graph import Axis, Scalar
@@ -39,7 +38,6 @@ from tensorprog.syntax import (
 
 MAX_MODULES = 20_000
 MAX_NESTING = 32
-T = TypeVar("T")
 
 
 def use(call: Call, entity: BlockEntity, frame: Frame) -> int:
@@ -51,7 +49,7 @@ def use(call: Call, entity: BlockEntity, frame: Frame) -> int:
     context.modules += 1
     if context.modules > MAX_MODULES or len(context.active) >= MAX_NESTING:
         raise ShapeError("the blocks of this file expand too far", call.span, why=f"at most {MAX_MODULES} block uses")
-    given = match_arguments(call, block, frame.scope)
+    given = match_arguments(call, block)
     instance = builder.instance(block.name)
     path = builder.child_path(instance)
     site = builder.site or (call.span if entity.standard else None)
@@ -67,7 +65,7 @@ def use(call: Call, entity: BlockEntity, frame: Frame) -> int:
                 binding.static(formal, given.get(formal.name))
         result = _body(block, scope)
     except ShapeError as error:
-        raise _at_the_use(error, call, entity) from None
+        raise _at_the_use(error, call, builder) from None
     finally:
         context.active.pop()
     record = child.values[result]
@@ -86,56 +84,45 @@ def _body(block: Block, scope: Scope) -> int:
     return result
 
 
-def _at_the_use(error: ShapeError, call: Call, entity: BlockEntity) -> ShapeError:
+def _at_the_use(error: ShapeError, call: Call, builder: Builder) -> ShapeError:
     """A mistake inside a standard block is one of its use: there is where the user can mend it."""
-    if not entity.standard or error.file == call.span.file and error.span == call.span:
+    if builder.site is not None or error.span.file == call.span.file:
         return error
-    if getattr(error, "at_use", False):
-        return error
-    moved = ShapeError(f"in `{call.id}`: {error.message}", call.span, why=error.why, fix=error.fix)
-    return moved
+    return ShapeError(f"in `{call.id}`: {error.message}", call.span, why=error.why, fix=error.fix)
 
 
 # --- arguments ----------------------------------------------------------------------------------------
 
 
-def match_arguments(call: Call, block: Block, scope: Scope) -> dict[str, Argument]:
+def match_arguments(call: Call, block: Block) -> dict[str, Argument]:
     """Formal name -> argument; flags may stand bare anywhere."""
     formals = {formal.name: formal for formal in block.formals}
     order = [formal.name for formal in block.formals if formal.kind != "flag"]
     given: dict[str, Argument] = {}
-    positional: list[Argument] = []
+    free = iter(order)
     for argument in call.arguments:
         value, name = argument.value, argument.keyword
         if name is None and isinstance(value, Name) and value.id in formals and formals[value.id].kind == "flag":
             name = value.id
-            argument = Argument(None, value, argument.span)
         elif name is None:
-            positional.append(argument)
-            continue
+            name = next(free, None)
+            if name is None:
+                raise ShapeError(
+                    f"`{block.name}` takes at most {len(order)} arguments without keyword",
+                    argument.span,
+                    why=signature(block),
+                )
         if name not in formals:
-            near = unknown_name(name, Scope(scope.builder), argument.span, "argument", formals)
-            raise ShapeError(f"`{block.name}` has no argument `{name}`", argument.span, fix=near.fix)
-        _give(given, name, argument, block)
-    for argument in positional:
-        name = next((name for name in order if name not in given), None)
-        if name is None:
-            raise ShapeError(
-                f"`{block.name}` takes at most {len(order)} argument{'s' if len(order) != 1 else ''} without keyword",
-                argument.span,
-                why=signature(block),
-            )
-        _give(given, name, argument, block)
+            near = difflib.get_close_matches(name, formals, 1, 0.6)
+            fix = f"`{near[0]}`" if near else ""
+            raise ShapeError(f"`{block.name}` has no argument `{name}`", argument.span, why=signature(block), fix=fix)
+        if name in given:
+            raise ShapeError(f"`{block.name}` is given `{name}` twice", argument.span)
+        given[name] = argument
     for name in order:
         if name not in given and formals[name].default is None:
             raise ShapeError(f"`{block.name}` needs the argument `{name}`", call.span, why=signature(block))
     return given
-
-
-def _give(given: dict[str, Argument], name: str, argument: Argument, block: Block) -> None:
-    if name in given:
-        raise ShapeError(f"`{block.name}` is given `{name}` twice", argument.span)
-    given[name] = argument
 
 
 def signature(block: Block) -> str:

@@ -9,7 +9,7 @@ from tensorprog.dims import BATCH, ONE, Dim
 from tensorprog.elaborate.scope import Cell, Ledger
 from tensorprog.graph import Axis, Contract, Init, Op, Param, Parameter, Scalar, Scale, Unknown
 from tensorprog.model import Compute, LocalDim, Module, Step, Value
-from tensorprog.syntax import Span
+from tensorprog.syntax import Expr, Span
 
 BATCH_INDEX = "batch"
 
@@ -29,7 +29,7 @@ class ParamRecord:
     contracted: bool = False
 
     def finished(self) -> Parameter:
-        axes = tuple(Axis(cell.size(label), label) for label, cell in self.axes)
+        axes = tuple(Axis(cell.size(label, self.span), label) for label, cell in self.axes)
         return Parameter(self.name, axes, self.init, self.frozen, self.optimizer, self.fan_in, self.span)
 
 
@@ -64,7 +64,7 @@ class Context:
     used_depths: dict[str, int] = field(default_factory=dict)
     unknowns: dict[str, Unknown] = field(default_factory=dict)
     stated: set[str] = field(default_factory=set)
-    functions: dict[str, tuple[str, object]] = field(default_factory=dict)
+    functions: dict[str, tuple[str, Expr]] = field(default_factory=dict)
     active: list[str] = field(default_factory=list)
     modules: int = 0
 

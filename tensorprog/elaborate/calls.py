@@ -8,7 +8,7 @@ from fractions import Fraction
 from tensorprog.dims import ONE, Dim
 from tensorprog.elaborate.builder import BATCH_INDEX, Operand
 from tensorprog.elaborate.frame import Frame
-from tensorprog.elaborate.scalars import number, whole
+from tensorprog.elaborate.scalars import number, to_float, whole
 from tensorprog.elaborate.scope import BlockEntity, FunctionEntity, describe, unknown_name
 from tensorprog.errors import ShapeError
 from tensorprog.functions import BUILTIN
@@ -41,14 +41,16 @@ def call(expr: Call, frame: Frame, needed: frozenset[str]) -> Operand:
             return Operand(frame.builder.compute(StopGrad(), (operand.value,), axes, expr.span), operand.indices)
         case _:
             pass
-    if isinstance(entity := frame.scope.find(expr.id), BlockEntity):
+    entity = frame.scope.find(expr.id)
+    if isinstance(entity, BlockEntity):
         from tensorprog.elaborate.blocks import use
         from tensorprog.elaborate.expressions import positional
 
         return positional(use(expr, entity, frame), frame, expr)
-    del entity
-    operand = _argument(expr, frame, needed)
     op = Map(function(expr.id, frame, expr.span))
+    if expr.over:
+        raise ShapeError(f"`{expr.id}` takes no indices in brackets", expr.span)
+    operand = _argument(expr, frame, needed)
     axes = frame.builder.values[operand.value].axes
     return Operand(frame.builder.compute(op, (operand.value,), axes, expr.span), operand.indices)
 
@@ -95,9 +97,7 @@ def _only(expr: Call, options: Iterable[str] = (), count: int = 1) -> Expr:
         if argument.keyword is not None and argument.keyword not in options:
             raise ShapeError(f"`{expr.id}` has no argument `{argument.keyword}`", argument.span)
     if len(given) != count:
-        raise ShapeError(
-            f"`{expr.id}` takes {count} argument{'s' if count > 1 else ''}, not {len(given)}", expr.span
-        )
+        raise ShapeError(f"`{expr.id}` takes {count} argument{'s' if count > 1 else ''}, not {len(given)}", expr.span)
     return given[0]
 
 
@@ -194,7 +194,7 @@ def _rms_scale(expr: Call, frame: Frame, needed: frozenset[str]) -> Operand:
     axes = frame.builder.values[operand.value].axes
     places = tuple(k for k, index in enumerate(operand.indices) if index in expr.over)
     rest = [k for k in range(len(axes)) if k not in places]
-    op = InvRms(places) if eps is None else InvRms(places, float(eps))
+    op = InvRms(places) if eps is None else InvRms(places, to_float(eps, expr.span))
     value = frame.builder.compute(op, (operand.value,), [axes[k] for k in rest], expr.span)
     return Operand(value, tuple(operand.indices[k] for k in rest))
 
@@ -314,5 +314,3 @@ def free_in_call(expr: Call, frame: Frame) -> frozenset[str]:
             found = found - {joined_index(expr, k)} | set(expr.over)
         inner |= found
     return inner - frozenset(expr.over) if expr.id in REMOVES else inner
-
-

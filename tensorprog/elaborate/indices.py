@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from tensorprog.dims import BATCH, ONE, Dim
+from tensorprog.dims import ONE, Dim
 from tensorprog.elaborate.builder import BATCH_INDEX, Builder, Operand
 from tensorprog.elaborate.frame import ELLIPSIS, LOOKUP, Frame
-from tensorprog.elaborate.scalars import polynomial, whole
+from tensorprog.elaborate.scalars import polynomial
 from tensorprog.elaborate.scope import ParamEntity, Scope, TensorEntity, agree, describe, unknown_name
+from tensorprog.elaborate.windows import check_window, group_sizes, window_of
 from tensorprog.errors import ShapeError
-from tensorprog.graph import Axis, Fold, Merge, Split, Window
+from tensorprog.graph import Axis, Split, Window
 from tensorprog.syntax import (
-    Expr,
     Index,
     IndexAffine,
     Indexed,
@@ -20,8 +20,6 @@ from tensorprog.syntax import (
     IndexGather,
     IndexGroup,
     IndexName,
-    Name,
-    Number,
     Span,
 )
 
@@ -163,9 +161,7 @@ def tokens_misused(name: str, span: Span) -> ShapeError:
 def _check_distinct(names: list[str], expr: Indexed) -> None:
     for name in names:
         if names.count(name) > 1:
-            raise ShapeError(
-                f"the index `{name}` stands twice on `{expr.id}`", expr.span, why="there are no diagonals"
-            )
+            raise ShapeError(f"the index `{name}` stands twice on `{expr.id}`", expr.span, why="there are no diagonals")
 
 
 @dataclass(slots=True)
@@ -255,163 +251,3 @@ class _Reader:
         names = tuple(str(k) for k in range(len(record.axes)))
         dropped = names[:at] + names[at + 1 :]
         self.value = self.frame.builder.permute(Operand(self.value, names), dropped, index.span).value
-
-
-# --- groups and windows, for both sides ---------------------------------------------------------------
-
-
-def group_sizes(index: IndexGroup, total: Dim, scope: Scope) -> list[Dim]:
-    """The sizes of the members of `(h e)`; one unknown size is told by the others."""
-    cells = [scope.cell(name) for name in index.ids]
-    missing = [k for k, cell in enumerate(cells) if cell.known() is None]
-    product = ONE
-    for cell in cells:
-        product = product * (cell.known() or ONE)
-    if len(missing) == 1:
-        try:
-            rest = total / product
-        except ValueError:
-            rest = Dim(())
-        value = rest.constant
-        if not rest.terms or (value is not None and value.denominator != 1):
-            raise ShapeError(f"an axis of size {total} cannot be divided by {product}", index.span)
-        cells[missing[0]].bind(rest, index.ids[missing[0]], index.span)
-    elif not missing and not agree(product, total):
-        raise ShapeError(f"the axis has size {total}, but its parts make {product}", index.span)
-    return [cell.size(name, index.span) for name, cell in zip(index.ids, cells, strict=True)]
-
-
-@dataclass(frozen=True, slots=True)
-class WindowSpec:
-    """stride * names[0] + dilation * names[1] + offset."""
-
-    names: tuple[str, ...]
-    stride: int
-    dilation: int
-    offset: Dim
-
-    @property
-    def plain(self) -> bool:
-        """Whether it is only a shift."""
-        return len(self.names) == 1 and self.stride == 1
-
-
-def window_of(index: IndexAffine, axis: int, frame: Frame) -> WindowSpec:
-    """Which index is the position and which the tap: the position is the one on the left of the statement."""
-    terms = [(_coefficient(c, frame.scope, index.span), name) for c, name in index.terms]
-    if len(terms) > 2:
-        raise ShapeError("an axis is indexed by more than two indices", index.span, fix="two statements")
-    for coefficient, name in terms:
-        if coefficient <= 0:
-            raise ShapeError(f"the index `{name}` runs backwards", index.span, why="coefficients are positive")
-    left = frame.left or ()
-    if len(terms) == 2 and terms[0][1] not in left and terms[1][1] in left:
-        terms.reverse()
-    dilation = terms[1][0] if len(terms) == 2 else 1
-    names = tuple(name for _, name in terms)
-    return WindowSpec(names, terms[0][0], dilation, polynomial(index.offset, frame.scope))
-
-
-def _coefficient(value: int | str, scope: Scope, span: Span) -> int:
-    expr: Expr = Number(value, span) if isinstance(value, int) else Name(value, span)  # type: ignore[arg-type]
-    return value if isinstance(value, int) else whole(expr, scope)
-
-
-def check_window(window: WindowSpec, dims: list[Dim], axis: Dim, span: Span) -> None:
-    """Taps are finite, and a slice touches its axis."""
-    if len(dims) == 2 and dims[1].grows:
-        raise ShapeError(
-            f"the window's taps `{window.names[1]}` run over the growing size {dims[1]}",
-            span,
-            why="a window has finitely many taps",
-        )
-    past = (window.offset - axis).constant
-    last = Dim.of(window.stride) * (dims[0] - ONE) + window.offset
-    if len(dims) == 2:
-        last = last + Dim.of(window.dilation) * (dims[1] - ONE)
-    end = last.constant
-    if (past is not None and past >= 0) or (end is not None and end < 0):
-        raise ShapeError(f"this slice lies outside of an axis of size {axis}", span)
-    over = (last - axis).constant
-    if len(dims) == 1 and not window.offset.constant and over is not None and over >= 0:
-        raise ShapeError(f"this slice reaches position {last} of an axis of size {axis}", span)
-
-
-# --- the left-hand side -------------------------------------------------------------------------------
-
-
-def names_on_left(indices: tuple[Index, ...], scope: Scope) -> tuple[str, ...]:
-    """The index names on the left, in order; `..` for an ellipsis."""
-    names: list[str] = []
-    for index in indices:
-        match index:
-            case IndexName(id=name):
-                names.append(name)
-            case IndexGroup(ids=ids):
-                names.extend(ids)
-            case IndexEllipsis():
-                names.append(ELLIPSIS)
-            case IndexAffine(terms=terms) if terms:
-                names.extend(name for _, name in terms)
-            case _:
-                raise ShapeError("this index cannot stand on the left", index.span, fix="an index name")
-        for name in names:
-            if names.count(name) > 1:
-                raise ShapeError(f"`{name}` stands twice on the left", index.span)
-    return tuple(names)
-
-
-def pack(operand: Operand, indices: tuple[Index, ...], frame: Frame) -> int:
-    """The value whose axes are as written on the left: groups are merged, windows are scattered back."""
-    builder = frame.builder
-    value = operand.value
-    at = 1 if operand.indices[:1] == (BATCH_INDEX,) else 0
-    for index in indices:
-        axes = builder.values[value].axes
-        match index:
-            case IndexGroup(ids=ids):
-                dim = ONE
-                for axis in axes[at : at + len(ids)]:
-                    dim = dim * axis.dim
-                merged = Axis(dim, "_".join(ids))
-                new = (*axes[:at], merged, *axes[at + len(ids) :])
-                value = builder.compute(Merge(at, len(ids)), (value,), new, index.span)
-            case IndexAffine():
-                value = _scatter(value, at, index, frame)
-            case IndexEllipsis():
-                at += sum(name.startswith(ELLIPSIS) for name in operand.indices) - 1
-            case _:
-                pass
-        at += 1
-    return value
-
-
-def _scatter(value: int, at: int, index: IndexAffine, frame: Frame) -> int:
-    """`y[2 u + a - 1] = ..` : transposed convolution. A negative offset crops both ends alike."""
-    builder = frame.builder
-    axes = builder.values[value].axes
-    window = window_of(index, at, replace(frame, left=tuple(name for _, name in index.terms)))
-    dims = [axis.dim for axis in axes[at : at + len(window.names)]]
-    size = Dim.of(window.stride) * (dims[0] - ONE) + ONE + window.offset
-    if len(dims) == 2:
-        size = size + Dim.of(window.dilation) * (dims[1] - ONE)
-    crop = window.offset.constant
-    if crop is not None and crop < 0:
-        size = size + window.offset
-    taps = len(dims) == 2
-    op = Fold(at, window.stride, window.dilation, window.offset, taps)
-    new = (*axes[:at], Axis(size), *axes[at + len(dims) :])
-    return builder.compute(op, (value,), new, index.span)
-
-
-def written_axes(indices: tuple[Index, ...], scope: Scope) -> tuple[Axis, ...]:
-    """The axes that a left-hand side of plain index names describes."""
-    axes = []
-    for index in indices:
-        if not isinstance(index, IndexName):
-            raise ShapeError("only plain indices can stand here", index.span)
-        axes.append(Axis(scope.cell(index.id).size(index.id, index.span), index.id))
-    return tuple(axes)
-
-
-BATCH_AXIS = Axis(BATCH, BATCH_INDEX)

@@ -6,9 +6,19 @@ from dataclasses import dataclass
 
 from tensorprog.dims import BATCH
 from tensorprog.elaborate.builder import Builder, Record
-from tensorprog.elaborate.indices import BATCH_AXIS, read
+from tensorprog.elaborate.indices import read
+from tensorprog.elaborate.left import BATCH_AXIS
 from tensorprog.elaborate.scalars import polynomial
-from tensorprog.elaborate.scope import PLACEHOLDER, FlagEntity, ParamEntity, Scope, TensorEntity, agree, size_unknown, unknown_name
+from tensorprog.elaborate.scope import (
+    PLACEHOLDER,
+    FlagEntity,
+    ParamEntity,
+    Scope,
+    TensorEntity,
+    agree,
+    size_unknown,
+    unknown_name,
+)
 from tensorprog.errors import ShapeError
 from tensorprog.graph import Axis, Const, Contract, Unknown
 from tensorprog.model import Compute, Loop
@@ -79,6 +89,8 @@ def scan(statement: Scan, scope: Scope) -> None:
 def _count(expr: Expr, scope: Scope) -> tuple[int, str | None]:
     """The number of repeats, and the depth symbol it is written with."""
     context = scope.builder.context
+    if isinstance(expr, Name) and scope.find(expr.id) is None:
+        raise ShapeError(f"unknown depth `{expr.id}`", expr.span, fix=f"`depth {expr.id}` above")
     value = polynomial(expr, scope).constant
     if value is None:
         raise ShapeError("the number of repeats grows with a width", expr.span, fix="`depth L`")
@@ -156,6 +168,7 @@ def _loop(
         scope.names = entities
         batched |= new
     attempt.emit(kind, count, symbol)
+    scope.ended.update({name: statement.span for name in attempt.scope.names if name not in scope.names})
 
 
 def _carried(statement: Repeat | Scan, scope: Scope, time: str | None) -> list[str]:
@@ -285,5 +298,3 @@ def with_batch(value: int, builder: Builder, span: Span) -> int:
     rank = len(record.axes)
     inner = tuple(range(1, rank + 1))
     return builder.compute(Contract((0,), inner, (0, *inner)), (ones, value), axes, span)
-
-

@@ -49,7 +49,10 @@ def _term(expr: Expr, weight: Scalar, scope: Scope) -> int:
     value = evaluate_tensor(expr, Frame(scope, None), frozenset()).value
     if scope.builder.values[value].axes:
         raise ShapeError(
-            "a loss is a single number", expr.span, why="this has axes", fix="`mean(..)`, `mse(..)` or `cross_entropy(..)`"
+            "a loss is a single number",
+            expr.span,
+            why="this has axes",
+            fix="`mean(..)` or `mse(..)`",
         )
     return scope.builder.scale(value, weight, expr.span)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from tensorprog.dims import Dim
 from tensorprog.elaborate.builder import BATCH_INDEX, Operand
 from tensorprog.elaborate.frame import ELLIPSIS, LOOKUP, Frame, sizes
+from tensorprog.elaborate.scalars import to_float
 from tensorprog.errors import ShapeError
 from tensorprog.graph import Add, Axis, Const, Contract, Scalar
 from tensorprog.syntax import Span
@@ -126,5 +127,5 @@ def constant(scalar: Scalar, frame: Frame, span: Span) -> Operand:
 def filled(scalar: Scalar, indices: tuple[str, ...], axes: tuple[Axis, ...], frame: Frame, span: Span) -> Operand:
     """A tensor filled with one number."""
     plain = not scalar.powers and not scalar.unknowns
-    value = frame.builder.compute(Const(float(scalar.coefficient) if plain else 1.0), (), axes, span)
+    value = frame.builder.compute(Const(to_float(scalar.coefficient, span) if plain else 1.0), (), axes, span)
     return Operand(value if plain else frame.builder.scale(value, scalar, span), indices)

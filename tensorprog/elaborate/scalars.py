@@ -13,6 +13,8 @@ from tensorprog.syntax import Unknown as UnknownExpr
 
 MAX_SIZE = 10_000_000
 MAX_POWER = 64
+MAX_TERMS = 200
+MAX_BITS = 2000
 
 
 def size(expr: Expr, scope: Scope) -> Dim:
@@ -43,6 +45,25 @@ def check_size(dim: Dim, span: Span) -> None:
 
 def polynomial(expr: Expr, scope: Scope) -> Dim:
     """The value of an expression in numbers and sizes, not checked to be a size."""
+    dim = _polynomial(expr, scope)
+    if len(dim.terms) > MAX_TERMS or any(_too_long(coefficient) for _, coefficient in dim.terms):
+        raise ShapeError("this size is too large an expression", expr.span)
+    return dim
+
+
+def _too_long(value: Fraction) -> bool:
+    return max(value.numerator.bit_length(), value.denominator.bit_length()) > MAX_BITS
+
+
+def to_float(value: Fraction, span: Span) -> float:
+    """The number as a float; an error if it is too large for one."""
+    try:
+        return float(value)
+    except OverflowError:
+        raise ShapeError("this number is too large", span) from None
+
+
+def _polynomial(expr: Expr, scope: Scope) -> Dim:
     match expr:
         case Number(value=value):
             return Dim.of(value)
@@ -68,6 +89,8 @@ def polynomial(expr: Expr, scope: Scope) -> Dim:
             result, base = ONE, polynomial(left, scope)
             for _ in range(int(power)):
                 result = result * base
+                if len(result.terms) > MAX_TERMS:
+                    break
             return result
         case _:
             raise ShapeError("this is not a size", expr.span, why="sizes are made of numbers, dims and widths")
@@ -165,8 +188,8 @@ def power(scalar: Scalar, exponent: Fraction, span: Span) -> Scalar:
     """scalar ^ exponent; roots of numbers stay symbolic, as powers of a constant size."""
     if scalar.unknowns:
         raise ShapeError("an unknown multiplier cannot be raised to a power or divided by", span)
-    if abs(exponent) > MAX_POWER:
-        raise ShapeError(f"the power {exponent} is too large", span)
+    if abs(exponent) > MAX_POWER or _too_long(scalar.coefficient):
+        raise ShapeError("this power is too large", span)
     powers = tuple((dim, p * exponent) for dim, p in scalar.powers if exponent)
     coefficient = scalar.coefficient
     if exponent.denominator == 1:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 PLACEHOLDER = "?"  # begins the symbol of a size that is not known yet; no user can write it
 
 
-class Learned(Exception):
+class Learned(Exception):  # noqa: N818 - a signal, not an error
     """A size that was not known turns out to be `dim`; elaboration starts again, knowing it."""
 
     def __init__(self, symbol: str, dim: Dim) -> None:
@@ -198,6 +198,7 @@ class Scope:
     indices: dict[str, Cell] = field(default_factory=dict)
     declared: dict[str, Span] = field(default_factory=dict)
     later: dict[str, Span] = field(default_factory=dict)
+    ended: dict[str, Span] = field(default_factory=dict)
     scan: str | None = None
     collected: dict[str, tuple[int, int]] = field(default_factory=dict)
 
@@ -213,6 +214,15 @@ class Scope:
                 return entity
             outside = outside or not scope.inside
             scope = scope.parent
+        return None
+
+    def own(self, name: str) -> Entity | None:
+        """What the name stands for in this file or block, not in the file around a block."""
+        scope: Scope | None = self
+        while scope is not None:
+            if name in scope.names:
+                return scope.names[name]
+            scope = scope.parent if scope.inside else None
         return None
 
     def cell(self, index: str) -> Cell:
@@ -254,6 +264,13 @@ def unknown_name(name: str, scope: Scope, span: Span, what: str = "name", more: 
             span,
             why=f"it is defined in line {later.line}; statements are computed in order, so there are no cycles",
             fix=f"the statement that defines `{name}` above this one",
+        )
+    if name in scope.ended:
+        return ShapeError(
+            f"`{name}` is only known inside the loop of line {scope.ended[name].line}",
+            span,
+            why="a loop hands on the names that were assigned before it",
+            fix=f"a value for `{name}` before the loop",
         )
     near = difflib.get_close_matches(name, sorted({*scope.visible(), *more}), 1, 0.6)
     return ShapeError(f"unknown {what} `{name}`", span, fix=f"`{near[0]}`" if near else "")

@@ -22,6 +22,7 @@ class Slide:
     dilation: int
     low: int  # zeros in front (negative: positions dropped)
     high: int
+    taps: int  # how many
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,21 +56,21 @@ def find_convolution(frame: Frame, value: int) -> Convolution | None:
 
 
 def _with_weight(frame: Frame, p: Product) -> Convolution | None:
-    unwound = _unwind(frame, p.left, p.l)
+    unwound = unwind(frame, p.left, p.lefts)
     if unwound is None:
         return None
     x, entries = unwound
     slides = tuple(e for e in entries if isinstance(e, Slide))
     taps, spatial = {s.a for s in slides}, {s.u for s in slides}
     plain = [e for e in entries if isinstance(e, int)]
-    if not slides or len(slides) > 3 or not taps <= set(p.r) or taps & set(p.out) or spatial & set(p.r):
+    if not slides or len(slides) > 3 or not taps <= set(p.rights) or taps & set(p.out) or spatial & set(p.rights):
         return None
     if not spatial <= set(p.out):
         return None
-    batch = [i for i in plain if i not in p.r and i in p.out]
-    groups = tuple(i for i in plain if i in p.r and i in p.out)
-    channels = tuple(i for i in plain if i in p.r and i not in p.out)
-    outs = tuple(i for i in p.r if i not in p.l)
+    batch = [i for i in plain if i not in p.rights and i in p.out]
+    groups = tuple(i for i in plain if i in p.rights and i in p.out)
+    channels = tuple(i for i in plain if i in p.rights and i not in p.out)
+    outs = tuple(i for i in p.rights if i not in p.lefts)
     if len(batch) != 1 or len(batch) + len(groups) + len(channels) != len(plain) or not set(outs) <= set(p.out):
         return None
     if len(groups) > 1 or len(channels) > 1 or len(outs) > 1:
@@ -77,7 +78,7 @@ def _with_weight(frame: Frame, p: Product) -> Convolution | None:
     return Convolution(x, p.right, p, entries, batch[0], groups, channels, outs, slides)
 
 
-def _unwind(frame: Frame, value: int, indices: tuple[int, ...]) -> tuple[int, tuple[int | Slide, ...]] | None:
+def unwind(frame: Frame, value: int, indices: tuple[int, ...]) -> tuple[int, tuple[int | Slide, ...]] | None:
     """The tensor behind the windows, with what each of its axes became; None if there are no windows."""
     entries: list[int | Slide] = list(indices)
     while isinstance(op := frame.op(value), Window) and op.taps and frame.once(value):
@@ -90,7 +91,7 @@ def _unwind(frame: Frame, value: int, indices: tuple[int, ...]) -> tuple[int, tu
         if count is None or taps is None or size is None or offset is None:
             return None
         reach = op.stride * (count - 1) + op.dilation * (taps - 1) + offset - (size - 1)
-        entries[op.axis : op.axis + 2] = [Slide(u, a, op.stride, op.dilation, int(-offset), int(reach))]
+        entries[op.axis : op.axis + 2] = [Slide(u, a, op.stride, op.dilation, int(-offset), int(reach), int(taps))]
         value = inner
     return (value, tuple(entries)) if any(isinstance(e, Slide) for e in entries) else None
 
@@ -117,7 +118,7 @@ def convolution_match(frame: Frame, found: Convolution, bias: int | None = None,
             elif not found.groups and not found.channels:
                 data = method(data, "unsqueeze", "1")
         weight_layout = [*found.groups, *found.outs, *found.channels, *(s.a for s in found.slides)]
-        weight = permuted(weight, [p.r.index(i) for i in weight_layout])
+        weight = permuted(weight, [p.rights.index(i) for i in weight_layout])
         if found.groups and found.outs:
             weight = method(weight, "flatten", "0", "1")
         if not found.groups and not found.outs:
@@ -126,13 +127,13 @@ def convolution_match(frame: Frame, found: Convolution, bias: int | None = None,
             weight = method(weight, "unsqueeze", "1")
         data = frame.scaled(p.factor, data)
         options: dict[str, str] = {}
-        options |= _option("stride", [s.stride for s in found.slides], 1)
+        options |= option("stride", [s.stride for s in found.slides], 1)
         if all(s.low == s.high >= 0 for s in found.slides):
-            options |= _option("padding", [s.low for s in found.slides], 0)
+            options |= option("padding", [s.low for s in found.slides], 0)
         else:
             padding = [str(n) for s in reversed(found.slides) for n in (s.low, s.high)]
             data = call("F.pad", data, f"({', '.join(padding)})")
-        options |= _option("dilation", [s.dilation for s in found.slides], 1)
+        options |= option("dilation", [s.dilation for s in found.slides], 1)
         if found.groups:
             options["groups"] = frame.size(*_group(frame, found)).text
         code = call(f"F.conv{dimensions}d", data, weight, *codes[2:], **options)
@@ -150,17 +151,17 @@ def convolution_match(frame: Frame, found: Convolution, bias: int | None = None,
 
 
 def _group(frame: Frame, found: Convolution) -> tuple[Dim, str]:
-    axis = frame.axes(found.weight)[found.product.r.index(found.groups[0])]
+    axis = frame.axes(found.weight)[found.product.rights.index(found.groups[0])]
     return axis.dim, axis.label
 
 
-def _option(name: str, values: list[int], default: int) -> dict[str, str]:
+def option(name: str, values: list[int], default: int) -> dict[str, str]:
     if all(v == default for v in values):
         return {}
     return {name: str(values[0]) if len(set(values)) == 1 else f"({', '.join(map(str, values))})"}
 
 
-def channel_axis(frame: Frame, found: Convolution, merged: bool) -> int | None:
+def channel_axis(found: Convolution, merged: bool) -> int | None:
     """Which axis of the result a bias over output channels runs along; None if a bias cannot be fused."""
     if merged:
         return 1

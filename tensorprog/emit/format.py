@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 
 LIMIT = 100
 ADD, MUL, NEG, POW, ATOM = 1, 2, 3, 4, 5  # how strongly the outermost operator binds
@@ -95,9 +96,11 @@ def fold(line: str, limit: int = LIMIT) -> list[str]:
     text = line.lstrip(" ")
     indent = line[: len(line) - len(text)]
     head, expression = _statement(text)
-    if head and _operators(expression):
+    operators = _operators(expression)
+    hugging = len(operators) == 1 and text[-1] in ")]}" and _bracket(text, limit - len(indent))[1] == len(text) - 1
+    if head and operators and not hugging:
         return [indent + head + "(", *_operands(expression, indent + "    ", limit), indent + ")"]
-    opened, closed = _last_bracket(text)
+    opened, closed = _bracket(text, limit - len(indent))
     if opened < 0:
         return [line]
     inner = text[opened + 1 : closed]
@@ -117,7 +120,7 @@ def _operands(expression: str, indent: str, limit: int) -> list[str]:
     if len(indent + expression) <= limit:
         return [indent + expression]
     cuts = [0, *_operators(expression), len(expression)]
-    pieces = [expression[a:b].strip() for a, b in zip(cuts, cuts[1:], strict=False)]
+    pieces = [expression[a:b].strip() for a, b in pairwise(cuts)]
     return [line for piece in pieces for line in fold(indent + piece, limit)]
 
 
@@ -149,15 +152,16 @@ def _depths(text: str) -> Iterator[tuple[int, int]]:
         yield position, depth
 
 
-def _last_bracket(text: str) -> tuple[int, int]:
-    """The last outermost bracket pair with something in it."""
-    best, start = (-1, -1), -1
+def _bracket(text: str, width: int) -> tuple[int, int]:
+    """The last outermost bracket pair with something in it that leaves a short enough line in front."""
+    pairs, start = [], -1
     for position, depth in _depths(text):
         if depth == 0 and text[position] in "([{":
             start = position
         elif depth == 0 and text[position] in ")]}" and position > start + 1:
-            best = (start, position)
-    return best
+            pairs.append((start, position))
+    fitting = [pair for pair in pairs if pair[0] < width]
+    return (fitting or pairs or [(-1, -1)])[-1]
 
 
 def _split_commas(text: str) -> list[str]:
@@ -165,7 +169,7 @@ def _split_commas(text: str) -> list[str]:
     if not cuts:
         return []
     bounds = [-1, *cuts, len(text)]
-    parts = [text[a + 1 : b].strip() for a, b in zip(bounds, bounds[1:], strict=False)]
+    parts = [text[a + 1 : b].strip() for a, b in pairwise(bounds)]
     return [part for part in parts if part]
 
 

@@ -1,4 +1,4 @@
-"""The body of a method: which values become statements, which are written in place, and what the variables are called."""
+"""The body of a method: which values become statements, which are written in place, what variables are called."""
 
 from __future__ import annotations
 
@@ -82,17 +82,19 @@ class Method:
                     code = found.render(
                         [self.get(frame, codes, i, k in found.tokens) for k, i in enumerate(found.inputs)]
                     )
-                    alone = counts[value] == 1 and value not in pinned and len(code.text) <= LONGEST_INLINE
-                    named = frame.name(value) and not (last and value in frame.roots)
-                    codes[value] = code if alone and not named else self._store(frame.name(value), code, out)
-                case Use(value, instance, module, args) if counts[value]:
+                    inline = counts[value] == 1 and value not in pinned
+                    if not (last and frame.roots == (value,)):
+                        inline = inline and len(code.text) <= LONGEST_INLINE and not frame.name(value)
+                    codes[value] = code if inline else self._store(frame.hint(value), code, out)
+                case Use(value, instance, _, args) if counts[value]:
                     raw = frozenset(k for k, a in enumerate(args) if frame.resolve(a) in frame.tokens)
                     attribute = self.children.submodule(frame, instance, step, raw)
                     given_codes = [self.get(frame, codes, frame.resolve(a), k in raw) for k, a in enumerate(args)]
                     code = call(f"self.{attribute}", *given_codes)
-                    alone = counts[value] == 1 and value not in pinned and not frame.name(value)
-                    alone = alone and len(code.text) <= LONGEST_INLINE
-                    codes[value] = code if alone else self._store(frame.name(value), code, out)
+                    inline = counts[value] == 1 and value not in pinned
+                    if not (last and frame.roots == (value,)):
+                        inline = inline and len(code.text) <= LONGEST_INLINE and not frame.name(value)
+                    codes[value] = code if inline else self._store(frame.hint(value), code, out)
                 case Loop() if any(counts[o] for o in (*step.outs, *(c for c, _ in step.collected))):
                     self._loop(frame, codes, step, out)
                 case _:
@@ -118,7 +120,7 @@ class Method:
         """Backwards from the roots: how each needed value is computed, how often it is mentioned, what must be
         a variable."""
         counts = Counter(frame.roots)
-        pinned = {root for root in frame.roots}
+        pinned = set(frame.roots)
         matches: dict[int, Match] = {}
         for step in reversed(frame.module.steps):
             match step:
@@ -187,8 +189,7 @@ class Method:
             statements.append(Assign([], f"§{variable}§.append({result.text})"))
         self._carry([_id(c) for c in carried], results[:count], statements)
         out.append(For(targets, header, statements))
-        for value, code in zip(loop.outs, carried, strict=True):
-            codes[value] = code
+        codes.update(zip(loop.outs, carried, strict=True))
         for (value, axis), variable in zip(loop.collected, lists, strict=True):
             codes[value] = self._store(frame.name(value), call("torch.stack", f"§{variable}§", dim=str(axis)), out)
 
@@ -302,7 +303,7 @@ class Method:
 
 def inlined(loop: Loop) -> bool:
     """Whether a loop's body is written where it stands (it owns nothing), not as a class."""
-    simple = all(isinstance(step, Compute | Use) for step in loop.body.steps)
+    simple = all(isinstance(step, Compute) for step in loop.body.steps)
     return loop.kind != "repeat" and not loop.body.parameters and simple
 
 

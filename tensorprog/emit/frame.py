@@ -92,6 +92,13 @@ class Frame:
     def name(self, value: int) -> str:
         return self._values[value].name
 
+    def hint(self, value: int) -> str:
+        """What a variable for the value might be called: as the user wrote it, or after the parameter it is made of."""
+        op = self.op(value)
+        if not self.name(value) and isinstance(op, Scale) and isinstance(weight := self.op(self.args(value)[0]), Param):
+            return weight.name
+        return self.name(value)
+
     def atomic(self, value: int) -> bool:
         """Costs nothing to mention twice."""
         return value not in self._ops or isinstance(self._ops[value].op, Param | Const | Input)
@@ -117,22 +124,22 @@ class Frame:
 
     def _number_values(self) -> None:
         """Drops copies: trivial multipliers, identities, and repeated computations."""
-        seen: dict[tuple[Op, tuple[int, ...]], int] = {}
+        seen: dict[tuple[Op, tuple[int, ...], tuple[Dim, ...]], int] = {}
         for step in self.module.steps:
             if not isinstance(step, Compute):
                 continue
             args = tuple(self.resolve(a) for a in step.args)
             op = step.op
-            if isinstance(op, Scale) and self.trivial(op.scalar):
+            if (
+                (isinstance(op, Scale) and self.trivial(op.scalar))
+                or (isinstance(op, Contract) and op.right is None and op.left == op.out)
+                or (isinstance(op, Add) and len(args) == 1 and op.places == (tuple(range(self.rank(step.out))),))
+            ):
                 self._alias[step.out] = args[0]
-            elif isinstance(op, Contract) and op.right is None and op.left == op.out:
-                self._alias[step.out] = args[0]
-            elif isinstance(op, Add) and len(args) == 1 and op.places == (tuple(range(self.rank(step.out))),):
-                self._alias[step.out] = args[0]
-            elif (op, args) in seen and not isinstance(op, Const):
-                self._alias[step.out] = seen[op, args]
+            elif (key := (op, args, self.dims(step.out))) in seen:
+                self._alias[step.out] = seen[key]
             else:
-                seen[op, args] = step.out
+                seen[key] = step.out
                 self._ops[step.out] = Compute(step.out, op, args, step.span)
                 if isinstance(op, Input) and op.kind == "tokens":
                     self.tokens.add(step.out)

@@ -13,6 +13,7 @@ from tensorprog.model import Compute, Loop, Model, Module, Use
 COMMENT = [
     "# name: its start at the base width, then the exponents of what scales. A quantity at width n is",
     '# (its value at the base width) * (n / BASE["n"]) ** exponent; what is not listed does not scale.',
+    "# A parameter without lr is frozen.",
 ]
 
 _RATIO = '''
@@ -40,9 +41,9 @@ def divide(size: int, by: int, what: str) -> int:
 '''
 
 _WINDOWS = '''
-def windows(x: Tensor, axis: int, count: int, taps: int | None, stride: int, dilation: int, offset: int):
-    """y[.., u, a, ..] = x[.., stride * u + dilation * a + offset, ..], zero outside; no a if not taps."""
-    at = stride * torch.arange(count, device=x.device) + offset
+def windows(x: Tensor, axis: int, count: int, taps, stride: int, dilation: int, low: int) -> Tensor:
+    """y[.., u, a, ..] = x[.., stride * u + dilation * a + low, ..], zero outside; no a if not taps."""
+    at = stride * torch.arange(count, device=x.device) + low
     if taps is not None:
         at = at[:, None] + dilation * torch.arange(taps, device=x.device)
     size = x.shape[axis]
@@ -113,9 +114,10 @@ def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         value *= ratio(self.widths, rule.get("init_std", {}))
         if kind == "normal":
             nn.init.normal_(parameter, std=value, generator=generator)
-        elif kind == "orthogonal":  # value: the norm of an entry's row or column, over its length ** 0.5
+        elif kind == "orthogonal":  # value: the size of one entry
             matrix = parameter.new_empty((len(parameter), parameter[0].numel()))
-            nn.init.orthogonal_(matrix, gain=value * max(matrix.shape) ** 0.5, generator=generator)
+            value *= max(matrix.shape) ** 0.5
+            nn.init.orthogonal_(matrix, gain=value, generator=generator)
             parameter.copy_(matrix.view_as(parameter))
         else:
             parameter.fill_(value)
@@ -144,20 +146,20 @@ def param_groups(self, lr=None, weight_decay=None, eps=None) -> list[dict]:
     return list(groups.values())
 '''
 
-_MIXED = (
-    ('    """Parameter groups for the optimizer: one per distinct scaling rule.\n', '    """Parameter groups for the optimizers: one per distinct scaling rule.\n'),
-    ("None takes the one in HYPERPARAMETERS.\n", "None takes the one in HYPERPARAMETERS.\n    Each may be a dict by optimizer name.\n"),
-    ('group = {"params": [], "names": []}', 'group = {"params": [], "names": [], "optimizer": rule["optimizer"]}'),
-    ('HYPERPARAMETERS["<only>"]', 'HYPERPARAMETERS[rule["optimizer"]]'),
-    (
-        "            value = value if given[key] is None else given[key]\n",
+# what changes where several optimizers share the parameters
+_MIXED = {
+    "for the optimizer:": "for the optimizers:",
+    "HYPERPARAMETERS.\n": "HYPERPARAMETERS.\n    Each may be a dict by optimizer name.\n",
+    '"names": []}': '"names": [], "optimizer": rule["optimizer"]}',
+    'HYPERPARAMETERS["<only>"]': 'HYPERPARAMETERS[rule["optimizer"]]',
+    "            value = value if given[key] is None else given[key]\n": (
         "            chosen = given[key]\n"
         "            if isinstance(chosen, dict):\n"
         '                chosen = chosen.get(rule["optimizer"])\n'
-        "            value = value if chosen is None else chosen\n",
+        "            value = value if chosen is None else chosen\n"
     ),
-    ('for key in ("lr",', 'for key in ("optimizer", "lr",'),
-)  # fmt: skip
+    'for key in ("lr",': 'for key in ("optimizer", "lr",',
+}
 
 
 def methods(multipliers: bool, optimizers: Sequence[str]) -> list[str]:
@@ -167,7 +169,7 @@ def methods(multipliers: bool, optimizers: Sequence[str]) -> list[str]:
     if optimizers:
         groups = _GROUPS
         if len(optimizers) > 1:
-            for old, new in _MIXED:
+            for old, new in _MIXED.items():
                 groups = groups.replace(old, new)
         texts.append(groups.replace("<only>", optimizers[0]))
     return "\n\n".join(dedent(text).strip("\n") for text in texts).split("\n")

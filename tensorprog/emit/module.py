@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tensorprog.dims import Dim
-from tensorprog.emit.format import Code, block, call, fold, number
+from tensorprog.emit.format import Code, call, fold, number
 from tensorprog.emit.forward import Method, Statement, singular, variable_name
 from tensorprog.emit.frame import Frame
+from tensorprog.emit.functions import called, definition, template
 from tensorprog.emit.names import OWN_GLOBALS, Namespace, attribute_names, camel_case, check_identifier
 from tensorprog.emit.sizes import Sizes
 from tensorprog.emit.tables import MultiplierRow, ParameterRow, Tables
 from tensorprog.errors import TensorProgError
 from tensorprog.exponents import Power
-from tensorprog.functions import BUILTIN, user_function
 from tensorprog.graph import Parameter, Unknown
 from tensorprog.model import Loop, Model, Module, Use
 from tensorprog.parametrization import Parametrization
@@ -31,6 +31,7 @@ class Emission:
     model: Model
     parametrization: Parametrization
     base: Mapping[str, int]
+    main: str = "Model"  # name of the main class
     tables: Tables = field(default_factory=Tables)
     classes: dict[str, str] = field(default_factory=dict)  # text with CLASS for its name -> name, in order
     names: Namespace = field(default_factory=lambda: Namespace(OWN_GLOBALS | {"Tensor"}, separator=""))
@@ -42,22 +43,16 @@ class Emission:
 
     def function(self, name: str) -> str:
         """The template of a nonlinearity; a user's own is defined once at the top of the file."""
-        mine = {n: (argument, body) for n, argument, body in self.model.functions}
-        if name not in mine:
-            if name not in BUILTIN:
-                raise TensorProgError(f"the function {name!r} cannot be emitted")
-            return BUILTIN[name].torch
         if name not in self.functions:
-            known = dict(BUILTIN)
-            for n, argument, body in self.model.functions:
-                known[n] = user_function(n, argument, body, known)
-                if n == name:
-                    break
+            found = next((f for f in self.model.functions if f[0] == name), None)
+            if found is None:
+                return template(name)
+            for earlier, _, _ in self.model.functions[: self.model.functions.index(found)]:
+                if earlier in called(found[2]):
+                    self.function(earlier)
             chosen = self.names.add(check_identifier(name))
+            self.definitions.append(definition(chosen, found[1], found[2], self.functions))
             self.functions[name] = f"{chosen}({{x}})"
-            formula = known[name].torch.replace("{x}", "z")
-            lines = block(f"def {chosen}(z: Tensor) -> Tensor:", fold(f"return {formula}", 96))
-            self.definitions.append("\n".join(lines))
         return self.functions[name]
 
     def unknown(self, unknown: Unknown, prefix: str) -> Power:
@@ -92,7 +87,7 @@ class ClassPrinter:
     ) -> None:
         self.emission, self.module, self.paths, self.tokens, self.formals = emission, module, paths, tokens, formals
         self.constructor = Namespace(frozenset({"self"}))
-        self.sizes = Sizes(module.dims, emission.model.widths, self.constructor)
+        self.sizes = Sizes(module.dims, emission.model.widths, self.constructor, _axis_names(module))
         self.attributes = attribute_names()
         self.lines: list[str] = []
         self.tail: list[str] = []
@@ -230,7 +225,9 @@ class ClassPrinter:
         head, arguments = self.head(f"Block {hint}." if re.fullmatch(r"\w+", hint) else "", {})
         lines = "\n".join([*head, "", *("    " + line if line else "" for line in method)])
         if lines not in self.emission.classes:
-            self.emission.classes[lines] = self.emission.names.add(camel_case(hint))
+            wanted = camel_case(hint)
+            wanted += "Block" if wanted == self.emission.main else ""
+            self.emission.classes[lines] = self.emission.names.add(wanted)
         return ClassText(self.emission.classes[lines], arguments, self.depths)
 
     def method(
@@ -276,3 +273,16 @@ class ClassPrinter:
         lines += ["    " + line for line in fold(f"def __init__({', '.join(['self', *parts])}) -> None:", 96)]
         lines += ["        " + line for line in body]
         return lines, arguments
+
+
+def _axis_names(module: Module) -> frozenset[str]:
+    """The local dims that are axes of formal tensors: the first ones declared, in the order of the axes."""
+    found: list[str] = []
+    axes = {value.id: value.axes for value in module.values}
+    for formal in module.formals:
+        for axis in axes[formal]:
+            if len(found) < len(module.dims):
+                dim = module.dims[len(found)]
+                if dim.formula is None and dim.dim == axis.dim:
+                    found.append(dim.name)
+    return frozenset(found)

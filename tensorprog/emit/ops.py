@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import assert_never
 
 from tensorprog.dims import Dim
 from tensorprog.emit import convolutions as conv
-from tensorprog.emit import patterns
-from tensorprog.emit.format import ADD, ATOM, Code, call, index, ints, method, number, over, plus, times
+from tensorprog.emit import norms, patterns
+from tensorprog.emit.attention import find_attention
+from tensorprog.emit.format import ATOM, Code, call, index, ints, method, number, over, plus
 from tensorprog.emit.frame import Frame, Match, permuted, product
+from tensorprog.emit.functions import applied
+from tensorprog.emit.pooling import find_pool
 from tensorprog.errors import TensorProgError
 from tensorprog.graph import (
     Add,
@@ -44,17 +47,19 @@ def match_value(frame: Frame, value: int) -> Match:
     assert op is not None
     match op:
         case Contract(left, None, out):
-            return patterns.find_select(frame, value) or _reduction(frame, value) or _sum(frame, args[0], left, out)
+            found = patterns.find_select(frame, value) or find_pool(frame, value) or _reduction(frame, value)
+            return found or _sum(frame, args[0], left, out)
         case Contract():
             return _contract(frame, value)
         case Add():
             return _add(frame, value)
         case Scale(scalar):
-            return _reduction(frame, value) or Match(args, lambda c: frame.scaled(scalar, c[0]))
+            return _layer(frame, value) or Match(args, lambda c: frame.scaled(scalar, c[0]))
         case Map(fn, derivative):
             if derivative:
                 raise TensorProgError(f"the derivative of {fn} cannot be emitted")
-            return Match(args, _function(frame.owner.function(fn)))
+            template = frame.owner.function(fn)
+            return Match(args * template.count("{x}"), lambda c: applied(template, c[0]))
         case InvRms(axes, eps):
             return Match(args, lambda c: patterns.inverse_root(c[0], axes, eps))
         case Softmax():
@@ -83,25 +88,19 @@ def match_value(frame: Frame, value: int) -> Match:
             assert_never(op)
 
 
-def _function(template: str):  # type: ignore[no-untyped-def]
-    def render(codes: Sequence[Code]) -> Code:
-        return Code(template.replace("{x}", codes[0].text if template.endswith(")") else codes[0].at(ATOM)))
-
-    return render
-
-
 # --- contractions -------------------------------------------------------------------------------------
 
 
 def _contract(frame: Frame, value: int) -> Match:
-    norm = patterns.find_norm(frame, value)
+    norm = norms.find_norm(frame, value)
     convolution = conv.find_convolution(frame, value)
     return (
         patterns.find_embedding(frame, value)
-        or patterns.find_attention(frame, value)
-        or (patterns.render_norm(frame, value, norm) if norm else None)
-        or patterns.find_group_norm(frame, value)
+        or find_attention(frame, value)
+        or (norms.render_norm(frame, value, norm) if norm else None)
+        or norms.find_group_norm(frame, value)
         or (conv.convolution_match(frame, convolution) if convolution else None)
+        or find_pool(frame, value)
         or patterns.find_max(frame, value)
         or patterns.find_linear(frame, value)
         or patterns.find_einsum(frame, value)
@@ -120,6 +119,11 @@ def _elementwise(frame: Frame, value: int) -> Match:
         return product(frame.aligned(codes[0], places[0], rank), frame.aligned(codes[1], places[1], rank))
 
     return Match((left, right), render)
+
+
+def _layer(frame: Frame, scaled: int) -> Match | None:
+    """A scaling that is part of a mean."""
+    return find_pool(frame, scaled) or _reduction(frame, scaled)
 
 
 def _reduction(frame: Frame, value: int) -> Match | None:
@@ -148,9 +152,9 @@ def _sum(frame: Frame, x: int, left: tuple[int, ...], out: tuple[int, ...]) -> M
 def _add(frame: Frame, value: int) -> Match:
     if found := patterns.find_concat(frame, value):
         return found
-    if (norm := patterns.find_norm(frame, value)) and (found := patterns.render_norm(frame, value, norm)):
+    if (norm := norms.find_norm(frame, value)) and (found := norms.render_norm(frame, value, norm)):
         return found
-    return patterns.find_group_norm(frame, value) or _biased(frame, value) or _plain_add(frame, value)
+    return norms.find_group_norm(frame, value) or _biased(frame, value) or _plain_add(frame, value)
 
 
 def _biased(frame: Frame, value: int) -> Match | None:
@@ -167,17 +171,21 @@ def _biased(frame: Frame, value: int) -> Match | None:
         if place == frame.rank(value) - 1 and (found := patterns.find_linear(frame, body, bias)):
             return found
         merged = conv.find_merged(frame, body)
-        if convolution := merged or conv.find_convolution(frame, body):
-            if conv.channel_axis(frame, convolution, bool(merged)) == place:
-                return conv.convolution_match(frame, convolution, bias, bool(merged))
+        convolution = merged or conv.find_convolution(frame, body)
+        if convolution and conv.channel_axis(convolution, bool(merged)) == place:
+            return conv.convolution_match(frame, convolution, bias, bool(merged))
     return None
 
 
 def _plain_add(frame: Frame, value: int) -> Match:
-    op, args = frame.op(value), frame.args(value)
+    op, args = frame.op(value), list(frame.args(value))
     assert isinstance(op, Add)
     rank = frame.rank(value)
     constants: dict[int, float] = {}
+    factors: dict[int, Scalar] = {}
+    for k, arg in enumerate(args):
+        if isinstance(scaling := frame.op(arg), Scale) and frame.once(arg) and not _layer(frame, arg):
+            factors[k], args[k] = scaling.scalar, frame.args(arg)[0]
     covered: set[int] = set()
     for k, arg in enumerate(args):
         leaf = frame.op(arg)
@@ -200,7 +208,7 @@ def _plain_add(frame: Frame, value: int) -> Match:
             if k in constants:
                 term = number(constants[k])
             else:
-                term = frame.aligned(next(given), places, rank)
+                term = frame.scaled(factors.get(k, Scalar()), frame.aligned(next(given), places, rank))
             total = term if total is None else plus(total, term)
         assert total is not None
         return method(total, "expand", *sizes) if sizes else total
@@ -212,7 +220,7 @@ def _plain_add(frame: Frame, value: int) -> Match:
 
 
 def _merge(frame: Frame, value: int, axis: int, count: int) -> Match:
-    if group := patterns.find_group_norm(frame, value):
+    if group := norms.find_group_norm(frame, value):
         return group
     if convolution := conv.find_merged(frame, value):
         return conv.convolution_match(frame, convolution, merged=True)
@@ -225,9 +233,9 @@ def _window(frame: Frame, value: int, op: Window) -> Match:
     last = after * Dim.of(op.stride) - Dim.of(op.stride) + op.offset  # position read by the last u
     marks = [":"] * op.axis
     if not op.taps and _never_negative(op.offset) and _never_negative(before - last - Dim.of(1)):
-        low = "" if op.offset == Dim(()) else frame.size(op.offset).text
+        low = "" if op.offset == Dim(()) else _position(frame, op.offset)
         end = last + Dim.of(1)
-        high = "" if end == before or (op.stride > 1 and _covers(end, before, op.stride)) else frame.size(end).text
+        high = "" if end == before or (op.stride > 1 and _covers(end, before, op.stride)) else _position(frame, end)
         step = f":{op.stride}" if op.stride > 1 else ""
         return Match((x,), lambda c: index(c[0], *marks, f"{low}:{high}{step}"))
     if not op.taps and op.stride == 1:
@@ -251,9 +259,13 @@ def _fold(frame: Frame, value: int, op: Fold) -> Match:
     return Match((x,), lambda c: call(name, c[0], str(op.axis), *rest))
 
 
-def _padded(frame: Frame, axis: int, rank: int, front: Dim, back: Dim):  # type: ignore[no-untyped-def]
+def _padded(frame: Frame, axis: int, rank: int, front: Dim, back: Dim) -> Callable[[Sequence[Code]], Code]:
     pads = ["0"] * (2 * (rank - 1 - axis)) + [_signed(frame, front), _signed(frame, back)]
     return lambda codes: call("F.pad", codes[0], f"({', '.join(pads)})")
+
+
+def _position(frame: Frame, dim: Dim) -> str:
+    return str(dim.constant) if dim.constant is not None else frame.size(dim).text
 
 
 def _signed(frame: Frame, dim: Dim) -> str:

@@ -87,7 +87,12 @@ def definitions(names: list[str]) -> list[str]:
         if cls == "Muon":
             used = sorted({OPTIMIZERS[n].factor for n in names if OPTIMIZERS[n].normalisation == "spectral"})
             if used == [""]:
-                text = text.replace(", factor=None", "").replace(_MUON_FACTOR, "").replace(" * factor", "")
+                text = (
+                    text.replace(_MUON_HEAD, _MUON_PLAIN)
+                    .replace(", factor=None", "")
+                    .replace(_MUON_FACTOR, "")
+                    .replace(" * factor", "")
+                )
                 text = text.replace(_MUON_KEY, "")
             else:
                 lines = "".join(
@@ -118,6 +123,14 @@ def configure(names: list[str], values: Mapping[str, Mapping[str, float]]) -> li
 
 _MUON_FACTOR = "                <factor>\n"
 _MUON_KEY = ", factor=factor"
+_MUON_HEAD = """\
+    def __init__(
+        self, params, lr=2e-2, momentum=0.95, nesterov=True, ns_steps=5, weight_decay=0.0, factor=None
+    ):
+"""
+_MUON_PLAIN = """\
+    def __init__(self, params, lr=2e-2, momentum=0.95, nesterov=True, ns_steps=5, weight_decay=0.0):
+"""
 
 _STEP = """
     @torch.no_grad()
@@ -137,7 +150,7 @@ _STEP = """
 _LION = (
     '''
 class Lion(torch.optim.Optimizer):
-    """Sign of an interpolated momentum, decoupled decay (Chen et al. 2023, arXiv:2302.06675)."""
+    """Sign of an interpolated momentum, decoupled decay (Chen 2023, arXiv:2302.06675)."""
 
     def __init__(self, params, lr=1e-4, betas=(0.9, 0.99), weight_decay=0.0):
         super().__init__(params, dict(lr=lr, betas=betas, weight_decay=weight_decay))
@@ -157,7 +170,7 @@ class Lion(torch.optim.Optimizer):
 _SIGN = (
     '''
 class SignSGD(torch.optim.Optimizer):
-    """Sign of the gradient or of its running mean, decoupled decay (Bernstein et al. 2018, arXiv:1802.04434)."""
+    """Sign of the gradient or of its mean, decoupled decay (Bernstein 2018, arXiv:1802.04434)."""
 
     def __init__(self, params, lr=1e-3, momentum=0.0, weight_decay=0.0):
         super().__init__(params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay))
@@ -177,7 +190,7 @@ class SignSGD(torch.optim.Optimizer):
 _LAMB = (
     '''
 class LAMB(torch.optim.Optimizer):
-    """Adam's update rescaled to the parameter's own rms, decoupled decay (You et al. 2020, arXiv:1904.00962)."""
+    """Adam's update at the parameter's own rms, decoupled decay (You 2020, arXiv:1904.00962)."""
 
     def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, weight_decay=0.0):
         super().__init__(params, dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay))
@@ -204,7 +217,7 @@ class LAMB(torch.optim.Optimizer):
 _LARS = (
     '''
 class LARS(torch.optim.Optimizer):
-    """Momentum with a trust ratio per tensor, coupled decay (You, Gitman & Ginsburg 2017, arXiv:1708.03888)."""
+    """Momentum with a trust ratio per tensor, coupled decay (You 2017, arXiv:1708.03888)."""
 
     def __init__(self, params, lr=1.0, momentum=0.9, trust=1e-3, weight_decay=0.0):
         super().__init__(params, dict(lr=lr, momentum=momentum, trust=trust, weight_decay=weight_decay))
@@ -225,7 +238,7 @@ class LARS(torch.optim.Optimizer):
 _MUON = (
     '''
 class Muon(torch.optim.Optimizer):
-    """Orthogonalised momentum in the parameter's own precision, decoupled decay (Jordan et al. 2024).
+    """Orthogonalised momentum in full precision, decoupled decay (Jordan et al. 2024).
 
     A tensor with more than two axes is a matrix [first axis, all others].
     """

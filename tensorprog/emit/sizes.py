@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from fractions import Fraction
-from itertools import combinations_with_replacement
+from itertools import combinations_with_replacement, product
 
 from tensorprog import syntax
 from tensorprog.dims import ONE, Dim
@@ -22,7 +22,10 @@ class Sizes:
     computes it. Both are filled as sizes are asked for, in the order of declaration.
     """
 
-    def __init__(self, dims: Iterable[LocalDim], widths: Iterable[str], names: Namespace) -> None:
+    def __init__(
+        self, dims: Iterable[LocalDim], widths: Iterable[str], names: Namespace, axes: frozenset[str] = frozenset()
+    ) -> None:
+        self._axes = axes  # names of axes of the formal tensors
         self._dims: list[tuple[str, LocalDim]] = []
         self._source: dict[str, str] = {}
         for local in dims:
@@ -59,24 +62,38 @@ class Sizes:
         return self.code(axis.dim, axis.label)
 
     def code(self, dim: Dim, label: str = "") -> Code:
-        """A whole-number expression for `dim`, valid at all widths."""
+        """A whole-number expression for `dim`, valid at all widths.
+
+        Of several names of equal size the one written at the axis is taken, then one that is not itself an axis of
+        an argument: in `y[o] = W[o,i] x[i]` the size of `o` is `features`, also where that equals `i`.
+        """
         matches = [(name, d) for name, d in self._dims if d.dim == dim]
         for name, local in matches:
             if local.name == label:
                 return self._use(name)
+        free = [(name, d) for name, d in matches if d.name not in self._axes]
+        if dim.constant is not None and dim.constant < 8 and not self._axes:
+            return number(dim.constant)
+        if free:
+            return self._use(free[0][0])
+        if dim.constant is None and (found := self._product(dim, self._axes)):
+            return found
         if matches:
             return self._use(matches[0][0])
         if (constant := dim.constant) is not None:
             return number(constant)
-        if found := self._product(dim):
+        if found := self._product(dim, frozenset()):
             return found
         up, down = _polynomial(dim, {w: self._width(w) for w in sorted(dim.symbols)})
         return up if down.text == "1" else Code(_divided(up, down, ""))
 
-    def _product(self, dim: Dim) -> Code | None:
-        """`dim` as a whole number times up to three named sizes."""
-        named = [(name, d.dim) for name, d in self._dims if d.dim.constant is None or d.dim.constant > 1]
-        for count in (1, 2, 3):
+    def _product(self, dim: Dim, avoided: frozenset[str]) -> Code | None:
+        """`dim` as a whole number times up to three named sizes, other than the avoided ones."""
+        named = [(name, d.dim) for name, d in self._dims if d.name not in avoided and d.dim.constant != 1]
+        if not self._axes:
+            named = [(name, size) for name, size in named if size.constant is None]
+        exact = (True, False) if self._axes else (False,)  # in a block: 2 heads of head_dim are heads * head_dim
+        for alone, count in product(exact, (1, 2, 3)):
             for factors in combinations_with_replacement(named[:12], count):
                 total = ONE
                 for _, factor in factors:
@@ -85,7 +102,7 @@ class Sizes:
                     rest = (dim / total).constant if len(total.terms) == 1 else None
                 except (ValueError, ZeroDivisionError):
                     rest = None
-                if rest is None or rest.denominator != 1:
+                if rest is None or rest.denominator != 1 or (alone and rest != 1):
                     continue
                 code = number(rest) if rest != 1 else None
                 for name, _ in factors:
@@ -195,18 +212,18 @@ def _quotient(formula: syntax.Expr, names: dict[str, str]) -> tuple[Code, Code]:
         case syntax.Binary(op, left, right) if op in "+-*/":
             (a, b), (c, d) = _quotient(left, names), _quotient(right, names)
             if op == "*":
-                return _product(a, c), _product(b, d)
+                return _multiplied(a, c), _multiplied(b, d)
             if op == "/":
-                return _product(a, d), _product(b, c)
-            second = _product(c, b)
+                return _multiplied(a, d), _multiplied(b, c)
+            second = _multiplied(c, b)
             if op == "-":
-                return Code(f"{_product(a, d).at(ADD)} - {second.at(MUL)}", ADD), _product(b, d)
-            return plus(_product(a, d), second), _product(b, d)
+                return Code(f"{_multiplied(a, d).at(ADD)} - {second.at(MUL)}", ADD), _multiplied(b, d)
+            return plus(_multiplied(a, d), second), _multiplied(b, d)
         case _:
             raise TensorProgError("this size cannot be written as a formula", formula.span)
 
 
-def _product(a: Code, b: Code) -> Code:
+def _multiplied(a: Code, b: Code) -> Code:
     if a.text == "1" or b.text == "1":
         return b if a.text == "1" else a
     return times(a, b)

@@ -31,7 +31,7 @@ def emit_torch(model: Model, parametrization: Parametrization, base: Mapping[str
     known = {**depths, **base}
     file = Emission(model, parametrization, known)
     name = camel_case(PurePath(source_name.replace("\\", "/")).name.rpartition(".")[0] or source_name)
-    main = file.names.add(f"{name}Model" if name in OWN_GLOBALS or name == "Tensor" else name)
+    main = file.main = file.names.add(f"{name}Model" if name in OWN_GLOBALS or name == "Tensor" else name)
     main_lines = _main_class(file, known)
     names, values = _optimizers(file)
     rows = merged(file.tables.parameters, parameter_text(parametrization, known, len(names) > 1))

@@ -98,11 +98,10 @@ def parameter_text(
             parts.append(f"init_std={exponents(rule.init_std)}")
         if rule.lr is None or row.parameter.frozen:
             return f"dict({', '.join(parts)})"
-        name = optimizer_of(row.parameter, parametrization)
+        chosen = optimizer_for(optimizer_of(row.parameter, parametrization), len(row.parameter.axes))
         if many:
-            parts.append(f'optimizer="{name}"')
+            parts.append(f'optimizer="{chosen.name}"')
         parts.append(f"lr={exponents(rule.lr)}")
-        chosen = optimizer_for(name, len(row.parameter.axes))
         if chosen.decay != "none" and rule.weight_decay is not None:
             parts.append(f"weight_decay={exponents(rule.weight_decay)}")
         if "eps" in dict(chosen.defaults) and rule.eps is not None:

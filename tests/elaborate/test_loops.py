@@ -5,16 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from tensorprog.frontend import graph_of
-from tests.elaborate.numeric import Run
+from tests.elaborate.numeric_reference import Array, Run
 
 SEQUENCE = "width n\naxis t: 4, i: 3\ninput x[t,i]\n"
 END = "\noutput f = readout(y, 2)\nloss mse(f)\n"
 
 
 def test_repeat_has_fresh_parameters_per_layer() -> None:
-    run = Run("width n\ndepth L = 3\ninput x[i]\naxis i: n\nrepeat L { param W[j,i]\nh[j] = W[j,i] x[i]\nx = tanh(h) }\n"
+    run = Run("width n\ndepth L = 3\ninput x[i]\naxis i: n\n"
+              "repeat L { param W[j,i]\nh[j] = W[j,i] x[i]\nx = tanh(h) }\n"
               "output y = x\nloss mse(y)")  # fmt: skip
-    assert [name for name in run.params] == ["layers.0.W", "layers.1.W", "layers.2.W"]
+    assert list(run.params) == ["layers.0.W", "layers.1.W", "layers.2.W"]
     x = run.inputs["x"]
     for k in range(3):
         x = np.tanh(x @ run.params[f"layers.{k}.W"].T)
@@ -31,7 +32,7 @@ def test_shared_repeat_has_one_parameter_and_one_use() -> None:
     for _ in range(3):
         x = np.tanh(x @ run.params["layers.linear.W"].T + run.params["layers.linear.b"])
     np.testing.assert_allclose(run.outputs["y"], x)
-    assert {u for u in run.graph.unknowns} == {"layers.linear.W@1", "layers.linear.b@1"}
+    assert set(run.graph.unknowns) == {"layers.linear.W@1", "layers.linear.b@1"}
 
 
 def test_a_parameter_from_outside_is_shared_by_all_layers() -> None:
@@ -55,11 +56,11 @@ def test_rnn_unrolls_over_time() -> None:
 def test_lstm_matches_its_equations() -> None:
     run = Run(SEQUENCE + "y = lstm(x, n)" + END)
 
-    def gate(name: str, x: np.ndarray, s: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+    def gate(name: str, x: Array, s: Array) -> Array:
         p = run.params
         return np.asarray(x @ p[f"lstm.U{name}"].T + s @ p[f"lstm.W{name}"].T + p[f"lstm.b{name}"])
 
-    def sigmoid(z: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+    def sigmoid(z: Array) -> Array:
         return np.asarray(1 / (1 + np.exp(-z)))
 
     s = c = np.zeros((3, 4))
@@ -83,14 +84,15 @@ def test_scan_over_tokens_and_blocks_inside() -> None:
 
 
 def test_scan_of_scalars_is_stacked() -> None:
-    run = Run("width n\ninput x[t,i]\naxis t: 4, i: n\nparam w[i]\nscan t { m = sum[i](x[t,i])\n y[t] = m }\n"
-              "output f[i] = w[i] * mean[t](y[t])\nloss mse(f)".replace("m = sum[i](x[t,i])\n y[t] = m", "y[t] = x[t,i] w[i]"))  # fmt: skip
+    run = Run("width n\ninput x[t,i]\naxis t: 4, i: n\nparam w[i]\nscan t { y[t] = x[t,i] w[i] }\n"
+              "output f[i] = w[i] * mean[t](y[t])\nloss mse(f)")  # fmt: skip
     np.testing.assert_allclose(run.named["y"], run.inputs["x"] @ run.params["w"])
 
 
 def test_nested_loops_capture_through_both() -> None:
-    run = Run("width n\ninput x[t,i], z[i]\naxis t: 3, i: n\nparam g[i]\ns[i] = 0\n"
-              "repeat 2 { scan t { s[i] = tanh(s[i] + g[i] * x[t,i] + z[i]) } }\noutput y = s\nloss mse(y)")  # fmt: skip
+    run = Run("width n\ninput x[t,i]; input z[i]\naxis t: 3, i: n\nparam g[i]\ns[i] = 0\n"
+              "repeat 2 { scan t { s[i] = tanh(s[i] + g[i] * x[t,i] + z[i]) } }\n"
+              "output y = s\nloss mse(y)")  # fmt: skip
     s = np.zeros((3, 4))
     for _ in range(2):
         for t in range(3):

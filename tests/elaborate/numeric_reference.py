@@ -21,7 +21,7 @@ class Run:
     def __init__(self, source: str, width: int = 4, batch: int = 3, seed: int = 0) -> None:
         self.graph = graph_of(source)
         assert_legal(self.graph)
-        self.sizes = {"batch": batch, **{name: width for name in self.graph.widths}}
+        self.sizes = {"batch": batch, **dict.fromkeys(self.graph.widths, width)}
         self.rng = np.random.default_rng(seed)
         self.inputs: dict[str, Array] = {}
         self.params: dict[str, Array] = {}
@@ -51,10 +51,10 @@ class Run:
             case g.Const(value=number):
                 return np.full(shape, number)
             case g.Contract(left=left, right=None, out=out):
-                return np.einsum(args[0], list(left), list(out))
+                return np.asarray(np.einsum(args[0], list(left), list(out)))
             case g.Contract(left=left, right=right, out=out):
                 assert right is not None
-                return np.einsum(args[0], list(left), args[1], list(right), list(out))
+                return np.asarray(np.einsum(args[0], list(left), args[1], list(right), list(out)))
             case g.Add(places=places):
                 total = np.zeros(shape)
                 for value, place in zip(args, places, strict=True):
@@ -104,7 +104,7 @@ def _positions(op: g.Window | g.Fold, parts: tuple[int, ...], sizes: dict[str, i
 
 def _window(op: g.Window, x: Array, shape: tuple[int, ...], sizes: dict[str, int]) -> Array:
     out = np.zeros(shape)
-    before = (slice(None),) * op.axis
+    before: tuple[Any, ...] = (slice(None),) * op.axis
     for place, position in _positions(op, shape, sizes):
         if 0 <= position < x.shape[op.axis]:
             out[(*before, *place)] = x[(*before, position)]
@@ -113,7 +113,7 @@ def _window(op: g.Window, x: Array, shape: tuple[int, ...], sizes: dict[str, int
 
 def _fold(op: g.Fold, x: Array, shape: tuple[int, ...], sizes: dict[str, int]) -> Array:
     out = np.zeros(shape)
-    before = (slice(None),) * op.axis
+    before: tuple[Any, ...] = (slice(None),) * op.axis
     for place, position in _positions(op, x.shape, sizes):
         if 0 <= position < shape[op.axis]:
             out[(*before, position)] += x[(*before, *place)]

@@ -1,0 +1,285 @@
+"""Every mistake of the elaboration stage: (message, place, bad text, mended text). Tests and docs read it.
+
+Texts are bodies; `HEAD` stands before and `TAIL` after them, unless they begin with `width`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+HEAD = "width n\naxis i: n, j: n, c: 3\ninput x[i]\n"
+TAIL = "\noutput f = readout(h, 10)\nloss mse(f)\n"
+
+
+class Row(NamedTuple):
+    """`place` is line:column in the whole text (the body begins in line 4)."""
+
+    message: str
+    place: str
+    bad: str
+    mended: str
+
+
+def whole(body: str) -> str:
+    """The text of a row as a file."""
+    return body if body.startswith("width") else HEAD + body + TAIL
+
+
+SCAN = "width n\naxis t: 5, i: n\ninput x[t,i]\n"
+SCAN_END = "\noutput f = h\nloss mse(f)"
+
+ROWS = (
+    # --- names
+    Row("unknown name `V`", "5:8", "param W[j,i]\nh[j] = V[j,i] x[i]", "param W[j,i]\nh[j] = W[j,i] x[i]"),
+    Row("unknown function or block `rleu`", "4:5", "h = rleu(x)", "h = relu(x)"),
+    Row("unknown function or block `linaer`", "4:5", "h = linaer(x, n)", "h = linear(x, n)"),
+    Row("unknown size `m`", "4:15", "h = linear(x, m)", "h = linear(x, n)"),
+    Row("unknown depth `L`", "4:8", "repeat L { x = tanh(x) }\nh = x", "depth L\nrepeat L { x = tanh(x) }\nh = x"),
+    Row(
+        "unknown flag `causal`",
+        "4:1",
+        "if causal { h = x }",
+        "block b(x[i], causal: flag) { if causal { x = tanh(x) }\nreturn x }\nh = b(x, causal)",
+    ),
+    Row(
+        "`g` is used before it is defined", "4:15", "h[i] = x[i] + g[i]\ng[i] = h[i]", "g[i] = x[i]\nh[i] = x[i] + g[i]"
+    ),
+    Row(
+        "`z` is only known inside the loop of line 4",
+        "5:5",
+        "repeat 2 { z = linear(x, n) }\nh = z",
+        "z = x\nrepeat 2 { z = linear(z, n) }\nh = z",
+    ),
+    Row(
+        "`W` is declared twice",
+        "5:7",
+        "param W[j,i]\nparam W[c,i]\nh[j] = W[j,i] x[i]",
+        "param W[j,i]\nh[j] = W[j,i] x[i]",
+    ),
+    Row("`n` is declared twice", "4:5", "dim n = 3\nh = x", "dim m = 3\nh = linear(x, n / m)"),
+    Row(
+        "`W` is a parameter and cannot be assigned",
+        "5:1",
+        "param W[j,i]\nW[j,i] = 2 W[j,i]\nh[j] = W[j,i] x[i]",
+        "param W[j,i]\nV[j,i] = 2 W[j,i]\nh[j] = V[j,i] x[i]",
+    ),
+    Row("`n` is a size and cannot be called", "4:5", "h = n(x)", "h = tanh(x)"),
+    Row("`relu` is a built-in function", "4:1", "fn relu(z) = z\nh = relu(x)", "fn same(z) = z\nh = same(x)"),
+    Row("unknown name `y` in the formula of `g`", "4:15", "fn g(z) = z + y\nh = g(x)", "fn g(z) = z + 1\nh = g(x)"),
+    Row("`x` is a tensor, not a size", "4:15", "h = linear(x, x)", "h = linear(x, n)"),
+    # --- indices and sizes
+    Row(
+        "the index `c` runs over 3, but here over n",
+        "5:12",
+        "param W[j,i]\nh[j] = W[j,c] x[i]",
+        "param W[j,i]\nh[j] = W[j,i] x[i]",
+    ),
+    Row(
+        "the index `c` stands on the left, but nowhere on the right", "4:5", "h[i,c] = tanh(x[i])", "h[i] = tanh(x[i])"
+    ),
+    Row(
+        "`W` has 2 axes, but 1 index is given",
+        "5:8",
+        "param W[j,i]\nh[j] = W[j] x[i]",
+        "param W[j,i]\nh[j] = W[j,i] x[i]",
+    ),
+    Row("`x` has 1 axis, but 2 indices are given", "4:8", "h[i] = x[i,j]", "h[i] = tanh(x[i])"),
+    Row(
+        "the index `i` stands twice on `W`",
+        "5:15",
+        "param W[j,i]\nh[i] = x[i] * W[i,i]",
+        "param W[j,i]\nh[j] = x[i] W[j,i]",
+    ),
+    Row("`j` stands twice on the left", "4:5", "h[j,j] = x[j]", "h[j] = tanh(x[j])"),
+    Row(
+        "the size of the index `k` is not known",
+        "5:8",
+        "param W[k,i]\nh[k] = W[k,i] x[i]",
+        "axis k: 4 n\nparam W[k,i]\nh[k] = W[k,i] x[i]",
+    ),
+    Row("`..` stands on the right, but not on the left", "4:8", "h[i] = x[..]", "h[..] = tanh(x[..])"),
+    Row("the batch axis is implicit", "4:1", "h[batch,i] = x[i]", "h[i] = tanh(x[i])"),
+    Row("the axis has size n, but its parts make 3 n", "4:12", "h[i,c] = x[(i c)]", "axis a: n / 3\nh[a,c] = x[(a c)]"),
+    Row(
+        "position 5 is outside of an axis of size 5",
+        "4:10",
+        SCAN + "h[i] = x[5,i]" + SCAN_END,
+        SCAN + "h[i] = x[4,i]" + SCAN_END,
+    ),
+    Row(
+        "this slice lies outside of an axis of size 5",
+        "5:12",
+        SCAN + "axis p: 2\nh[p,i] = x[p + 7,i]" + SCAN_END,
+        SCAN + "axis p: 2\nh[p,i] = x[p + 3,i]" + SCAN_END,
+    ),
+    Row(
+        "the window's taps `a` run over the growing size n",
+        "5:12",
+        SCAN + "axis u: 3, a: n\nh[u,i] = x[u + a,i]" + SCAN_END,
+        SCAN + "axis u: 3, a: 3\nh[u,i] = x[u + a,i]" + SCAN_END,
+    ),
+    Row(
+        "tensors with different axes are added without indices",
+        "5:5",
+        "param W[j,i]\nh = W + x",
+        "param b[i]\nh = b + x",
+    ),
+    Row(
+        "a product of tensors with different axes needs indices on the left",
+        "5:5",
+        "param W[j,i]\nh = W[j,i] x[i]",
+        "param W[j,i]\nh[j] = W[j,i] x[i]",
+    ),
+    Row("axes of sizes n and 2 n meet here", "4:5", "h = x + linear(x, 2 n)", "h = x + linear(x, n)"),
+    Row(
+        "the index `c` of `mean[c]` is not in its argument",
+        "4:8",
+        "h[i] = mean[c](x[i])",
+        "h[i] = x[i] - mean[i](x[i])",
+    ),
+    Row("`softmax` needs one index in brackets", "4:5", "h = softmax(x)", "h[i] = softmax[i](x[i])"),
+    Row("a plain number is needed here", "4:22", "h[i] = topk[i](x[i], n)", "h[i] = topk[i](x[i], 2) * x[i]"),
+    Row("division by a tensor", "4:9", "h = x / (x + 1)", "h[i] = x[i] * rms_scale[i](x[i])"),
+    Row(
+        "`tokens` holds integers",
+        "5:8",
+        "input tokens[s] in 7\nh[i] = tokens[s] x[i]",
+        "axis s: 4\nparam E[v,i]\ninput tokens[s] in 7\nh[i] = E[tokens[s],i] + x[i]",
+    ),
+    Row("this unknown multiplier has no name", "4:5", "h = ? * x", "h = ?a * x"),
+    Row("`?a` has another value elsewhere", "4:13", "h = ?a{2} * ?a{3} * x", "h = ?a{2} * ?b{3} * x"),
+    Row(
+        "this is not an initialiser",
+        "4:14",
+        "param b[i] = uniform\nh[i] = b[i] + x[i]",
+        "param b[i] = normal\nh[i] = b[i] + x[i]",
+    ),
+    # --- sizes that make no sense
+    Row("this size is 0", "4:9", "dim d = 0\nh = linear(x, d)", "dim d = 1\nh = linear(x, d)"),
+    Row("this size is 7/2", "4:9", "dim d = 7 / 2\nh = linear(x, d)", "dim d = 6 / 2\nh = linear(x, d)"),
+    Row("the size -n + 3 is negative", "4:9", "dim d = 3 - n\nh = linear(x, d)", "dim d = 3 + n\nh = linear(x, d)"),
+    Row("this size is 20000000", "4:9", "dim d = 20000000\nh = linear(x, d)", "dim d = 2000000\nh = linear(x, d)"),
+    Row("2000 repeats", "4:8", "repeat 2000 { x = tanh(x) }\nh = x", "repeat 20 { x = tanh(x) }\nh = x"),
+    Row(
+        "the number of repeats grows with a width",
+        "4:8",
+        "repeat n { x = tanh(x) }\nh = x",
+        "repeat 2 { x = tanh(x) }\nh = x",
+    ),
+    Row(
+        "the unrolled network is too large",
+        "4:1",
+        "repeat 999 { repeat 999 { repeat 9 { x = tanh(x) } } }\nh = x",
+        "repeat 9 { repeat 9 { repeat 9 { x = tanh(x) } } }\nh = x",
+    ),
+    Row(
+        "a scan over 5000 steps",
+        "5:1",
+        "width n\naxis t: 5000, i: n\ninput x[t,i]\nh[i] = 0\nscan t { h[i] = h[i] + x[t,i] }" + SCAN_END,
+        SCAN + "h[i] = 0\nscan t { h[i] = h[i] + x[t,i] }" + SCAN_END,
+    ),
+    Row(
+        "a scan over an axis of size n",
+        "5:1",
+        "width n\naxis t: n, i: n\ninput x[t,i]\nh[i] = 0\nscan t { h[i] = h[i] + x[t,i] }" + SCAN_END,
+        SCAN + "h[i] = 0\nscan t { h[i] = h[i] + x[t,i] }" + SCAN_END,
+    ),
+    # --- blocks and loops
+    Row("`linear` needs the argument `features`", "4:5", "h = linear(x)", "h = linear(x, n)"),
+    Row("`linear` takes at most 2 arguments without keyword", "4:18", "h = linear(x, n, 3)", "h = linear(x, n)"),
+    Row("`linear` is given `features` twice", "4:18", "h = linear(x, n, features = n)", "h = linear(x, features = n)"),
+    Row("`linear` has no argument `size`", "4:15", "h = linear(x, size = n)", "h = linear(x, features = n)"),
+    Row("`attention` takes `x[t, i]`, but this tensor has 1 axis", "4:15", "h = attention(x, 2, 3)", "h = mlp(x, n)"),
+    Row("unknown function or block `foo`", "4:21", "h = mlp(x, n, act = foo)", "h = mlp(x, n, act = relu)"),
+    Row("a flag is `true` or `false`", "4:25", "h = linear(x, n, bias = 3)", "h = linear(x, n, bias = false)"),
+    Row(
+        "in `groupnorm`: this size is 3/2",
+        "6:5",
+        "width n\naxis c: 3, u: n, v: 2\ninput x[c,u,v]\nparam g[u]\n"
+        "y[c,u,v] = x[c,u,v] * g[u]\nh = groupnorm(y, 2)\noutput f = h\nloss mse(f)",
+        "width n\naxis c: 3, u: n, v: 2\ninput x[c,u,v]\nparam g[u]\n"
+        "y[c,u,v] = x[c,u,v] * g[u]\nh = groupnorm(y, 3)\noutput f = h\nloss mse(f)",
+    ),
+    Row(
+        "the block `b` returns nothing",
+        "4:1",
+        "block b(x[..,i]) { y = x }\nh = b(x)",
+        "block b(x[..,i]) { return tanh(x) }\nh = b(x)",
+    ),
+    Row(
+        "the block `a` uses itself",
+        "5:28",
+        "block a(x[i]) { return b(x) }\nblock b(x[i]) { return 2 * a(x) }\nh = a(x)",
+        "block a(x[i]) { return b(x) }\nblock b(x[i]) { return 2 * tanh(x) }\nh = a(x)",
+    ),
+    Row(
+        "nothing is computed after `return`",
+        "4:27",
+        "block b(x[i]) { return x; y = x }\nh = b(x)",
+        "block b(x[i]) { y = tanh(x); return y }\nh = b(x)",
+    ),
+    Row("`return` stands outside of a block", "4:1", "return x\nh = x", "h = tanh(x)"),
+    Row(
+        "`x` changes its shape in the loop: [n] before, [2 n] after",
+        "4:1",
+        "repeat 2 { x = linear(x, 2 n) }\nh = x",
+        "repeat 2 { x = linear(x, n) }\nh = x",
+    ),
+    Row(
+        "a parameter inside a scan",
+        "5:16",
+        SCAN + "h[i] = 0\nscan t { param V[i]\nh[i] = h[i] + V[i] * x[t,i] }" + SCAN_END,
+        SCAN + "h[i] = 0\nparam V[i]\nscan t { h[i] = h[i] + V[i] * x[t,i] }" + SCAN_END,
+    ),
+    Row(
+        "`y` is read at another time than it is computed",
+        "5:34",
+        SCAN + "h[i] = 0\nscan t { y[t,i] = x[t,i]; h[i] = y[t - 1,i] }" + SCAN_END,
+        SCAN + "h[i] = 0\nscan t { y[t,i] = x[t,i] + h[i]; h[i] = y[t,i] }" + SCAN_END,
+    ),
+    # --- the whole file
+    Row(
+        "the width `m` appears nowhere",
+        "1:1",
+        "width n, m\ninput x[i]\naxis i: n\noutput f = tanh(x)\nloss mse(f)",
+        "width n\ninput x[i]\naxis i: n\noutput f = tanh(x)\nloss mse(f)",
+    ),
+    Row("the parameter `W` is never used", "4:7", "param W[j,i]\nh = x", "param W[j,i]\nh[j] = W[j,i] x[i]"),
+    Row(
+        "the parameter `W` has no path to the loss",
+        "4:7",
+        "param W[j,i]\ng[j] = W[j,i] x[i]\nh = x",
+        "param W[j,i]\ng[j] = W[j,i] x[i]\nh = x + g",
+    ),
+    Row("the input `z` is never used", "4:1", "input z[i]\nh = x", "input z[i]\nh = x + z"),
+    Row(
+        "the file has no output",
+        "4:1",
+        "width n\ninput x[i]\naxis i: n\nloss mse(x)",
+        "width n\ninput x[i]\naxis i: n\noutput f = x\nloss mse(x)",
+    ),
+    Row(
+        "the file has no loss",
+        "4:1",
+        "width n\ninput x[i]\naxis i: n\noutput f = x",
+        "width n\ninput x[i]\naxis i: n\noutput f = x\nloss mse(f)",
+    ),
+    Row(
+        "there are two losses",
+        "6:1",
+        "width n\ninput x[i]\naxis i: n\noutput f = x\nloss mse(f)\nloss mean(f)",
+        "width n\ninput x[i]\naxis i: n\noutput f = x\nloss mse(f) + mean(f)",
+    ),
+    Row(
+        "a loss is a single number",
+        "5:6",
+        "width n\ninput x[i]\naxis i: n\noutput f = x\nloss f",
+        "width n\ninput x[i]\naxis i: n\noutput f = x\nloss mean(f)",
+    ),
+    Row(
+        "`m` in the regime is no width",
+        "2:1",
+        "width n\nregime n << m\ninput x[i]\naxis i: n\noutput f = x\nloss mse(f)",
+        "width n, m\nregime n << m\ninput x[i]\naxis i: n + m\noutput f = x\nloss mse(f)",
+    ),
+)
