@@ -83,7 +83,8 @@ def parser() -> argparse.ArgumentParser:
     sub = command("check", "train at a ladder of widths; measured against derived exponents", _check)
     derivation(sub)
     sub.add_argument("--widths", type=_widths, metavar="64,128,..", help="increasing; the first is the base width")
-    sub.add_argument("--seeds", type=int, default=None, metavar="N")
+    sub.add_argument("--seeds", type=int, metavar="N", help="networks per width; more are added while rows are inconclusive")
+    sub.add_argument("--max-seeds", type=int, metavar="N", help="at most this many (default: 4 times --seeds)")
     sub.add_argument("--steps", type=int, default=3, metavar="N")
     sub.add_argument("--batch", type=int, default=None, metavar="N")
     sub.add_argument("--lr", type=float, metavar="X", help="learning rate at the base width")
@@ -188,7 +189,8 @@ def _check(arguments: argparse.Namespace) -> int:
     derivation = _derivation(arguments)
     options = {
         name: value
-        for name, value in (("seeds", arguments.seeds), ("batch", arguments.batch), ("widths", arguments.widths))
+        for name, value in (("seeds", arguments.seeds), ("batch", arguments.batch), ("widths", arguments.widths),
+                            ("max_seeds", arguments.max_seeds))  # fmt: skip
         if value is not None
     }
     report = check(
@@ -232,10 +234,10 @@ def _color(stream: object) -> bool:
     return bool(getattr(stream, "isatty", lambda: False)()) and "NO_COLOR" not in os.environ
 
 
-def _progress(done: int, total: int) -> None:
+def _progress(done: int, total: int, seeds: int) -> None:
     filled = 30 * done // total
     end = "\r\x1b[K" if done == total else ""
-    sys.stderr.write(f"\r[{'#' * filled}{'.' * (30 - filled)}] {done}/{total} runs{end}")
+    sys.stderr.write(f"\r[{'#' * filled}{'.' * (30 - filled)}] {100 * done // total:3d}% of {seeds} seeds{end}")
     sys.stderr.flush()
 
 

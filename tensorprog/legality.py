@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from tensorprog.dims import BATCH, BATCH_SYMBOL, ONE, Dim
 from tensorprog.errors import ShapeError
-from tensorprog.functions import BUILTIN
 from tensorprog.graph import (
     Add,
     Const,
@@ -51,6 +50,8 @@ def assert_legal(graph: Graph) -> None:
     loss = graph.nodes[graph.loss]
     assert loss.axes == (), "the loss has axes"
     assert graph.outputs, "no output"
+    symbols = {symbol for node in graph.nodes for axis in node.axes for symbol in axis.dim.symbols}
+    assert symbols <= {*graph.widths, BATCH_SYMBOL}, f"unknown symbols in {symbols}"
 
 
 def _assert_node(node: Node, graph: Graph) -> None:
@@ -183,8 +184,6 @@ def check(graph: Graph, arch: Arch | None = None) -> None:
     for node in graph.nodes:
         if isinstance(node.op, Input) and node.id not in used:
             raise ShapeError(f"the input `{node.op.name}` is never used", node.span, fix="a use of it, or no `input`")
-        if isinstance(node.op, Map) and node.op.fn in BUILTIN and node.op.derivative:
-            raise AssertionError("a forward graph holds no derivatives")
     _check_widths(graph, arch)
 
 
@@ -207,8 +206,6 @@ def _check_widths(graph: Graph, arch: Arch | None) -> None:
                 f"the width `{width}` appears nowhere", _width_span(width, arch), why="no axis grows with it",
                 fix=f"`axis i: {width}`, or no `width {width}`",
             )  # fmt: skip
-    foreign = present - {*graph.widths, BATCH_SYMBOL}
-    assert not foreign, f"sizes hold the unknown symbols {foreign}"
     if not graph.widths:
         raise ShapeError("the file has no width", why="there is nothing that goes to infinity", fix="`width n`")
 

@@ -80,15 +80,14 @@ def _slope_grades(x0: Terms, parity: str) -> tuple[Grade, ...]:
 
 
 @cache
-def entrywise(facts: Facts) -> tuple[Initial, Change]:
-    """The rule of f: (initial, change)."""
+def entrywise(facts: Facts, axes: int) -> tuple[Initial, Change]:
+    """The rule of f: (initial, change), on tensors with that many growing axes."""
     slope_parity = {"odd": "even", "even": "odd"}.get(facts.parity, "none")
 
     def initial(t: list[Terms]) -> Terms:
         return reduce_terms(value(t[0], with_constant=True))
 
     def value(x: Terms, *, with_constant: bool) -> list[Term]:
-        axes = len(x[0][2]) if x else 0
         terms: list[Term] = [(0, 0, (EVEN,) * axes)] if facts.constant and with_constant else []
         if not x:
             return terms

@@ -164,19 +164,19 @@ def _rule(
             facts = function.facts[order]
             if facts.degree == 0:  # a step: its value at exactly 0 is PyTorch's, 0
                 facts = replace(facts, constant=False)
-            return Rule(*nonlinear.entrywise(facts))
+            return Rule(*nonlinear.entrywise(facts, len(growing)))
         case InvRms(axes, _):
             return Rule(*_inverse_rms(args[0], axes, sizes))
         case Softmax(axis, _):
             if sizes(node.axes[axis].dim):
                 raise refuse(node, "softmax along an axis that grows", "let the axis be a finite dim")
-            return Rule(*nonlinear.entrywise(nonlinear.SOFTMAX))
+            return Rule(*nonlinear.entrywise(nonlinear.SOFTMAX, len(growing)))
         case SoftmaxGrad(_):
             return _softmax_grad(len(growing))
         case TopK(axis, _):
             if sizes(node.axes[axis].dim):
                 raise refuse(node, "selection along an axis that grows", "let the axis be a finite dim")
-            return Rule(*nonlinear.entrywise(nonlinear.SELECT))
+            return Rule(*nonlinear.entrywise(nonlinear.SELECT, len(growing)))
         case Split(axis, count):
             return _regraded(_split_sources(args[0], axis, count, growing, sizes), node)
         case Merge(axis, count):

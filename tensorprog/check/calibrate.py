@@ -2,28 +2,62 @@
 
 A change of relative size 0.01 hides what it does to second order (a mean square, say) behind the first-order
 effects that vanish with width. So each parameter gets the base learning rate at which its first update changes
-the value of its use by the fraction `STRENGTH`, measured once at the base width.
+the value of its use by the fraction `STRENGTH`, measured once at the smallest width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from statistics import median
 
 import numpy as np
 
 from tensorprog.derive import Derivation
-from tensorprog.graph import Contract
+from tensorprog.dims import BATCH_SYMBOL
+from tensorprog.graph import Contract, Input
 from tensorprog.interpret import Interpreter
 
-STRENGTH = 0.5
+STRENGTH = 0.25
 
 
-def base_rates(derivation: Derivation, base: Mapping[str, int], *, batch: int, seed: int = 0) -> dict[str, float]:
-    """Parameter -> base learning rate."""
+def base_widths(derivation: Derivation, ladder: Sequence[int]) -> dict[str, int]:
+    """The base widths of a check: a quarter of the smallest width, if all sizes are whole numbers there.
+
+    Below the ladder, so that what vanishes with width (the first logits, say) is small on all of it.
+    """
+    graph = derivation.architecture.graph
+    dims = {axis.dim for node in graph.nodes for axis in node.axes}
+    for part in (4, 2):
+        base = dict.fromkeys(derivation.widths, ladder[0] // part)
+        sizes = [d.evaluate({**base, BATCH_SYMBOL: 1}) for d in dims] if ladder[0] % part == 0 else []
+        if sizes and all(size.denominator == 1 and size >= 1 for size in sizes):
+            return base
+    return dict.fromkeys(derivation.widths, ladder[0])
+
+
+def batch_size(derivation: Derivation, ladder: Sequence[int]) -> int:
+    """Examples per batch: enough entries for small errors, but a rank far below the width where that matters (an
+    orthogonalised update is as large as the square root of the gradient's rank)."""
+    graph = derivation.architecture.graph
+    tokens = 1
+    for node in graph.nodes:
+        if isinstance(node.op, Input) and node.op.kind != "target":
+            inner = node.axes[1:-1]
+            sizes = [axis.dim.constant for axis in inner]
+            tokens = max(tokens, math.prod(int(size) for size in sizes if size))
+    spectral = any(o.normalisation == "spectral" for o in derivation.solution.solver.optimizers.values())
+    wanted = ladder[0] // 4 if spectral else 128
+    return max(1, min(16, wanted // tokens))
+
+
+def base_rates(
+    derivation: Derivation, widths: Mapping[str, int], base: Mapping[str, int], *, batch: int, seed: int = 0
+) -> dict[str, float]:
+    """Parameter -> base learning rate, calibrated at `widths`."""
     program, solver = derivation.architecture.program, derivation.solution.solver
     network = Interpreter(
-        program, base, base, derivation.parametrization, batch=batch, seed=seed, lr=1.0,
+        program, widths, base, derivation.parametrization, batch=batch, seed=seed, lr=1.0,
         functions=derivation.architecture.functions,
     )  # fmt: skip
     wanted = {o.node for o in solver.uses} | {a for o in solver.uses for a in program.nodes[o.node].args}

@@ -8,7 +8,7 @@ from tensorprog.calculus.analysis import Analysis, Exponents, Snapshot, blown_up
 from tensorprog.calculus.rules import describe
 from tensorprog.derive import Derivation
 from tensorprog.exponents import Power
-from tensorprog.graph import Const, Contract, Input, Merge, Param, Scale, Split, Window
+from tensorprog.graph import Const, Contract, Input, Loss, Merge, Param, Scale, Split, Window
 from tensorprog.parametrization import Parametrization
 
 
@@ -31,7 +31,8 @@ class Prediction:
 
 
 def probes(derivation: Derivation) -> list[Probe]:
-    """Every tensor of the forward graph that is not data, a constant, or a mere relabelling of another.
+    """Every tensor of the forward graph that is not data, a constant, the loss itself (one number, made of the
+    outputs) or a mere relabelling of another.
 
     Intermediate results are called by the expression they stand for; equal names get a number.
     """
@@ -41,7 +42,7 @@ def probes(derivation: Derivation) -> list[Probe]:
     parameters: set[str] = set()
     for node in graph.nodes:
         match node.op:
-            case Input() | Const():
+            case Input() | Const() | Loss():
                 continue
             case Param(name):
                 if name not in parameters:

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
-from tensorprog.calculus.analysis import Exponents
-from tensorprog.check.calibrate import base_rates
+from tensorprog.check.calibrate import base_rates, base_widths, batch_size
 from tensorprog.check.named import named
 from tensorprog.check.predict import Prediction, Predictor, Probe, probes
-from tensorprog.check.statistics import TOLERANCE, slope, verdict
+from tensorprog.check.statistics import TOLERANCE, Slope, fit, verdict
 from tensorprog.derive import SCHEMA, Derivation
 from tensorprog.errors import TensorProgError
 from tensorprog.exponents import Power
 from tensorprog.parametrization import Parametrization
 
 DEFAULT_WIDTHS = (128, 256, 512, 1024)
-VANISHED = 1e-12  # relative to the tensor's own scale: what rounding leaves of an exact zero
-Progress = Callable[[int, int], None]
+ROUNDING = 32.0  # a change below this many units of rounding of the tensor itself is no change
+WIDE = "the interval is wider than the tolerance"
+Progress = Callable[[int, int, int], None]  # done, total (of this round of seeds), seeds when it ends
+Measurement = np.ndarray[Any, np.dtype[np.float64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,19 +101,22 @@ def check(
     *,
     widths: Sequence[int] | None = None,
     seeds: int = 5,
+    max_seeds: int | None = None,
     steps: int = 3,
     backend: str = "numpy",
     parametrization: str = "derived",
     lr: float | None = None,
     lr_exponent: Fraction | None = None,
-    batch: int = 4,
+    batch: int | None = None,
     dtype: str = "float32",
     progress: Progress | None = None,
 ) -> CheckReport:
     """Train at a ladder of widths and compare the measured exponent of every tensor with the derived one.
 
-    `widths`: values of the (first) width symbol, the first is the base width; other width symbols keep their
-    ratio to it (all are set to the same value). `parametrization`: "derived", or a name in `check.named.NAMED`.
+    `widths`: values of every width symbol; the first is the base width. `seeds`: networks per width to begin
+    with; as long as a row is inconclusive more are added, up to `max_seeds` (default 4 * seeds). `steps`: updates.
+    `lr`: one base learning rate for all; default: calibrated (check/calibrate.py). `parametrization`: "derived",
+    or a name in `check.named.NAMED`, whose global learning rate scales like n^`lr_exponent` if given.
     Raises TensorProgError for unusable arguments.
     """
     ladder = tuple(widths or DEFAULT_WIDTHS)
@@ -127,57 +131,69 @@ def check(
     places = probes(derivation)
     demanded = Predictor(derivation, derivation.solution.exponents, _in_gauge_of(derivation, used), steps)
     own = demanded if used is derivation.parametrization else Predictor(derivation, packed, used, steps)
-    rates = base_rates(derivation, dict.fromkeys(derivation.widths, ladder[0]), batch=batch) if lr is None else lr
-    logs = _measure_all(derivation, used, places, ladder, seeds, steps, backend, rates, batch, dtype, progress)
-    rows: list[Row] = []
-    for k, probe in enumerate(places):
-        for t in range(steps + 1):
-            rows.append(_row(probe, t, demanded.at(probe, t), own.at(probe, t), own is demanded, logs[k, t], ladder))
+    symbols = derivation.widths
+    batch = batch or batch_size(derivation, ladder)
+    base = base_widths(derivation, ladder)
+    rates = base_rates(derivation, dict.fromkeys(symbols, ladder[0]), base, batch=batch) if lr is None else lr
+    measure = _backend(backend)
+
+    def one(width: int, seed: int) -> Measurement:
+        return measure(derivation, used, places, dict.fromkeys(symbols, width), base,
+                       seed=seed, steps=steps, batch=batch, lr=rates, dtype=dtype)  # fmt: skip
+
+    most = max(seeds, 4 * seeds if max_seeds is None else max_seeds)
+    values = np.zeros((len(places), steps + 1, len(ladder), 0))
+    rows: tuple[Row, ...] = ()
+    while values.shape[3] < most:
+        now = values.shape[3]
+        batch_of_seeds = range(now, min(now + seeds, most))
+        runs = [[one(width, seed) for seed in _watched(batch_of_seeds, progress, now, w, ladder)]
+                for w, width in enumerate(ladder)]  # fmt: skip
+        fresh = np.stack([np.stack(per_width, axis=-1) for per_width in runs], axis=-2)
+        values = np.concatenate([values, fresh], axis=3)
+        rows = tuple(
+            _row(probe, t, demanded.at(probe, t), own.at(probe, t), own is demanded, values[k, t], ladder,
+                 ROUNDING * float(np.finfo(dtype).eps) * values[k, 0].max() if t else 0.0)
+            for k, probe in enumerate(places)
+            for t in range(steps + 1)
+        )
+        if not any(row.verdict == "inconclusive" and row.reason == WIDE for row in rows):
+            break
     return CheckReport(
-        derivation.architecture.file, derivation.optimizer, parametrization, backend, ladder, seeds, steps, lr,
-        TOLERANCE, tuple(rows),
+        derivation.architecture.file, derivation.optimizer, parametrization, backend, ladder, values.shape[3], steps,
+        lr, TOLERANCE, rows,
     )  # fmt: skip
+
+
+def _watched(
+    seeds: range, progress: Progress | None, before: int, position: int, ladder: tuple[int, ...]
+) -> Iterator[int]:
+    """The seeds, telling `progress` what share of this round is done (cost counted as the width squared)."""
+    cost = [w * w for w in ladder]
+    for k, seed in enumerate(seeds):
+        if progress:
+            done = sum(cost[:position]) * len(seeds) + cost[position] * k
+            progress(done, sum(cost) * len(seeds), before + len(seeds))
+        yield seed
+    if progress and position == len(ladder) - 1:
+        progress(1, 1, before + len(seeds))
+
+
+def _backend(name: str) -> Callable[..., Measurement]:
+    if name == "numpy":
+        from tensorprog.check.measure import measure
+
+        return measure
+    if name == "torch":
+        from tensorprog.check.measure_torch import measure as measure_torch
+
+        return measure_torch
+    raise TensorProgError(f"unknown backend `{name}`", fix="numpy or torch")
 
 
 def _in_gauge_of(derivation: Derivation, used: Parametrization) -> Parametrization:
     """The derived parametrization, with raw parameters expressed in the multipliers of the one that is trained."""
     return used
-
-
-def _measure_all(
-    derivation: Derivation,
-    used: Parametrization,
-    places: list[Probe],
-    ladder: tuple[int, ...],
-    seeds: int,
-    steps: int,
-    backend: str,
-    lr: float | Mapping[str, float],
-    batch: int,
-    dtype: str,
-    progress: Progress | None,
-) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """rms [probe, step, width, seed]."""
-    if backend == "numpy":
-        from tensorprog.check.measure import measure
-    elif backend == "torch":
-        from tensorprog.check.measure_torch import measure
-    else:
-        raise TensorProgError(f"unknown backend `{backend}`", fix="numpy or torch")
-    symbols = derivation.widths
-    base = dict.fromkeys(symbols, ladder[0])
-    result = np.zeros((len(places), steps + 1, len(ladder), seeds))
-    done, total = 0, len(ladder) * seeds
-    for w, width in enumerate(ladder):
-        for seed in range(seeds):
-            result[:, :, w, seed] = measure(
-                derivation, used, places, dict.fromkeys(symbols, width), base,
-                seed=seed, steps=steps, batch=batch, lr=lr, dtype=dtype,
-            )  # fmt: skip
-            done += 1
-            if progress:
-                progress(done, total)
-    return result
 
 
 def _row(
@@ -186,17 +202,18 @@ def _row(
     demanded: Prediction,
     own: Prediction,
     derived: bool,
-    values: np.ndarray[Any, np.dtype[np.float64]],
+    values: Measurement,
     ladder: tuple[int, ...],
+    rounding: float,
 ) -> Row:
     part = "change" if step else "init"
     wanted = demanded.change if step else demanded.initial
     expected = own.change if step else own.initial
-    measured, low, high, result, reason = _compare(wanted, demanded.bound_only, values, ladder)
+    measured, low, high, result, reason = _compare(wanted, demanded.bound_only, values, ladder, rounding)
     if derived:
         own_result = result
     else:
-        *_, own_result, _ = _compare(expected, own.bound_only, values, ladder)
+        *_, own_result, _ = _compare(expected, own.bound_only, values, ladder, rounding)
     return Row(probe.name, step, part, _text(wanted), measured, low, high, result, reason, _text(expected), own_result)
 
 
@@ -205,7 +222,7 @@ def _text(power: Power | None) -> str | None:
 
 
 def _compare(
-    predicted: Power | None, bound_only: bool, values: np.ndarray[Any, np.dtype[np.float64]], ladder: tuple[int, ...]
+    predicted: Power | None, bound_only: bool, values: Measurement, ladder: tuple[int, ...], rounding: float
 ) -> tuple[float | None, float | None, float | None, str, str]:
     """(measured, low, high, verdict, reason) of rms [width, seed]."""
     if not np.all(np.isfinite(values)):
@@ -215,19 +232,27 @@ def _compare(
         if predicted is None:
             return None, None, None, "agrees", "exactly zero, as predicted"
         return None, None, None, "disagrees", "exactly zero"
+    if rounding and values.max() < rounding:
+        return None, None, None, "inconclusive", "it cancels exactly: only rounding errors are left"
     if predicted is None:
         return None, None, None, "disagrees", f"should be exactly zero, is {values.max():.1e}"
     if not np.all(values > 0):
         return None, None, None, "inconclusive", "exactly zero for some widths or seeds"
-    found = slope(np.array(ladder, dtype=np.float64), np.log2(values))
-    shown = tuple(round(x, 4) if math.isfinite(x) else None for x in (found.value, found.low, found.high))
+    found = fit(np.array(ladder, dtype=np.float64), values)
     if bound_only:
-        return *shown, "inconclusive", "below a saturated nonlinearity: the prediction is only a bound"
-    result = verdict(float(predicted.degree), found)
+        return *_shown(found.line), "inconclusive", "below a saturated nonlinearity: the prediction is only a bound"
+    result = verdict(float(predicted.degree), found.line)
+    if result != "agrees" and found.beyond and verdict(float(predicted.degree), found.beyond) == "agrees":
+        return *_shown(found.beyond), "agrees", "once a transient n^-1/2 is accounted for"
     reason = ""
     if result == "inconclusive":
-        reason = "one seed gives no interval" if values.shape[1] == 1 else "the interval is wider than the tolerance"
-    return *shown, result, reason
+        reason = "one seed gives no interval" if values.shape[1] == 1 else WIDE
+    return *_shown(found.line), result, reason
 
 
-__all__ = ["CheckReport", "Exponents", "Row", "check"]
+def _shown(slope: Slope) -> tuple[float | None, float | None, float | None]:
+    value, low, high = (round(x, 4) if math.isfinite(x) else None for x in (slope.value, slope.low, slope.high))
+    return value, low, high
+
+
+__all__ = ["CheckReport", "Row", "check"]

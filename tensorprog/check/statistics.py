@@ -25,23 +25,56 @@ class Slope:
     high: float
 
 
-def slope(widths: npt.NDArray[np.float64], logs: npt.NDArray[np.float64]) -> Slope:
-    """The slope of log2 rms against log2 width from `logs` [width, seed].
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """`line`: the slope of a plain power law. `beyond`: the slope that remains for large widths when a term that
+    dies out like n^-1/2 is fitted too; only where that term is significant (twice its 95% error), else None."""
 
-    The mean over seeds at each width is fitted by least squares. Its error has two sources, added: the spread
-    between the seeds' own slopes (Student's t), and how far the local slopes drift towards large widths, which is
-    what a vanishing transient or a second power law leaves behind.
+    line: Slope
+    beyond: Slope | None
+
+
+def fit(widths: npt.NDArray[np.float64], rms: npt.NDArray[np.float64]) -> Fit:
+    """The slope of log2 rms against log2 width, from `rms` [width, seed], all positive.
+
+    The mean squares of all seeds are pooled at each width (a mean of logarithms would be ruled by chance zeros).
+    Errors are the jackknife's: every seed is left out once, and the spread of the estimates tells the error.
     """
+    squares = rms**2
+    total = squares.sum(axis=1)
+    left_out = np.maximum(total[:, None] - squares, np.finfo(np.float64).tiny)
+    logs = np.log2(np.column_stack([total, left_out])) / 2  # first all seeds, then without each
     x = np.log2(widths)
-    x = x - x.mean()
-    weights = x / (x @ x)
-    per_seed = weights @ logs
-    count = per_seed.size
-    value = float(per_seed.mean())
-    error = math.inf
-    if count > 1:
-        error = _T95[min(count - 1, 30) - 1] * float(per_seed.std(ddof=1)) / math.sqrt(count)
-    return Slope(value, value - error, value + error)
+    line = _fit(np.column_stack([np.ones_like(x), x]), widths, logs)[1]
+    if rms.shape[1] < 2:
+        return Fit(Slope(float(line[0]), -math.inf, math.inf), None)
+    beyond = None
+    if len(widths) > 3:
+        bent = _fit(np.column_stack([np.ones_like(x), x, np.sqrt(widths[0] / widths)]), widths, logs)
+        if abs(bent[2][0]) > 2 * _error(bent[2][1:]):
+            beyond = _interval(bent[1])
+    return Fit(_interval(line), beyond)
+
+
+def _fit(
+    basis: npt.NDArray[np.float64], widths: npt.NDArray[np.float64], logs: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Least squares with weights sqrt(width): coefficients [basis, data set]."""
+    weights = np.sqrt(np.sqrt(widths))[:, None]
+    result: npt.NDArray[np.float64] = np.linalg.lstsq(basis * weights, logs * weights, rcond=None)[0]
+    return result
+
+
+def _error(left_out: npt.NDArray[np.float64]) -> float:
+    """Half the 95% interval, from the estimates without each seed."""
+    count = left_out.size
+    spread = math.sqrt((count - 1) / count * float(np.sum((left_out - left_out.mean()) ** 2)))
+    return _T95[min(count - 1, 30) - 1] * spread
+
+
+def _interval(estimates: npt.NDArray[np.float64]) -> Slope:
+    error = _error(estimates[1:])
+    return Slope(float(estimates[0]), float(estimates[0]) - error, float(estimates[0]) + error)
 
 
 def verdict(predicted: float, measured: Slope, tolerance: float = TOLERANCE) -> str:

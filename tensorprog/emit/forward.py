@@ -2,42 +2,32 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from tensorprog.dims import BATCH
 from tensorprog.emit.format import Code, call, ints, number
 from tensorprog.emit.frame import Frame, Match, Owner
-from tensorprog.emit.names import check_identifier, is_reserved
 from tensorprog.emit.ops import match_value
+from tensorprog.emit.variables import (
+    REFERENCE,
+    Assign,
+    For,
+    Names,
+    Statement,
+    number_of,
+    reference,
+    rename,
+    text_of,
+    texts,
+    variable_name,
+)
 from tensorprog.graph import Const, Input, Param
 from tensorprog.model import Compute, Loop, Use
 
 LONGEST_INLINE = 64
-_REFERENCE = re.compile(r"§(\d+)§")
-
-
-@dataclass(slots=True)
-class Assign:
-    """`targets = text`; without targets the text alone is the statement."""
-
-    targets: list[int]
-    text: str
-
-
-@dataclass(slots=True)
-class For:
-    """`for targets in text:`."""
-
-    targets: list[int]
-    text: str
-    body: list[Statement]
-
-
-Statement = Assign | For
 
 
 class Children(Protocol):
@@ -83,18 +73,14 @@ class Method:
                         [self.get(frame, codes, i, k in found.tokens) for k, i in enumerate(found.inputs)]
                     )
                     inline = counts[value] == 1 and value not in pinned
-                    if not (last and frame.roots == (value,)):
-                        inline = inline and len(code.text) <= LONGEST_INLINE and not frame.name(value)
-                    codes[value] = code if inline else self._store(frame.hint(value), code, out)
+                    codes[value] = self._kept(frame, value, code, inline, last, out)
                 case Use(value, instance, _, args) if counts[value]:
                     raw = frozenset(k for k, a in enumerate(args) if frame.resolve(a) in frame.tokens)
                     attribute = self.children.submodule(frame, instance, step, raw)
                     given_codes = [self.get(frame, codes, frame.resolve(a), k in raw) for k, a in enumerate(args)]
                     code = call(f"self.{attribute}", *given_codes)
                     inline = counts[value] == 1 and value not in pinned
-                    if not (last and frame.roots == (value,)):
-                        inline = inline and len(code.text) <= LONGEST_INLINE and not frame.name(value)
-                    codes[value] = code if inline else self._store(frame.hint(value), code, out)
+                    codes[value] = self._kept(frame, value, code, inline, last, out)
                 case Loop() if any(counts[o] for o in (*step.outs, *(c for c, _ in step.collected))):
                     self._loop(frame, codes, step, out)
                 case _:
@@ -140,6 +126,12 @@ class Method:
                         pinned.update(outer)
         return matches, counts, pinned
 
+    def _kept(self, frame: Frame, value: int, code: Code, inline: bool, last: bool, out: list[Statement]) -> Code:
+        """The value where it is used: its own code if that stays readable, else a variable."""
+        if not (last and frame.roots == (value,)):
+            inline = inline and len(code.text) <= LONGEST_INLINE and not frame.name(value)
+        return code if inline else self._store(frame.hint(value), code, out)
+
     def _store(self, name: str, code: Code, out: list[Statement]) -> Code:
         variable = self.variable(variable_name(name))
         out.append(Assign([variable], code.text))
@@ -149,6 +141,9 @@ class Method:
 
     def _loop(self, frame: Frame, codes: dict[int, Code], loop: Loop, out: list[Statement]) -> None:
         values = [frame.resolve(v) for v in (*loop.carried, *loop.captured, *(s for s, _ in loop.sliced))]
+        if loop.count == 0:
+            codes.update({o: self.get(frame, codes, v) for o, v in zip(loop.outs, values, strict=False)})
+            return
         count = len(loop.carried)
         raw = frozenset(
             k
@@ -181,13 +176,13 @@ class Method:
             if count == 1 and not loop.collected:
                 results = [code]
             else:
-                news = [self.variable(self.wanted[_id(c)]) for c in carried]
+                news = [self.variable(self.wanted[number_of(c)]) for c in carried]
                 news += [self.variable(variable_name(frame.name(c) or "item")) for c, _ in loop.collected]
                 statements.append(Assign(news, code.text))
                 results = [reference(n) for n in news]
         for variable, result in zip(lists, results[count:], strict=True):
             statements.append(Assign([], f"§{variable}§.append({result.text})"))
-        self._carry([_id(c) for c in carried], results[:count], statements)
+        self._carry([number_of(c) for c in carried], results[:count], statements)
         out.append(For(targets, header, statements))
         codes.update(zip(loop.outs, carried, strict=True))
         for (value, axis), variable in zip(loop.collected, lists, strict=True):
@@ -231,13 +226,12 @@ class Method:
         """Ends a loop body with the new values of the carried variables, in place where nothing reads the old."""
         pairs = []
         for variable, result in zip(carried, results, strict=True):
-            made = next(
-                (k for k, s in enumerate(body) if isinstance(s, Assign) and result.text in map(_text, s.targets)), None
-            )
+            assigned = (k for k, s in enumerate(body) if isinstance(s, Assign) and number_of(result) in s.targets)
+            made = next(assigned, None) if result.text[0] == "§" and result.text[1:-1].isdigit() else None
             others = [r.text for r in results if r is not result]
-            if made is not None and not any(_text(variable) in text for text in [*_texts(body[made + 1 :]), *others]):
-                _rename(body, _id(result), variable)
-            elif result.text != _text(variable):
+            if made is not None and not any(text_of(variable) in text for text in [*texts(body[made + 1 :]), *others]):
+                rename(body, number_of(result), variable)
+            elif result.text != text_of(variable):
                 pairs.append((variable, result))
         if pairs:
             body.append(Assign([v for v, _ in pairs], ", ".join(r.text for _, r in pairs)))
@@ -281,10 +275,10 @@ class Method:
 
     def lines(self, statements: list[Statement], result: str) -> tuple[list[str], list[str], str]:
         """(names of the formals, lines of the body, the result) with every variable named."""
-        names = _Names(self.wanted, self.formals).choose(statements, result)
+        names = Names(self.wanted, self.formals).choose(statements, result)
 
         def named(text: str) -> str:
-            return _REFERENCE.sub(lambda found: names[int(found[1])], text)
+            return REFERENCE.sub(lambda found: names[int(found[1])], text)
 
         def printed(block: list[Statement]) -> Iterator[str]:
             for statement in block:
@@ -307,93 +301,10 @@ def inlined(loop: Loop) -> bool:
     return loop.kind != "repeat" and not loop.body.parameters and simple
 
 
-def reference(variable: int) -> Code:
-    return Code(_text(variable))
-
-
-def _text(variable: int) -> str:
-    return f"§{variable}§"
-
-
-def _id(code: Code) -> int:
-    return int(code.text[1:-1])
-
-
 def _constantly(text: str) -> Callable[[], str]:
     return lambda: text
-
-
-def variable_name(name: str) -> str:
-    """The user's name for a value (`x#2` is the second `x`)."""
-    base = name.partition("#")[0].rpartition(".")[2]
-    return check_identifier(base) if base else "y"
 
 
 def singular(name: str) -> str:
     """`layers` -> `layer`."""
     return name[:-1] if name.endswith("s") and len(name) > 2 else f"{name}_step" if name == "x" else name
-
-
-def _texts(block: Sequence[Statement]) -> Iterator[str]:
-    for statement in block:
-        yield statement.text
-        if isinstance(statement, For):
-            yield from _texts(statement.body)
-
-
-def _rename(block: list[Statement], old: int, new: int) -> None:
-    for statement in block:
-        statement.text = statement.text.replace(_text(old), _text(new))
-        statement.targets = [new if t == old else t for t in statement.targets]
-        if isinstance(statement, For):
-            _rename(statement.body, old, new)
-
-
-class _Names:
-    """Two variables share a name only if one is dead before the other is born."""
-
-    def __init__(self, wanted: list[str], formals: list[int]) -> None:
-        self._wanted = wanted
-        self._born: dict[int, int] = dict.fromkeys(formals, 0)
-        self._dead: dict[int, int] = dict.fromkeys(formals, 0)
-        self._clock = 0
-
-    def choose(self, statements: list[Statement], result: str) -> dict[int, str]:
-        self._walk(statements)
-        self._clock += 1
-        self._touch(result)
-        names: dict[int, str] = {}
-        for variable in sorted(self._born, key=lambda v: (self._born[v], v)):
-            base, number = self._wanted[variable], 1
-            name = base
-            while (is_reserved(name) and name != "_") or any(
-                names[other] == name and self._together(variable, other) for other in names
-            ):
-                number += 1
-                name = f"{base}_{number}"
-            names[variable] = name
-        return names
-
-    def _together(self, a: int, b: int) -> bool:
-        if self._born[a] == self._born[b]:
-            return True
-        return self._born[a] < self._dead[b] and self._born[b] < self._dead[a]
-
-    def _touch(self, text: str) -> None:
-        for found in _REFERENCE.finditer(text):
-            self._dead[int(found[1])] = self._clock
-
-    def _walk(self, statements: list[Statement]) -> None:
-        for statement in statements:
-            self._clock += 1
-            self._touch(statement.text)
-            for target in statement.targets:
-                self._born.setdefault(target, self._clock)
-                self._dead[target] = max(self._dead.get(target, 0), self._clock)
-            if isinstance(statement, For):
-                before = self._clock
-                self._walk(statement.body)
-                self._clock += 1
-                for variable, dead in self._dead.items():
-                    if dead > before and self._born[variable] <= before:  # read again in the next round
-                        self._dead[variable] = self._clock

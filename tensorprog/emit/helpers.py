@@ -42,7 +42,7 @@ def divide(size: int, by: int, what: str) -> int:
 
 _WINDOWS = '''
 def windows(x: Tensor, axis: int, count: int, taps, stride: int, dilation: int, low: int) -> Tensor:
-    """y[.., u, a, ..] = x[.., stride * u + dilation * a + low, ..], zero outside; no a if not taps."""
+    """y[.., u, a, ..] = x[.., stride * u + dilation * a + low, ..], else 0 (taps None: no a)."""
     at = stride * torch.arange(count, device=x.device) + low
     if taps is not None:
         at = at[:, None] + dilation * torch.arange(taps, device=x.device)

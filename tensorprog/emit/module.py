@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 
 from tensorprog.dims import Dim
 from tensorprog.emit.format import Code, call, fold, number
-from tensorprog.emit.forward import Method, Statement, singular, variable_name
+from tensorprog.emit.forward import Method, singular
 from tensorprog.emit.frame import Frame
 from tensorprog.emit.functions import called, definition, template
 from tensorprog.emit.names import OWN_GLOBALS, Namespace, attribute_names, camel_case, check_identifier
 from tensorprog.emit.sizes import Sizes
 from tensorprog.emit.tables import MultiplierRow, ParameterRow, Tables
+from tensorprog.emit.variables import Statement, variable_name
 from tensorprog.errors import TensorProgError
 from tensorprog.exponents import Power
 from tensorprog.graph import Parameter, Unknown
@@ -38,7 +39,6 @@ class Emission:
     helpers: set[str] = field(default_factory=set)
     functions: dict[str, str] = field(default_factory=dict)  # user's name -> template
     definitions: list[str] = field(default_factory=list)
-    unknowns: dict[str, Unknown] = field(default_factory=dict)  # of the whole model, by name
     loss: list[str] = field(default_factory=list)
 
     def function(self, name: str) -> str:

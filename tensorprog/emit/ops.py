@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import assert_never
 
-from tensorprog.dims import Dim
 from tensorprog.emit import convolutions as conv
 from tensorprog.emit import norms, patterns
 from tensorprog.emit.attention import find_attention
-from tensorprog.emit.format import ATOM, Code, call, index, ints, method, number, over, plus
+from tensorprog.emit.format import Code, call, ints, method, number, over, plus
 from tensorprog.emit.frame import Frame, Match, permuted, product
 from tensorprog.emit.functions import applied
 from tensorprog.emit.pooling import find_pool
+from tensorprog.emit.windows import match_fold, match_window
 from tensorprog.errors import TensorProgError
 from tensorprog.graph import (
     Add,
@@ -73,9 +73,9 @@ def match_value(frame: Frame, value: int) -> Match:
         case Merge(axis, count):
             return _merge(frame, value, axis, count)
         case Window():
-            return _window(frame, value, op)
+            return match_window(frame, value, op)
         case Fold():
-            return _fold(frame, value, op)
+            return match_fold(frame, value, op)
         case StopGrad():
             return Match(args, lambda c: method(c[0], "detach"))
         case Loss(kind):
@@ -205,10 +205,8 @@ def _plain_add(frame: Frame, value: int) -> Match:
         given = iter(codes)
         total: Code | None = None
         for k, places in enumerate(op.places):
-            if k in constants:
-                term = number(constants[k])
-            else:
-                term = frame.scaled(factors.get(k, Scalar()), frame.aligned(next(given), places, rank))
+            term = number(constants[k]) if k in constants else frame.aligned(next(given), places, rank)
+            term = frame.scaled(factors.get(k, Scalar()), term)
             total = term if total is None else plus(total, term)
         assert total is not None
         return method(total, "expand", *sizes) if sizes else total
@@ -225,67 +223,6 @@ def _merge(frame: Frame, value: int, axis: int, count: int) -> Match:
     if convolution := conv.find_merged(frame, value):
         return conv.convolution_match(frame, convolution, merged=True)
     return Match(frame.args(value), lambda c: method(c[0], "flatten", str(axis), str(axis + count - 1)))
-
-
-def _window(frame: Frame, value: int, op: Window) -> Match:
-    (x,) = frame.args(value)
-    before, after = frame.dims(x)[op.axis], frame.dims(value)[op.axis]
-    last = after * Dim.of(op.stride) - Dim.of(op.stride) + op.offset  # position read by the last u
-    marks = [":"] * op.axis
-    if not op.taps and _never_negative(op.offset) and _never_negative(before - last - Dim.of(1)):
-        low = "" if op.offset == Dim(()) else _position(frame, op.offset)
-        end = last + Dim.of(1)
-        high = "" if end == before or (op.stride > 1 and _covers(end, before, op.stride)) else _position(frame, end)
-        step = f":{op.stride}" if op.stride > 1 else ""
-        return Match((x,), lambda c: index(c[0], *marks, f"{low}:{high}{step}"))
-    if not op.taps and op.stride == 1:
-        front, back = -op.offset, last + Dim.of(1) - before
-        return Match((x,), _padded(frame, op.axis, frame.rank(x), front, back))
-    name = frame.owner.helper("windows")
-    taps = frame.axes(value)[op.axis + 1] if op.taps else None
-    counts = [frame.size(after).text, frame.size(taps.dim, taps.label).text if taps else "None"]
-    rest = [str(op.stride), str(op.dilation), frame.size(op.offset).text]
-    return Match((x,), lambda c: call(name, c[0], str(op.axis), *counts, *rest))
-
-
-def _fold(frame: Frame, value: int, op: Fold) -> Match:
-    (x,) = frame.args(value)
-    size = frame.dims(value)[op.axis]
-    if not op.taps and op.stride == 1:
-        back = size - op.offset - frame.dims(x)[op.axis]
-        return Match((x,), _padded(frame, op.axis, frame.rank(x), op.offset, back))
-    name = frame.owner.helper("unwindows")
-    rest = [frame.size(size).text, str(op.stride), str(op.dilation), frame.size(op.offset).text, str(op.taps)]
-    return Match((x,), lambda c: call(name, c[0], str(op.axis), *rest))
-
-
-def _padded(frame: Frame, axis: int, rank: int, front: Dim, back: Dim) -> Callable[[Sequence[Code]], Code]:
-    pads = ["0"] * (2 * (rank - 1 - axis)) + [_signed(frame, front), _signed(frame, back)]
-    return lambda codes: call("F.pad", codes[0], f"({', '.join(pads)})")
-
-
-def _position(frame: Frame, dim: Dim) -> str:
-    return str(dim.constant) if dim.constant is not None else frame.size(dim).text
-
-
-def _signed(frame: Frame, dim: Dim) -> str:
-    if dim.constant is not None:
-        return str(dim.constant)
-    return frame.size(dim).text if _never_negative(dim) else f"-{frame.size(-dim).at(ATOM)}"
-
-
-def _never_negative(dim: Dim) -> bool:
-    """At all widths from 1 on (enough: no negative coefficient)."""
-    if all(c > 0 for _, c in dim.terms):
-        return True
-    constants = sum((c for m, c in dim.terms if not m), Fraction(0))
-    grows = [c for m, c in dim.terms if m]
-    return bool(grows) and all(c > 0 for c in grows) and sum(grows) + constants >= 0
-
-
-def _covers(end: Dim, size: Dim, stride: int) -> bool:
-    rest = (size - end).constant
-    return rest is not None and 0 <= rest < stride
 
 
 # --- the rest -----------------------------------------------------------------------------------------------

@@ -149,6 +149,8 @@ def multiplier_text(base: Mapping[str, int]) -> Callable[[MultiplierRow], str]:
     """The entry of one multiplier: its value at the base width, and its exponents."""
 
     def text(row: MultiplierRow) -> str:
+        if row.base.unknowns:
+            raise TensorProgError(f"the base value of the multiplier {row.path} depends on other multipliers")
         code: Code | None = None
         below: Code | None = None
         for dim, exponent in row.base.powers:

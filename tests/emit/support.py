@@ -69,9 +69,8 @@ def agreement(
     text = emit(architecture.model, chosen, base, source_name=architecture.file)
     model = main_class(load(text))(**widths).double()
     known = {**dict(architecture.model.depths), **base}
-    interpreter = Interpreter(
-        architecture.program, widths, known, chosen, batch=batch, functions=architecture.functions
-    )
+    sizes = {**dict(architecture.model.depths), **widths}
+    interpreter = Interpreter(architecture.program, sizes, known, chosen, batch=batch, functions=architecture.functions)
     rng = np.random.default_rng(0)
     parameters = dict(model.named_parameters())
     assert set(parameters) == set(interpreter.params), set(parameters) ^ set(interpreter.params)

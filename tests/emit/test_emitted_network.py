@@ -168,3 +168,10 @@ def test_layers_with_rules_of_their_own_hold_at_their_depth_only() -> None:
     assert worst < 1e-10
     with pytest.raises(ValueError, match="L = 3"):
         network(L=4)
+
+
+@pytest.mark.slow
+def test_it_compiles_with_inductor() -> None:
+    path = next(p for p in support.PROGRAMS if p.stem == "mlp")
+    model, inputs, _ = built(path)
+    assert torch.allclose(torch.compile(model, fullgraph=True)(*inputs), model(*inputs), atol=1e-5)

@@ -303,7 +303,7 @@ class Readout(nn.Module):
 
 
 class Muon(torch.optim.Optimizer):
-    """Orthogonalised momentum in the parameter's own precision, decoupled decay (Jordan et al. 2024).
+    """Orthogonalised momentum in full precision, decoupled decay (Jordan et al. 2024).
 
     A tensor with more than two axes is a matrix [first axis, all others].
     """

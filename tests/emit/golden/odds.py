@@ -372,7 +372,7 @@ class TransformerBlockPost(nn.Module):
 
 
 class Lion(torch.optim.Optimizer):
-    """Sign of an interpolated momentum, decoupled decay (Chen et al. 2023, arXiv:2302.06675)."""
+    """Sign of an interpolated momentum, decoupled decay (Chen 2023, arXiv:2302.06675)."""
 
     def __init__(self, params, lr=1e-4, betas=(0.9, 0.99), weight_decay=0.0):
         super().__init__(params, dict(lr=lr, betas=betas, weight_decay=weight_decay))

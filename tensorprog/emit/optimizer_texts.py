@@ -1,0 +1,195 @@
+"""The text of the optimizers that PyTorch does not have, step by step what steps.py does in NumPy."""
+
+from __future__ import annotations
+
+from textwrap import dedent
+
+MUON_FACTOR = "                <factor>\n"
+MUON_KEY = ", factor=factor"
+MUON_HEAD = """\
+    def __init__(
+        self, params, lr=2e-2, momentum=0.95, nesterov=True, ns_steps=5, weight_decay=0.0, factor=None
+    ):
+"""
+MUON_PLAIN = """\
+    def __init__(self, params, lr=2e-2, momentum=0.95, nesterov=True, ns_steps=5, weight_decay=0.0):
+"""
+
+_STEP = """
+    @torch.no_grad()
+    def step(self, closure=None):
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            lr, decay = group["lr"], group["weight_decay"]
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                grad, state = p.grad, self.state[p]
+"""
+
+_LION = (
+    '''
+class Lion(torch.optim.Optimizer):
+    """Sign of an interpolated momentum, decoupled decay (Chen 2023, arXiv:2302.06675)."""
+
+    def __init__(self, params, lr=1e-4, betas=(0.9, 0.99), weight_decay=0.0):
+        super().__init__(params, dict(lr=lr, betas=betas, weight_decay=weight_decay))
+'''
+    + _STEP
+    + """\
+                if not state:
+                    state["first"] = torch.zeros_like(p)
+                beta1, beta2 = group["betas"]
+                p.mul_(1 - lr * decay)
+                p.sub_(state["first"].lerp(grad, 1 - beta1).sign(), alpha=lr)
+                state["first"].lerp_(grad, 1 - beta2)
+        return loss
+"""
+)
+
+_SIGN = (
+    '''
+class SignSGD(torch.optim.Optimizer):
+    """Sign of the gradient or of its mean, decoupled decay (Bernstein 2018, arXiv:1802.04434)."""
+
+    def __init__(self, params, lr=1e-3, momentum=0.0, weight_decay=0.0):
+        super().__init__(params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay))
+'''
+    + _STEP
+    + """\
+                if group["momentum"]:
+                    if not state:
+                        state["first"] = torch.zeros_like(p)
+                    grad = state["first"].lerp_(grad, 1 - group["momentum"])
+                p.mul_(1 - lr * decay)
+                p.sub_(grad.sign(), alpha=lr)
+        return loss
+"""
+)
+
+_LAMB = (
+    '''
+class LAMB(torch.optim.Optimizer):
+    """Adam's update at the parameter's own rms, decoupled decay (You 2020, arXiv:1904.00962)."""
+
+    def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-6, weight_decay=0.0):
+        super().__init__(params, dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay))
+'''
+    + _STEP
+    + """\
+                if not state:
+                    state["step"] = 0
+                    state["first"], state["second"] = torch.zeros_like(p), torch.zeros_like(p)
+                beta1, beta2 = group["betas"]
+                state["step"] += 1
+                state["first"].lerp_(grad, 1 - beta1)
+                state["second"].mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
+                root = state["second"].sqrt() / (1 - beta2 ** state["step"]) ** 0.5
+                update = state["first"] / (root + group["eps"])
+                size = update.square().mean().sqrt()
+                scale = p.square().mean().sqrt().clamp(min=1e-3)  # zeros can start to move
+                p.mul_(1 - lr * decay)
+                p.sub_(update * torch.where(size > 0, lr * scale / size, 0.0))
+        return loss
+"""
+)
+
+_LARS = (
+    '''
+class LARS(torch.optim.Optimizer):
+    """Momentum with a trust ratio per tensor, coupled decay (You 2017, arXiv:1708.03888)."""
+
+    def __init__(self, params, lr=1.0, momentum=0.9, trust=1e-3, weight_decay=0.0):
+        super().__init__(params, dict(lr=lr, momentum=momentum, trust=trust, weight_decay=weight_decay))
+'''
+    + _STEP
+    + """\
+                if not state:
+                    state["velocity"] = torch.zeros_like(p)
+                scale = p.square().mean().sqrt().clamp(min=1e-3)  # zeros can start to move
+                size = grad.square().mean().sqrt() + decay * scale
+                factor = torch.where(size > 0, lr * group["trust"] * scale / size, 0.0)
+                state["velocity"].mul_(group["momentum"]).add_(factor * (grad + decay * p))
+                p.sub_(state["velocity"])
+        return loss
+"""
+)
+
+_MUON = (
+    '''
+class Muon(torch.optim.Optimizer):
+    """Orthogonalised momentum in full precision, decoupled decay (Jordan et al. 2024).
+
+    A tensor with more than two axes is a matrix [first axis, all others].
+    """
+
+    def __init__(
+        self, params, lr=2e-2, momentum=0.95, nesterov=True, ns_steps=5, weight_decay=0.0, factor=None
+    ):
+        defaults = dict(lr=lr, momentum=momentum, nesterov=nesterov, ns_steps=ns_steps)
+        super().__init__(params, dict(defaults, weight_decay=weight_decay, factor=factor))
+
+    @staticmethod
+    def orthogonalise(grad, steps):
+        """About U V^T for grad = U S V^T, by a quintic Newton-Schulz iteration."""
+        tall = grad.shape[0] > grad.shape[1]
+        x = grad.T if tall else grad
+        x = x / grad.norm().clamp(min=1e-7)
+        for _ in range(steps):
+            gram = x @ x.T
+            x = 3.4445 * x + (2.0315 * (gram @ gram) - 4.7750 * gram) @ x
+        return x.T if tall else x
+'''
+    + _STEP
+    + """\
+                if not state:
+                    state["first"] = torch.zeros_like(p)
+                first = state["first"].lerp_(grad, 1 - group["momentum"])
+                if group["nesterov"]:
+                    first = grad.lerp(first, group["momentum"])
+                update = self.orthogonalise(first.flatten(1), group["ns_steps"])
+"""
+    + "                rows, columns = update.shape\n"
+    + MUON_FACTOR
+    + """\
+                p.mul_(1 - lr * decay)
+                p.sub_(update.view_as(p), alpha=lr * factor)
+        return loss
+"""
+)
+
+MIXED = dedent('''
+    class Optimizers(torch.optim.Optimizer):
+        """Several optimizers that step together and share one list of parameter groups."""
+
+        def __init__(self, *optimizers):
+            self.optimizers = optimizers
+            super().__init__([g for o in optimizers for g in o.param_groups], {})
+            self._share()
+
+        def _share(self):
+            self.param_groups = [g for o in self.optimizers for g in o.param_groups]
+
+        @torch.no_grad()
+        def step(self, closure=None):
+            loss = None
+            if closure is not None:
+                with torch.enable_grad():
+                    loss = closure()
+            for optimizer in self.optimizers:
+                optimizer.step()
+            return loss
+
+        def state_dict(self):
+            return {"optimizers": [o.state_dict() for o in self.optimizers]}
+
+        def load_state_dict(self, state_dict):
+            for optimizer, state in zip(self.optimizers, state_dict["optimizers"], strict=True):
+                optimizer.load_state_dict(state)
+            self._share()
+''')
+
+TEXTS = {"Lion": _LION, "SignSGD": _SIGN, "LAMB": _LAMB, "LARS": _LARS, "Muon": _MUON}
