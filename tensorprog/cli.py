@@ -7,6 +7,7 @@ is not formatted; 2 bad usage or bad input.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 import tempfile
@@ -21,21 +22,29 @@ if TYPE_CHECKING:
     from tensorprog.derive import Derivation
 
 OK, DISAGREES, BAD_INPUT = 0, 1, 2
+MAX_WIDTH, MAX_COUNT = 1 << 16, 1_000_000  # of what `check` is asked to train
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    arguments = parser().parse_args(argv)
     try:
+        arguments = parser().parse_args(argv)
         code: int = arguments.run(arguments)
         sys.stdout.flush()
         return code
     except TensorProgError as error:
         print(error.render(), file=sys.stderr)
         return BAD_INPUT
+    except MemoryError:
+        print("error: out of memory\n  write instead: smaller widths, or a smaller --batch", file=sys.stderr)
+        return BAD_INPUT
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return OK
+    except OSError as error:  # files that are named in the arguments give a TensorProgError
+        _discard_output()
+        print(f"error: cannot write the output: {error.strerror or error}", file=sys.stderr)
+        return BAD_INPUT
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -59,7 +68,9 @@ def parser() -> argparse.ArgumentParser:
         return sub
 
     def derivation(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--optimizer", metavar="NAME", help="sgd, adam, adamw, muon, ... (default: the file's, else adam)")
+        sub.add_argument(
+            "--optimizer", metavar="NAME", help="sgd, adam, adamw, muon, ... (default: the file's, else adam)"
+        )
         sub.add_argument("--form", help="table8 (default), table3, table9 or unit: equivalent parametrizations")
         sub.add_argument("--depth", type=_depth, action="append", default=[], metavar="L=4",
                          help="finite depth at which a `repeat` symbol is unrolled")  # fmt: skip
@@ -70,7 +81,9 @@ def parser() -> argparse.ArgumentParser:
 
     sub = command("explain", "print the whole chain behind a parameter's exponents", _explain)
     sub.add_argument("param", metavar="PARAM", help="a parameter, or an unknown multiplier `?name`")
-    sub.add_argument("quantity", nargs="?", metavar="QUANTITY", help="init, lr, multiplier, weight_decay or eps (default: all)")
+    sub.add_argument(
+        "quantity", nargs="?", metavar="QUANTITY", help="init, lr, multiplier, weight_decay or eps (default: all)"
+    )
     derivation(sub)
 
     sub = command("emit", "write a PyTorch module with this parametrization", _emit)
@@ -83,12 +96,16 @@ def parser() -> argparse.ArgumentParser:
     sub = command("check", "train at a ladder of widths; measured against derived exponents", _check)
     derivation(sub)
     sub.add_argument("--widths", type=_widths, metavar="64,128,..", help="increasing; the first is the base width")
-    sub.add_argument("--seeds", type=int, metavar="N", help="networks per width; more are added while rows are inconclusive")
-    sub.add_argument("--max-seeds", type=int, metavar="N", help="at most this many (default: 4 times --seeds)")
-    sub.add_argument("--steps", type=int, default=3, metavar="N")
-    sub.add_argument("--batch", type=int, default=None, metavar="N")
-    sub.add_argument("--lr", type=float, metavar="X", help="learning rate at the base width")
-    sub.add_argument("--lr-exponent", type=_fraction, metavar="E", help="global learning rate ~ n^E, with --parametrization")
+    sub.add_argument(
+        "--seeds", type=_count, metavar="N", help="networks per width; more are added while rows are inconclusive"
+    )
+    sub.add_argument("--max-seeds", type=_count, metavar="N", help="at most this many (default: 4 times --seeds)")
+    sub.add_argument("--steps", type=_count, default=3, metavar="N", help="updates per run (default: 3)")
+    sub.add_argument("--batch", type=_count, metavar="N", help="examples per step (default: from the network's size)")
+    sub.add_argument("--lr", type=_rate, metavar="X", help="learning rate at the base width (default: calibrated)")
+    sub.add_argument(
+        "--lr-exponent", type=_fraction, metavar="E", help="global learning rate ~ n^E, with --parametrization"
+    )
     sub.add_argument("--backend", choices=("numpy", "torch"), default="numpy")
     sub.add_argument("--parametrization", default="derived", metavar="NAME", help="derived (default), sp or ntp")
     sub.add_argument("--dtype", choices=("float32", "float64"), default="float32")
@@ -100,7 +117,9 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--depth", type=_depth, action="append", default=[], metavar="L=4")
 
     sub = command("fmt", "print the file in canonical layout", _fmt)
-    sub.add_argument("--check", action="store_true", help="print nothing; exit 1 if the file is not in canonical layout")
+    sub.add_argument(
+        "--check", action="store_true", help="print nothing; exit 1 if the file is not in canonical layout"
+    )
     sub.add_argument("-w", "--write", action="store_true", help="rewrite the file in place")
     return top
 
@@ -136,9 +155,28 @@ def _base_width(text: str) -> tuple[str, int]:
 
 def _widths(text: str) -> tuple[int, ...]:
     parts = text.replace(" ", "").split(",")
-    if not all(p.isdigit() and 0 < int(p) <= 1 << 20 for p in parts):
+    if not all(p.isdigit() for p in parts):
         raise argparse.ArgumentTypeError(f"{text!r}: write increasing widths, such as 64,128,256,512")
-    return tuple(map(int, parts))
+    widths = tuple(map(int, parts))
+    if max(widths) > MAX_WIDTH:
+        raise argparse.ArgumentTypeError(f"a width above {MAX_WIDTH}: write narrower networks, such as 64,128,256,512")
+    return widths
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= MAX_COUNT:
+        raise argparse.ArgumentTypeError(f"{text!r}: write a whole number from 1 to {MAX_COUNT}")
+    return int(text)
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = math.nan
+    if not 0 < rate < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r}: write a positive number, such as 0.01")
+    return rate
 
 
 def _fraction(text: str) -> Fraction:
@@ -159,13 +197,11 @@ def _derivation(arguments: argparse.Namespace) -> Derivation:
 
 
 def _derive(arguments: argparse.Namespace) -> int:
-    sys.stdout.write(_derivation(arguments).render(arguments.format, color=_color(sys.stdout)))
-    return OK
+    return _print(_derivation(arguments).render(arguments.format, color=_color(sys.stdout)))
 
 
 def _explain(arguments: argparse.Namespace) -> int:
-    sys.stdout.write(_derivation(arguments).explain(arguments.param.lstrip("?"), arguments.quantity))
-    return OK
+    return _print(_derivation(arguments).explain(arguments.param.lstrip("?"), arguments.quantity))
 
 
 def _emit(arguments: argparse.Namespace) -> int:
@@ -177,29 +213,29 @@ def _emit(arguments: argparse.Namespace) -> int:
     base.update({name: value for name, value in arguments.base_width if name})
     source = emit(derivation, base_width=base, framework=arguments.framework)
     if arguments.output is None:
-        sys.stdout.write(source)
-    else:
-        write_whole(arguments.output, source)
+        return _print(source)
+    write_whole(arguments.output, source)
     return OK
 
 
 def _check(arguments: argparse.Namespace) -> int:
     from tensorprog.api import check
 
+    if arguments.lr_exponent is not None and arguments.parametrization == "derived":
+        raise TensorProgError("--lr-exponent has no meaning for the derived parametrization",
+                              fix="--parametrization sp, or no --lr-exponent")  # fmt: skip
     derivation = _derivation(arguments)
     options = {
         name: value
-        for name, value in (("seeds", arguments.seeds), ("batch", arguments.batch), ("widths", arguments.widths),
-                            ("max_seeds", arguments.max_seeds))  # fmt: skip
-        if value is not None
+        for name in ("seeds", "max_seeds", "batch", "widths")
+        if (value := getattr(arguments, name)) is not None
     }
     report = check(
         derivation, steps=arguments.steps, lr=arguments.lr, lr_exponent=arguments.lr_exponent,
         backend=arguments.backend, parametrization=arguments.parametrization, dtype=arguments.dtype,
         progress=_progress if sys.stderr.isatty() else None, **options,
     )  # fmt: skip
-    sys.stdout.write(report.render(arguments.format) if arguments.format == "json" else
-                     report.render(color=_color(sys.stdout), every=arguments.all))  # fmt: skip
+    _print(report.render(arguments.format, color=_color(sys.stdout), every=arguments.all))
     return report.exit_code
 
 
@@ -207,8 +243,7 @@ def _graph(arguments: argparse.Namespace) -> int:
     from tensorprog.architecture import load
     from tensorprog.export import export
 
-    sys.stdout.write(export(load(arguments.file, dict(arguments.depth)).graph, arguments.format))
-    return OK
+    return _print(export(load(arguments.file, dict(arguments.depth)).graph, arguments.format))
 
 
 def _fmt(arguments: argparse.Namespace) -> int:
@@ -219,15 +254,26 @@ def _fmt(arguments: argparse.Namespace) -> int:
     formatted = format_source(source, arguments.file)
     if arguments.check:
         return OK if formatted == source else DISAGREES
-    if arguments.write:
-        if formatted != source:
-            write_whole(Path(arguments.file), formatted)
-    else:
-        sys.stdout.write(formatted)
+    if not arguments.write:
+        return _print(formatted)
+    if formatted != source:
+        write_whole(Path(arguments.file), formatted)
     return OK
 
 
 # --- the terminal and the disk ----------------------------------------------------------------------
+
+
+def _print(text: str) -> int:
+    if sys.stdout is None:
+        raise TensorProgError("cannot write the output: standard output is closed")
+    sys.stdout.write(text)
+    return OK
+
+
+def _discard_output() -> None:
+    """Nothing more reaches standard output, not even what Python still holds back when it exits."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _color(stream: object) -> bool:
@@ -242,10 +288,17 @@ def _progress(done: int, total: int, seeds: int) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file completely or not at all. Raises TensorProgError if it cannot be written."""
+    """Write a file completely or not at all (a device or a pipe: directly). Raises TensorProgError if it cannot be
+    written."""
     temporary = None
     try:
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8") as out:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            path.write_text(text, encoding="utf-8")
+            return
+        path = path.resolve()  # a link stays, what it leads to is written
+        with tempfile.NamedTemporaryFile(
+            "w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8"
+        ) as out:
             temporary = Path(out.name)
             out.write(text)
         mode = path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from tensorprog.calculus.explain import Binding, Explainer, law
-from tensorprog.calculus.forms import SOURCES
-from tensorprog.calculus.rules import describe
+from tensorprog.calculus.explain import CHANGE, Binding, Explainer
 from tensorprog.calculus.solve import Solution
 from tensorprog.optimizers import Optimizer
 from tensorprog.parametrization import Parametrization
@@ -24,8 +22,7 @@ def _of_one(explainer: Explainer, name: str, parametrization: Parametrization) -
     init, update = explainer.initial_binding(name), explainer.update_binding(name)
     size = solver.units.unpack(-solver.exponents.A[name])
     result = {
-        "multiplier": f"form {parametrization.name} ({SOURCES.get(parametrization.name, 'as given')}); "
-        f"multiplier times initial std is {size}",
+        "multiplier": f"the form {parametrization.name} chooses it; multiplier * init std is {size} in every form",
         "init_std": "starts at exactly zero" if exponents.init_std is None else _size_reason(init, explainer),
     }
     if exponents.lr is None:
@@ -42,22 +39,32 @@ def _of_one(explainer: Explainer, name: str, parametrization: Parametrization) -
             else "coupled, normalised step: decay * w must be of the size of its gradient"
         )
     if gradient is not None:
-        result["eps"] = f"it is compared with gradient entries, which are {gradient}"
+        result["eps"] = f"compared with gradient entries, which are {gradient}"
     return result
 
 
 def _size_reason(binding: Binding | None, explainer: Explainer) -> str:
     if binding is None:
         return "nothing constrains it"
-    gain = explainer.power(binding.gain)
-    return f"{law(binding, explainer.program.nodes)}: gain {gain}"
+    return f"its use {_law(binding)}: gain {explainer.power(binding.gain)}"
 
 
 def _update_reason(binding: Binding | None, optimizer: Optimizer, explainer: Explainer) -> str:
     if binding is None:
         return "its gradient is exactly zero"
     step = binding_step(explainer, binding)
-    return f"a step of {optimizer.name} has entries lr * {step}; {law(binding, explainer.program.nodes)}"
+    size = "lr" if step == "1" else f"lr * {step}"
+    return f"entries of a step of {optimizer.name} are {size}; its use {_law(binding)}"
+
+
+def _law(binding: Binding) -> str:
+    """What the binding use does with the parameter, without names: parameters with the same reason share it."""
+    if not binding.sums:
+        return "sums nothing that grows"
+    aligned = any(s.aligned for s in binding.sums)
+    terms = " and ".join(f"{s.size} terms over {s.index}" for s in binding.sums)
+    what = "the change" if binding.part == CHANGE else "the start"
+    return f"sums {terms}, " + (f"aligned with {what} of the other factor" if aligned else "of zero mean")
 
 
 def binding_step(explainer: Explainer, binding: Binding) -> str:
@@ -66,4 +73,4 @@ def binding_step(explainer: Explainer, binding: Binding) -> str:
     return explainer.power(max(term[0] for term in step))
 
 
-__all__ = ["binding_step", "describe", "reasons"]
+__all__ = ["binding_step", "reasons"]

@@ -11,6 +11,7 @@ from tensorprog.calculus.rules import describe
 from tensorprog.errors import TensorProgError
 from tensorprog.reasons import binding_step
 from tensorprog.suggest import nearest
+from tensorprog.tables import fold
 
 if TYPE_CHECKING:
     from tensorprog.derive import Derivation
@@ -19,7 +20,7 @@ ALIASES = {"init": "init_std", "std": "init_std", "learning_rate": "lr", "decay"
 
 
 def explain(derivation: Derivation, param: str, quantity: str | None = None) -> str:
-    """The chain for one parameter (or one `?name`), for one quantity or all. Raises TensorProgError for unknown ones."""
+    """The chain for one parameter (or `?name`), for one quantity or all. Raises TensorProgError for unknown ones."""
     from tensorprog.derive import QUANTITIES
 
     if param in derivation.multipliers and param not in derivation.params:
@@ -34,9 +35,10 @@ def explain(derivation: Derivation, param: str, quantity: str | None = None) -> 
             raise TensorProgError(f"no quantity `{name}`", fix="init, lr, multiplier, weight_decay or eps")
     story = _Story(derivation, param)
     blocks = [getattr(story, name)() for name in wanted]
-    shape = ", ".join(f"{axis.label or '.'}: {axis.dim}" for axis in derivation.architecture.graph.parameters[param].axes)
+    axes = derivation.architecture.graph.parameters[param].axes
+    shape = ", ".join(f"{axis.label or '.'}: {axis.dim}" for axis in axes)
     head = f"{param} [{shape}]   optimizer {derivation.optimizer}, form {derivation.form}"
-    return "\n\n".join([head, *blocks]) + "\n"
+    return _folded("\n\n".join([head, *blocks]))
 
 
 class _Story:
@@ -53,11 +55,13 @@ class _Story:
         return self.explainer.power(size)
 
     def multiplier(self) -> str:
-        return "\n".join([
+        form = self.derivation.form
+        lines = [
             f"multiplier  {self.exponents.multiplier}",
-            f"  the form `{self.derivation.form}` chooses it: {FORMS[self.derivation.form]} ({SOURCES[self.derivation.form]})",
+            f"  the form `{form}` chooses it: {FORMS[form]} ({SOURCES[form]})",
             f"  multiplier * initial std = {self.power(-self.sized.initial)} in every form",
-        ])  # fmt: skip
+        ]
+        return "\n".join(lines)
 
     def init_std(self) -> str:
         if self.exponents.init_std is None:
@@ -96,8 +100,12 @@ class _Story:
         return f"eps  {self.exponents.eps or 'none'}\n  {reason}"
 
     def _normalisation(self) -> str:
-        how = {"none": "linear in the gradient", "entry": "normalised entry by entry",
-               "tensor": "normalised by the gradient's norm", "spectral": "orthogonalised: spectral norm 1"}
+        how = {
+            "none": "linear in the gradient",
+            "entry": "normalised entry by entry",
+            "tensor": "normalised by the gradient's norm",
+            "spectral": "orthogonalised: spectral norm 1",
+        }
         relative = ", relative to the parameter's size" if self.optimizer.relative else ""
         return how[self.optimizer.normalisation] + relative
 
@@ -106,16 +114,13 @@ class _Story:
         where = f" (line {binding.node.span.line})" if binding.node.span.line else ""
         lines = [f"  constraint: {constraint}", f"  at `{describe(binding.node, nodes)}`{where}"]
         if binding.other is not None and binding.term is not None:
-            lines.append(f"    meets the {binding.part} of `{describe(binding.other, nodes)}` ~ {self.power(binding.term[0])}, "
-                         f"{self.explainer.grade(binding.term)}")  # fmt: skip
+            operand = f"the {binding.part} of `{describe(binding.other, nodes)}`"
+            grade = self.explainer.grade(binding.term)
+            lines.append(f"    meets {operand} ~ {self.power(binding.term[0])}, {grade}")
             lines += [f"    {s}" for s in binding.sums] or ["    nothing that grows is summed"]
-            lines.append(f"    why the {binding.part} of `{describe(binding.other, nodes)}` is so:")
-            lines += [f"      {line}" for line in self.explainer.chain(binding.other.id, _part(binding), binding.term)]
+            lines.append(f"    why {operand} is so:")
+            lines += [f"      {line}" for line in self.explainer.chain(binding.other.id, binding.part, binding.term)]
         return lines
-
-
-def _part(binding: Binding) -> str:
-    return binding.part
 
 
 def _multiplier_story(derivation: Derivation, name: str) -> str:
@@ -137,4 +142,8 @@ def _multiplier_story(derivation: Derivation, name: str) -> str:
     lines.append(f"  constraint: what it multiplies, `{label}`, must become Theta(1); its largest term is the {part}, "
                  f"{explainer.power(largest((term,)))}")  # fmt: skip
     lines += [f"      {line}" for line in explainer.chain(operand, part, term)]
-    return "\n".join(lines) + "\n"
+    return _folded("\n".join(lines))
+
+
+def _folded(text: str) -> str:
+    return "\n".join(map(fold, text.split("\n"))) + "\n"

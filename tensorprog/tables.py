@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any
 
 from tensorprog.exponents import Power
 
 if TYPE_CHECKING:
     from tensorprog.derive import Derivation
 
+LINE_WIDTH = 118  # of what is printed in a terminal
+FEW_NAMES = 6  # more names than that are not repeated before a reason that most parameters share
+WHOLE_WORDS: dict[str, Any] = {"break_long_words": False, "break_on_hyphens": False}
 HEADERS = ("parameter", "shape", "multiplier", "init std", "lr", "weight decay", "eps")
 
 
@@ -36,7 +40,7 @@ def parameter_rows(derivation: Derivation) -> list[tuple[str, ...]]:
     graph, params = derivation.architecture.graph, derivation.params
     names = list(params)
     content = [(tuple(str(a.dim) for a in graph.parameters[n].axes), params[n]) for n in names]
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for shown, k in collapse(names, content):
         shape, e = content[k]
         rows.append((shown, "[" + ", ".join(shape) + "]", power_text(e.multiplier), power_text(e.init_std, "0"),
@@ -68,18 +72,37 @@ def notes(derivation: Derivation) -> list[str]:
     return lines
 
 
-def reason_rows(derivation: Derivation) -> list[tuple[str, str, str]]:
-    """(parameter, quantity, reason) for the numbers that need one, layers collapsed."""
-    params = derivation.params
-    names = list(params)
-    rows = []
-    for shown, k in collapse(names, [params[n] for n in names]):
+def reason_lines(derivation: Derivation) -> list[str]:
+    """Why each number is what it is, by quantity; parameters that share a reason share a line."""
+    names = list(derivation.params)
+    groups: dict[str, dict[str, list[str]]] = {}
+    for shown, k in collapse(names, [(derivation.params[n], tuple(derivation.reasons[n].items())) for n in names]):
         for quantity, reason in derivation.reasons[names[k]].items():
-            rows.append((shown, quantity, reason))
-    return rows
+            groups.setdefault(quantity, {}).setdefault(reason, []).append(shown)
+    lines = ["why"]
+    for quantity, reasons in groups.items():
+        lines.append(f"  {quantity.replace('_', ' ')}")
+        for shown, reason in _named(reasons):
+            lines += wrap(f"    {shown}: {reason}", LINE_WIDTH, subsequent_indent="      ", **WHOLE_WORDS)
+    return lines
 
 
-def render_derivation(derivation: Derivation, format: str, *, color: bool = False) -> str:
+def _named(reasons: Mapping[str, list[str]]) -> list[tuple[str, str]]:
+    """(names, reason); the names of the largest group are left out if they are many, and it comes last."""
+    largest = max(reasons, key=lambda reason: len(reasons[reason]))
+    if len(reasons[largest]) <= FEW_NAMES:
+        return [(", ".join(names), reason) for reason, names in reasons.items()]
+    others = [(", ".join(names), reason) for reason, names in reasons.items() if reason != largest]
+    return [*others, ("all others" if others else "all", largest)]
+
+
+def fold(line: str) -> str:
+    """A long line broken between words, its continuation further indented."""
+    indent = " " * (len(line) - len(line.lstrip()))
+    return "\n".join(wrap(line, LINE_WIDTH, subsequent_indent=indent + "    ", **WHOLE_WORDS)) or line
+
+
+def render_derivation(derivation: Derivation, format: str, *, color: bool = False) -> str:  # noqa: A002
     """The derivation as `table`, `markdown`, `latex` or `html`."""
     rows = parameter_rows(derivation)
     match format:
@@ -87,8 +110,8 @@ def render_derivation(derivation: Derivation, format: str, *, color: bool = Fals
             lines = align(rows, HEADERS)
             if color:
                 lines[0] = f"\x1b[1m{lines[0]}\x1b[0m"
-            why = align(reason_rows(derivation), ("parameter", "number", "reason"))
-            return "\n".join([title(derivation), "", *lines, "", *notes(derivation), "", *why]) + "\n"
+            sections = [[title(derivation)], lines, notes(derivation), reason_lines(derivation)]
+            return "\n\n".join("\n".join(section) for section in sections) + "\n"
         case "markdown":
             return markdown(rows, HEADERS, title(derivation)) + "\n" + "".join(f"- {n}\n" for n in notes(derivation))
         case "latex":
@@ -130,7 +153,8 @@ def html(rows: Sequence[Sequence[str]], header: Sequence[str], caption: str, bel
     head = "".join(f"<th>{escape(h)}</th>" for h in header)
     body = "".join("<tr>" + "".join(f"<td>{_sup(escape(c))}</td>" for c in row) + "</tr>" for row in rows)
     foot = "".join(f"<div>{_sup(escape(n))}</div>" for n in below)
-    return f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{foot}"
+    head = f"<caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>"
+    return f"<table>{head}<tbody>{body}</tbody></table>{foot}"
 
 
 def _sup(text: str) -> str:

@@ -19,6 +19,18 @@ from tensorprog.graph import Contract, Input
 from tensorprog.interpret import Interpreter
 
 STRENGTH = 0.25
+MOST_ENTRIES = 8_000_000
+
+
+def default_ladder(derivation: Derivation) -> tuple[int, ...]:
+    """Four widths, each twice the one before: the largest ladder whose widest network has few enough entries."""
+    graph = derivation.architecture.graph
+    for top in (1024, 512, 256, 128):
+        sizes = {**dict.fromkeys(derivation.widths, top), BATCH_SYMBOL: 1}
+        count = sum(math.prod(axis.dim.evaluate(sizes) for axis in p.axes) for p in graph.parameters.values())
+        if count <= MOST_ENTRIES:
+            break
+    return (top // 8, top // 4, top // 2, top)
 
 
 def base_widths(derivation: Derivation, ladder: Sequence[int]) -> dict[str, int]:

@@ -9,6 +9,7 @@ from tensorprog.calculus.analysis import Exponents
 from tensorprog.derive import Derivation
 from tensorprog.errors import TensorProgError
 from tensorprog.exponents import Power
+from tensorprog.graph import Scalar
 from tensorprog.parametrization import ParamExponents, Parametrization
 
 
@@ -31,8 +32,8 @@ NAMED: dict[str, Named] = {
 }  # fmt: skip
 
 
-def named(derivation: Derivation, name: str, lr: Fraction | None = None) -> tuple[Parametrization, Exponents]:
-    """A named parametrization of the architecture, and the same in the calculus' gauge (packed).
+def named(derivation: Derivation, name: str, lr: Fraction | None = None) -> Parametrization:
+    """A named parametrization of the architecture.
 
     Vectors that are not contracted (biases, gains, embeddings) have fan-in 1. Every `?name` keeps the formula of
     its base value, evaluated at the actual width. `lr` overrides the exponent of the global learning rate.
@@ -42,31 +43,43 @@ def named(derivation: Derivation, name: str, lr: Fraction | None = None) -> tupl
         raise TensorProgError(f"unknown parametrization `{name}`", fix="derived, " + ", ".join(NAMED))
     row = NAMED[name]
     solver, graph = derivation.solution.solver, derivation.architecture.graph
-    units = solver.units
+    width = Power.of({derivation.widths[0]: 1})
     params: dict[str, ParamExponents] = {}
     unknowns: dict[str, Power] = {}
-    packed = Exponents({}, {}, {})
     for param, parameter in graph.parameters.items():
         fan_in = Power.of(dict(parameter.fan_in.growth)) if parameter.fan_in is not None else Power()
-        widest = Power.of({derivation.widths[0]: 1})
-        multiplier, std = fan_in**row.multiplier, fan_in**row.std
         optimizer = solver.optimizers[param]
-        exponent = widest ** (lr if lr is not None else row.lr[0 if optimizer.degree else 1])
-        zero = solver.starts_at_zero(parameter)
-        decay = exponent ** Fraction(-1) if optimizer.decay != "none" else None
-        eps = Power() if optimizer.eps else None
-        params[param] = ParamExponents(multiplier, None if zero else std, exponent, decay, eps)
-        packed.A[param] = -units.pack_power(multiplier * std)
-        times = 2 if optimizer.degree else 0 if optimizer.relative and not zero else 1
-        packed.C[param] = -units.pack_power(exponent * multiplier**times)
-        for use in solver.uses_of.get(param, ()):
-            unknowns[use] = multiplier
-            packed.M[use] = 0
-    for name_, unknown in graph.unknowns.items():
+        rate = width ** (lr if lr is not None else row.lr[0 if optimizer.degree else 1])
+        std = None if solver.starts_at_zero(parameter) else fan_in**row.std
+        decay = rate**-1 if optimizer.decay != "none" else None
+        trained = param in solver.program.updates
+        params[param] = ParamExponents(fan_in**row.multiplier, std, rate if trained else None, decay,
+                                       Power() if optimizer.eps else None)  # fmt: skip
+        unknowns.update(dict.fromkeys(solver.uses_of.get(param, ()), fan_in**row.multiplier))
+    for key, unknown in graph.unknowns.items():
         if unknown.kind == "multiplier":
-            power = Power()
-            for dim, p in unknown.base.powers:
-                power = power * Power.of(dict(dim.growth)) ** p
-            unknowns[name_] = power
-            packed.M[name_] = units.pack_power(power)
-    return Parametrization(name, derivation.optimizer, params, unknowns), packed
+            unknowns[key] = _growth(unknown.base)
+    return Parametrization(name, derivation.optimizer, params, unknowns)
+
+
+def _growth(scalar: Scalar) -> Power:
+    power = Power()
+    for dim, exponent in scalar.powers:
+        power = power * Power.of(dict(dim.growth)) ** exponent
+    return power
+
+
+def in_gauge(derivation: Derivation, parametrization: Parametrization) -> Exponents:
+    """Any parametrization of the architecture in the calculus' gauge (effective weights, no multipliers), packed."""
+    solver = derivation.solution.solver
+    pack = solver.units.pack_power
+    packed = Exponents({}, {}, {key: pack(power) for key, power in parametrization.unknowns.items()})
+    for name, exponents in parametrization.params.items():
+        parameter, optimizer = solver.program.forward.parameters[name], solver.optimizers[name]
+        zero = solver.starts_at_zero(parameter)
+        times = 2 if optimizer.degree else 0 if optimizer.relative and not zero else 1
+        packed.A[name] = -pack(exponents.multiplier * (exponents.init_std or Power()))
+        packed.C[name] = -pack((exponents.lr or Power()) * exponents.multiplier**times)
+        for use in solver.uses_of.get(name, ()):
+            packed.M[use] -= pack(exponents.multiplier)
+    return packed

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from tensorprog.check.calibrate import base_rates, base_widths, batch_size
-from tensorprog.check.named import named
+from tensorprog.check.calibrate import base_rates, base_widths, batch_size, default_ladder
+from tensorprog.check.named import in_gauge, named
 from tensorprog.check.predict import Prediction, Predictor, Probe, probes
 from tensorprog.check.statistics import TOLERANCE, Slope, fit, verdict
 from tensorprog.derive import SCHEMA, Derivation
@@ -20,7 +20,6 @@ from tensorprog.errors import TensorProgError
 from tensorprog.exponents import Power
 from tensorprog.parametrization import Parametrization
 
-DEFAULT_WIDTHS = (128, 256, 512, 1024)
 ROUNDING = 32.0  # a change below this many units of rounding of the tensor itself is no change
 WIDE = "the interval is wider than the tolerance"
 Progress = Callable[[int, int, int], None]  # done, total (of this round of seeds), seeds when it ends
@@ -104,7 +103,7 @@ def check(
     max_seeds: int | None = None,
     steps: int = 3,
     backend: str = "numpy",
-    parametrization: str = "derived",
+    parametrization: str | Parametrization = "derived",
     lr: float | None = None,
     lr_exponent: Fraction | None = None,
     batch: int | None = None,
@@ -116,21 +115,24 @@ def check(
     `widths`: values of every width symbol; the first is the base width. `seeds`: networks per width to begin
     with; as long as a row is inconclusive more are added, up to `max_seeds` (default 4 * seeds). `steps`: updates.
     `lr`: one base learning rate for all; default: calibrated (check/calibrate.py). `parametrization`: "derived",
-    or a name in `check.named.NAMED`, whose global learning rate scales like n^`lr_exponent` if given.
+    a Parametrization, or a name in `check.named.NAMED`, whose global learning rate scales like n^`lr_exponent`.
     Raises TensorProgError for unusable arguments.
     """
-    ladder = tuple(widths or DEFAULT_WIDTHS)
+    ladder = tuple(widths or default_ladder(derivation))
     if len(ladder) < 2 or any(a >= b for a, b in zip(ladder, ladder[1:], strict=False)) or ladder[0] < 1:
         raise TensorProgError("the widths must be at least two, increasing", fix="--widths 64,128,256,512")
     if seeds < 1 or steps < 1:
         raise TensorProgError("seeds and steps must be at least 1", fix="--seeds 5 --steps 3")
-    if parametrization == "derived":
-        used, packed = derivation.parametrization, derivation.solution.exponents
-    else:
-        used, packed = named(derivation, parametrization, lr_exponent)
+    used = derivation.parametrization
+    if isinstance(parametrization, Parametrization):
+        used = parametrization
+    elif parametrization != "derived":
+        used = named(derivation, parametrization, lr_exponent)
     places = probes(derivation)
-    demanded = Predictor(derivation, derivation.solution.exponents, _in_gauge_of(derivation, used), steps)
-    own = demanded if used is derivation.parametrization else Predictor(derivation, packed, used, steps)
+    demanded = Predictor(derivation, derivation.solution.exponents, used, steps)
+    own = demanded
+    if used is not derivation.parametrization:
+        own = Predictor(derivation, in_gauge(derivation, used), used, steps)
     symbols = derivation.widths
     batch = batch or batch_size(derivation, ladder)
     base = base_widths(derivation, ladder)
@@ -155,12 +157,14 @@ def check(
             _row(probe, t, demanded.at(probe, t), own.at(probe, t), own is demanded, values[k, t], ladder,
                  ROUNDING * float(np.finfo(dtype).eps) * values[k, 0].max() if t else 0.0)
             for k, probe in enumerate(places)
+            if not np.isnan(values[k, 0]).all()  # a tensor that the emitted program does not make
             for t in range(steps + 1)
         )
         if not any(row.verdict == "inconclusive" and row.reason == WIDE for row in rows):
             break
+    own_name = "derived" if own is demanded else used.name
     return CheckReport(
-        derivation.architecture.file, derivation.optimizer, parametrization, backend, ladder, values.shape[3], steps,
+        derivation.architecture.file, derivation.optimizer, own_name, backend, ladder, values.shape[3], steps,
         lr, TOLERANCE, rows,
     )  # fmt: skip
 
@@ -189,11 +193,6 @@ def _backend(name: str) -> Callable[..., Measurement]:
 
         return measure_torch
     raise TensorProgError(f"unknown backend `{name}`", fix="numpy or torch")
-
-
-def _in_gauge_of(derivation: Derivation, used: Parametrization) -> Parametrization:
-    """The derived parametrization, with raw parameters expressed in the multipliers of the one that is trained."""
-    return used
 
 
 def _row(

@@ -159,15 +159,15 @@ def original(name: str, optimizer: str) -> Signature:
     return signature(str(PROGRAMS[name]), optimizer)
 
 
-def assert_same(name: str, text: Text | str, params: dict[str, str] | None = None) -> None:
-    """All that the original program names has the same exponents in the rewritten one."""
-    names = dict(text.names) if isinstance(text, Text) else params
-    for optimizer in OPTIMIZERS:
-        before, after = original(name, optimizer), signature(str(text), optimizer, names)
-        assert after[0] == before[0], (optimizer, str(text))
-        assert after[1] == before[1], (optimizer, str(text))
-        assert {k: v for k, v in after[2].items() if k in before[2]} == before[2], (optimizer, str(text))
-        assert after[3] == before[3], (optimizer, str(text))
+def assert_same(name: str, text: Text, optimizer: str) -> None:
+    """All that both programs name has the same exponents. (A tensor that is now only another name has none.)"""
+    before, after = original(name, optimizer), signature(str(text), optimizer, dict(text.names))
+    shared = after[2].keys() & before[2].keys()
+    assert len(shared) >= 3
+    assert after[0] == before[0], str(text)
+    assert after[1] == before[1], str(text)
+    assert {k: after[2][k] for k in shared} == {k: before[2][k] for k in shared}, str(text)
+    assert after[3] == before[3], str(text)
 
 
 # --- rewritings: each takes a Text and a source of choices ------------------------------------------------
@@ -344,32 +344,36 @@ REWRITINGS = (reorder, split_sum, insert_one, name_operand, name_argument, swap_
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-@settings(max_examples=12)
-@given(seed=st.integers(0, 10**6))
-def test_names_do_not_matter(name: str, seed: int) -> None:
+@settings(max_examples=6)
+@given(seed=st.integers(0, 10**6), optimizer=st.sampled_from(OPTIMIZERS))
+def test_names_do_not_matter(name: str, seed: int, optimizer: str) -> None:
     """A hidden matrix called `readout`, an index called `bias`: no rule looks at names."""
-    assert_same(name, rename(PROGRAMS[name], Random(seed)))
+    assert_same(name, rename(PROGRAMS[name], Random(seed)), optimizer)
 
 
 @pytest.mark.parametrize("rewriting", REWRITINGS, ids=lambda r: r.__name__)
 @pytest.mark.parametrize("name", PROGRAMS)
-@settings(max_examples=5)
-@given(seed=st.integers(0, 10**6))
-def test_one_rewriting(name: str, rewriting: object, seed: int) -> None:
+@settings(max_examples=4)
+@given(seed=st.integers(0, 10**6), optimizer=st.sampled_from(OPTIMIZERS))
+def test_one_rewriting(name: str, rewriting: object, seed: int, optimizer: str) -> None:
     assert callable(rewriting)
-    assert_same(name, rewriting(PROGRAMS[name], Random(seed)))
+    assert_same(name, rewriting(PROGRAMS[name], Random(seed)), optimizer)
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-@settings(max_examples=12)
-@given(seed=st.integers(0, 10**6), steps=st.lists(st.sampled_from(REWRITINGS), min_size=3, max_size=8))
-def test_many_rewritings(name: str, seed: int, steps: list[object]) -> None:
+@settings(max_examples=8)
+@given(
+    seed=st.integers(0, 10**6),
+    optimizer=st.sampled_from(OPTIMIZERS),
+    steps=st.lists(st.sampled_from(REWRITINGS), min_size=3, max_size=8),
+)
+def test_many_rewritings(name: str, seed: int, optimizer: str, steps: list[object]) -> None:
     """All of them together, and other names at the end."""
     text, random = PROGRAMS[name], Random(seed)
     for step in steps:
         assert callable(step)
         text = step(text, random)
-    assert_same(name, rename(text, random))
+    assert_same(name, rename(text, random), optimizer)
 
 
 PRODUCTS = (
