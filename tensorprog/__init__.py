@@ -11,6 +11,8 @@ Submodules are imported when first used, so that the command line starts fast.
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from tensorprog.derive import Derivation
     from tensorprog.errors import CalculusError, ParseError, ShapeError, TensorProgError
     from tensorprog.exponents import Power
-    from tensorprog.parametrization import ParamExponents, Parametrization
+    from tensorprog.parametrization import Parametrization, ParamExponents
 
 _HOMES = {
     "parse": "architecture", "load": "architecture", "Architecture": "architecture",
@@ -50,6 +52,18 @@ __all__ = [
 ]
 
 
+class _Package(ModuleType):
+    """`derive`, `emit` and `check` are functions here, also once a submodule of that name is imported: the import
+    system would bind it to the name."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in ("derive", "emit", "check") and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+
 def __getattr__(name: str) -> Any:
     from importlib import import_module
 
@@ -59,6 +73,6 @@ def __getattr__(name: str) -> Any:
         return version("tensorprog")
     if name in _HOMES:
         value = getattr(import_module(f"tensorprog.{_HOMES[name]}"), name)
-        globals()[name] = value  # so that the submodules `check` and `derive` never shadow the functions
+        globals()[name] = value
         return value
     raise AttributeError(f"module 'tensorprog' has no attribute {name!r}")

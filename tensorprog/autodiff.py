@@ -115,7 +115,7 @@ class _Backward:
             case Add(places):  # broadcasting's adjoint is summing
                 for k, arg in enumerate(args):
                     if wanted[k]:
-                        result.append((arg, self._sum_to(dy, places[k], axes[k])))
+                        result.append((arg, self._sum_to(dy, places[k])))
             case Scale():
                 result.append((args[0], self.emit(op, (dy,), node.axes)))
             case Map(fn, order):  # y = f(x)  =>  dx = f'(x) dy
@@ -124,11 +124,13 @@ class _Backward:
             case InvRms(reduced, _):  # r = (mean x^2 + eps)^(-1/2)  =>  dx = -r^3 x dr / size
                 r = node.id
                 cubed = self._times(self._times(self._times(dy, r), r), r)
-                places = tuple(k for k in range(len(axes[0])) if k not in reduced)
-                spread = self.emit(Contract(tuple(range(len(axes[0]))), places, tuple(range(len(axes[0])))),
-                                   (args[0], cubed), axes[0])  # fmt: skip
-                scalar = Scalar(Fraction(-1), tuple((axes[0][k].dim, Fraction(-1)) for k in reduced))
-                result.append((args[0], self.emit(Scale(_merged(scalar)), (spread,), axes[0])))
+                whole = tuple(range(len(axes[0])))
+                kept = tuple(k for k in whole if k not in reduced)
+                spread = self.emit(Contract(whole, kept, whole), (args[0], cubed), axes[0])
+                scalar = Scalar(Fraction(-1))
+                for k in reduced:
+                    scalar = scalar * Scalar(powers=((axes[0][k].dim, Fraction(-1)),))
+                result.append((args[0], self.emit(Scale(scalar), (spread,), axes[0])))
             case Softmax(axis, _):
                 result.append((args[0], self.emit(SoftmaxGrad(axis), (node.id, dy), node.axes)))
             case Split(axis, count):
@@ -179,11 +181,10 @@ class _Backward:
         places = tuple(k for k, i in enumerate(target) if i in known)
         return self.emit(Add((places,)), (piece,), axes)
 
-    def _sum_to(self, dy: int, places: tuple[int, ...], axes: tuple[Axis, ...]) -> int:
-        out = tuple(range(len(self.nodes[dy].axes)))
-        return dy if places == out else self.emit(Contract(out, None, places), (dy,), axes)
-
-
-def _merged(scalar: Scalar) -> Scalar:
-    """The same scalar with equal sizes collected."""
-    return scalar * Scalar()
+    def _sum_to(self, dy: int, places: tuple[int, ...]) -> int:
+        """The adjoint of broadcasting: dy summed over the axes that are not among `places`."""
+        axes = self.nodes[dy].axes
+        out = tuple(range(len(axes)))
+        if places == out:
+            return dy
+        return self.emit(Contract(out, None, places), (dy,), tuple(axes[k] for k in places))

@@ -15,7 +15,7 @@ from tensorprog.calculus.solve import Solution, solve
 from tensorprog.errors import TensorProgError
 from tensorprog.exponents import Power, Units
 from tensorprog.optimizers import OPTIMIZERS
-from tensorprog.parametrization import ParamExponents, Parametrization
+from tensorprog.parametrization import Parametrization, ParamExponents
 from tensorprog.reasons import reasons
 
 SCHEMA = 1
@@ -52,7 +52,7 @@ class Derivation:
         unknowns = self.architecture.graph.unknowns
         result = {name: power for name, power in self.parametrization.unknowns.items()
                   if unknowns[name].kind == "multiplier"}  # fmt: skip
-        for name, uses in self.solution.solver.uses_of.items():
+        for uses in self.solution.solver.uses_of.values():
             if len({self.parametrization.unknowns[use] for use in uses}) > 1:
                 result.update({use: self.parametrization.unknowns[use] for use in uses})
         return result
@@ -128,9 +128,7 @@ class Derivation:
         return tables.render_derivation(self, "html")
 
 
-def derive(
-    architecture: Architecture, optimizer: str | None = None, form: str | None = None
-) -> Derivation:
+def derive(architecture: Architecture, optimizer: str | None = None, form: str | None = None) -> Derivation:
     """The maximal update parametrization of an architecture under an optimizer, in one of the equivalent forms.
 
     `optimizer`: a name in `tensorprog.optimizers.OPTIMIZERS` (default: the file's, else adam). `form`: a name in
@@ -146,6 +144,13 @@ def derive(
         raise TensorProgError(f"unknown optimizer `{optimizer}`", fix=", ".join(OPTIMIZERS))
     if form not in FORMS:
         raise TensorProgError(f"unknown form `{form}`", fix=", ".join(FORMS))
+    regime = architecture.model.regime
+    if regime is not None and regime[1] != "proportional":
+        raise TensorProgError(
+            f"the regime `{f' {regime[1]} '.join(regime[0])}` is not covered yet", file=architecture.file,
+            why="widths are compared by their total degree, as if they grew in proportion",
+            fix=f"regime {', '.join(regime[0])}: proportional",
+        )  # fmt: skip
     try:
         solution = solve(architecture.program, Units(graph.widths), optimizer, architecture.functions)
         return Derivation(architecture, optimizer, form, solution, parametrize(solution, form))

@@ -31,6 +31,7 @@ from tensorprog.graph import (
 )
 
 INITIAL, CHANGE = "initial value", "change"
+Place = tuple[int, str, Term]  # a node, one of its two parts, a term of that part
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,10 @@ class Sum:
         return f"the sum over {self.index} ({self.size} terms) is {law}"
 
 
+Sums = tuple[Sum, ...]
+Replay = tuple[list[Place], Sums]
+
+
 @dataclass(frozen=True, slots=True)
 class Binding:
     """The use of a parameter that fixes a number: at `node`, with the term `term` of operand `other` (None if the
@@ -56,7 +61,7 @@ class Binding:
     other: Node | None
     part: str
     term: Term | None
-    sums: tuple[Sum, ...]
+    sums: Sums
     gain: int
 
 
@@ -109,7 +114,7 @@ class Explainer:
                     value, sums = self.contraction(node, *pair)
                     yield Binding(occurrence, node, other, part, term, sums, value[0] + tail + shift)
 
-    def contraction(self, node: Node, x: Term, y: Term) -> tuple[Term, tuple[Sum, ...]]:
+    def contraction(self, node: Node, x: Term, y: Term) -> tuple[Term, Sums]:
         """The product of two terms at a Contract node, and which law each of its growing sums follows."""
         op = node.op
         assert isinstance(op, Contract)
@@ -151,8 +156,8 @@ class Explainer:
     def chain(self, node: int, part: str, target: Term, depth: int = 24) -> list[str]:
         """Lines that lead from `target`, a term of a part of node, back to inputs and parameters."""
         lines: list[str] = []
-        here: tuple[int, str, Term] | None = (node, part, target)
-        shown: set[tuple[int, str, Term]] = set()
+        here: Place | None = (node, part, target)
+        shown: set[Place] = set()
         while here is not None and depth > 0 and here not in shown:
             shown.add(here)
             line, here = self._step(*here)
@@ -163,7 +168,7 @@ class Explainer:
             lines.append("...")
         return lines
 
-    def _step(self, k: int, part: str, target: Term) -> tuple[str, tuple[int, str, Term] | None]:
+    def _step(self, k: int, part: str, target: Term) -> tuple[str, Place | None]:
         node = self.program.nodes[k]
         head = f"{part} of `{describe(node, self.program.nodes)}` ~ {self.power(target[0])}, {self.grade(target)}"
         match node.op:
@@ -188,7 +193,7 @@ class Explainer:
             return "", following
         return f"{head}: {rule}", following
 
-    def _matching(self, k: int, grades: tuple[tuple[Grade, ...], ...]) -> tuple[int, str, Term] | None:
+    def _matching(self, k: int, grades: tuple[tuple[Grade, ...], ...]) -> Place | None:
         snapshot = self.solution.snapshot
         for part, terms in ((INITIAL, snapshot.initial[k]), (CHANGE, snapshot.change[k])):
             for term in terms:
@@ -196,51 +201,48 @@ class Explainer:
                     return (k, part, term)
         return None
 
-    def _replay(self, node: Node, part: str, target: Term) -> tuple[list[tuple[int, str, Term]], tuple[Sum, ...]] | None:
+    def _replay(self, node: Node, part: str, target: Term) -> Replay | None:
         """Single terms of the operands that the node's rule turns into a term like `target`."""
-        rule = self.solver.rules[node.id]
-        assert rule is not None
         snapshot = self.solution.snapshot
-        options: list[list[tuple[int, str, Term]]] = []
+        options: list[list[Place]] = []
         for a in node.args:
             parts = [(INITIAL, snapshot.initial[a])] + ([(CHANGE, snapshot.change[a])] if part == CHANGE else [])
             options.append([(a, p, term) for p, terms in parts for term in terms])
-        best: tuple[list[tuple[int, str, Term]], tuple[Sum, ...]] | None = None
-        if isinstance(node.op, Contract):
-            for choice in product(*options):
-                if part == CHANGE and all(p == INITIAL for _, p, _ in choice):
-                    continue
-                pair = [c[2] for c in choice] + ([UNIT] if len(choice) == 1 else [])
-                value, sums = self.contraction(node, pair[0], pair[1])
-                if value[0] == target[0] and (best is None or value[2] == target[2]):
-                    best = (list(choice), sums)
-                    if value[2] == target[2]:
-                        return best
-            return best
-        nonlinear = isinstance(node.op, Map | Softmax | SoftmaxGrad | InvRms | TopK | LossGrad)
-        for position, choices in enumerate(options):
-            for choice in choices:
-                single: list[Terms] = [()] * len(options)
-                single[position] = (choice[2],)
-                if nonlinear:
-                    inputs = [snapshot.initial[a] for a in node.args]
-                    if part == CHANGE and choice[1] == CHANGE:
-                        result = rule.change(inputs, single)
-                    elif part == INITIAL:
-                        result = rule.initial([single[i] or inputs[i] for i in range(len(inputs))])
-                    else:
-                        continue
-                elif choice[1] == part:
-                    result = rule.initial(single)
-                else:
-                    continue
-                if any(value[0] == target[0] for value in result) and (best is None or target in result):
-                    best = ([choice], ())
-                    if target in result:
-                        return best
+        found = self._products if isinstance(node.op, Contract) else self._singles
+        best: Replay | None = None
+        for parents, sums, result in found(node, part, options):
+            if target in result:
+                return parents, sums
+            if best is None and any(value[0] == target[0] for value in result):
+                best = parents, sums
         return best
 
-    def _rule(self, node: Node, sums: tuple[Sum, ...]) -> str:
+    def _products(self, node: Node, part: str, options: list[list[Place]]) -> Iterator[tuple[list[Place], Sums, Terms]]:
+        for choice in product(*options):
+            if part == CHANGE and all(p == INITIAL for _, p, _ in choice):
+                continue
+            value, sums = self.contraction(node, choice[0][2], choice[1][2] if len(choice) > 1 else UNIT)
+            yield list(choice), sums, (value,)
+
+    def _singles(self, node: Node, part: str, options: list[list[Place]]) -> Iterator[tuple[list[Place], Sums, Terms]]:
+        rule = self.solver.rules[node.id]
+        assert rule is not None
+        inputs = [self.solution.snapshot.initial[a] for a in node.args]
+        nonlinear = isinstance(node.op, Map | Softmax | SoftmaxGrad | InvRms | TopK | LossGrad)
+        for position, places in enumerate(options):
+            for place in places:
+                if place[1] != part:
+                    continue
+                single: list[Terms] = [()] * len(options)
+                single[position] = (place[2],)
+                if nonlinear and part == CHANGE:
+                    yield [place], (), rule.change(inputs, single)
+                elif nonlinear:
+                    yield [place], (), rule.initial([one or whole for one, whole in zip(single, inputs, strict=True)])
+                else:
+                    yield [place], (), rule.initial(single)
+
+    def _rule(self, node: Node, sums: Sums) -> str:
         match node.op:
             case Contract(_, right, _):
                 names = " with ".join(f"`{describe(self.program.nodes[a], self.program.nodes)}`" for a in node.args)

@@ -22,7 +22,7 @@ from tensorprog.calculus.solve import Solution
 from tensorprog.errors import CalculusError
 from tensorprog.exponents import Power, Units
 from tensorprog.graph import Param
-from tensorprog.parametrization import ParamExponents, Parametrization
+from tensorprog.parametrization import Parametrization, ParamExponents
 
 DEFAULT_FORM = "table8"
 FORMS: dict[str, str] = {
@@ -42,13 +42,15 @@ SOURCES = {
 @dataclass(frozen=True, slots=True)
 class Sized:
     """What a form needs to know of one parameter, packed exponents: `initial` A, `lr` C, `gradient` (entries of
-    dW, None if zero), `entries` (number of entries), `growing` axes."""
+    dW, None if zero), `entries` (number of entries), `growing` axes. `floored`: it starts at zero under an
+    optimizer whose step is relative to the parameter, so that the optimizer's own floor is its first scale."""
 
     initial: int
     lr: int
     gradient: int | None
     entries: int
     growing: int
+    floored: bool
 
 
 def sized(solution: Solution, name: str) -> Sized:
@@ -59,11 +61,14 @@ def sized(solution: Solution, name: str) -> Sized:
     size = None if grad is None else largest(solution.snapshot.initial[grad] + solution.snapshot.change[grad])
     dims = [solver.sizes(axis.dim) for axis in parameter.axes]
     exponents = solution.exponents
-    return Sized(exponents.A[name], exponents.C[name], size, sum(dims), sum(1 for d in dims if d))
+    floored = solver.optimizers[name].relative and solver.starts_at_zero(parameter)
+    return Sized(exponents.A[name], exponents.C[name], size, sum(dims), sum(1 for d in dims if d), floored)
 
 
 def gauge(form: str, s: Sized) -> int:
     """The multiplier exponent a of a parameter (W = n^-a w) that the form chooses."""
+    if s.floored and form != "table3":  # w must be Theta(1), like the floor
+        return s.initial
     match form:
         case "table3":
             return 0

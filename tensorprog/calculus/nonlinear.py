@@ -9,7 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 
-from tensorprog.calculus.terms import EVEN, FLIPS, STAYS, UNKNOWN, Grade, Term, Terms, forget, grade_product, reduce_terms
+from tensorprog.calculus.terms import (
+    EVEN,
+    FLIPS,
+    STAYS,
+    UNKNOWN,
+    Grade,
+    Term,
+    Terms,
+    forget,
+    grade_product,
+    reduce_terms,
+)
 from tensorprog.functions import Facts
 
 Initial = Callable[[list[Terms]], Terms]
@@ -18,6 +29,8 @@ Change = Callable[[list[Terms], list[Terms]], Terms]
 # Along a finite axis these are smooth maps of several entries: constant for zero input, with a linear term.
 SOFTMAX = Facts(constant=True, order=1, next_order=2, parity="none", degree=None, tail=0)
 SELECT = Facts(constant=True, order=None, next_order=None, parity="none", degree=0, tail=0)
+
+JOINT = 4  # up to this many terms of one size, all their monomials are kept apart
 
 
 def _largest(terms: Terms) -> int:
@@ -29,11 +42,11 @@ def _entry_product(x: Term, y: Term) -> Term:
 
 
 def _power(terms: Terms, order: int) -> list[Term]:
-    """Terms of x^order: every product of `order` of them (the first two factors exactly, the rest squared)."""
-    result: list[Term] = list(terms)
+    """Terms of x^order: every product of `order` of them."""
+    result: Terms = terms
     for _ in range(order - 1):
-        result = [_entry_product(a, b) for a in result for b in terms][:64]
-    return result
+        result = reduce_terms([_entry_product(a, b) for a in result for b in terms])
+    return list(result)
 
 
 def _mirrored(terms: Terms, axis: int, parity: str) -> int:
@@ -55,11 +68,29 @@ def _mixed(terms: Terms, parity: str = "none") -> list[Grade]:
 
 
 def _by_axis(terms: Terms, parity: str) -> list[Term]:
-    """f of Theta(1) entries, for the largest terms: an odd function keeps the oddness of each term (the parity
-    components of f(a + b) that are odd under the joint flip), any other one only what is left of it."""
-    if parity == "odd" and all(any(g[0] for g in grades) or not grades for _, _, grades in terms):
-        return [(0, 0, grades) for _, _, grades in terms]
+    """f of Theta(1) entries, for the largest terms: an odd function has the monomials of odd total degree, any
+    other one only what is left of all terms together."""
+    if (
+        parity == "odd"
+        and len(terms) <= JOINT
+        and all(any(g[0] for g in grades) or not grades for _, _, grades in terms)
+    ):
+        return [(0, 0, grades) for grades, odd in _monomials(terms) if odd]
     return [(0, 0, tuple(_mixed(terms, parity)))]
+
+
+def _monomials(terms: Terms) -> list[tuple[tuple[Grade, ...], bool]]:
+    """The grades of all monomials in these terms, and whether their total degree is odd: those that occur to an
+    even power leave only what they are free in."""
+    result: list[tuple[tuple[Grade, ...], bool]] = [((EVEN,) * len(terms[0][2]), False)]
+    for term in terms:
+        square = _squared(term)
+        result = [
+            (tuple(map(grade_product, grades, factor)), odd != once)
+            for grades, odd in result
+            for factor, once in ((square, False), (term[2], True))
+        ]
+    return result
 
 
 def _squared(term: Term) -> tuple[Grade, ...]:
@@ -156,6 +187,16 @@ def entrywise(facts: Facts, axes: int) -> tuple[Initial, Change]:
             for b in dx[k:]:
                 size, _, grades = _entry_product(a, b)
                 terms.append((min(curve + size, cap), 0, tuple(map(grade_product, grades, curve_grades))))
+        if step > scale:  # x0 + dx is an expansion about dx as well
+            terms += value(dx, with_constant=False)
+        main = tuple(term for term in dx if term[0] == step)
+        if step >= scale and len(main) > 1:  # all orders of dx are of one size: so are all monomials
+            if len(main) > JOINT:
+                terms.append((cap, 0, tuple(map(grade_product, _mixed(main), _mixed(x)))))
+            else:
+                for grades, odd in _monomials(main):
+                    rest, size = (slope_grades, slope + step) if odd else (curve_grades, curve + 2 * step)
+                    terms.append((min(size, cap), 0, tuple(map(grade_product, grades, rest))))
         return reduce_terms(terms)
 
     return initial, change

@@ -288,7 +288,7 @@ def _split_sources(arg: Node, axis: int, count: int, growing: list[int], sizes: 
 
 
 def _regraded(source: list[int], node: Node) -> Rule:
-    if source == list(range(len(source))) :
+    if source == list(range(len(source))):
         return linear(lambda t: t[0])
     return linear(lambda t: tuple([(size, raw, tuple([g[k] for k in source])) for size, raw, g in t[0]]))
 

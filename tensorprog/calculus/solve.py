@@ -220,9 +220,7 @@ class Solver(Analysis):
     def _share_demands(self, param: str) -> None:
         """A = the least demanding use that constrains it; the others get implicit multipliers."""
         exponents, demands = self.exponents, self.demand.value
-        constraining = {
-            o.use for o in self.uses_by_param(param) if param in self.always_free or o.multiplier is None
-        }
+        constraining = {o.use for o in self.uses_by_param(param) if param in self.always_free or o.multiplier is None}
         known = [demands[u] for u in self.uses_of[param] if u in demands and u in constraining]
         if not known:
             return

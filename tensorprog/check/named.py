@@ -10,7 +10,7 @@ from tensorprog.derive import Derivation
 from tensorprog.errors import TensorProgError
 from tensorprog.exponents import Power
 from tensorprog.graph import Scalar
-from tensorprog.parametrization import ParamExponents, Parametrization
+from tensorprog.parametrization import Parametrization, ParamExponents
 
 
 @dataclass(frozen=True, slots=True)

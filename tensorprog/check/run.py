@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -119,7 +120,7 @@ def check(
     Raises TensorProgError for unusable arguments.
     """
     ladder = tuple(widths or default_ladder(derivation))
-    if len(ladder) < 2 or any(a >= b for a, b in zip(ladder, ladder[1:], strict=False)) or ladder[0] < 1:
+    if len(ladder) < 2 or any(a >= b for a, b in pairwise(ladder)) or ladder[0] < 1:
         raise TensorProgError("the widths must be at least two, increasing", fix="--widths 64,128,256,512")
     if seeds < 1 or steps < 1:
         raise TensorProgError("seeds and steps must be at least 1", fix="--seeds 5 --steps 3")
@@ -154,8 +155,16 @@ def check(
         fresh = np.stack([np.stack(per_width, axis=-1) for per_width in runs], axis=-2)
         values = np.concatenate([values, fresh], axis=3)
         rows = tuple(
-            _row(probe, t, demanded.at(probe, t), own.at(probe, t), own is demanded, values[k, t], ladder,
-                 ROUNDING * float(np.finfo(dtype).eps) * values[k, 0].max() if t else 0.0)
+            _row(
+                probe,
+                t,
+                demanded.at(probe, t),
+                own.at(probe, t),
+                own is demanded,
+                values[k, t],
+                ladder,
+                ROUNDING * float(np.finfo(dtype).eps) * values[k, 0].max() if t else 0.0,
+            )
             for k, probe in enumerate(places)
             if not np.isnan(values[k, 0]).all()  # a tensor that the emitted program does not make
             for t in range(steps + 1)

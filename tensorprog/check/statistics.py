@@ -43,8 +43,10 @@ def fit(widths: npt.NDArray[np.float64], rms: npt.NDArray[np.float64]) -> Fit:
     squares = rms**2
     total = squares.sum(axis=1)
     left_out = np.maximum(total[:, None] - squares, np.finfo(np.float64).tiny)
-    logs = np.log2(np.column_stack([total, left_out])) / 2  # first all seeds, then without each
-    x = np.log2(widths)
+    logs = np.asarray(
+        np.log2(np.column_stack([total, left_out])) / 2, dtype=np.float64
+    )  # first all seeds, then without each
+    x: npt.NDArray[np.float64] = np.log2(widths)
     line = _fit(np.column_stack([np.ones_like(x), x]), widths, logs)[1]
     if rms.shape[1] < 2:
         return Fit(Slope(float(line[0]), -math.inf, math.inf), None)
@@ -61,8 +63,7 @@ def _fit(
 ) -> npt.NDArray[np.float64]:
     """Least squares with weights sqrt(width): coefficients [basis, data set]."""
     weights = np.sqrt(np.sqrt(widths))[:, None]
-    result: npt.NDArray[np.float64] = np.linalg.lstsq(basis * weights, logs * weights, rcond=None)[0]
-    return result
+    return np.asarray(np.linalg.lstsq(basis * weights, logs * weights, rcond=None)[0], dtype=np.float64)
 
 
 def _error(left_out: npt.NDArray[np.float64]) -> float:

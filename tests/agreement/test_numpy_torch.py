@@ -68,7 +68,7 @@ def test_every_tensor_is_found_and_measured_as_numpy_measures_it(path: Path) -> 
     derivation = derive(path, "adam")
     places = probes(derivation)
     widths, base = dict.fromkeys(derivation.widths, WIDTH), dict.fromkeys(derivation.widths, BASE)
-    chosen = dict(seed=2, steps=2, batch=BATCH, lr=0.01, dtype="float64")
+    chosen = {"seed": 2, "steps": 2, "batch": BATCH, "lr": 0.01, "dtype": "float64"}
     arguments = (derivation, derivation.parametrization, places, widths, base)
     expected, found = measure(*arguments, **chosen), measure_torch.measure(*arguments, **chosen)
     made = ~np.isnan(found[:, 0])
@@ -95,7 +95,7 @@ def test_the_measurement_in_single_precision_sees_the_same_tensors() -> None:
     derivation = derive(EXAMPLES[0].with_name("gpt.tp"), "adam")
     places = probes(derivation)
     arguments = (derivation, derivation.parametrization, places, {"n": WIDTH}, {"n": BASE})
-    chosen = dict(seed=0, steps=1, batch=BATCH, lr=0.01)
+    chosen = {"seed": 0, "steps": 1, "batch": BATCH, "lr": 0.01}
     single, double = (measure_torch.measure(*arguments, **chosen, dtype=d) for d in ("float32", "float64"))
     assert np.array_equal(np.isnan(single), np.isnan(double))
     made = ~np.isnan(single[:, 0])
@@ -132,15 +132,13 @@ def test_inputs_and_parameters_with_names_of_python_are_found() -> None:
 width n
 dim d = 4
 axis i: d, j: n, k: d
-input print[i]
-param half[j,i], type[k,j]
-h[j] = tanh(half[j,i] print[i])
-output id[k] = type[k,j] h[j]
+input iter[i]
+param half[j,i], dir[k,j]
+h[j] = tanh(half[j,i] iter[i])
+output id[k] = dir[k,j] h[j]
 loss mse(id)
 """
     derivation = derive(parse(text), "sgd")
     arguments = (derivation, derivation.parametrization, probes(derivation), {"n": 16}, {"n": 8})
-    chosen = dict(seed=0, steps=2, batch=2, lr=0.1, dtype="float64")
+    chosen = {"seed": 0, "steps": 2, "batch": 2, "lr": 0.1, "dtype": "float64"}
     assert measure_torch.measure(*arguments, **chosen) == pytest.approx(measure(*arguments, **chosen), rel=1e-9)
-
-

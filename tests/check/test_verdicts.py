@@ -13,6 +13,8 @@ from tensorprog.architecture import parse
 from tensorprog.check.run import CheckReport, Row
 from tensorprog.derive import Derivation
 from tensorprog.exponents import Power
+from tensorprog.optimizers import OPTIMIZERS
+from tensorprog.parametrization import Parametrization
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 HALF = Power.of({"n": Fraction(1, 2)})
@@ -99,7 +101,7 @@ def test_one_wrong_learning_rate_is_caught(param: str, sign: int) -> None:
     assert report.exit_code == 1 and row.verdict == "disagrees" and row.calculus_verdict == "agrees"
 
 
-def wrong_lr(derivation: Derivation, param: str, factor: Power):  # type: ignore[no-untyped-def]
+def wrong_lr(derivation: Derivation, param: str, factor: Power) -> Parametrization:
     exponents = derivation.params[param]
     assert exponents.lr is not None
     params = {**derivation.params, param: replace(exponents, lr=exponents.lr * factor)}
@@ -109,10 +111,9 @@ def wrong_lr(derivation: Derivation, param: str, factor: Power):  # type: ignore
 ATTENTION = """
 width n
 dim T = 6, d = 8, classes = 5, heads = 2
-axis t: T, s: T, i: d, m: n, h: heads, e: n / 2, c: classes
+axis t: T, s: T, i: d, m: n, h: heads, e: n / 2, o: n, c: classes
 input x[t,i]
-param E[m,i], Wq[(h e),m], Wk[(h e),m], Wv[n0,m], R[c,m]
-""".replace("[(h e),m]", "[o,m]").replace("[n0,m]", "[o,m]").replace("e: n / 2,", "e: n / 2, o: n,") + """
+param E[m,i], Wq[o,m], Wk[o,m], Wv[o,m], R[c,m]
 z[t,m] = E[m,i] x[t,i]
 q[t,o] = Wq[o,m] z[t,m]
 k[t,o] = Wk[o,m] z[t,m]
@@ -145,3 +146,11 @@ def test_a_wrong_attention_scale_is_caught_inside_the_block() -> None:
 def test_a_check_is_deterministic() -> None:
     one, two = (check(EXAMPLES / "mlp.tp", widths=[16, 32, 64], seeds=3, max_seeds=3, steps=1) for _ in range(2))
     assert one.to_json() == two.to_json()
+
+
+@pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS))
+def test_every_optimizer_agrees_in_two_forms(optimizer: str) -> None:
+    """The size rule of each optimizer against its own NumPy step."""
+    for form in ("table8", "table9"):
+        derivation = derive(EXAMPLES / "mlp.tp", optimizer, form)
+        assert_agrees(check(derivation, widths=[64, 128, 256, 512], seeds=5, steps=2), share=1.0)
