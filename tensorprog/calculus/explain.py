@@ -13,7 +13,7 @@ from itertools import product
 from tensorprog.calculus.analysis import largest
 from tensorprog.calculus.rules import UNIT, contract_plan, describe
 from tensorprog.calculus.solve import Occurrence, Solution
-from tensorprog.calculus.terms import Grade, Term, Terms, multiply
+from tensorprog.calculus.terms import EVEN, FLIPS, Grade, Summed, Term, Terms, grade_product, multiply
 from tensorprog.graph import (
     Add,
     Const,
@@ -36,15 +36,16 @@ Place = tuple[int, str, Term]  # a node, one of its two parts, a term of that pa
 
 @dataclass(frozen=True, slots=True)
 class Sum:
-    """One growing axis that a contraction sums: its index name, its size, and the law that rules the sum."""
+    """One growing axis that a contraction sums: its index name, its size, the law that rules the sum, and why."""
 
     index: str
     size: str
     aligned: bool
+    because: str
 
     def __str__(self) -> str:
         law = "aligned, law of large numbers" if self.aligned else "zero mean, central limit theorem"
-        return f"the sum over {self.index} ({self.size} terms) is {law}"
+        return f"the sum over {self.index} ({self.size} terms) is {law}: {self.because}"
 
 
 Sums = tuple[Sum, ...]
@@ -121,15 +122,32 @@ class Explainer:
         args = [self.program.nodes[a] for a in node.args]
         plan = contract_plan(op, args, self.solver.sizes)
         value = multiply(x, y, plan)
-        total = value[0] - x[0] - y[0]
-        full = sum(s.full for s in plan.summed)
+        aligned = value[0] - x[0] - y[0] == sum(s.full for s in plan.summed)
         labels: dict[int, tuple[str, str]] = {}
         for indices, arg in zip((op.left, op.right or ()), args, strict=False):
             for i, axis in zip(indices, arg.axes, strict=True):
                 if self.solver.sizes(axis.dim) and i not in op.out:
                     labels[i] = (axis.label or "its axis", str(axis.dim))
-        sums = tuple(Sum(label, size, total == full) for label, size in labels.values())
-        return value, sums
+        return value, tuple(
+            Sum(*label, aligned, self._because(x, y, summed, aligned=aligned))
+            for label, summed in zip(labels.values(), plan.summed, strict=True)
+        )
+
+    def _because(self, x: Term, y: Term, summed: Summed, *, aligned: bool) -> str:
+        """The hypothesis of the law: what makes the summand odd, or what keeps anything from doing so."""
+        left, right = (
+            (raw, 0, 0, FLIPS) if raw else grades[k] if k >= 0 else EVEN
+            for (_, raw, grades), k in ((x, summed.left), (y, summed.right))
+        )
+        product = grade_product(left, right)
+        both = (left[0] | left[1]) & (right[0] | right[1]) & sum(self.names)
+        if aligned:
+            return f"both factors depend on {self._names(both)}" if both else "no random parameter makes it odd"
+        if product[0]:
+            return f"odd in {self._names(product[0])}"
+        if x[1] or y[1]:
+            return f"{self._names(x[1] | y[1])} is a random matrix, whose norm allows no more"
+        return "every piece is odd in some parameter" if product[2] else "entries flip when a coordinate is reflected"
 
     # --- chains -------------------------------------------------------------------------------------
 
@@ -188,10 +206,15 @@ class Explainer:
             return head, None
         parents, sums = found
         rule = self._rule(node, sums)
-        following = max(parents, key=lambda p: (p[1] == CHANGE, not isinstance(self.program.nodes[p[0]].op, Param)))
+        following = max(parents, key=self._interest)
         if isinstance(node.op, Scale | Add) and not node.name and following[2] == target:
             return "", following
         return f"{head}: {rule}", following
+
+    def _interest(self, place: Place) -> tuple[bool, bool, bool]:
+        """Which operand a chain follows: rather not a slope f'(x), rather a change, rather not a parameter."""
+        op = self.program.nodes[place[0]].op
+        return (not (isinstance(op, Map) and op.derivative), place[1] == CHANGE, not isinstance(op, Param))
 
     def _matching(self, k: int, grades: tuple[tuple[Grade, ...], ...]) -> Place | None:
         snapshot = self.solution.snapshot
@@ -242,15 +265,19 @@ class Explainer:
                 else:
                     yield [place], (), rule.initial(single)
 
+    def _label(self, k: int) -> str:
+        return describe(self.program.nodes[k], self.program.nodes)
+
     def _rule(self, node: Node, sums: Sums) -> str:
         match node.op:
             case Contract(_, right, _):
-                names = " with ".join(f"`{describe(self.program.nodes[a], self.program.nodes)}`" for a in node.args)
+                names = " with ".join(f"`{self._label(a)}`" for a in node.args)
                 if sums:
                     return f"contraction of {names}; {'; '.join(map(str, sums))}"
-                return f"{'product' if right is not None else 'sum or transposition'} of {names}, nothing that grows is summed"
+                kind = "product" if right is not None else "sum or transposition"
+                return f"{kind} of {names}, nothing that grows is summed"
             case Map(fn, order):
-                return f"{fn}{chr(39) * order} of `{describe(self.program.nodes[node.args[0]], self.program.nodes)}`, entry by entry"
+                return f"{fn}{chr(39) * order} of `{self._label(node.args[0])}`, entry by entry"
             case Add():
                 return "the largest term of a sum"
             case Scale():

@@ -78,7 +78,7 @@ def surprises(seed: int) -> tuple[list[Row], list[Row], int]:
 
 # Networks without a centred tensor that is averaged again (an exact zero, of which only rounding is left) and without
 # a nonlinearity that is still saturated at these widths.
-TRAINED = (0, 1, 5, 8, 10, 12, 16, 18)
+TRAINED = (0, 4, 6, 7, 9, 10, 11, 12)
 
 
 @pytest.mark.parametrize("seed", TRAINED)
@@ -94,7 +94,7 @@ def test_no_prediction_is_too_small(seed: int) -> None:
 def test_predictions_agree_with_training(part: int) -> None:
     """Thirty networks: at most 5% of all tensors grow more slowly than predicted at these widths, 2% faster."""
     above, below, count = 0, 0, 0
-    for seed in range(1000 + 6 * part, 1006 + 6 * part):
+    for seed in range(60 + 6 * part, 66 + 6 * part):
         more, less, rows = surprises(seed)
         above, below, count = above + len(more), below + len(less), count + rows
     assert above <= count // 50

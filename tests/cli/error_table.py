@@ -1,0 +1,115 @@
+"""Networks that are well formed but outside the calculus, or without a stable answer in the form that is asked for.
+
+In the format of tests/elaborate/error_table.py; `arguments` are those of `tpcalc derive` that make it a mistake.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Row(NamedTuple):
+    """`place` is line:column in the whole text (the body begins in line 4)."""
+
+    message: str
+    place: str
+    bad: str
+    mended: str
+    arguments: tuple[str, ...] = ()
+
+
+HEAD = "width n\naxis i: 4, j: n, k: n, l: n, c: 3\ninput x[i]\n"
+TAIL = "\nloss mse(f)\n"
+
+
+def whole(body: str) -> str:
+    """The text of a row as a file."""
+    return body if body.startswith("width") else HEAD + body + TAIL
+
+
+ATTENTION = """\
+width n
+axis t: 4, s: 4, i: 4, j: n, e: n, c: 3
+input x[t,i]
+param U[j,i], Q[e,j], K[e,j], V[e,j], R[c,e]
+h[t,j] = U[j,i] x[t,i]
+q[t,e] = Q[e,j] h[t,j]
+k[t,e] = K[e,j] h[t,j]
+v[t,e] = V[e,j] h[t,j]
+scores[t,s] = {scale} * (q[t,e] k[s,e])
+y[t,e] = softmax[s](scores[t,s]) v[s,e]
+output f[t,c] = R[c,e] y[t,e]
+loss mse(f)
+"""
+TIED = """\
+width n
+dim vocab = 7
+axis t: 4, v: vocab, j: n
+input tokens[t] in vocab
+param E[v,j]
+x[t,j] = relu(E[tokens[t],j])
+output f[t,v] = {multiplier}E[v,j] x[t,j]
+loss cross_entropy(f)
+"""
+GRAM = "param U[j,i], W[k,j], V[c,l]\nh[j] = U[j,i] x[i]\n"
+
+ROWS = (
+    # --- outside the calculus
+    Row(
+        "the calculus does not cover `a`",
+        "6:8",
+        "param U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\na[j] = softmax[j](h[j])\noutput f[c] = V[c,j] a[j]",
+        "param U[j,i], W[c,j]\nh[j] = U[j,i] x[i]\na[c] = softmax[c](W[c,j] h[j])\noutput f[c] = 2 a[c]",
+    ),
+    Row(
+        "the calculus does not cover `a`",
+        "6:8",
+        "param U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\na[j] = topk[j](h[j], 2)\noutput f[c] = V[c,j] h[j] a[j]",
+        "param U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\na[c] = topk[c](V[c,j] h[j], 2)\noutput f[c] = a[c] * (V[c,j] h[j])",
+    ),
+    Row(
+        "the calculus does not cover `tokens`",
+        "3:1",
+        "width n\naxis t: 4\ninput tokens[t] in 8 n\nx = embedding(tokens, n)\noutput f = readout(x, 3)\nloss mse(f)",
+        "width n\naxis t: 4\ninput tokens[t] in 8\nx = embedding(tokens, n)\noutput f = readout(x, 3)\nloss mse(f)",
+    ),
+    Row(
+        "the calculus does not cover `y`",
+        "6:8",
+        "param U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\ny[j] = h[j + 1]\noutput f[c] = V[c,j] y[j]",
+        "axis u: 9\nparam U[j,i,u], V[c,j]\ny[j] = U[j,i,u] x[i + u]\noutput f[c] = V[c,j] y[j]",
+    ),
+    Row(
+        "the calculus does not cover `G`",
+        "6:10",
+        GRAM + "G[j,l] = W[k,j] W[k,l]\noutput f[c] = V[c,l] (G[j,l] h[j])",
+        GRAM + "z[k] = W[k,j] h[j]\noutput f[c] = V[c,l] (W[k,l] z[k])",
+    ),
+    # --- no stable answer
+    Row(
+        "`scores` grows like n^1/2 after the first updates",
+        "9:15",
+        ATTENTION.format(scale="n^(-1/2)"),
+        ATTENTION.format(scale="?scale"),
+    ),
+    Row(
+        "`y` grows like n^1/2 at initialisation",
+        "6:8",
+        "param U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\ny[j] = n^(1/2) * h[j]\noutput f[c] = V[c,j] tanh(y[j])",
+        "param U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\ny[j] = ?a * h[j]\noutput f[c] = V[c,j] tanh(y[j])",
+    ),
+    Row(
+        "`s` grows like n at initialisation",
+        "6:13",
+        "param U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\ns[] = sum[j](abs(h[j]))\noutput f[c] = V[c,j] h[j] + tanh(s)",
+        "param U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\ns[] = mean[j](abs(h[j]))\noutput f[c] = V[c,j] h[j] + tanh(s)",
+    ),
+    # --- no answer in this form
+    Row(
+        "the form `table3` has no answer for `E`",
+        "5:7",
+        TIED.format(multiplier=""),
+        TIED.format(multiplier="?readout * "),
+        ("--form", "table3"),
+    ),
+)

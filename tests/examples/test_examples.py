@@ -1,0 +1,75 @@
+"""The derived exponents of every shipped example, for three optimizers, as golden files; and their layout.
+
+Reviewed against Tensor Programs V (arXiv:2203.03466), table 8, read in our output's signs (own exponents): input
+weights, biases and gains: init 1, SGD lr n, Adam lr 1; hidden matrices: init n^-1/2, SGD lr 1, Adam lr n^-1; readout:
+multiplier n^-1, init 1, SGD lr n, Adam lr 1. The rows for Muon are reviewed against docs/explanation/calculus.md.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tensorprog import Derivation, derive, load
+from tensorprog.cli import main
+
+ROOT = Path(__file__).resolve().parents[2]
+GOLDEN = Path(__file__).parent / "golden"
+EXAMPLES = sorted((ROOT / "examples").glob("*.tp"))
+OPTIMIZERS = ("adam", "sgd", "muon")
+
+# (number of growing axes, which axis grows) -> optimizer -> (multiplier, init std, lr); table 8.
+TABLE_8 = {
+    "vector": {"adam": ("1", "1", "1"), "sgd": ("1", "1", "n")},
+    "matrix": {"adam": ("1", "n^-1/2", "n^-1"), "sgd": ("1", "n^-1/2", "1")},
+    "readout": {"adam": ("n^-1", "1", "1"), "sgd": ("n^-1", "1", "n")},
+}
+
+
+def shown(derivation: Derivation) -> dict[str, dict[str, str]]:
+    """What a golden file holds: parameter -> quantity -> power, and the multipliers."""
+    rows = {
+        name: {
+            "multiplier": str(e.multiplier),
+            "init_std": "0" if e.init_std is None else str(e.init_std),
+            "lr": "-" if e.lr is None else str(e.lr),
+        }
+        for name, e in derivation.params.items()
+    }
+    return {**rows, "?": {name: str(power) for name, power in derivation.multipliers.items()}}
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
+def test_golden_tables(path: Path, update_golden: bool) -> None:
+    tables = {optimizer: shown(derive(load(path), optimizer)) for optimizer in OPTIMIZERS}
+    golden = GOLDEN / f"{path.stem}.json"
+    if update_golden:
+        golden.write_text(json.dumps(tables, indent=1) + "\n")
+    assert json.loads(golden.read_text()) == tables, "run pytest with --update-golden and read the difference"
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize("name", ["mlp", "rnn", "lstm", "bert", "gpt", "resnet"])
+def test_untied_examples_are_table_8(name: str, optimizer: str) -> None:
+    derivation = derive(load(ROOT / "examples" / f"{name}.tp"), optimizer)
+    outputs = set()
+    for parameter, e in derivation.params.items():
+        axes = derivation.architecture.graph.parameters[parameter].axes
+        growing = [k for k, axis in enumerate(axes) if axis.dim.grows]
+        if not growing:  # the bias of the readout: finite, nothing scales
+            assert (str(e.multiplier), str(e.lr)) == ("1", "1"), parameter
+            continue
+        last = growing == [1] and "E" not in parameter.split(".") and "P" not in parameter.split(".")
+        kind = "matrix" if len(growing) == 2 else "readout" if last else "vector"
+        multiplier, std, lr = TABLE_8[kind][optimizer]
+        assert (str(e.multiplier), str(e.lr)) == (multiplier, lr), parameter
+        assert e.init_std is None or str(e.init_std) == std, parameter
+        outputs.add(kind)
+    assert outputs == set(TABLE_8)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
+def test_layout_is_canonical(path: Path) -> None:
+    assert main(["fmt", "--check", str(path)]) == 0
