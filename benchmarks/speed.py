@@ -87,7 +87,7 @@ def depth() -> tuple[dict[int, float], float]:
     def run(layers: int) -> Callable[[], object]:
         return lambda: derive(load(ROOT / "examples" / "gpt.tp", {"L": layers}), "adam")
 
-    taken = {layers: alternate({"": run(layers)}, times=3)[""] for layers in LAYERS}
+    taken = {int(layers): spent for layers, spent in alternate({str(n): run(n) for n in LAYERS}, times=5).items()}
     x, y = [math.log(n) for n in taken], [math.log(t) for t in taken.values()]
     mean_x, mean_y = sum(x) / len(x), sum(y) / len(y)
     slope = sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True)) / sum((a - mean_x) ** 2 for a in x)
@@ -97,8 +97,8 @@ def depth() -> tuple[dict[int, float], float]:
 def coordinates() -> dict[str, float]:
     """(c) Seconds of both checks on the same job. Raises ImportError without torch and mup."""
     import torch
-    from mup import MuReadout, get_shapes, make_base_shapes, set_base_shapes  # type: ignore[import-untyped]
-    from mup.coord_check import get_coord_data  # type: ignore[import-untyped]
+    from mup import MuReadout, get_shapes, make_base_shapes, set_base_shapes
+    from mup.coord_check import get_coord_data
     from torch import nn
 
     from tensorprog import check, derive, parse

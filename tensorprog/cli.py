@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: cannot write the output: {error.strerror or error}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        print(("\r\x1b[K" if sys.stderr.isatty() else "") + "interrupted", file=sys.stderr)  # over the progress bar
         return 130
 
 
@@ -267,7 +267,7 @@ def _fmt(arguments: argparse.Namespace) -> int:
 def _print(text: str) -> int:
     if sys.stdout is None:
         raise TensorProgError("cannot write the output: standard output is closed")
-    sys.stdout.write(text)
+    sys.stdout.write(text if text.endswith("\n") else text + "\n")
     return OK
 
 
@@ -295,19 +295,20 @@ def write_whole(path: Path, text: str) -> None:
         if path.exists() and not path.is_file() and not path.is_dir():
             path.write_text(text, encoding="utf-8")
             return
-        path = path.resolve()  # a link stays, what it leads to is written
-        with tempfile.NamedTemporaryFile(
-            "w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8"
-        ) as out:
-            temporary = Path(out.name)
+        target = path.resolve()  # a link stays, what it leads to is written
+        mode = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask()
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        temporary = Path(name)
+        with open(handle, "w", encoding="utf-8") as out:
             out.write(text)
-        mode = path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask()
         temporary.chmod(mode)
-        temporary.replace(path)
+        temporary.replace(target)
+        temporary = None
     except OSError as error:
+        raise TensorProgError(f"cannot write {path}: {error.strerror}") from None
+    finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
-        raise TensorProgError(f"cannot write {path}: {error.strerror}") from None
 
 
 def _umask() -> int:

@@ -86,6 +86,11 @@ class Units:
     def _pack_power(self, power: Power) -> int:
         return self.pack(dict(power.exponents))
 
+    def degree(self, size: int) -> Fraction:
+        """The total degree of a packed exponent."""
+        top = self._top or 1
+        return Fraction((size + top // 2) // top, self.denominator)
+
     def unpack(self, size: int) -> Power:
         """The inverse of `pack`."""
         result: dict[str, Fraction] = {}

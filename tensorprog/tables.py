@@ -102,7 +102,7 @@ def fold(line: str) -> str:
     return "\n".join(wrap(line, LINE_WIDTH, subsequent_indent=indent + "    ", **WHOLE_WORDS)) or line
 
 
-def render_derivation(derivation: Derivation, format: str, *, color: bool = False) -> str:  # noqa: A002
+def render_derivation(derivation: Derivation, format: str, *, color: bool = False) -> str:
     """The derivation as `table`, `markdown`, `latex` or `html`."""
     rows = parameter_rows(derivation)
     match format:

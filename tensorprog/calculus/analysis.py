@@ -122,10 +122,13 @@ class Analysis:
 
     def update_terms(self, name: str, gradient: Terms) -> Terms:
         """The optimizer's step at C = 0. Sizes: gradient itself (degree 1), or relative to its largest term
-        (degree 0), times the parameter's size (relative ones), over the norm of a rank-one matrix (spectral)."""
+        (degree 0), times the parameter's size (relative ones); spectral: all alike, over the norm of a rank-one
+        matrix."""
         if not gradient:
             return ()
         optimizer, parameter = self.optimizers[name], self.program.forward.parameters[name]
+        if optimizer.normalisation == "spectral":  # every direction of the gradient is lifted to singular value 1
+            gradient = tuple([(0, raw, grades) for _, raw, grades in gradient])
         shift = 0 if optimizer.degree else -max(term[0] for term in gradient)
         if optimizer.relative and not self.starts_at_zero(parameter):
             shift -= self.exponents.A[name]

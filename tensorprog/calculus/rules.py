@@ -110,9 +110,9 @@ def describe(node: Node, nodes: Sequence[Node] = (), depth: int = 3) -> str:
             return f"{type(node.op).__name__.lower()}({', '.join(args)})"
 
 
-def refuse(node: Node, why: str, fix: str = "") -> CalculusError:
+def refuse(node: Node, nodes: Sequence[Node], why: str, fix: str = "") -> CalculusError:
     """The error for a node outside the calculus."""
-    return CalculusError(f"the calculus does not cover `{describe(node)}`", node.span, why=why, fix=fix)
+    return CalculusError(f"the calculus does not cover `{describe(node, nodes)}`", node.span, why=why, fix=fix)
 
 
 def linear(transform: Callable[[list[Terms]], Terms]) -> Rule:
@@ -145,14 +145,16 @@ def _rule(
             return None
         case Input(_, kind):
             if kind == "tokens" and sizes(node.axes[-1].dim):
-                raise refuse(node, "its vocabulary grows with the width", "make the vocabulary a finite dim")
+                raise refuse(
+                    node, program.nodes, "its vocabulary grows with the width", "make the vocabulary a finite dim"
+                )
             data: Terms = ((0, 0, (EVEN,) * len(growing)),)
             return Rule(lambda _: data, lambda _, __: ())
         case Const(value):
             filled: Terms = ((0, 0, (EVEN,) * len(growing)),) if value else ()
             return Rule(lambda _: filled, lambda _, __: ())
         case Contract():
-            return _contract(node, node.op, args, sizes)
+            return _contract(node, node.op, args, sizes, program)
         case Add(places):
             return _add(places, args, growing, sizes)
         case Scale() as scale:
@@ -160,7 +162,7 @@ def _rule(
         case Map(fn, order):
             function = functions.get(fn) or BUILTIN.get(fn)
             if function is None or order > 1:
-                raise refuse(node, f"nothing is known of the function `{fn}` (derivative {order})")
+                raise refuse(node, program.nodes, f"nothing is known of the function `{fn}` (derivative {order})")
             facts = function.facts[order]
             if facts.degree == 0:  # a step: its value at exactly 0 is PyTorch's, 0
                 facts = replace(facts, constant=False)
@@ -169,20 +171,20 @@ def _rule(
             return Rule(*_inverse_rms(args[0], axes, sizes))
         case Softmax(axis, _):
             if sizes(node.axes[axis].dim):
-                raise refuse(node, "softmax along an axis that grows", "let the axis be a finite dim")
+                raise refuse(node, program.nodes, "softmax along an axis that grows", "let the axis be a finite dim")
             return Rule(*nonlinear.entrywise(nonlinear.SOFTMAX, len(growing)))
         case SoftmaxGrad(_):
             return _softmax_grad(len(growing))
         case TopK(axis, _):
             if sizes(node.axes[axis].dim):
-                raise refuse(node, "selection along an axis that grows", "let the axis be a finite dim")
+                raise refuse(node, program.nodes, "selection along an axis that grows", "let the axis be a finite dim")
             return Rule(*nonlinear.entrywise(nonlinear.SELECT, len(growing)))
         case Split(axis, count):
             return _regraded(_split_sources(args[0], axis, count, growing, sizes), node)
         case Merge(axis, count):
             return _merge(node, args[0], axis, count, sizes)
         case Window(axis, _, _, _, taps) | Fold(axis, _, _, _, taps):
-            return _window(node, args[0], axis, taps, sizes)
+            return _window(node, args[0], axis, taps, sizes, program)
         case StopGrad():
             return linear(lambda t: t[0])
         case Loss(kind):
@@ -190,7 +192,9 @@ def _rule(
         case LossGrad(kind):
             entries = sum(sizes(axis.dim) for axis in node.axes)
             if kind == "cross_entropy" and sizes(node.axes[-1].dim):
-                raise refuse(node, "cross entropy over an axis that grows", "let the classes be a finite dim")
+                raise refuse(
+                    node, program.nodes, "cross entropy over an axis that grows", "let the classes be a finite dim"
+                )
             return Rule(*_loss_grad(kind, len(growing), entries))
         case _:
             assert_never(node.op)
@@ -220,8 +224,13 @@ def contract_plan(op: Contract, args: list[Node], sizes: Sizes) -> ContractPlan:
         for i in dims
         if dims[i] and i not in op.out
     )  # fmt: skip
-    kept = tuple((left.get(i, -1), right.get(i, -1), dims[i]) for i in op.out if dims[i])
-    return ContractPlan(summed, kept)
+    kept = tuple((left.get(i, -1), right.get(i, -1)) for i in op.out if dims[i])
+
+    def excess(own: dict[int, int]) -> int:
+        ratio = sum(-dims[i] if i in op.out else dims[i] for i in own)
+        return ratio // 2 if sizes.units.degree(ratio) > 0 else 0
+
+    return ContractPlan(summed, kept, (excess(left), excess(right)))
 
 
 UNIT: Term = (0, 0, ())
@@ -232,7 +241,7 @@ def products(x: Terms, y: Terms, plan: ContractPlan) -> list[Term]:
     return [multiply(a, b, plan) for a in x for b in y]
 
 
-def _contract(node: Node, op: Contract, args: list[Node], sizes: Sizes) -> Rule:
+def _contract(node: Node, op: Contract, args: list[Node], sizes: Sizes, program: Program) -> Rule:
     plan = contract_plan(op, args, sizes)
     if op.right is None:
         return linear(lambda t: reduce_terms([multiply(a, UNIT, plan) for a in t[0]]))
@@ -241,7 +250,7 @@ def _contract(node: Node, op: Contract, args: list[Node], sizes: Sizes) -> Rule:
         try:
             return [multiply(a, b, plan) for a in x for b in y]
         except GramError:
-            raise refuse(node, "it multiplies a random matrix with itself (a Gram matrix)") from None
+            raise refuse(node, program.nodes, "it multiplies a random matrix with itself (a Gram matrix)") from None
 
     def initial(t: list[Terms]) -> Terms:
         return reduce_terms(pairs(t[0], t[1]))
@@ -322,10 +331,10 @@ def _joint(grades: list[Grade]) -> Grade:
     return (common, depends & ~common, 0, UNKNOWN)
 
 
-def _window(node: Node, arg: Node, axis: int, taps: bool, sizes: Sizes) -> Rule:
+def _window(node: Node, arg: Node, axis: int, taps: bool, sizes: Sizes, program: Program) -> Rule:
     before, after = sizes(arg.axes[axis].dim), sizes(node.axes[axis].dim)
     if (before or after) and (taps or before != after):
-        raise refuse(node, "it slides, or pads to another order of size, along an axis that grows",
+        raise refuse(node, program.nodes, "it slides, or pads to another order of size, along an axis that grows",
                      "slice growing axes only into parts that grow alike")  # fmt: skip
     return linear(lambda t: t[0])
 
@@ -352,7 +361,7 @@ def _inverse_rms(arg: Node, axes: tuple[int, ...], sizes: Sizes) -> tuple[Initia
         if averaged:
             return ((-size, 0, (EVEN,) * len(plan.kept)),)
         grades = []
-        for i, _, _ in plan.kept:
+        for i, _ in plan.kept:
             depends = EVEN
             for term in main:  # the square is even in what a single term is odd in
                 g = term[2][i]
@@ -382,7 +391,7 @@ def _inverse_rms(arg: Node, axes: tuple[int, ...], sizes: Sizes) -> tuple[Initia
 
 def _softmax_grad(growing: int) -> Rule:
     """dx = y (dy - sum y dy) along a finite axis: entrywise products of the terms."""
-    plan = ContractPlan((), tuple((k, k, 0) for k in range(growing)))
+    plan = ContractPlan((), tuple((k, k) for k in range(growing)))
 
     def total(y: Terms, dy: Terms) -> list[Term]:
         first = products(y, dy, plan)

@@ -20,14 +20,32 @@ from tensorprog.calculus.terms import Terms, leading, reduce_terms
 from tensorprog.errors import CalculusError
 from tensorprog.exponents import Units
 from tensorprog.functions import Function
-from tensorprog.graph import Add, Contract, Fold, Loss, Map, Merge, Param, Program, Scale, Softmax, Split, TopK, Window
+from tensorprog.graph import (
+    Add,
+    Contract,
+    Fold,
+    InvRms,
+    Loss,
+    Map,
+    Merge,
+    Param,
+    Program,
+    Scale,
+    Softmax,
+    Split,
+    TopK,
+    Window,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Occurrence:
-    """One place where a parameter is used. `chain`: from the Param node through relabelling nodes to the operand;
-    `node`: what consumes it, as operand `position`; `tail`: the Scale nodes that follow, each the only consumer;
-    `multiplier`: the unknown among them, if any."""
+    """One place where a parameter is used.
+
+    `chain`: from the Param node to the operand, through relabelling nodes and entrywise products that leave a
+    matrix a matrix. `node`: what consumes it, as operand `position`. `tail`: the Scale nodes that follow, each the
+    only consumer. `multiplier`: the unknown among them, if any.
+    """
 
     param: str
     use: str
@@ -53,8 +71,10 @@ def occurrences(program: Program) -> list[Occurrence]:
             if isinstance(op, Scale):
                 named = [u for u in op.scalar.unknowns if program.forward.unknowns[u].kind == "use"]
                 follow(param, named[0] if named else use, (*chain, c))
-            elif isinstance(op, Split | Merge | Window | Fold) or (isinstance(op, Contract) and op.right is None):
+            elif isinstance(op, Split | Merge | Window | Fold) or _keeps_matrix(program, c, chain[-1]):
                 follow(param, use, (*chain, c))
+            elif isinstance(op, InvRms):
+                continue  # its own scale does not matter there
             else:
                 tail: list[int] = []
                 multiplier = None
@@ -71,6 +91,21 @@ def occurrences(program: Program) -> list[Occurrence]:
         if isinstance(node.op, Param):
             follow(node.op.name, "", (node.id,))
     return sorted(found, key=lambda o: (o.node, o.position))
+
+
+def _keeps_matrix(program: Program, node: int, operand: int) -> bool:
+    """Whether a contraction sums nothing that grows of this operand: a transposition, a sum over finite axes, or a
+    growing matrix scaled by rows or columns."""
+    nodes = program.forward.nodes
+    op = nodes[node].op
+    if not isinstance(op, Contract):
+        return False
+    if op.right is None:
+        return True
+    indices = op.left if nodes[node].args[0] == operand else op.right
+    growing = [i for i, axis in zip(indices, nodes[operand].axes, strict=True) if axis.dim.grows]
+    spread = [axis for axis in nodes[node].axes if axis.dim.grows]
+    return len(growing) >= 2 and len(spread) == len(growing) and all(i in op.out for i in growing)
 
 
 @dataclass
@@ -164,10 +199,12 @@ class Solver(Analysis):
 
     def _through(self, occurrence: Occurrence, terms: Terms) -> Terms:
         """Terms of W at size 0, carried along the chain to the operand (without the implicit multiplier)."""
+        before = occurrence.chain[0]
         for k in occurrence.chain[1:]:
-            rule, op = self.rules[k], self.program.nodes[k].op
+            rule, op, args = self.rules[k], self.program.nodes[k].op, self.program.nodes[k].args
             assert rule is not None
-            terms = rule.initial([terms])
+            terms = rule.initial([terms if a == before else self.initial[a] + self.change[a] for a in args])
+            before = k
             if isinstance(op, Scale) and occurrence.use in op.scalar.unknowns:
                 shift = self.exponents.M[occurrence.use]
                 terms = tuple((size - shift, raw, grades) for size, raw, grades in terms)
@@ -346,7 +383,7 @@ def assert_stable(program: Program, snapshot: Snapshot, units: Units) -> None:
             size = largest(terms[node.id])
             if size is not None and size > 0:
                 raise CalculusError(
-                    f"`{describe(node)}` grows like {units.unpack(size)} {part}",
+                    f"`{describe(node, program.nodes)}` grows like {units.unpack(size)} {part}",
                     node.span,
                     why="a nonlinearity, a sum or an output consumes it, so it must stay Theta(1), and the fixed "
                     "multipliers of the file leave no exponent that could make it so",

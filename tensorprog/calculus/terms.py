@@ -162,11 +162,13 @@ class Summed:
 
 @dataclass(frozen=True, slots=True)
 class ContractPlan:
-    """A contraction seen from its growing axes. `kept`: for each growing output axis its place in the
-    operands' grades (-1: absent) and the packed exponent of its size."""
+    """A contraction seen from its growing axes. `kept`: for each growing output axis its place in the operands'
+    grades (-1: absent). `excess`: for each operand, should it be a raw matrix, the packed exponent of
+    (q / p)^(1/2) if what is summed of it (q) outgrows what is kept (p), else 0."""
 
     summed: tuple[Summed, ...]
-    kept: tuple[tuple[int, int, int], ...]
+    kept: tuple[tuple[int, int], ...]
+    excess: tuple[int, int] = (0, 0)
 
 
 class GramError(Exception):
@@ -192,7 +194,7 @@ def multiply(x: Term, y: Term, plan: ContractPlan) -> Term:
     grades = tuple(
         [
             (grade_product(xg[i], yg[j]) if j >= 0 else xg[i]) if i >= 0 else yg[j]
-            for i, j, _ in plan.kept
+            for i, j in plan.kept
         ]
     )  # fmt: skip
     return (size, 0, grades)
@@ -216,7 +218,7 @@ def _multiply_raw(w: Term, x: Term, plan: ContractPlan, *, swapped: bool) -> Ter
     size = w[0] + x[0]
     wg, xg = w[2], x[2]
     through = EVEN  # x's grade along the summed axes: W carries it over to the kept ones
-    q_full = q_half = 0
+    q_half = 0
     broken = 0
     for s in plan.summed:
         i, j = (s.right, s.left) if swapped else (s.left, s.right)
@@ -227,18 +229,12 @@ def _multiply_raw(w: Term, x: Term, plan: ContractPlan, *, swapped: bool) -> Ter
         if g[3] != STAYS:
             broken |= wild(raw, i)
         through = grade_product(through, (g[0], g[1], g[2], STAYS))
-        q_full += s.full
         q_half += s.half
-    p_full = 0
-    kept_of_w = 0
-    for i, j, full in plan.kept:
-        if (j if swapped else i) >= 0:
-            p_full += full
-            kept_of_w += 1
+    kept_of_w = sum([(j if swapped else i) >= 0 for i, j in plan.kept])
     grades = []
-    if not q_full:  # an entrywise product: still a Gaussian matrix, unless the factor depends on it
+    if not q_half:  # an entrywise product: still a Gaussian matrix, unless the factor depends on it
         depends = any(raw & (g[0] | g[1]) for g in xg)
-        for i, j, _ in plan.kept:
+        for i, j in plan.kept:
             a, b = (j, i) if swapped else (i, j)
             g = grade_product(wg[a] if a >= 0 else EVEN, xg[b] if b >= 0 else EVEN)
             grades.append(forget(free_in(g, raw), UNKNOWN) if depends and a >= 0 else g)
@@ -246,11 +242,11 @@ def _multiply_raw(w: Term, x: Term, plan: ContractPlan, *, swapped: bool) -> Ter
     depends = bool(raw & (through[0] | through[1]))
     if depends:
         through = free_in(through, raw | broken)
-        size += q_half if through[0] or through[2] else max(q_half, q_full - p_full // 2)
+        size += q_half if through[0] or through[2] else q_half + plan.excess[swapped]
     else:
         through = grade_product(through, (raw, broken, 0, STAYS))
         size += q_half
-    for i, j, _ in plan.kept:
+    for i, j in plan.kept:
         a, b = (j, i) if swapped else (i, j)
         if a < 0:
             grades.append(xg[b])
@@ -271,10 +267,10 @@ def _multiply_two_raw(x: Term, y: Term, plan: ContractPlan) -> Term:
         if plan.summed:
             raise GramError
         return (size, 0, tuple(grade_product(x[2][i] if i >= 0 else EVEN, y[2][j] if j >= 0 else EVEN)
-                               for i, j, _ in plan.kept))  # fmt: skip
+                               for i, j in plan.kept))  # fmt: skip
     raw = x[1] | y[1]
     size += sum(s.half for s in plan.summed)
-    grades = tuple(grade_product(x[2][i] if i >= 0 else EVEN, y[2][j] if j >= 0 else EVEN) for i, j, _ in plan.kept)
+    grades = tuple(grade_product(x[2][i] if i >= 0 else EVEN, y[2][j] if j >= 0 else EVEN) for i, j in plan.kept)
     if len(plan.kept) >= 2:
         return (size, raw, grades)
     return (size, 0, tuple(grade_product(g, (raw, 0, 0, STAYS)) for g in grades))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from statistics import median
 
 import numpy as np
@@ -72,15 +73,15 @@ def base_rates(
         program, widths, base, derivation.parametrization, batch=batch, seed=seed, lr=1.0,
         functions=derivation.architecture.functions,
     )  # fmt: skip
-    wanted = {o.node for o in solver.uses} | {a for o in solver.uses for a in program.nodes[o.node].args}
+    wanted = {k for o in solver.uses for k in (o.node, *(a for c in (*o.chain, o.node) for a in program.nodes[c].args))}
     values = network.step(keep=wanted, changes=True)
     effect: dict[str, float] = {}
     for o in solver.uses:
         if o.param not in program.updates:
             continue
         moved = values[program.updates[o.param]]
-        for k in o.chain[1:]:
-            moved = network.apply(k, moved)
+        for before, k in pairwise(o.chain):
+            moved = network.apply(k, *(moved if a == before else values[a] for a in program.nodes[k].args))
         node = program.nodes[o.node]
         if isinstance(node.op, Contract) and node.op.right is not None:
             args = [values[a] for a in node.args]

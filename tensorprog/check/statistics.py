@@ -20,6 +20,10 @@ _T95 = (
 # fmt: on
 
 
+Floats = npt.NDArray[np.float64]
+_RATIOS = tuple(0.05 * 1.25**k for k in range(30))  # 0.05 to 32: vanishing part over lasting part, first width
+
+
 @dataclass(frozen=True, slots=True)
 class Slope:
     """An estimated exponent with its 95% interval."""
@@ -31,14 +35,16 @@ class Slope:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """`line`: the slope of a plain power law. `beyond`: the slope that remains for large widths when a term that
-    dies out like n^-1/2 is fitted too; only where that term is significant (twice its 95% error), else None."""
+    """`line`: the slope of a plain power law. `beyond`: the slope that remains for large widths when a second,
+    vanishing power is fitted too; None unless that changes the slope significantly (by twice its 95% error).
+    `drift`: by how much the slope between the two largest widths differs from `line`; 0 unless significantly."""
 
     line: Slope
-    beyond: Slope | None
+    beyond: Slope | None = None
+    drift: float = 0.0
 
 
-def fit(widths: npt.NDArray[np.float64], rms: npt.NDArray[np.float64]) -> Fit:
+def fit(widths: Floats, rms: Floats) -> Fit:
     """The slope of log2 rms against log2 width, from `rms` [width, seed], all positive.
 
     The mean squares of all seeds are pooled at each width (a mean of logarithms would be ruled by chance zeros).
@@ -47,37 +53,58 @@ def fit(widths: npt.NDArray[np.float64], rms: npt.NDArray[np.float64]) -> Fit:
     squares = rms**2
     total = squares.sum(axis=1)
     left_out = np.maximum(total[:, None] - squares, np.finfo(np.float64).tiny)
-    logs = np.asarray(
-        np.log2(np.column_stack([total, left_out])) / 2, dtype=np.float64
-    )  # first all seeds, then without each
-    x: npt.NDArray[np.float64] = np.log2(widths)
-    line = _fit(np.column_stack([np.ones_like(x), x]), widths, logs)[1]
+    all_then_without_each = np.column_stack([total, left_out])
+    logs = np.asarray(np.log2(all_then_without_each) / 2, dtype=np.float64)
+    line, _ = _line(widths, logs)
     if rms.shape[1] < 2:
-        return Fit(Slope(float(line[0]), -math.inf, math.inf), None)
-    beyond = None
+        return Fit(Slope(float(line[0]), -math.inf, math.inf))
+    beyond, drift = None, 0.0
     if len(widths) > 3:
-        bent = _fit(np.column_stack([np.ones_like(x), x, np.sqrt(widths[0] / widths)]), widths, logs)
-        if abs(bent[2][0]) > 2 * _error(bent[2][1:]):
-            beyond = _interval(bent[1])
-    return Fit(_interval(line), beyond)
+        rest = _beyond_transient(widths, logs)
+        if _significant(rest - line):
+            beyond = _interval(rest)
+        last = (logs[-1] - logs[-2]) / np.log2(widths[-1] / widths[-2])
+        if _significant(last - line):
+            drift = float(last[0] - line[0])
+    return Fit(_interval(line), beyond, drift)
 
 
-def _fit(
-    basis: npt.NDArray[np.float64], widths: npt.NDArray[np.float64], logs: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
-    """Least squares with weights sqrt(width): coefficients [basis, data set]."""
+def _significant(estimates: Floats) -> bool:
+    """Whether a difference (first of all seeds, then without each) exceeds twice its 95% error."""
+    return bool(abs(estimates[0]) > 2 * _error(estimates[1:]))
+
+
+def _line(widths: Floats, logs: Floats) -> tuple[Floats, Floats]:
+    """Least squares with weights sqrt(width): slope and squared residual of every column of `logs`."""
     weights = np.sqrt(np.sqrt(widths))[:, None]
-    return np.asarray(np.linalg.lstsq(basis * weights, logs * weights, rcond=None)[0], dtype=np.float64)
+    basis = np.column_stack([np.ones_like(widths), np.log2(widths)])
+    coefficients = np.linalg.lstsq(basis * weights, logs * weights, rcond=None)[0]
+    residual = ((logs - basis @ coefficients) * weights) ** 2
+    return np.asarray(coefficients[1]), np.asarray(residual.sum(axis=0))
 
 
-def _error(left_out: npt.NDArray[np.float64]) -> float:
+def _beyond_transient(widths: Floats, logs: Floats) -> Floats:
+    """The slope s of mean square = n^(2s) (A + B n^-q), q = 1/2 (a correlation dies out) or 1 (a variance does),
+    by least squares over a grid of B / A; one for every column of `logs`."""
+    best_slope, best_residual = _line(widths, logs)
+    for decay in (0.5, 1.0):
+        for ratio in _RATIOS:
+            transient = np.log2(1 + ratio * (widths[0] / widths) ** decay) / 2
+            slope, residual = _line(widths, logs - transient[:, None])
+            better = residual < best_residual
+            best_slope = np.where(better, slope, best_slope)
+            best_residual = np.where(better, residual, best_residual)
+    return best_slope
+
+
+def _error(left_out: Floats) -> float:
     """Half the 95% interval, from the estimates without each seed."""
     count = left_out.size
     spread = math.sqrt((count - 1) / count * float(np.sum((left_out - left_out.mean()) ** 2)))
     return _T95[min(count - 1, 30) - 1] * spread
 
 
-def _interval(estimates: npt.NDArray[np.float64]) -> Slope:
+def _interval(estimates: Floats) -> Slope:
     error = _error(estimates[1:])
     return Slope(float(estimates[0]), float(estimates[0]) - error, float(estimates[0]) + error)
 

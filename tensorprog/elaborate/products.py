@@ -22,7 +22,7 @@ def contract(operands: list[Operand], kept: set[str], frame: Frame, span: Span) 
     """
     dims = sizes(frame, operands, span)
     rest = list(enumerate(operands))
-    position, total = rest.pop(_first(rest, frame))
+    position, total = rest.pop(_first(rest, kept, frame))
     while rest:
         chosen = max(range(len(rest)), key=lambda k: (_rank(rest[k][1], total, rest, kept, dims, frame), k))
         at, factor = rest.pop(chosen)
@@ -33,10 +33,12 @@ def contract(operands: list[Operand], kept: set[str], frame: Frame, span: Span) 
     return frame.builder.permute(total, order, span)
 
 
-def _first(factors: list[tuple[int, Operand]], frame: Frame) -> int:
-    """The rightmost factor that is no matrix parameter; else the rightmost."""
+def _first(factors: list[tuple[int, Operand]], kept: set[str], frame: Frame) -> int:
+    """The rightmost factor that is no matrix parameter, if possible one with an index to be summed; else the
+    rightmost. (`W[j,i] x[i] g[j]` begins with x: a gain times a matrix would be a matrix again.)"""
     plain = [k for k, (_, factor) in enumerate(factors) if not _is_matrix(factor, frame)]
-    return plain[-1] if plain else len(factors) - 1
+    summed = [k for k in plain if not kept.issuperset(factors[k][1].indices)]
+    return (summed or plain or range(len(factors)))[-1]
 
 
 def _is_matrix(operand: Operand, frame: Frame) -> bool:
