@@ -56,10 +56,10 @@ def batches(text: torch.Tensor, steps: int, size: int) -> list[torch.Tensor]:
 
 def train(network: torch.nn.Module, data: list[torch.Tensor], lr: float) -> list[float]:
     """The loss of every batch, before the network is trained on it."""
-    optimizer = network.configure_optimizer(lr=lr)  # type: ignore[operator]
+    optimizer = network.configure_optimizer(lr=lr)
     losses = []
     for piece in data:
-        loss = network.loss(network(piece[:, :-1]), piece[:, 1:])  # type: ignore[operator]
+        loss = network.loss(network(piece[:, :-1]), piece[:, 1:])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

