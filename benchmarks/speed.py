@@ -4,7 +4,7 @@
 (b) deriving a GPT unrolled to 12, 24, 48 and 96 layers, and the fitted power of the depth;
 (c) the NumPy check of a four-layer perceptron against the coordinate check of the `mup` package (needs torch, mup).
 
-Everything runs on one thread. What is compared alternates, and the median counts.
+(a) and (b) run on one thread, both sides of (c) on all cores. What is compared alternates, and the median counts.
 """
 
 from __future__ import annotations
@@ -103,11 +103,13 @@ def coordinates() -> dict[str, float]:
 
     from tensorprog import check, derive, parse
 
-    torch.set_num_threads(1)
+    cores = os.cpu_count() or 1
+    torch.set_num_threads(cores)
     derivation = derive(parse(PERCEPTRON), "adam")
 
     def ours() -> object:
-        return check(derivation, widths=WIDTHS, seeds=SEEDS, max_seeds=SEEDS, steps=STEPS, batch=BATCH)
+        return check(derivation, widths=WIDTHS, seeds=SEEDS, max_seeds=SEEDS, steps=STEPS, batch=BATCH,
+                     jobs=cores)  # fmt: skip
 
     def network(width: int) -> Any:
         sizes = (FEATURES, width, width, width)

@@ -11,15 +11,13 @@ Submodules are imported when first used, so that the command line starts fast.
 
 from __future__ import annotations
 
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tensorprog.api import check, derive, emit
     from tensorprog.architecture import Architecture, load, parse
-    from tensorprog.check.run import CheckReport, Row
-    from tensorprog.derive import Derivation
+    from tensorprog.coordcheck.run import CheckReport, Row
+    from tensorprog.derivation import Derivation
     from tensorprog.errors import CalculusError, ParseError, ShapeError, TensorProgError
     from tensorprog.exponents import Power
     from tensorprog.parametrization import Parametrization, ParamExponents
@@ -27,7 +25,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "parse": "architecture", "load": "architecture", "Architecture": "architecture",
     "derive": "api", "emit": "api", "check": "api",
-    "Derivation": "derive", "CheckReport": "check.run", "Row": "check.run", "Power": "exponents",
+    "Derivation": "derivation", "CheckReport": "coordcheck.run", "Row": "coordcheck.run", "Power": "exponents",
     "ParamExponents": "parametrization", "Parametrization": "parametrization",
     "TensorProgError": "errors", "ParseError": "errors", "ShapeError": "errors", "CalculusError": "errors",
 }  # fmt: skip
@@ -50,18 +48,6 @@ __all__ = [
     "load",
     "parse",
 ]
-
-
-class _Package(ModuleType):
-    """`derive`, `emit` and `check` are functions here, also once a submodule of that name is imported: the import
-    system would bind it to the name."""
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if not (name in ("derive", "emit", "check") and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from tensorprog.architecture import Architecture, load
-from tensorprog.check.run import CheckReport
-from tensorprog.derive import Derivation
-from tensorprog.derive import derive as derive_architecture
+from tensorprog.coordcheck.run import CheckReport
+from tensorprog.derivation import Derivation
+from tensorprog.derivation import derive as derive_architecture
 from tensorprog.errors import TensorProgError
 
 DEFAULT_BASE_WIDTH = 256
@@ -18,7 +18,7 @@ DEFAULT_BASE_WIDTH = 256
 def derive(
     architecture: Architecture | str | Path, optimizer: str | None = None, form: str | None = None
 ) -> Derivation:
-    """The exponents of every parameter (see `tensorprog.derive.derive`); a string is the path of a .tp file."""
+    """The exponents of every parameter (see `tensorprog.derivation.derive`); a string is the path of a .tp file."""
     if not isinstance(architecture, Architecture):
         architecture = load(architecture)
     return derive_architecture(architecture, optimizer, form)
@@ -44,7 +44,7 @@ def emit(
     `base_width`: the width (or width symbol -> width) at which the program is exactly the standard model; default
     256 for every symbol. Raises TensorProgError for unusable arguments.
     """
-    from tensorprog.emit import emit as emit_model
+    from tensorprog.emission import emit as emit_model
 
     derivation = _derivation(subject, optimizer, form)
     base = base_widths(derivation.widths, base_width)
@@ -76,8 +76,8 @@ def check(
     form: str | None = None,
     **options: Any,
 ) -> CheckReport:
-    """Train at a ladder of widths and compare measured with derived exponents (options: `check.run.check`)."""
-    from tensorprog.check.run import check as check_derivation
+    """Train at a ladder of widths and compare measured with derived exponents (options: `coordcheck.run.check`)."""
+    from tensorprog.coordcheck.run import check as check_derivation
 
     derivation = _derivation(subject, optimizer, form)
     try:

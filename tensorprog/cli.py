@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 from tensorprog.errors import TensorProgError
 
 if TYPE_CHECKING:
-    from tensorprog.derive import Derivation
+    from tensorprog.derivation import Derivation
 
+MAX_JOBS = 8
 OK, DISAGREES, BAD_INPUT = 0, 1, 2
 MAX_WIDTH, MAX_COUNT = 1 << 16, 1_000_000  # of what `check` is asked to train
 
@@ -109,6 +110,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--backend", choices=("numpy", "torch"), default="numpy")
     sub.add_argument("--parametrization", default="derived", metavar="NAME", help="derived (default), sp or ntp")
     sub.add_argument("--dtype", choices=("float32", "float64"), default="float32")
+    sub.add_argument("--jobs", type=_count, metavar="N", help="networks trained at once (default: one per core)")
     sub.add_argument("--all", action="store_true", help="print every row, not only the worst step of each tensor")
     sub.add_argument("--format", choices=("table", "json"), default="table")
 
@@ -191,7 +193,7 @@ def _fraction(text: str) -> Fraction:
 
 def _derivation(arguments: argparse.Namespace) -> Derivation:
     from tensorprog.architecture import load
-    from tensorprog.derive import derive
+    from tensorprog.derivation import derive
 
     return derive(load(arguments.file, dict(arguments.depth)), arguments.optimizer, arguments.form)
 
@@ -224,6 +226,10 @@ def _check(arguments: argparse.Namespace) -> int:
     if arguments.lr_exponent is not None and arguments.parametrization == "derived":
         raise TensorProgError("--lr-exponent has no meaning for the derived parametrization",
                               fix="--parametrization sp, or no --lr-exponent")  # fmt: skip
+    jobs = arguments.jobs or min(os.cpu_count() or 1, MAX_JOBS)
+    if jobs > 1:  # one core each: more threads inside of each would only wait for one another
+        for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+            os.environ.setdefault(variable, "1")
     derivation = _derivation(arguments)
     options = {
         name: value
@@ -233,7 +239,7 @@ def _check(arguments: argparse.Namespace) -> int:
     report = check(
         derivation, steps=arguments.steps, lr=arguments.lr, lr_exponent=arguments.lr_exponent,
         backend=arguments.backend, parametrization=arguments.parametrization, dtype=arguments.dtype,
-        progress=_progress if sys.stderr.isatty() else None, **options,
+        jobs=jobs, progress=_progress if sys.stderr.isatty() else None, **options,
     )  # fmt: skip
     _print(report.render(arguments.format, color=_color(sys.stdout), every=arguments.all))
     return report.exit_code

@@ -54,7 +54,9 @@ def init_parameter(
         case "normal":
             fan_in = 1.0 if parameter.fan_in is None else float(parameter.fan_in.evaluate(base))
             std = fan_in**-0.5 if init.value is None else init.value
-            return (rng.standard_normal(shape) * (std * ratio)).astype(dtype)
+            w = rng.standard_normal(shape, np.float32).astype(dtype, copy=False)  # the same numbers in every dtype
+            w *= std * ratio
+            return w
         case "ones" | "constant":
             value = 1.0 if init.kind == "ones" or init.value is None else init.value
             return np.full(shape, value * ratio, dtype)

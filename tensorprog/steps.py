@@ -16,6 +16,7 @@ Array = npt.NDArray[Any]
 
 SMALLEST_SCALE = 1e-3  # a relative update is proportional to max(rms of the parameter, this): zeros can start to move
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+_BLOCK = 1 << 15  # entries
 SMALLEST_NORM = 1e-7  # of the matrix that Muon orthogonalises, as in torch.optim.Muon
 
 
@@ -36,7 +37,7 @@ class Stepper:
     def buffer(self, name: str, like: Array, fill: float = 0.0) -> Array:
         """The state array `name`, made at its first use. "scratch" holds nothing from one step to the next."""
         if name not in self.state:
-            self.state[name] = np.full(like.shape, fill, like.dtype)
+            self.state[name] = np.full(like.shape, fill, like.dtype) if fill else np.zeros(like.shape, like.dtype)
         return self.state[name]
 
 
@@ -106,14 +107,18 @@ def _sgd(step: Stepper, w: Array, g: Array) -> None:
 
 
 def _moments(step: Stepper, g: Array, scratch: Array) -> tuple[Array, Array]:
-    beta1, beta2 = step.hyper["beta1"], step.hyper["beta2"]
     first, second = step.buffer("first", g), step.buffer("second", g)
+    _update_moments(step, first, second, g, scratch)
+    return first, second
+
+
+def _update_moments(step: Stepper, first: Array, second: Array, g: Array, scratch: Array) -> None:
+    beta1, beta2 = step.hyper["beta1"], step.hyper["beta2"]
     _average(first, g, 1 - beta1, scratch)
     second *= beta2
     np.multiply(g, g, out=scratch)
     scratch *= 1 - beta2
     second += scratch
-    return first, second
 
 
 def _root(second: Array, correction: float, eps: float, scratch: Array) -> Array:
@@ -130,11 +135,16 @@ def _adam(step: Stepper, w: Array, g: Array, decoupled: bool = False) -> None:
         _decoupled(step, w)
     else:
         g = _coupled(step, w, g)
-    scratch = step.buffer("scratch", w)
-    first, second = _moments(step, g, scratch)
-    root = _root(second, math.sqrt(1 - hyper["beta2"] ** count), hyper["eps"], scratch)
-    np.divide(first, root, out=scratch)
-    _add(w, -hyper["lr"] / (1 - hyper["beta1"] ** count), scratch, scratch)
+    first, second = step.buffer("first", g), step.buffer("second", g)
+    flat = [np.reshape(x, -1) for x in (w, g, first, second)]
+    assert np.shares_memory(flat[0], w), "parameters are contiguous"
+    for start in range(0, w.size, _BLOCK):  # so that all passes over an entry find it in the cache
+        w_, g_, first_, second_ = (x[start : start + _BLOCK] for x in flat)
+        scratch = step.buffer("scratch", w_)[: w_.size]
+        _update_moments(step, first_, second_, g_, scratch)
+        root = _root(second_, math.sqrt(1 - hyper["beta2"] ** count), hyper["eps"], scratch)
+        np.divide(first_, root, out=scratch)
+        _add(w_, -hyper["lr"] / (1 - hyper["beta1"] ** count), scratch, scratch)
 
 
 def _adamw(step: Stepper, w: Array, g: Array) -> None:

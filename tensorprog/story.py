@@ -14,14 +14,14 @@ from tensorprog.suggest import nearest
 from tensorprog.tables import fold
 
 if TYPE_CHECKING:
-    from tensorprog.derive import Derivation
+    from tensorprog.derivation import Derivation
 
 ALIASES = {"init": "init_std", "std": "init_std", "learning_rate": "lr", "decay": "weight_decay", "epsilon": "eps"}
 
 
 def explain(derivation: Derivation, param: str, quantity: str | None = None) -> str:
     """The chain for one parameter (or `?name`), for one quantity or all. Raises TensorProgError for unknown ones."""
-    from tensorprog.derive import QUANTITIES
+    from tensorprog.derivation import QUANTITIES
 
     if param in derivation.multipliers and param not in derivation.params:
         return _multiplier_story(derivation, param)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tensorprog.exponents import Power
 
 if TYPE_CHECKING:
-    from tensorprog.derive import Derivation
+    from tensorprog.derivation import Derivation
 
 LINE_WIDTH = 118  # of what is printed in a terminal
 FEW_NAMES = 6  # more names than that are not repeated before a reason that most parameters share

@@ -158,6 +158,8 @@ def _rule(
         case Add(places):
             return _add(places, args, growing, sizes)
         case Scale() as scale:
+            if not scale.scalar.coefficient:
+                return linear(lambda _: ())
             return linear(lambda t: _shifted(t[0], scalar_size(scale)))
         case Map(fn, order):
             function = functions.get(fn) or BUILTIN.get(fn)
@@ -188,13 +190,13 @@ def _rule(
         case StopGrad():
             return linear(lambda t: t[0])
         case Loss(kind):
-            return Rule(*_loss(kind))
-        case LossGrad(kind):
-            entries = sum(sizes(axis.dim) for axis in node.axes)
-            if kind == "cross_entropy" and sizes(node.axes[-1].dim):
+            if kind == "cross_entropy" and sizes(args[0].axes[-1].dim):
                 raise refuse(
                     node, program.nodes, "cross entropy over an axis that grows", "let the classes be a finite dim"
                 )
+            return Rule(*_loss(kind))
+        case LossGrad(kind):
+            entries = sum(sizes(axis.dim) for axis in node.axes)
             return Rule(*_loss_grad(kind, len(growing), entries))
         case _:
             assert_never(node.op)
@@ -250,7 +252,12 @@ def _contract(node: Node, op: Contract, args: list[Node], sizes: Sizes, program:
         try:
             return [multiply(a, b, plan) for a in x for b in y]
         except GramError:
-            raise refuse(node, program.nodes, "it multiplies a random matrix with itself (a Gram matrix)") from None
+            raise refuse(
+                node,
+                program.nodes,
+                "it multiplies a random matrix with itself (a Gram matrix)",
+                "multiply the matrix with a vector first, then again",
+            ) from None
 
     def initial(t: list[Terms]) -> Terms:
         return reduce_terms(pairs(t[0], t[1]))

@@ -9,9 +9,7 @@ their demands get implicit multipliers; a use whose value only an unknown multip
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tensorprog.calculus.analysis import MAX_SWEEPS, Analysis, Exponents, Snapshot, largest
@@ -359,24 +357,11 @@ def solve(program: Program, units: Units, optimizer: str, functions: Mapping[str
     forward = program.forward
     zero = Exponents(dict.fromkeys(forward.parameters, 0), dict.fromkeys(forward.parameters, 0),
                      dict.fromkeys(forward.unknowns, 0))  # fmt: skip
-    with _collector_at_rest():
-        solver = Solver(program, units, optimizer, functions, zero)
-        exponents = solver.solve()
-        snapshot = solver.fixpoint()  # from the beginning, with the exponents now fixed
+    solver = Solver(program, units, optimizer, functions, zero)
+    exponents = solver.solve()
+    snapshot = solver.fixpoint()  # from the beginning, with the exponents now fixed
     assert_stable(program, snapshot, units)
     return Solution(solver, exponents, snapshot)
-
-
-@contextmanager
-def _collector_at_rest() -> Iterator[None]:
-    """Millions of small tuples without a cycle: looking for garbage among them would cost more than the rules."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def assert_stable(program: Program, snapshot: Snapshot, units: Units) -> None:

@@ -157,7 +157,11 @@ assert callable(tensorprog.derive) and callable(tensorprog.check) and callable(t
 
 @pytest.mark.parametrize(
     "first",
-    ["from tensorprog.derive import Derivation", "import tensorprog.check.run", "from tensorprog.emit import emit"],
+    [
+        "from tensorprog.derivation import Derivation",
+        "import tensorprog.coordcheck.run",
+        "from tensorprog.emission import emit",
+    ],
 )
 def test_the_functions_are_there_whatever_was_imported_first(first: str) -> None:
     code = f"""

@@ -16,8 +16,8 @@ import pytest
 
 from tensorprog.api import derive
 from tensorprog.calculus.forms import FORMS
-from tensorprog.derive import Derivation
-from tensorprog.emit import emit
+from tensorprog.derivation import Derivation
+from tensorprog.emission import emit
 from tensorprog.exponents import Power
 from tensorprog.initial import make_data
 from tensorprog.interpret import Interpreter

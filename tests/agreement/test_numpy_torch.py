@@ -10,19 +10,19 @@ import pytest
 
 from tensorprog.api import derive
 from tensorprog.architecture import parse
-from tensorprog.check.measure import measure
-from tensorprog.check.predict import probes
-from tensorprog.emit import emit
+from tensorprog.coordcheck.measure import measure
+from tensorprog.coordcheck.predict import probes
+from tensorprog.emission import emit
 from tensorprog.errors import TensorProgError
 from tensorprog.interpret import Interpreter
 
 torch = pytest.importorskip("torch")
-from tensorprog.check import measure_torch  # noqa: E402  (needs PyTorch)
+from tensorprog.coordcheck import measure_torch  # noqa: E402  (needs PyTorch)
 
 pytestmark = pytest.mark.torch
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.tp"))
-PROGRAMS = Path(__file__).parents[1] / "emit" / "programs"
+PROGRAMS = Path(__file__).parents[1] / "emission" / "programs"
 MEASURED = [*(p for p in EXAMPLES if p.stem in ("mlp", "rnn", "lstm", "gpt")),
             *(PROGRAMS / f"{name}.tp" for name in ("convnet", "moe", "odds", "recurrent"))]  # fmt: skip
 BASE, WIDTH, BATCH = 32, 64, 3

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tensorprog.api import derive
 from tensorprog.architecture import parse
-from tensorprog.derive import QUANTITIES
+from tensorprog.derivation import QUANTITIES
 from tensorprog.exponents import Power
 
 OPTIMIZERS = ("sgd", "adam", "muon")

@@ -75,7 +75,9 @@ loss cross_entropy(f)
 """
 
 
-@pytest.mark.parametrize(("act", "mean"), [("tanh", "-1/2"), ("cos", "0"), ("relu", "0"), ("square", "0"), ("abs", "0")])
+@pytest.mark.parametrize(
+    ("act", "mean"), [("tanh", "-1/2"), ("cos", "0"), ("relu", "0"), ("square", "0"), ("abs", "0")]
+)
 def test_the_mean_of_features_feels_their_parity(act: str, mean: str) -> None:
     """An odd nonlinearity of a symmetric pre-activation averages to zero (central limit), others do not."""
     source = net(f"z[j] = {act}(U[j,i] x[i])\nm = mean[j](z[j])\noutput f[c] = V[c,j] z[j]")

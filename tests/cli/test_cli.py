@@ -414,7 +414,7 @@ def test_out_of_memory_is_one_message(monkeypatch: pytest.MonkeyPatch, capsys: p
 
 def test_verbs_stay_functions_once_their_submodules_are_imported() -> None:
     program = (
-        "import tensorprog.check.run, tensorprog.derive, tensorprog.emit\nimport tensorprog as tp\n"
+        "import tensorprog.coordcheck.run, tensorprog.derivation, tensorprog.emission\nimport tensorprog as tp\n"
         f"for _ in range(2): tp.emit(tp.derive({MLP!r}))\n"
         f"print(tp.check({MLP!r}, widths=(16, 32), seeds=1, max_seeds=1, steps=1, batch=4).steps)"
     )

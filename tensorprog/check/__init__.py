@@ -1,5 +1,0 @@
-"""`check`: train at a ladder of widths, and hold the measured exponent of every tensor against the derived one."""
-
-from tensorprog.check.run import CheckReport, Row, check
-
-__all__ = ["CheckReport", "Row", "check"]

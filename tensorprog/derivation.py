@@ -1,0 +1,196 @@
+"""`derive`: the exponents of every parameter of an architecture, with reasons, and how to show them."""
+
+from __future__ import annotations
+
+import gc
+import json
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from tensorprog.architecture import Architecture
+from tensorprog.calculus.analysis import largest
+from tensorprog.calculus.forms import DEFAULT_FORM, FORMS, gradient_norm, parametrize
+from tensorprog.calculus.solve import Solution, solve
+from tensorprog.errors import CalculusError, TensorProgError
+from tensorprog.exponents import Power, Units
+from tensorprog.graph import Graph, Scale
+from tensorprog.optimizers import OPTIMIZERS
+from tensorprog.parametrization import Parametrization, ParamExponents
+from tensorprog.reasons import reasons
+from tensorprog.suggest import nearest
+from tensorprog.syntax import RegimeDecl
+
+SCHEMA = 1
+QUANTITIES = ("multiplier", "init_std", "lr", "weight_decay", "eps")
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """The result of `derive`: `parametrization` holds the exponents, `solution` what they follow from."""
+
+    architecture: Architecture
+    optimizer: str
+    form: str
+    solution: Solution
+    parametrization: Parametrization
+
+    @property
+    def widths(self) -> tuple[str, ...]:
+        return self.architecture.graph.widths
+
+    @property
+    def params(self) -> Mapping[str, ParamExponents]:
+        """Parameter name -> its exponents."""
+        return self.parametrization.params
+
+    @cached_property
+    def reasons(self) -> dict[str, dict[str, str]]:
+        """Parameter name -> quantity -> one short reason."""
+        return reasons(self.solution, self.parametrization)
+
+    @cached_property
+    def multipliers(self) -> dict[str, Power]:
+        """Every `?name` of the file, and every implicit multiplier by which the uses of one parameter differ."""
+        unknowns = self.architecture.graph.unknowns
+        result = {name: power for name, power in self.parametrization.unknowns.items()
+                  if unknowns[name].kind == "multiplier"}  # fmt: skip
+        for uses in self.solution.solver.uses_of.values():
+            if len({self.parametrization.unknowns[use] for use in uses}) > 1:
+                result.update({use: self.parametrization.unknowns[use] for use in uses})
+        return result
+
+    @property
+    def gradient_norm(self) -> Power | None:
+        """The exponent of the norm of the whole gradient in this form: what a global clip compares with."""
+        return gradient_norm(self.solution, self.form)
+
+    def tensor(self, name: str) -> tuple[Power | None, Power | None]:
+        """Exponents of a named tensor's initial value and of its change in training (None: exactly zero)."""
+        for node in self.architecture.graph.nodes:
+            if node.name == name:
+                return self._sizes(node.id)
+        raise KeyError(name)
+
+    def _sizes(self, node: int) -> tuple[Power | None, Power | None]:
+        units, snapshot = self.solution.solver.units, self.solution.snapshot
+        initial, change = largest(snapshot.initial[node]), largest(snapshot.change[node])
+        return (None if initial is None else units.unpack(initial), None if change is None else units.unpack(change))
+
+    def to_json(self) -> dict[str, Any]:
+        """The machine-readable result (documented in docs/reference/json-schema.md)."""
+        graph, symbols = self.architecture.graph, self.widths
+
+        def exponent(power: Power | None) -> dict[str, str] | None:
+            return None if power is None else power.as_json(symbols)
+
+        parameters = {}
+        for name, exponents in self.params.items():
+            entry: dict[str, Any] = {"shape": [str(axis.dim) for axis in graph.parameters[name].axes]}
+            for quantity in QUANTITIES:
+                entry[quantity] = exponent(getattr(exponents, quantity))
+            entry["reasons"] = self.reasons[name]
+            parameters[name] = entry
+        tensors = {}
+        for node in graph.nodes:
+            if node.name and node.name not in tensors:
+                initial, change = self._sizes(node.id)
+                tensors[node.name] = {"init": exponent(initial), "change": exponent(change)}
+        return {
+            "schema": SCHEMA,
+            "file": self.architecture.file,
+            "optimizer": self.optimizer,
+            "form": self.form,
+            "depths": dict(graph.depths),
+            "gradient_norm": exponent(self.gradient_norm),
+            "parameters": parameters,
+            "multipliers": {name: exponent(power) for name, power in self.multipliers.items()},
+            "tensors": tensors,
+        }
+
+    def render(self, format: str = "table", *, color: bool = False) -> str:
+        """As `table`, `json`, `markdown` or `latex`."""
+        if format == "json":
+            return json.dumps(self.to_json(), indent=2) + "\n"
+        from tensorprog import tables
+
+        return tables.render_derivation(self, format, color=color)
+
+    def explain(self, param: str, quantity: str | None = None) -> str:
+        """The whole chain behind the numbers of one parameter: node, terms, rules, the constraint that binds."""
+        from tensorprog.story import explain
+
+        return explain(self, param, quantity)
+
+    def __str__(self) -> str:
+        return self.render()
+
+    def _repr_html_(self) -> str:
+        from tensorprog import tables
+
+        return tables.render_derivation(self, "html")
+
+
+def _units(graph: Graph) -> Units:
+    """Units fine enough for every exponent that the file writes, and for halves and thirds of them."""
+    scalars = [node.op.scalar for node in graph.nodes if isinstance(node.op, Scale)]
+    scalars += [unknown.base for unknown in graph.unknowns.values()]
+    denominators = {power.denominator for scalar in scalars for _, power in scalar.powers}
+    denominator = math.lcm(Units(()).denominator, *(12 * d for d in denominators))
+    if denominator > 10**6:
+        raise TensorProgError("the exponents in the file have too many different denominators", file=graph.name,
+                              fix="exponents such as 1/2 or -3/4")  # fmt: skip
+    return Units(graph.widths, denominator)
+
+
+def derive(architecture: Architecture, optimizer: str | None = None, form: str | None = None) -> Derivation:
+    """The maximal update parametrization of an architecture under an optimizer, in one of the equivalent forms.
+
+    `optimizer`: a name in `tensorprog.optimizers.OPTIMIZERS` (default: the file's, else adam). `form`: a name in
+    `tensorprog.calculus.forms.FORMS` (default table8). Raises TensorProgError (a message with its place in the
+    file) if the program is ill-formed, not covered by the calculus, or has no stable maximal answer.
+
+    Source: Yang & Hu 2021 (Tensor Programs IV, arXiv:2011.14522); Yang et al. 2022 (V, arXiv:2203.03466).
+    """
+    with _collector_at_rest():
+        graph = architecture.graph
+        optimizer = optimizer or graph.optimizer or "adam"
+        form = form or DEFAULT_FORM
+        if optimizer not in OPTIMIZERS:
+            known = nearest(optimizer, OPTIMIZERS) or ", ".join(OPTIMIZERS)
+            raise TensorProgError(f"unknown optimizer `{optimizer}`", fix=known)
+        if form not in FORMS:
+            raise TensorProgError(f"unknown form `{form}`", fix=", ".join(FORMS))
+        _require_proportional(architecture)
+        try:
+            solution = solve(architecture.program, _units(graph), optimizer, architecture.functions)
+            return Derivation(architecture, optimizer, form, solution, parametrize(solution, form))
+        except TensorProgError as error:
+            raise error.located(architecture.source, architecture.file) from None
+
+
+def _require_proportional(architecture: Architecture) -> None:
+    """Raises CalculusError, at the line that declares it, for a regime other than proportional widths."""
+    for statement in architecture.tree.statements:
+        if isinstance(statement, RegimeDecl) and statement.relation != "proportional":
+            raise CalculusError(
+                f"the regime `{f' {statement.relation} '.join(statement.names)}` is not covered yet",
+                statement.span,
+                why="widths are compared by their total degree, as if they grew in proportion",
+                fix=f"regime {', '.join(statement.names)}: proportional",
+            ).located(architecture.source, architecture.file)
+
+
+@contextmanager
+def _collector_at_rest() -> Iterator[None]:
+    """Millions of small tuples without a cycle: looking for garbage among them would cost more than the rules."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

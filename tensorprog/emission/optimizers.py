@@ -1,0 +1,121 @@
+"""Optimizers in emitted code: how each is constructed, and classes for those that PyTorch does not have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tensorprog.emission.format import Code, call, fold, number
+from tensorprog.emission.optimizer_texts import MIXED, MUON_FACTOR, MUON_HEAD, MUON_KEY, MUON_PLAIN, TEXTS
+from tensorprog.errors import TensorProgError
+from tensorprog.optimizers import OPTIMIZERS, Optimizer
+
+_SHARED = ("lr", "weight_decay", "eps")  # go through the parameter groups
+_FACTORS = {
+    "": "1.0",
+    "original": "max(1.0, rows / columns) ** 0.5",
+    "match_rms": "0.2 * max(rows, columns) ** 0.5",
+    "spectral": "(rows / columns) ** 0.5",
+}
+_CLASSES = {"lion": "Lion", "signsgd": "SignSGD", "lamb": "LAMB", "lars": "LARS"}
+
+
+def class_name(optimizer: Optimizer) -> str:
+    """As written in a call."""
+    if optimizer.torch is not None:
+        return f"torch.optim.{optimizer.torch}"
+    if optimizer.normalisation == "spectral":
+        return "Muon"
+    if optimizer.name in _CLASSES:
+        return _CLASSES[optimizer.name]
+    raise TensorProgError(f"the optimizer {optimizer.name!r} cannot be emitted")
+
+
+def hyperparameters(optimizer: Optimizer, options: Mapping[str, float]) -> dict[str, float]:
+    """The defaults, overridden. Raises TensorProgError for an option it does not have."""
+    values = dict(optimizer.defaults)
+    for name, value in options.items():
+        if name not in values:
+            raise TensorProgError(
+                f"the optimizer {optimizer.name} has no option {name!r}", fix=f"one of {', '.join(values)}"
+            )
+        values[name] = float(value)
+    return values
+
+
+def construction(optimizer: Optimizer, values: Mapping[str, float], groups: Code) -> Code:
+    """The call that makes the optimizer from its parameter groups."""
+    keywords: dict[str, str] = {}
+    for name, value in values.items():
+        match name:
+            case "lr" | "weight_decay" | "eps":
+                continue
+            case "beta1":
+                keywords["betas"] = f"({number(float(value)).text}, {number(float(values['beta2'])).text})"
+            case "beta2":
+                continue
+            case "eps2":
+                keywords["eps"] = f"(None, {number(float(value)).text})"
+            case "nesterov":
+                keywords["nesterov"] = str(bool(value))
+            case "ns_steps":
+                keywords["ns_steps"] = str(int(value))
+            case _:
+                keywords[name] = number(float(value)).text
+    if optimizer.name == "momentum" or (optimizer.torch == "SGD" and not values["nesterov"]):
+        keywords.pop("nesterov", None)
+    if optimizer.factor:
+        keywords["factor"] = f'"{optimizer.factor}"'
+    return call(class_name(optimizer), groups, **keywords)
+
+
+def shared_text(values: Mapping[str, float]) -> str:
+    """The entry of HYPERPARAMETERS: what `param_groups` scales."""
+    parts = [f"{name}={number(float(values[name])).text}" for name in _SHARED if name in values]
+    return f"dict({', '.join(parts)})"
+
+
+def definitions(names: list[str]) -> list[str]:
+    """Classes (each as text) for the optimizers among `names` that PyTorch does not have, and for mixing several."""
+    wanted = {}
+    for name in names:
+        optimizer = OPTIMIZERS[name]
+        if optimizer.torch is None:
+            wanted[class_name(optimizer)] = optimizer.name
+    found = []
+    for cls in sorted(wanted):
+        text = TEXTS[cls]
+        if cls == "Muon":
+            used = sorted({OPTIMIZERS[n].factor for n in names if OPTIMIZERS[n].normalisation == "spectral"})
+            if used == [""]:
+                text = (
+                    text.replace(MUON_HEAD, MUON_PLAIN)
+                    .replace(", factor=None", "")
+                    .replace(MUON_FACTOR, "")
+                    .replace(" * factor", "")
+                )
+                text = text.replace(MUON_KEY, "")
+            else:
+                lines = "".join(
+                    f'                {"if" if k == 0 else "elif"} group["factor"] == "{f}":\n'
+                    f"                    factor = {_FACTORS[f]}\n"
+                    for k, f in enumerate(u for u in used if u)
+                )
+                text = text.replace(MUON_FACTOR, "                factor = 1.0\n" + lines)
+        found.append(text)
+    if len(names) > 1:
+        found.append(MIXED)
+    return [text.strip("\n") for text in found]
+
+
+def configure(names: list[str], values: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """The body of `configure_optimizer` after the docstring."""
+    lines = ["groups = self.param_groups(lr, weight_decay, eps)"]
+    if len(names) == 1:
+        made = construction(OPTIMIZERS[names[0]], values[names[0]], Code("groups"))
+        return [*lines, *fold(f"return {made.text}", 92)]
+    chosen = '[g for g in groups if g["optimizer"] == "%s"]'
+    parts = [construction(OPTIMIZERS[n], values[n], Code(chosen % n)).text for n in names]
+    lines += ["return Optimizers("]
+    for part in parts:
+        lines += ["    " + line for line in fold(part + ",", 88)]
+    return [*lines, ")"]
