@@ -19,7 +19,8 @@ from tensorprog.dims import BATCH_SYMBOL
 from tensorprog.graph import Add, Contract, Input
 from tensorprog.interpret import Interpreter
 
-STRENGTH = 0.25
+STRENGTH = 0.15
+VANISHING = 4.0  # what counts as the size of a value that vanishes with width (logits): they move by STRENGTH * this
 MOST_ENTRIES = 8_000_000
 
 
@@ -68,7 +69,7 @@ def base_rates(
     derivation: Derivation, widths: Mapping[str, int], base: Mapping[str, int], *, batch: int, seed: int = 0
 ) -> dict[str, float]:
     """Parameter -> base learning rate, calibrated at `widths`."""
-    program, solver = derivation.architecture.program, derivation.solution.solver
+    program, solution, solver = derivation.architecture.program, derivation.solution, derivation.solution.solver
     network = Interpreter(
         program, widths, base, derivation.parametrization, batch=batch, seed=seed, lr=1.0,
         functions=derivation.architecture.functions,
@@ -89,7 +90,10 @@ def base_rates(
             args[o.position] = moved
             moved = network.apply(o.node, *args)
         size, change = (float(np.sqrt(np.mean(np.square(x)))) for x in (values[o.node], moved))
-        effect[o.param] = max(effect.get(o.param, 0.0), change / size if size else change)
+        starts = solution.snapshot.initial[o.node]
+        if not size or solution.solver.units.degree(max(term[0] for term in starts)) < 0:
+            size = VANISHING  # it starts at zero, or vanishes: its change must outgrow what the features' change does
+        effect[o.param] = max(effect.get(o.param, 0.0), change / size)
     rates = {name: STRENGTH / e for name, e in effect.items() if e > 0 and np.isfinite(e)}
     usual = median(rates.values()) if rates else 1.0
     return {name: rates.get(name, usual) for name in program.updates}

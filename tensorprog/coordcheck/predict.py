@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tensorprog.calculus.analysis import Analysis, Exponents, Snapshot, blown_up, largest
 from tensorprog.calculus.rules import describe
 from tensorprog.derivation import Derivation
+from tensorprog.dims import Dim
 from tensorprog.exponents import Power
 from tensorprog.graph import Const, Contract, Input, Loss, Merge, Param, Scale, Split, Window
 from tensorprog.parametrization import Parametrization
@@ -61,6 +63,25 @@ def probes(derivation: Derivation) -> list[Probe]:
                 name = node.name or f"[{describe(node, graph.nodes)}]"
         seen[name] = seen.get(name, 0) + 1
         found.append(Probe(name if seen[name] == 1 else f"{name} #{seen[name]}", node.id))
+    return found
+
+
+def growing_sums(derivation: Derivation, places: Sequence[Probe]) -> dict[int, tuple[int, int, tuple[Dim, ...]]]:
+    """Probes that are a plain sum over growing axes, or a multiple of one: position -> (position of the sum itself,
+    position of what is summed, the sizes summed)."""
+    nodes = derivation.architecture.graph.nodes
+    position = {probe.node: k for k, probe in enumerate(places) if probe.param is None}
+    found: dict[int, tuple[int, int, tuple[Dim, ...]]] = {}
+    for k, probe in enumerate(places):
+        node = nodes[probe.node]
+        while isinstance(node.op, Scale):
+            node = nodes[node.args[0]]
+        if not (isinstance(node.op, Contract) and node.op.right is None):
+            continue
+        left, out = node.op.left, node.op.out
+        summed = [a.dim for i, a in zip(left, nodes[node.args[0]].axes, strict=True) if i not in out and a.dim.grows]
+        if summed and node.id in position and node.args[0] in position:
+            found[k] = position[node.id], position[node.args[0]], tuple(summed)
     return found
 
 

@@ -45,7 +45,9 @@ def test_small_examples_agree_on_every_row(example: str, optimizer: str) -> None
 @pytest.mark.parametrize("example", ["lstm", "gpt", "gpt_tied", "bert", "resnet"])
 def test_large_examples_agree(example: str, optimizer: str) -> None:
     widths = [16, 32, 64, 128] if example == "resnet" else [64, 128, 256, 512]
-    assert_agrees(check(EXAMPLES / f"{example}.tp", optimizer, widths=widths, seeds=6, max_seeds=18, steps=2))
+    assert_agrees(
+        check(EXAMPLES / f"{example}.tp", optimizer, widths=widths, seeds=6, max_seeds=18, steps=2), share=0.9
+    )
 
 
 def test_standard_parametrization_with_adam_blows_up_as_predicted() -> None:
