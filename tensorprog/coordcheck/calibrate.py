@@ -19,8 +19,8 @@ from tensorprog.dims import BATCH_SYMBOL
 from tensorprog.graph import Add, Contract, Input
 from tensorprog.interpret import Interpreter
 
-STRENGTH = 0.15
-VANISHING = 4.0  # what counts as the size of a value that vanishes with width (logits): they move by STRENGTH * this
+STRENGTH = 0.2
+VANISHING = 2.0  # what counts as the size of a value that vanishes with width (logits): they move by STRENGTH * this
 MOST_ENTRIES = 8_000_000
 
 
@@ -51,8 +51,8 @@ def base_widths(derivation: Derivation, ladder: Sequence[int]) -> dict[str, int]
 
 
 def batch_size(derivation: Derivation, ladder: Sequence[int]) -> int:
-    """Examples per batch: enough entries for small errors, but a rank far below the width where that matters (an
-    orthogonalised update is as large as the square root of the gradient's rank)."""
+    """Examples per batch. Few: the more of them share an update, the smaller the part of it that is aligned with each,
+    and the longer its transients; and the rank of the gradient must stay below the width (Muon)."""
     graph = derivation.architecture.graph
     tokens = 1
     for node in graph.nodes:
@@ -61,7 +61,7 @@ def batch_size(derivation: Derivation, ladder: Sequence[int]) -> int:
             sizes = [axis.dim.constant for axis in inner]
             tokens = max(tokens, math.prod(int(size) for size in sizes if size))
     spectral = any(o.normalisation == "spectral" for o in derivation.solution.solver.optimizers.values())
-    wanted = ladder[0] // 4 if spectral else 128
+    wanted = min(32, ladder[0] // 4) if spectral else 32
     return max(1, min(16, wanted // tokens))
 
 
