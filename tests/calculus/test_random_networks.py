@@ -92,11 +92,10 @@ def test_no_prediction_is_too_small(seed: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", range(5))
-def test_predictions_agree_with_training(part: int) -> None:
+def test_predictions_agree_with_training() -> None:
     """Thirty networks: at most 5% of all tensors grow more slowly than predicted at these widths, 2% faster."""
     above, below, count = 0, 0, 0
-    for seed in range(60 + 6 * part, 66 + 6 * part):
+    for seed in range(60, 90):
         more, less, rows = surprises(seed)
         above, below, count = above + len(more), below + len(less), count + rows
     assert above <= count // 50
