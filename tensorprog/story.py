@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tensorprog.calculus.analysis import largest
 from tensorprog.calculus.explain import Binding, Explainer
 from tensorprog.calculus.forms import FORMS, SOURCES, gauge, sized
-from tensorprog.calculus.rules import describe
+from tensorprog.calculus.shared import describe
 from tensorprog.errors import TensorProgError
 from tensorprog.reasons import binding_step
 from tensorprog.suggest import nearest

@@ -12,12 +12,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tensorprog.calculus.rules import Rule, Sizes, power_size, refuse, rules_for
+from tensorprog.calculus.rules import rules_for
+from tensorprog.calculus.shared import Rule, Sizes, power_size
 from tensorprog.calculus.terms import EVEN, FLIPS, Terms, leading, reduce_terms
 from tensorprog.errors import CalculusError
 from tensorprog.exponents import Units
 from tensorprog.functions import Function
-from tensorprog.graph import Input, Map, Param, Parameter, Program, Scale, Softmax, Update
+from tensorprog.graph import Map, Param, Parameter, Program, Scale, Softmax
 from tensorprog.optimizers import Optimizer, optimizer_for
 
 MAX_SWEEPS = 40
@@ -268,6 +269,3 @@ def blown_up(program: Program, snapshot: Snapshot, functions: Mapping[str, Funct
         if tainted:
             result.add(node.id)
     return result
-
-
-__all__ = ["Analysis", "Exponents", "Input", "Snapshot", "Update", "blown_up", "largest", "refuse"]

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from itertools import product
 
 from tensorprog.calculus.analysis import largest
-from tensorprog.calculus.rules import UNIT, contract_plan, describe
-from tensorprog.calculus.solve import Occurrence, Solution
+from tensorprog.calculus.shared import UNIT, contract_plan, describe
+from tensorprog.calculus.solve import Solution
 from tensorprog.calculus.terms import EVEN, FLIPS, Grade, Summed, Term, Terms, grade_product, multiply
+from tensorprog.calculus.uses import Occurrence
 from tensorprog.graph import (
     Add,
     Const,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tensorprog.calculus.analysis import Analysis, Exponents, Snapshot, blown_up, largest
-from tensorprog.calculus.rules import describe
+from tensorprog.calculus.shared import describe
 from tensorprog.derivation import Derivation
 from tensorprog.dims import Dim
 from tensorprog.exponents import Power

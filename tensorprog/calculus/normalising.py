@@ -1,0 +1,122 @@
+"""Rules of normalisation, of softmax's derivative and of the losses."""
+
+from __future__ import annotations
+
+from tensorprog.calculus.shared import Change, Initial, Rule, Sizes, contract_plan, products
+from tensorprog.calculus.terms import (
+    EVEN,
+    STAYS,
+    UNKNOWN,
+    ContractPlan,
+    Term,
+    Terms,
+    forget,
+    grade_product,
+    reduce_terms,
+)
+from tensorprog.graph import Contract, Node
+
+
+def inverse_rms(arg: Node, axes: tuple[int, ...], sizes: Sizes) -> tuple[Initial, Change]:
+    """r = (mean x^2)^(-1/2): size -|x|. Over a growing axis the mean is a constant by the law of large numbers.
+
+    Relative change: mean(x dx) / mean(x^2), a contraction like any other, never more than Theta(1).
+    """
+    indices = tuple(range(len(arg.axes)))
+    kept_axes = tuple(k for k in indices if k not in axes)
+    plan = contract_plan(Contract(indices, indices, kept_axes), [arg, arg], sizes)
+    averaged = any(s.full for s in plan.summed)
+    count = sum(s.full for s in plan.summed)
+
+    def initial(t: list[Terms]) -> Terms:
+        if not t[0]:
+            return ((0, 0, (EVEN,) * len(plan.kept)),)
+        size = t[0][0][0] if len(t[0]) == 1 else max(term[0] for term in t[0])
+        main = [term for term in t[0] if term[0] == size]
+        if averaged:
+            return ((-size, 0, (EVEN,) * len(plan.kept)),)
+        grades = []
+        for i, _ in plan.kept:
+            depends = EVEN
+            for term in main:  # the square is even in what a single term is odd in
+                g = term[2][i]
+                even = UNKNOWN if g[3] == UNKNOWN else STAYS
+                depends = grade_product(depends, (0, g[1], 0, even) if len(main) == 1 else forget(g, even))
+            grades.append(depends)
+        return ((-size, 0, tuple(grades)),)
+
+    def change(t: list[Terms], d: list[Terms]) -> Terms:
+        x, dx = t[0], d[0]
+        if not dx:
+            return ()
+        scale = max((term[0] for term in x), default=None)
+        if scale is None:
+            return initial([dx])
+        x = tuple([(size, 0, grades) for size, _, grades in x])
+        dx = tuple([(size, 0, grades) for size, _, grades in dx])
+        (r,) = initial(t)
+        terms = []
+        for size, _, grades in products(x, dx, plan) + products(dx, dx, plan):
+            relative = min(0, size - count - 2 * scale)
+            terms.append((relative - scale, 0, tuple(map(grade_product, grades, r[2]))))
+        return reduce_terms(terms)
+
+    return initial, change
+
+
+def softmax_grad(growing: int) -> Rule:
+    """dx = y (dy - sum y dy) along a finite axis: entrywise products of the terms."""
+    plan = ContractPlan((), tuple((k, k) for k in range(growing)))
+
+    def total(y: Terms, dy: Terms) -> list[Term]:
+        first = products(y, dy, plan)
+        return first + products(tuple(first), y, plan)
+
+    def initial(t: list[Terms]) -> Terms:
+        return reduce_terms(total(t[0], t[1]))
+
+    def change(t: list[Terms], d: list[Terms]) -> Terms:
+        (y, g), (dy, dg) = t, d
+        terms = total(y + dy, dg) if dg else []
+        if dy:
+            terms += products(dy, g, plan)
+            terms += products(tuple(products(dy, g, plan)), y + dy, plan)
+            terms += products(tuple(products(y, g, plan)), dy, plan)
+        return reduce_terms(terms)
+
+    return Rule(initial, change)
+
+
+def loss(kind: str) -> tuple[Initial, Change]:
+    """A scalar. cross entropy: a constant plus at most the logits; mse: quadratic; mean: linear."""
+    power = 2 if kind == "mse" else 1
+
+    def size(terms: Terms) -> int:
+        return max(max((term[0] for term in terms), default=0) * power, 0)
+
+    def initial(t: list[Terms]) -> Terms:
+        return ((size(t[0]), 0, ()),)
+
+    def change(t: list[Terms], d: list[Terms]) -> Terms:
+        if not d[0]:
+            return ()
+        largest = max(term[0] for term in d[0])
+        scale = max((term[0] for term in t[0]), default=0)
+        return ((max(largest + max(scale, 0), 2 * largest) if power == 2 else largest, 0, ()),)
+
+    return initial, change
+
+
+def loss_grad(kind: str, growing: int, entries: int) -> tuple[Initial, Change]:
+    """dL/df: cross entropy: bounded, softmax(f) - target; mse: f - target, over the number of entries."""
+    constant: Term = (-entries, 0, (EVEN,) * growing)
+
+    def bounded(terms: Terms) -> list[Term]:
+        if kind == "mean":
+            return []
+        cap = 0 if kind == "cross_entropy" else None
+        return [((size if cap is None else min(size, cap)) - entries, 0,
+                 grades if kind == "mse" else tuple(map(forget, grades)))
+                for size, _, grades in terms]  # fmt: skip
+
+    return (lambda t: reduce_terms([constant, *bounded(t[0])])), (lambda _, d: reduce_terms(bounded(d[0])))

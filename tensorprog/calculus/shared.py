@@ -1,0 +1,111 @@
+"""What the rules share: growing axes and their packed sizes, contraction plans, how messages call a node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tensorprog.calculus.terms import ContractPlan, Summed, Term, Terms, multiply
+from tensorprog.dims import Dim
+from tensorprog.errors import CalculusError
+from tensorprog.exponents import Power, Units
+from tensorprog.graph import Add, Axis, Contract, Fold, Map, Merge, Node, Param, Scale, Split, StopGrad, Window
+
+Initial = Callable[[list[Terms]], Terms]
+Change = Callable[[list[Terms], list[Terms]], Terms]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """The semantics of one node: its initial terms from its operands', and the terms of its change from the operands'
+    initial terms and those of their changes."""
+
+    initial: Initial
+    change: Change
+
+
+class Sizes:
+    """Packed exponents of axis sizes, computed once per dim object (the program keeps those alive)."""
+
+    def __init__(self, units: Units) -> None:
+        self.units = units
+        self._known: dict[int, int] = {}
+
+    def __call__(self, dim: Dim) -> int:
+        size = self._known.get(id(dim))
+        if size is None:
+            size = self._known[id(dim)] = self.units.pack(dict(dim.growth)) if dim.grows else 0
+        return size
+
+    def growing(self, axes: tuple[Axis, ...]) -> list[int]:
+        """Positions of the growing axes."""
+        return [k for k, axis in enumerate(axes) if self(axis.dim)]
+
+
+def describe(node: Node, nodes: Sequence[Node] = (), depth: int = 3) -> str:
+    """How messages call a node: by its name, else by the expression it stands for."""
+    if node.name:
+        return node.name
+    if isinstance(node.op, Param):
+        return node.op.name
+    args = [describe(nodes[a], nodes, depth - 1) if nodes and depth else ".." for a in node.args]
+    match node.op:
+        case Contract():
+            return " ".join(args)
+        case Add():
+            return " + ".join(args)
+        case Scale(scalar):
+            shown = [u for u in scalar.unknowns if "@" not in u]
+            return " ".join([*(f"?{u}" for u in shown), *args])
+        case Split() | Merge() | Window() | Fold() | StopGrad():
+            return args[0]
+        case Map(fn, order):
+            return f"{fn}{chr(39) * order}({', '.join(args)})"
+        case _:
+            return f"{type(node.op).__name__.lower()}({', '.join(args)})"
+
+
+def refuse(node: Node, nodes: Sequence[Node], why: str, fix: str = "") -> CalculusError:
+    """The error for a node outside the calculus."""
+    return CalculusError(f"the calculus does not cover `{describe(node, nodes)}`", node.span, why=why, fix=fix)
+
+
+def contract_plan(op: Contract, args: list[Node], sizes: Sizes) -> ContractPlan:
+    """The growing indices of a contraction, split into summed and kept."""
+    where: list[dict[int, int]] = []
+    dims: dict[int, int] = {}
+    for indices, arg in zip((op.left, op.right or ()), (*args, None), strict=False):
+        growing = [i for i, axis in zip(indices, arg.axes if arg else (), strict=False) if sizes(axis.dim)]
+        where.append({i: k for k, i in enumerate(growing)})
+        if arg:
+            dims.update({i: sizes(axis.dim) for i, axis in zip(indices, arg.axes, strict=True)})
+    left, right = where
+    summed = tuple(
+        Summed(left.get(i, -1), right.get(i, -1), dims[i], dims[i] // 2)
+        for i in dims
+        if dims[i] and i not in op.out
+    )  # fmt: skip
+    kept = tuple((left.get(i, -1), right.get(i, -1)) for i in op.out if dims[i])
+
+    def excess(own: dict[int, int]) -> int:
+        ratio = sum(-dims[i] if i in op.out else dims[i] for i in own)
+        return ratio // 2 if sizes.units.degree(ratio) > 0 else 0
+
+    return ContractPlan(summed, kept, (excess(left), excess(right)))
+
+
+UNIT: Term = (0, 0, ())
+
+
+def products(x: Terms, y: Terms, plan: ContractPlan) -> list[Term]:
+    """All pairwise products of terms."""
+    return [multiply(a, b, plan) for a in x for b in y]
+
+
+def power_size(units: Units, scale: Scale) -> int:
+    """The packed exponent of a Scale's factor, its unknowns left out."""
+    total = 0
+    for dim, power in scale.scalar.powers:
+        if dim.grows:
+            total += units.pack_power(Power.of(dict(dim.growth)) ** power)
+    return total

@@ -1,0 +1,84 @@
+"""Where parameters are used: from each Param node to the first node that sums over it, adds it, or maps it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tensorprog.graph import Add, Contract, Fold, InvRms, Merge, Param, Program, Scale, Split, Window
+
+
+@dataclass(frozen=True, slots=True)
+class Occurrence:
+    """One place where a parameter is used.
+
+    `chain`: from the Param node to the operand, through relabelling nodes and products that leave it a weight
+    (`_keeps_matrix`). `node`: what consumes it, as operand `position`. `tail`: the Scale nodes that follow, each the
+    only consumer. `multiplier`: the unknown among them, if any.
+    """
+
+    param: str
+    use: str
+    chain: tuple[int, ...]
+    node: int
+    position: int
+    tail: tuple[int, ...]
+    multiplier: str | None
+
+
+def occurrences(program: Program) -> list[Occurrence]:
+    """Every use of every parameter in the forward graph, in graph order."""
+    nodes = program.forward.nodes
+    consumers: list[list[int]] = [[] for _ in nodes]
+    for node in nodes:
+        for a in dict.fromkeys(node.args):
+            consumers[a].append(node.id)
+    found: list[Occurrence] = []
+    weights: set[int] = set()  # nodes computed from parameters alone
+    for node in nodes:
+        if isinstance(node.op, Param) or (node.args and all(a in weights for a in node.args)):
+            weights.add(node.id)
+
+    def follow(param: str, use: str, chain: tuple[int, ...]) -> None:
+        for c in consumers[chain[-1]]:
+            op = nodes[c].op
+            if isinstance(op, Scale):
+                named = [u for u in op.scalar.unknowns if program.forward.unknowns[u].kind == "use"]
+                follow(param, named[0] if named else use, (*chain, c))
+            elif isinstance(op, Split | Merge | Window | Fold) or _keeps_matrix(program, c, chain[-1], weights):
+                follow(param, use, (*chain, c))
+            elif isinstance(op, InvRms):
+                continue  # its own scale does not matter there
+            else:
+                tail: list[int] = []
+                multiplier = None
+                at = c
+                while len(consumers[at]) == 1 and isinstance(after := nodes[consumers[at][0]].op, Scale):
+                    at = consumers[at][0]
+                    tail.append(at)
+                    multiplier = next(iter(after.scalar.unknowns), multiplier)
+                for position, a in enumerate(nodes[c].args):
+                    if a == chain[-1]:
+                        found.append(Occurrence(param, use, chain, c, position, tuple(tail), multiplier))
+
+    for node in nodes:
+        if isinstance(node.op, Param):
+            follow(node.op.name, "", (node.id,))
+    growing = {name: sum(axis.dim.grows for axis in p.axes) for name, p in program.forward.parameters.items()}
+    return sorted(found, key=lambda o: (o.node, o.position, -growing[o.param]))  # a matrix takes size before its gain
+
+
+def _keeps_matrix(program: Program, node: int, operand: int, weights: set[int]) -> bool:
+    """Whether a node is still a weight to be used: a transposition, a sum over finite axes, a product or sum of
+    parameters alone, or a growing matrix scaled by rows or columns."""
+    nodes = program.forward.nodes
+    op = nodes[node].op
+    if node in weights and isinstance(op, Contract | Add):
+        return True
+    if not isinstance(op, Contract):
+        return False
+    if op.right is None:
+        return True
+    indices = op.left if nodes[node].args[0] == operand else op.right
+    growing = [i for i, axis in zip(indices, nodes[operand].axes, strict=True) if axis.dim.grows]
+    spread = [axis for axis in nodes[node].axes if axis.dim.grows]
+    return len(growing) >= 2 and len(spread) == len(growing) and all(i in op.out for i in growing)
