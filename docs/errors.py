@@ -15,9 +15,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from tensorprog import TensorProgError, derive, parse  # noqa: E402
-from tensorprog.frontend import graph_of  # noqa: E402
 from tests.cli import error_table as derivation  # noqa: E402
 from tests.elaborate import error_table as elaboration  # noqa: E402
+from tests.elaborate.graphs import graph_of  # noqa: E402
 from tests.language import error_table as syntax  # noqa: E402
 
 PAGE = ROOT / "docs" / "reference" / "errors.md"

@@ -96,9 +96,9 @@ def parser() -> argparse.ArgumentParser:
 
     sub = command("check", "train at a ladder of widths; measured against derived exponents", _check)
     derivation(sub)
-    sub.add_argument("--widths", type=_widths, metavar="64,128,..", help="increasing; the first is the base width")
+    sub.add_argument("--widths", type=_widths, metavar="64,128,..", help="increasing (default: by the network's size)")
     sub.add_argument(
-        "--seeds", type=_count, metavar="N", help="networks per width; more are added while rows are inconclusive"
+        "--seeds", type=_count, metavar="N", help="networks per width (default: 5); more are added where needed"
     )
     sub.add_argument("--max-seeds", type=_count, metavar="N", help="at most this many (default: 4 times --seeds)")
     sub.add_argument("--steps", type=_count, default=3, metavar="N", help="updates per run (default: 3)")

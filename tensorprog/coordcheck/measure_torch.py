@@ -24,7 +24,7 @@ from tensorprog.derivation import Derivation
 from tensorprog.dims import BATCH_SYMBOL
 from tensorprog.emission import emit
 from tensorprog.emission.module import Emission
-from tensorprog.emission.source import _main_class
+from tensorprog.emission.source import main_class
 from tensorprog.errors import TensorProgError
 from tensorprog.graph import Input
 from tensorprog.initial import init_parameter, make_data
@@ -160,7 +160,7 @@ def _paths(derivation: Derivation, parametrization: Parametrization, base: Mappi
     model = derivation.architecture.model
     known = {**dict(model.depths), **base}
     emission = Emission(model, parametrization, known)
-    _main_class(emission, known)
+    main_class(emission, known)
     return {row.path: row.graph_path for rows in emission.tables.parameters for row in rows}
 
 

@@ -119,8 +119,9 @@ def check(
 ) -> CheckReport:
     """Train at a ladder of widths and compare the measured exponent of every tensor with the derived one.
 
-    `widths`: values of every width symbol; the first is the base width. `seeds`: networks per width to begin
-    with; as long as a row is inconclusive more are added, up to `max_seeds` (default 4 * seeds). `steps`: updates.
+    `widths`: values of every width symbol; the base width lies below them (`calibrate.base_widths`). `seeds`: networks
+    per width to begin with; more are added, up to `max_seeds` (default 4 * seeds), while intervals are too wide, or a
+    disagreement rests on few seeds or is a near miss. `steps`: updates.
     `lr`: one base learning rate for all; default: calibrated (coordcheck/calibrate.py). `parametrization`: "derived",
     a Parametrization, or a name in `coordcheck.named.NAMED`, whose global learning rate scales like n^`lr_exponent`.
     `jobs`: networks trained at the same time, in threads (NumPy backend); the result does not depend on it.
@@ -305,6 +306,3 @@ def _compare(
 def _shown(slope: Slope) -> tuple[float | None, float | None, float | None]:
     value, low, high = (round(x, 4) if math.isfinite(x) else None for x in (slope.value, slope.low, slope.high))
     return value, low, high
-
-
-__all__ = ["CheckReport", "Row", "check"]

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 TOLERANCE = 0.2  # exponents in practice are multiples of 1/4; a slope this near counts as equal
-CONFIDENCE = 0.95
 
 # two-sided 95% quantiles of Student's t for 1..30 degrees of freedom
 # fmt: off

@@ -11,7 +11,7 @@ from typing import Protocol
 from tensorprog.dims import BATCH, Dim
 from tensorprog.emission.format import ATOM, MUL, Code, index, number, over, power, times
 from tensorprog.emission.sizes import Sizes
-from tensorprog.graph import Add, Axis, Const, Contract, Input, Op, Param, Scalar, Scale
+from tensorprog.graph import Add, Axis, Contract, Input, Op, Param, Scalar, Scale
 from tensorprog.model import Compute, Loop, Module, Use
 
 
@@ -98,10 +98,6 @@ class Frame:
         if not self.name(value) and isinstance(op, Scale) and isinstance(weight := self.op(self.args(value)[0]), Param):
             return weight.name
         return self.name(value)
-
-    def atomic(self, value: int) -> bool:
-        """Costs nothing to mention twice."""
-        return value not in self._ops or isinstance(self._ops[value].op, Param | Const | Input)
 
     def once(self, *values: int) -> bool:
         """None of the values is needed by anyone else."""

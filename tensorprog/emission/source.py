@@ -32,7 +32,7 @@ def emit_torch(model: Model, parametrization: Parametrization, base: Mapping[str
     file = Emission(model, parametrization, known)
     name = camel_case(PurePath(source_name.replace("\\", "/")).name.rpartition(".")[0] or source_name)
     main = file.main = file.names.add(f"{name}Model" if name in OWN_GLOBALS or name == "Tensor" else name)
-    main_lines = _main_class(file, known)
+    main_lines = main_class(file, known)
     names, values = _optimizers(file)
     rows = merged(file.tables.parameters, parameter_text(parametrization, known, len(names) > 1))
     multipliers = merged(file.tables.multipliers, multiplier_text(known))
@@ -62,7 +62,8 @@ def emit_torch(model: Model, parametrization: Parametrization, base: Mapping[str
     return "\n\n\n".join([*parts, *(text.strip("\n") for text in body)]) + "\n"
 
 
-def _main_class(file: Emission, known: Mapping[str, int]) -> list[str]:
+def main_class(file: Emission, known: Mapping[str, int]) -> list[str]:
+    """The lines of the class of the whole network."""
     model = file.model
     roots = [value for _, value in model.outputs]
     inputs = {}

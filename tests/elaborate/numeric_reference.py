@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tensorprog import graph as g
-from tensorprog.frontend import graph_of
 from tensorprog.functions import BUILTIN
 from tensorprog.legality import assert_legal
+from tests.elaborate.graphs import graph_of
 
 Array = npt.NDArray[Any]
 

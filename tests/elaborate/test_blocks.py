@@ -11,10 +11,10 @@ import pytest
 from tensorprog.dims import Dim
 from tensorprog.elaborate import elaborate, standard_blocks
 from tensorprog.export import FORMATS, export, to_networkx
-from tensorprog.frontend import graph_of
 from tensorprog.graph import Graph, Init, Input, Loss, Map, Param
 from tensorprog.legality import assert_legal
 from tensorprog.parser import parse
+from tests.elaborate.graphs import graph_of
 
 SEQUENCE = "width n\naxis t: 6, i: 5, k: n\ninput x0[t,i]\nparam A[k,i]\nx[t,k] = A[k,i] x0[t,i]\n"
 IMAGE = "width n\naxis c: 3, h: 8, w: 8\ninput x0[c,h,w]\nx = conv(x0, n)\n"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tensorprog.errors import ShapeError
-from tensorprog.frontend import graph_of
 from tensorprog.legality import assert_legal
 from tests.elaborate.error_table import ROWS, Row, whole
+from tests.elaborate.graphs import graph_of
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row.message for row in ROWS])

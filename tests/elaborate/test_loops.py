@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tensorprog.frontend import graph_of
+from tests.elaborate.graphs import graph_of
 from tests.elaborate.numeric_reference import Array, Run
 
 SEQUENCE = "width n\naxis t: 4, i: 3\ninput x[t,i]\n"
