@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from tensorprog.calculus.rules import rules_for
 from tensorprog.calculus.shared import Rule, Sizes, power_size
-from tensorprog.calculus.terms import EVEN, FLIPS, Terms, leading, reduce_terms
+from tensorprog.calculus.terms import EVEN, FLIPS, Terms, as_entries, leading, reduce_terms
 from tensorprog.errors import CalculusError
 from tensorprog.exponents import Units
 from tensorprog.functions import Function
@@ -129,14 +129,14 @@ class Analysis:
             return ()
         optimizer, parameter = self.optimizers[name], self.program.forward.parameters[name]
         if optimizer.normalisation == "spectral":  # every direction of the gradient is lifted to singular value 1
-            gradient = tuple([(0, raw, grades) for _, raw, grades in gradient])
+            gradient = tuple([(0, *as_entries(term)[1:]) for term in gradient])
         shift = 0 if optimizer.degree else -max(term[0] for term in gradient)
         if optimizer.relative and not self.starts_at_zero(parameter):
             shift -= self.exponents.A[name]
         if optimizer.normalisation == "spectral":
             shift -= sum(self.sizes(axis.dim) for axis in parameter.axes) // 2
         shift += self.factor_size(optimizer, parameter)
-        return tuple([(size + shift, 0, grades) for size, _, grades in gradient])
+        return tuple([(size + shift, raw, grades) for size, raw, grades in gradient])
 
     def factor_size(self, optimizer: Optimizer, parameter: Parameter) -> int:
         """The packed exponent of a convention's own factor (matrix [first axis, rest])."""

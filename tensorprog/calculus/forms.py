@@ -115,7 +115,7 @@ def _exponents(solution: Solution, name: str, s: Sized, a: int, units: Units) ->
     parameter, optimizer = solver.program.forward.parameters[name], solver.optimizers[name]
     zero = solver.starts_at_zero(parameter)
     init_std = None if zero else units.unpack(a - s.initial)
-    if parameter.frozen or name not in solver.program.updates:
+    if parameter.frozen or not solver.step.get(name):  # not trained, or its gradient is exactly zero
         return ParamExponents(units.unpack(-a), init_std, None, None, None)
     times = 2 if optimizer.degree else 0 if optimizer.relative and not zero else 1
     lr = units.unpack(times * a - s.lr)

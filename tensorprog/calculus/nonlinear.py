@@ -17,6 +17,7 @@ from tensorprog.calculus.terms import (
     Grade,
     Term,
     Terms,
+    as_entries,
     forget,
     grade_product,
     reduce_terms,
@@ -122,17 +123,19 @@ def entrywise(facts: Facts, axes: int) -> tuple[Initial, Change]:
         terms: list[Term] = [(0, 0, (EVEN,) * axes)] if facts.constant and with_constant else []
         if not x:
             return terms
+        if facts.degree == 1 and facts.parity == "odd":  # the identity keeps matrices as they are
+            return list(x)
+        if facts.parity == "odd" and facts.order == 1 and len(x) == 1 and x[0][1] and x[0][0] <= 0:
+            return list(x)  # an odd function of a random matrix is one
+        x = tuple(map(as_entries, x))
         size = _largest(x)
         main = tuple(term for term in x if term[0] == size)
         rest = tuple(term for term in x if term[0] < size)
         if facts.degree is not None:  # homogeneous: f(x) = |x|^degree f(sign x)
-            odd = facts.parity == "odd"
             if facts.parity == "even" and len(main) == 1:
                 whole: list[Term] = [(0, 0, _squared(main[0]))]
             else:
                 whole = _by_axis(main, facts.parity)
-            if facts.degree == 1 and odd:  # the identity keeps matrices as they are
-                return list(x)
             terms += [(facts.degree * size, 0, g) for _, _, g in whole]
             if facts.degree > 0:
                 slope = _slope_grades(main, slope_parity)
@@ -163,6 +166,7 @@ def entrywise(facts: Facts, axes: int) -> tuple[Initial, Change]:
             return dx
         if not x:
             return reduce_terms(value(dx, with_constant=False))
+        x, dx = tuple(map(as_entries, x)), tuple(map(as_entries, dx))
         scale, step = _largest(x), _largest(dx)
         slope_grades = _slope_grades(x, slope_parity)
         curve_grades = _slope_grades(x, facts.parity)

@@ -87,11 +87,12 @@ def contract_plan(op: Contract, args: list[Node], sizes: Sizes) -> ContractPlan:
     )  # fmt: skip
     kept = tuple((left.get(i, -1), right.get(i, -1)) for i in op.out if dims[i])
 
-    def excess(own: dict[int, int]) -> int:
-        ratio = sum(-dims[i] if i in op.out else dims[i] for i in own)
+    def excess(own: dict[int, int], other: dict[int, int]) -> int:
+        """An axis that both keep only numbers independent products: no norm couples them."""
+        ratio = sum(dims[i] if i not in op.out else 0 if i in other else -dims[i] for i in own)
         return ratio // 2 if sizes.units.degree(ratio) > 0 else 0
 
-    return ContractPlan(summed, kept, (excess(left), excess(right)))
+    return ContractPlan(summed, kept, (excess(left, right), excess(right, left)))
 
 
 UNIT: Term = (0, 0, ())

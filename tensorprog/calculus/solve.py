@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tensorprog.calculus.analysis import MAX_SWEEPS, Analysis, Exponents, Snapshot, largest
+from tensorprog.calculus.rank import require_finite_rank
 from tensorprog.calculus.shared import describe
 from tensorprog.calculus.terms import Terms, leading, reduce_terms
 from tensorprog.calculus.uses import Occurrence, occurrences
@@ -277,6 +278,9 @@ def solve(program: Program, units: Units, optimizer: str, functions: Mapping[str
     zero = Exponents(dict.fromkeys(forward.parameters, 0), dict.fromkeys(forward.parameters, 0),
                      dict.fromkeys(forward.unknowns, 0))  # fmt: skip
     solver = Solver(program, units, optimizer, functions, zero)
+    for name in program.updates:
+        if solver.optimizers[name].normalisation == "spectral":
+            require_finite_rank(program, name, solver.sizes)
     exponents = solver.solve()
     snapshot = solver.fixpoint()  # from the beginning, with the exponents now fixed
     assert_stable(program, snapshot, units)

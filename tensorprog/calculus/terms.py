@@ -72,6 +72,14 @@ def free_in(g: Grade, mask: int) -> Grade:
     return grade_product(g, (0, mask, 0, STAYS))
 
 
+def as_entries(term: Term) -> Term:
+    """The term without the knowledge that it is a Gaussian matrix: it depends on it, along every axis."""
+    size, raw, grades = term
+    if not raw:
+        return term
+    return (size, 0, tuple([forget(free_in(g, raw), UNKNOWN) for g in grades]))
+
+
 def _includes(big: Grade, small: Grade) -> bool:
     """Whether every sum that is zero-mean for `big` is so for `small`, whatever it is multiplied with."""
     odd, free, cover, mirror = big
@@ -262,11 +270,13 @@ def _multiply_raw(w: Term, x: Term, plan: ContractPlan, *, swapped: bool) -> Ter
 
 def _multiply_two_raw(x: Term, y: Term, plan: ContractPlan) -> Term:
     """Two Gaussian matrices. Independent ones: again a random matrix (its entries are zero-mean sums).
-    The same one: entrywise a positive matrix; contracted with itself it is refused (a Gram matrix)."""
+    The same one: entrywise a positive matrix, whose sums are aligned; contracted with itself it is refused (a Gram
+    matrix)."""
     size = x[0] + y[0]
     if x[1] & y[1]:
-        if plan.summed:
+        if any(s.left < 0 or s.right < 0 for s in plan.summed) or (plan.summed and any(-1 in k for k in plan.kept)):
             raise GramError
+        size += sum(s.full for s in plan.summed)
         return (size, 0, tuple(grade_product(x[2][i] if i >= 0 else EVEN, y[2][j] if j >= 0 else EVEN)
                                for i, j in plan.kept))  # fmt: skip
     raw = x[1] | y[1]

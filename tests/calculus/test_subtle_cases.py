@@ -187,3 +187,39 @@ def test_a_fixed_attention_scale_is_refused_by_name() -> None:
     source = attention("heads = 2, size = n / 2").replace("?scale", "size^(-1/2)")
     with pytest.raises(tp.CalculusError, match="scores"):
         tp.derive(tp.parse(source), "adam")
+
+
+HADAMARD = """
+width n
+dim d = 8, classes = 4
+axis i: d, j: n, k: n, o: classes
+input x[i]
+param U[j,i], R[k,j] frozen, W[k,j], V[o,k]
+h[j] = relu(U[j,i] x[i])
+g[k] = relu(W[k,j] R[k,j] h[j])
+output f[o] = V[o,k] g[k]
+loss mse(f)
+"""
+
+
+@pytest.mark.parametrize(("optimizer", "lr"), [("adam", "-1"), ("sgd", "0")])
+def test_a_product_along_both_axes_is_not_bounded_by_a_norm(optimizer: str, lr: str) -> None:
+    """The update of W contains R entry by entry, so its sum with R over j is aligned: each row is a sum of its own,
+    and no singular value couples the rows."""
+    found = tp.derive(tp.parse(HADAMARD), optimizer, "table3").params["W"]
+    assert (exponent(found.init_std), exponent(found.lr)) == ("-1/2", lr)
+
+
+def test_muon_refuses_a_gradient_whose_rank_grows() -> None:
+    """The gradient of W is an entrywise product with R: orthogonalised, it has n singular values 1, not a few."""
+    with pytest.raises(tp.CalculusError, match="rank of the gradient of `W`"):
+        tp.derive(tp.parse(HADAMARD), "muon")
+
+
+def test_what_never_moves_has_no_learning_rate() -> None:
+    """Both factors of a product start at zero: their gradients are exactly zero, for ever."""
+    source = net("h[j] = tanh(U[j,i] x[i])\nz[j] = A[j] * B[j]\ny[j] = h[j] + z[j]\noutput f[c] = V[c,j] y[j]",
+                 ", A[j] = zeros, B[j] = zeros")  # fmt: skip
+    found = tp.derive(tp.parse(source), "adam").params
+    assert found["A"].lr is None
+    assert found["B"].lr is None

@@ -1,0 +1,45 @@
+"""Is the gradient of a matrix of finite rank? Orthogonalising optimizers (Muon) are sized under that assumption."""
+
+from __future__ import annotations
+
+from tensorprog.calculus.shared import Sizes, describe
+from tensorprog.errors import CalculusError
+from tensorprog.graph import Add, Contract, Fold, Merge, Node, Program, Scale, Split, Window
+
+
+def require_finite_rank(program: Program, param: str, sizes: Sizes) -> None:
+    """Raises CalculusError unless the gradient of `param` is a finite sum of outer products of vectors: each factor
+    carries at most one growing axis, and no growing axis is summed. (A finite batch then gives a finite rank.)"""
+    parameter = program.forward.parameters[param]
+    if len(sizes.growing(parameter.axes)) < 2:
+        return
+    pending, seen = [program.grads[param]], set()
+    while pending:
+        node = program.nodes[pending.pop()]
+        if node.id in seen:
+            continue
+        seen.add(node.id)
+        match node.op:
+            case Add() | Scale() | Split() | Merge() | Window() | Fold() | Contract(_, None, _):
+                pending.extend(node.args)
+            case Contract(left, right, out) if _separates(program, node, left, right or (), out, sizes):
+                continue
+            case _:
+                place = describe(node, program.nodes)
+                raise CalculusError(
+                    f"the rank of the gradient of `{param}` may grow with the width, at `{place}`",
+                    parameter.span,
+                    why="an orthogonalised update is sized for a finite sum of outer products of vectors",
+                    fix=f"another optimizer for it: `param {param.rsplit('.', 1)[-1]}[..] = normal() optimizer adam`",
+                )
+
+
+def _separates(
+    program: Program, node: Node, left: tuple[int, ...], right: tuple[int, ...], out: tuple[int, ...], sizes: Sizes
+) -> bool:
+    for indices, arg in zip((left, right), node.args, strict=True):
+        axes = program.nodes[arg].axes
+        growing = [i for i, axis in zip(indices, axes, strict=True) if sizes(axis.dim)]
+        if len(growing) > 1 or any(i not in out for i in growing):
+            return False
+    return True
