@@ -281,7 +281,7 @@ def _compare(
         return None, None, None, "disagrees", f"should be exactly zero, is {values.max():.1e}"
     if not np.all(values > 0):
         return None, None, None, "inconclusive", "exactly zero for some widths or seeds"
-    found = fit(np.array(ladder, dtype=np.float64), values)
+    found = fit(np.array(ladder, dtype=np.float64), values, float(predicted.degree))
     if bound_only:
         return *_shown(found.line), "inconclusive", "below a saturated nonlinearity: the prediction is only a bound"
     result = verdict(float(predicted.degree), found.line)

@@ -43,11 +43,12 @@ class Fit:
     drift: float = 0.0
 
 
-def fit(widths: Floats, rms: Floats) -> Fit:
+def fit(widths: Floats, rms: Floats, predicted: float | None = None) -> Fit:
     """The slope of log2 rms against log2 width, from `rms` [width, seed], all positive.
 
     The mean squares of all seeds are pooled at each width (a mean of logarithms would be ruled by chance zeros).
-    Errors are the jackknife's: every seed is left out once, and the spread of the estimates tells the error.
+    Errors are the jackknife's: every seed is left out once, and the spread of the estimates tells the error. Where the
+    line agrees with `predicted`, nothing more is fitted.
     """
     squares = rms**2
     total = squares.sum(axis=1)
@@ -58,7 +59,8 @@ def fit(widths: Floats, rms: Floats) -> Fit:
     if rms.shape[1] < 2:
         return Fit(Slope(float(line[0]), -math.inf, math.inf))
     beyond, drift = None, 0.0
-    if len(widths) > 3:
+    settled = predicted is not None and verdict(predicted, _interval(line)) == "agrees"
+    if len(widths) > 3 and not settled:
         rest = _beyond_transient(widths, logs)
         if _significant(rest - line):
             beyond = _interval(rest)
