@@ -71,6 +71,3 @@ def binding_step(explainer: Explainer, binding: Binding) -> str:
     """The size of one optimizer step's entries, without the learning rate (gauge without multipliers)."""
     step = explainer.solver.step[binding.occurrence.param]
     return explainer.power(max(term[0] for term in step))
-
-
-__all__ = ["binding_step", "reasons"]

@@ -100,8 +100,8 @@ class Explainer:
     def _candidates(self, occurrence: Occurrence, weight: Terms) -> Iterator[Binding]:
         node = self.program.nodes[occurrence.node]
         shift = self.solver.exponents.M.get(occurrence.use, 0)
-        tail = sum(self.solver._tail_size(k) for k in occurrence.tail)
-        operand = self.solver._through(occurrence, weight)
+        tail = self.solver.tail_size(occurrence)
+        operand = self.solver.through(occurrence, weight)
         if not isinstance(node.op, Contract):
             size = largest(operand)
             if size is not None:

@@ -122,7 +122,7 @@ class Solver(Analysis):
                     self.unsettled |= places > 1
                     self._recompute(node, new_initial, new_change)
 
-    def _through(self, occurrence: Occurrence, terms: Terms) -> Terms:
+    def through(self, occurrence: Occurrence, terms: Terms) -> Terms:
         """Terms of W at size 0, carried along the chain to the operand (without the implicit multiplier)."""
         before = occurrence.chain[0]
         for k in occurrence.chain[1:]:
@@ -138,16 +138,15 @@ class Solver(Analysis):
                 terms = tuple((size - shift, raw, grades) for size, raw, grades in terms)
         return terms
 
-    def used(self, occurrence: Occurrence, weight: Terms, x: Terms | None = None) -> int | None:
+    def used(self, occurrence: Occurrence, weight: Terms) -> int | None:
         """The size of a use's value for given terms of W, over initial and change terms of x, after its tail.
 
         An unknown multiplier in the tail counts; the implicit multiplier of the use does not."""
         node = self.program.nodes[occurrence.node]
-        operand = self._through(occurrence, weight)
+        operand = self.through(occurrence, weight)
         if isinstance(node.op, Contract):
             other = node.args[1 - occurrence.position]
-            if x is None:
-                x = self.initial[other] + self.change[other]
+            x = self.initial[other] + self.change[other]
             rule = self.rules[occurrence.node]
             assert rule is not None
             size = largest(rule.initial([operand, x] if occurrence.position == 0 else [x, operand]))
@@ -155,12 +154,11 @@ class Solver(Analysis):
             size = largest(operand)
         if size is None:
             return None
-        return size + sum(self._tail_size(k) for k in occurrence.tail)
+        return size + self.tail_size(occurrence)
 
-    def _tail_size(self, k: int) -> int:
-        op = self.program.nodes[k].op
-        assert isinstance(op, Scale)
-        return self.scalar_size(op)
+    def tail_size(self, occurrence: Occurrence) -> int:
+        """The packed exponent of the scalars that follow a use."""
+        return sum(self.scalar_size(op) for k in occurrence.tail if isinstance(op := self.program.nodes[k].op, Scale))
 
     def _settle(self, occurrence: Occurrence, new_initial: list[bool], new_change: list[bool]) -> None:
         exponents, param, use = self.exponents, occurrence.param, occurrence.use
