@@ -16,7 +16,8 @@ import pytest
 
 import tensorprog
 from tensorprog import CalculusError, TensorProgError, derive, parse
-from tensorprog.cli import main, write_whole
+from tensorprog.cli import main
+from tensorprog.cli.terminal import write_whole
 from tests.cli.error_table import ROWS, Row, whole
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,0 +1,67 @@
+"""The command line `tpcalc`: one file per command; `terminal` is the only module that prints.
+
+Exit codes: 0 done (for `check`: nothing disagrees); 1 `check` found a disagreement, or `fmt --check` a file that
+is not formatted; 2 bad usage or bad input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from tensorprog.cli import check, derive, emit, explain, fmt, graph
+from tensorprog.cli.terminal import BAD_INPUT, OK, discard_output
+from tensorprog.errors import TensorProgError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    try:
+        arguments = parser().parse_args(argv)
+        code: int = arguments.run(arguments)
+        sys.stdout.flush()
+        return code
+    except TensorProgError as error:
+        print(error.render(), file=sys.stderr)
+        return BAD_INPUT
+    except MemoryError:
+        print("error: out of memory\n  write instead: smaller widths, or a smaller --batch", file=sys.stderr)
+        return BAD_INPUT
+    except BrokenPipeError:
+        discard_output()
+        return OK
+    except OSError as error:  # files that are named in the arguments give a TensorProgError
+        discard_output()
+        print(f"error: cannot write the output: {error.strerror or error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print(("\r\x1b[K" if sys.stderr.isatty() else "") + "interrupted", file=sys.stderr)  # over the progress bar
+        return 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = argparse.ArgumentParser(
+        prog="tpcalc", description="Derive, emit and check the width exponents of a neural network (muP)."
+    )
+    top.add_argument("--version", action="version", version=_Version())
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in (derive, explain, emit, check, graph, fmt):
+        command.add(commands)
+    return top
+
+
+class _Version(str):
+    """The version, looked up only when it is printed."""
+
+    def __mod__(self, _: object) -> str:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return f"tpcalc {version('tensorprog')}"
+        except PackageNotFoundError:
+            return "tpcalc (not installed)"
+
+    def __contains__(self, _: object) -> bool:
+        return True

@@ -1,0 +1,91 @@
+"""Arguments that several commands share, and the types of their values."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tensorprog.derivation import Derivation
+
+MAX_WIDTH, MAX_COUNT = 1 << 16, 1_000_000  # of what `check` is asked to train
+
+
+def command(commands: Any, name: str, summary: str, run: object) -> argparse.ArgumentParser:
+    """A command that reads one FILE."""
+    sub: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=summary)
+    sub.add_argument("file", metavar="FILE", help="an architecture in the .tp language")
+    sub.set_defaults(run=run)
+    return sub
+
+
+def add_derivation(sub: argparse.ArgumentParser) -> None:
+    """The arguments that `derived` reads."""
+    sub.add_argument("--optimizer", metavar="NAME", help="sgd, adam, adamw, muon, ... (default: the file's, else adam)")
+    sub.add_argument("--form", help="table8 (default), table3, table9 or unit: equivalent parametrizations")
+    add_depth(sub)
+
+
+def add_depth(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--depth", type=depth, action="append", default=[], metavar="L=4",
+                     help="finite depth at which a `repeat` symbol is unrolled")  # fmt: skip
+
+
+def derived(arguments: argparse.Namespace) -> Derivation:
+    """What the shared arguments ask for."""
+    from tensorprog.architecture import load
+    from tensorprog.derivation import derive
+
+    return derive(load(arguments.file, dict(arguments.depth)), arguments.optimizer, arguments.form)
+
+
+# --- types of values --------------------------------------------------------------------------------
+
+
+def depth(text: str) -> tuple[str, int]:
+    name, _, value = text.partition("=")
+    if not name.isidentifier() or not value.isdigit() or not 1 <= int(value) <= 1024:
+        raise argparse.ArgumentTypeError(f"{text!r}: write a depth symbol and a number, such as L=4")
+    return name, int(value)
+
+
+def base_width(text: str) -> tuple[str, int]:
+    name, _, value = text.rpartition("=")
+    if (name and not name.isidentifier()) or not value.isdigit() or int(value) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: write a width such as 256, or n=256")
+    return name, int(value)
+
+
+def widths(text: str) -> tuple[int, ...]:
+    parts = text.replace(" ", "").split(",")
+    if not all(p.isdigit() for p in parts):
+        raise argparse.ArgumentTypeError(f"{text!r}: write increasing widths, such as 64,128,256,512")
+    widths = tuple(map(int, parts))
+    if max(widths) > MAX_WIDTH:
+        raise argparse.ArgumentTypeError(f"a width above {MAX_WIDTH}: write narrower networks, such as 64,128,256,512")
+    return widths
+
+
+def count(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= MAX_COUNT:
+        raise argparse.ArgumentTypeError(f"{text!r}: write a whole number from 1 to {MAX_COUNT}")
+    return int(text)
+
+
+def rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = math.nan
+    if not 0 < rate < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r}: write a positive number, such as 0.01")
+    return rate
+
+
+def fraction(text: str) -> Fraction:
+    try:
+        return Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        raise argparse.ArgumentTypeError(f"{text!r}: write a rational number, such as -1 or -1/2") from None

@@ -1,0 +1,61 @@
+"""`tpcalc check`: measured against derived exponents."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import Any
+
+from tensorprog.cli.arguments import add_derivation, command, count, derived, fraction, rate, widths
+from tensorprog.cli.terminal import color, progress, show
+from tensorprog.errors import TensorProgError
+
+MAX_JOBS = 8
+
+
+def add(commands: Any) -> None:
+    sub = command(commands, "check", "train at a ladder of widths; measured against derived exponents", run)
+    add_derivation(sub)
+    sub.add_argument("--widths", type=widths, metavar="64,128,..", help="increasing (default: by the network's size)")
+    sub.add_argument(
+        "--seeds", type=count, metavar="N", help="networks per width (default: 5); more are added where needed"
+    )
+    sub.add_argument("--max-seeds", type=count, metavar="N", help="at most this many (default: 4 times --seeds)")
+    sub.add_argument("--steps", type=count, default=3, metavar="N", help="updates per run (default: 3)")
+    sub.add_argument("--batch", type=count, metavar="N", help="examples per step (default: from the network's size)")
+    sub.add_argument("--lr", type=rate, metavar="X", help="learning rate at the base width (default: calibrated)")
+    sub.add_argument(
+        "--lr-exponent", type=fraction, metavar="E", help="global learning rate ~ n^E, with --parametrization"
+    )
+    sub.add_argument("--backend", choices=("numpy", "torch"), default="numpy")
+    sub.add_argument("--parametrization", default="derived", metavar="NAME", help="derived (default), sp or ntp")
+    sub.add_argument("--dtype", choices=("float32", "float64"), default="float32")
+    sub.add_argument("--jobs", type=count, metavar="N", help="networks trained at once (default: one per core)")
+    sub.add_argument("--all", action="store_true", help="print every row, not only the worst step of each tensor")
+    sub.add_argument("--format", choices=("table", "json"), default="table")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from tensorprog.api import check
+
+    if arguments.lr_exponent is not None and arguments.parametrization == "derived":
+        raise TensorProgError("--lr-exponent has no meaning for the derived parametrization",
+                              fix="--parametrization sp, or no --lr-exponent")  # fmt: skip
+    jobs = arguments.jobs or min(os.cpu_count() or 1, MAX_JOBS)
+    if jobs > 1:  # one core each: more threads inside of each would only wait for one another
+        for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+            os.environ.setdefault(variable, "1")
+    derivation = derived(arguments)
+    options = {
+        name: value
+        for name in ("seeds", "max_seeds", "batch", "widths")
+        if (value := getattr(arguments, name)) is not None
+    }
+    report = check(
+        derivation, steps=arguments.steps, lr=arguments.lr, lr_exponent=arguments.lr_exponent,
+        backend=arguments.backend, parametrization=arguments.parametrization, dtype=arguments.dtype,
+        jobs=jobs, progress=progress if sys.stderr.isatty() else None, **options,
+    )  # fmt: skip
+    show(report.render(arguments.format, color=color(sys.stdout), every=arguments.all))
+    return report.exit_code

@@ -1,0 +1,33 @@
+"""`tpcalc emit`: a PyTorch module with the derived parametrization."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from tensorprog.cli.arguments import add_derivation, base_width, command, derived
+from tensorprog.cli.terminal import OK, show, write_whole
+
+
+def add(commands: Any) -> None:
+    sub = command(commands, "emit", "write a PyTorch module with this parametrization", run)
+    add_derivation(sub)
+    sub.add_argument("-o", "--output", type=Path, metavar="FILE", help="where to write (default: standard output)")
+    sub.add_argument("--base-width", type=base_width, action="append", default=[], metavar="N|n=N",
+                     help="the width at which the model is exactly the standard one (default 256)")  # fmt: skip
+    sub.add_argument("--framework", choices=("torch",), default="torch")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from tensorprog.api import emit
+
+    derivation = derived(arguments)
+    everywhere = [value for name, value in arguments.base_width if not name]
+    base: dict[str, int] = dict.fromkeys(derivation.widths, everywhere[-1]) if everywhere else {}
+    base.update({name: value for name, value in arguments.base_width if name})
+    source = emit(derivation, base_width=base, framework=arguments.framework)
+    if arguments.output is None:
+        return show(source)
+    write_whole(arguments.output, source)
+    return OK

@@ -1,0 +1,33 @@
+"""`tpcalc fmt`: the file in canonical layout."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from tensorprog.cli.arguments import command
+from tensorprog.cli.terminal import DISAGREES, OK, show, write_whole
+
+
+def add(commands: Any) -> None:
+    sub = command(commands, "fmt", "print the file in canonical layout", run)
+    sub.add_argument(
+        "--check", action="store_true", help="print nothing; exit 1 if the file is not in canonical layout"
+    )
+    sub.add_argument("-w", "--write", action="store_true", help="rewrite the file in place")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from tensorprog.architecture import load
+    from tensorprog.printer import format_source
+
+    source = load(arguments.file).source
+    formatted = format_source(source, arguments.file)
+    if arguments.check:
+        return OK if formatted == source else DISAGREES
+    if not arguments.write:
+        return show(formatted)
+    if formatted != source:
+        write_whole(Path(arguments.file), formatted)
+    return OK

@@ -1,0 +1,68 @@
+"""The terminal and the disk: the only module that writes to either."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from tensorprog.errors import TensorProgError
+
+OK, DISAGREES, BAD_INPUT = 0, 1, 2  # exit codes
+
+
+def show(text: str) -> int:
+    """Print a command's result."""
+    if sys.stdout is None:
+        raise TensorProgError("cannot write the output: standard output is closed")
+    sys.stdout.write(text if text.endswith("\n") else text + "\n")
+    return OK
+
+
+def discard_output() -> None:
+    """Nothing more reaches standard output, not even what Python still holds back when it exits."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def color(stream: object) -> bool:
+    """Whether to colour what is written to a stream: only on a terminal, unless NO_COLOR is set."""
+    return bool(getattr(stream, "isatty", lambda: False)()) and "NO_COLOR" not in os.environ
+
+
+def progress(done: int, total: int, seeds: int) -> None:
+    """A progress bar on standard error."""
+    filled = 30 * done // total
+    end = "\r\x1b[K" if done == total else ""
+    sys.stderr.write(f"\r[{'#' * filled}{'.' * (30 - filled)}] {100 * done // total:3d}% of {seeds} seeds{end}")
+    sys.stderr.flush()
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file completely or not at all (a device or a pipe: directly). Raises TensorProgError if it cannot be
+    written."""
+    temporary = None
+    try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            path.write_text(text, encoding="utf-8")
+            return
+        target = path.resolve()  # a link stays, what it leads to is written
+        mode = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask()
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        temporary = Path(name)
+        with open(handle, "w", encoding="utf-8") as out:
+            out.write(text)
+        temporary.chmod(mode)
+        temporary.replace(target)
+        temporary = None
+    except OSError as error:
+        raise TensorProgError(f"cannot write {path}: {error.strerror}") from None
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
