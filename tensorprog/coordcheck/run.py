@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -35,7 +36,8 @@ Measurement = np.ndarray[Any, np.dtype[np.float64]]
 class Row:
     """One tensor at one step. `predicted`: the exponent the derivation demands (None: exactly zero); `calculus`:
     the exponent the calculus predicts for the parametrization that was trained (the same, if it is the derived
-    one). `measured`, `low`, `high`: slope and 95% interval (None: the tensor is exactly zero)."""
+    one). `measured`, `low`, `high`: slope and 95% interval (None: the tensor is exactly zero). `rms`: what they rest
+    on, root mean squares [width][seed] to 5 digits (None: not finite)."""
 
     tensor: str
     step: int
@@ -48,6 +50,7 @@ class Row:
     reason: str = ""
     calculus: str | None = None
     calculus_verdict: str = ""
+    rms: tuple[tuple[float | None, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,8 @@ class CheckReport:
     def render(self, format: str = "table", *, color: bool = False, every: bool = False) -> str:
         """As `table` (one line per tensor: its start and its worst step; `every`: all rows) or `json`."""
         if format == "json":
-            return json.dumps(self.to_json(), indent=1) + "\n"
+            text = json.dumps(self.to_json(), indent=1)
+            return re.sub(r"\[\n[\s\d.e+,-]*\]", lambda m: " ".join(m[0].split()), text) + "\n"  # numbers on one line
         from tensorprog.coordcheck.show import table
 
         return table(self, color=color, every=every)
@@ -252,11 +256,16 @@ def _row(
         own_result = result
     else:
         *_, own_result, _ = _compare(expected, own.bound_only, values, ladder, rounding, clt_size)
-    return Row(probe.name, step, part, _text(wanted), measured, low, high, result, reason, _text(expected), own_result)
+    return Row(probe.name, step, part, _text(wanted), measured, low, high, result, reason, _text(expected), own_result,
+               _digits(values))  # fmt: skip
 
 
 def _text(power: Power | None) -> str | None:
     return None if power is None else str(power.degree)
+
+
+def _digits(values: Measurement) -> tuple[tuple[float | None, ...], ...]:
+    return tuple(tuple(float(f"{x:.5g}") if math.isfinite(x) else None for x in row) for row in values.tolist())
 
 
 def _compare(

@@ -110,6 +110,19 @@ def _interval(estimates: Floats) -> Slope:
     return Slope(float(estimates[0]), float(estimates[0]) - error, float(estimates[0]) + error)
 
 
+def pooled(rms: Floats) -> tuple[Floats, Floats]:
+    """log2 of the root mean square over all seeds, at each width, and half its 95% interval (infinite for one seed);
+    `rms` [width, seed]."""
+    squares = rms**2
+    total = squares.sum(axis=1, keepdims=True)
+    count = rms.shape[1]
+    value = np.log2(total[:, 0] / count) / 2
+    if count < 2:
+        return value, np.full(len(rms), math.inf)
+    left_out = np.log2(np.maximum(total - squares, np.finfo(np.float64).tiny)) / 2
+    return value, np.array([_error(row) for row in left_out])
+
+
 def verdict(predicted: float, measured: Slope, tolerance: float = TOLERANCE) -> str:
     """agrees: the whole interval lies within the tolerance of the prediction; disagrees: none of it does;
     inconclusive otherwise."""

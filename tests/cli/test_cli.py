@@ -268,6 +268,7 @@ def test_json_of_check(capsys: pytest.CaptureFixture[str]) -> None:
         assert row["part"] == ("change" if row["step"] else "init")
         assert row["predicted"] is None or str(Fraction(row["predicted"])) == row["predicted"]
         assert row["verdict"] in verdicts
+        assert [len(sizes) for sizes in row["rms"]] == [2, 2]
         if None not in (row["low"], row["measured"], row["high"]):
             assert row["low"] <= row["measured"] <= row["high"]
         seen.add((row["tensor"], row["step"]))

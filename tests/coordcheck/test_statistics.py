@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tensorprog.coordcheck.statistics import Slope, fit, verdict
+from tensorprog.coordcheck.statistics import Slope, fit, pooled, verdict
 
 WIDTHS = np.array([64.0, 128.0, 256.0, 512.0])
 
@@ -54,3 +54,13 @@ def test_a_transient_is_told_from_a_wrong_exponent() -> None:
     assert quarter.line.value == pytest.approx(-0.25, abs=0.03)
     assert quarter.beyond is None
     assert quarter.drift == 0
+
+
+def test_pooled_sizes_are_those_of_the_mean_square_and_their_intervals_hold_the_truth() -> None:
+    """95% intervals of the size at one width: over many repetitions they hold it 90 to 99% of the time."""
+    generator = np.random.default_rng(3)
+    rms = 2.0 * np.sqrt(generator.chisquare(40, size=(400, 8)) / 40)  # 400 widths of a constant law, 8 seeds
+    value, half = pooled(rms)
+    assert np.allclose(value, np.log2(np.sqrt(np.mean(rms**2, axis=1))))
+    assert 0.90 < np.mean(np.abs(value - 1.0) < half) < 0.99
+    assert np.all(np.isinf(pooled(rms[:, :1])[1]))
