@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tensorprog.api import check, derive, emit
     from tensorprog.architecture import Architecture, load, parse
-    from tensorprog.coordcheck.run import CheckReport, Row
+    from tensorprog.coordcheck.report import CheckReport, Row
     from tensorprog.derivation import Derivation
     from tensorprog.errors import CalculusError, ParseError, ShapeError, TensorProgError
     from tensorprog.exponents import Power
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "parse": "architecture", "load": "architecture", "Architecture": "architecture",
     "derive": "api", "emit": "api", "check": "api",
-    "Derivation": "derivation", "CheckReport": "coordcheck.run", "Row": "coordcheck.run", "Power": "exponents",
+    "Derivation": "derivation", "CheckReport": "coordcheck.report", "Row": "coordcheck.report", "Power": "exponents",
     "ParamExponents": "parametrization", "Parametrization": "parametrization",
     "TensorProgError": "errors", "ParseError": "errors", "ShapeError": "errors", "CalculusError": "errors",
 }  # fmt: skip

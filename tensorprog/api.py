@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tensorprog.architecture import Architecture, load
-from tensorprog.coordcheck.run import CheckReport
+from tensorprog.coordcheck.report import CheckReport
 from tensorprog.derivation import Derivation
 from tensorprog.derivation import derive as derive_architecture
 from tensorprog.errors import TensorProgError

@@ -22,14 +22,18 @@ class Probe:
     node: int
     param: str | None = None
 
+    def part(self, step: int) -> str:
+        """What of it is measured after `step` updates."""
+        return "change" if step else "init"
+
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """Exponents of one tensor at one step. None: exactly zero. `bound_only`: below a saturated nonlinearity."""
+    """The exponent of one part of a tensor at one step. None: exactly zero. `bound_only`: below a saturated
+    nonlinearity."""
 
-    initial: Power | None
-    change: Power | None
-    bound_only: bool
+    exponent: Power | None
+    bound_only: bool = False
 
 
 def probes(derivation: Derivation) -> list[Probe]:
@@ -104,12 +108,10 @@ class Predictor:
     def at(self, probe: Probe, step: int) -> Prediction:
         """The prediction for a probe after `step` updates."""
         snapshot = self.snapshots[step]
-        initial, change = largest(snapshot.initial[probe.node]), largest(snapshot.change[probe.node])
-        shift = Power()
+        size = largest((snapshot.change if step else snapshot.initial)[probe.node])
+        if size is None:
+            return Prediction(None)
+        exponent = self.units.unpack(size)
         if probe.param is not None:  # the raw w = W / multiplier
-            shift = self.parametrization.params[probe.param].multiplier ** -1
-        return Prediction(
-            None if initial is None else self.units.unpack(initial) * shift,
-            None if change is None else self.units.unpack(change) * shift,
-            probe.node in self.bounds[step],
-        )
+            exponent = exponent / self.parametrization.params[probe.param].multiplier
+        return Prediction(exponent, probe.node in self.bounds[step])

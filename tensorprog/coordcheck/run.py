@@ -1,108 +1,32 @@
-"""The check itself: networks at every width and seed, slopes, verdicts, and the report."""
+"""The check itself: networks at every rung of a ladder and with several seeds, slopes, verdicts, and the report."""
 
 from __future__ import annotations
 
-import json
 import math
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
+from tensorprog.coordcheck import judge
 from tensorprog.coordcheck.calibrate import base_rates, base_widths, batch_size, default_ladder
+from tensorprog.coordcheck.ladder import Ladder
 from tensorprog.coordcheck.named import in_gauge, named
-from tensorprog.coordcheck.predict import Prediction, Predictor, Probe, growing_sums, probes
-from tensorprog.coordcheck.statistics import TOLERANCE, Slope, fit, verdict
-from tensorprog.derivation import SCHEMA, Derivation
-from tensorprog.dims import Dim
+from tensorprog.coordcheck.predict import Predictor, Probe, growing_sums, probes
+from tensorprog.coordcheck.report import CheckReport, Row
+from tensorprog.coordcheck.statistics import TOLERANCE
+from tensorprog.derivation import Derivation
 from tensorprog.errors import TensorProgError
-from tensorprog.exponents import Power
 from tensorprog.parametrization import Parametrization
 
+__all__ = ["CheckReport", "Row", "check"]
+
 ROUNDING = 32.0  # a change below this many units of rounding of the tensor itself is no change
-CANCELS = 0.1  # of what independent terms would give: below this, a sum's terms cancel
-ENOUGH_SEEDS = 6  # with fewer, the error of the error is large: a disagreement asks for more
-WIDE = "the interval is wider than the tolerance"
 Progress = Callable[[int, int, int], None]  # done, total (of this round of seeds), seeds when it ends
 Measurement = np.ndarray[Any, np.dtype[np.float64]]
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One tensor at one step. `predicted`: the exponent the derivation demands (None: exactly zero); `calculus`:
-    the exponent the calculus predicts for the parametrization that was trained (the same, if it is the derived
-    one). `measured`, `low`, `high`: slope and 95% interval (None: the tensor is exactly zero). `rms`: what they rest
-    on, root mean squares [width][seed] to 5 digits (None: not finite)."""
-
-    tensor: str
-    step: int
-    part: str  # "init" | "change"
-    predicted: str | None
-    measured: float | None
-    low: float | None
-    high: float | None
-    verdict: str
-    reason: str = ""
-    calculus: str | None = None
-    calculus_verdict: str = ""
-    rms: tuple[tuple[float | None, ...], ...] = ()
-
-
-@dataclass(frozen=True)
-class CheckReport:
-    """All rows of a check, and how it was run."""
-
-    file: str
-    optimizer: str
-    parametrization: str
-    backend: str
-    widths: tuple[int, ...]
-    seeds: int
-    steps: int
-    lr: float | None
-    tolerance: float
-    rows: tuple[Row, ...]
-    left_out: tuple[str, ...] = ()  # tensors that the backend's program does not make
-
-    @property
-    def verdict(self) -> str:
-        """disagrees if any row does; else inconclusive if any is; else agrees."""
-        found = {row.verdict for row in self.rows}
-        return next((v for v in ("disagrees", "inconclusive") if v in found), "agrees")
-
-    @property
-    def exit_code(self) -> int:
-        """0 when nothing disagrees, 1 when something does."""
-        return 1 if self.verdict == "disagrees" else 0
-
-    def count(self, verdict: str) -> int:
-        return sum(row.verdict == verdict for row in self.rows)
-
-    def to_json(self) -> dict[str, Any]:
-        head = {k: v for k, v in self.__dict__.items() if k != "rows"}
-        return {"schema": SCHEMA, **head, "verdict": self.verdict, "rows": [asdict(row) for row in self.rows]}
-
-    def render(self, format: str = "table", *, color: bool = False, every: bool = False) -> str:
-        """As `table` (one line per tensor: its start and its worst step; `every`: all rows) or `json`."""
-        if format == "json":
-            text = json.dumps(self.to_json(), indent=1)
-            return re.sub(r"\[\n[\s\d.e+,-]*\]", lambda m: " ".join(m[0].split()), text) + "\n"  # numbers on one line
-        from tensorprog.coordcheck.show import table
-
-        return table(self, color=color, every=every)
-
-    def __str__(self) -> str:
-        return self.render()
-
-    def _repr_html_(self) -> str:
-        from html import escape
-
-        return f"<pre>{escape(self.render())}</pre>"
 
 
 def check(
@@ -131,9 +55,7 @@ def check(
     `jobs`: networks trained at the same time, in threads (NumPy backend); the result does not depend on it.
     Raises TensorProgError for unusable arguments.
     """
-    ladder = tuple(widths or default_ladder(derivation))
-    if len(ladder) < 2 or any(a >= b for a, b in pairwise(ladder)) or ladder[0] < 1:
-        raise TensorProgError("the widths must be at least two, increasing", fix="--widths 64,128,256,512")
+    ladder = Ladder.of(derivation.widths, tuple(widths or default_ladder(derivation)))
     if seeds < 1 or steps < 1:
         raise TensorProgError("seeds and steps must be at least 1", fix="--seeds 5 --steps 3")
     used = derivation.parametrization
@@ -143,66 +65,60 @@ def check(
         used = named(derivation, parametrization, lr_exponent)
     places = probes(derivation)
     demanded = Predictor(derivation, derivation.solution.exponents, used, steps)
-    own = demanded
+    own = None
     if used is not derivation.parametrization:
         own = Predictor(derivation, in_gauge(derivation, used), used, steps)
-    symbols = derivation.widths
-    batch = batch or batch_size(derivation, ladder)
-    base = base_widths(derivation, ladder)
-    rates = base_rates(derivation, dict.fromkeys(symbols, ladder[0]), base, batch=batch) if lr is None else lr
-    measure = _backend(backend)
-    jobs = jobs if backend == "numpy" else 1
-
-    def one(run: tuple[int, int]) -> Measurement:
-        width, seed = run
-        return measure(derivation, used, places, dict.fromkeys(symbols, width), base,
-                       seed=seed, steps=steps, batch=batch, lr=rates, dtype=dtype)  # fmt: skip
-
-    sums, widest = growing_sums(derivation, places), dict.fromkeys(symbols, ladder[-1])
-    most = max(seeds, 4 * seeds if max_seeds is None else max_seeds)
-    values = np.zeros((len(places), steps + 1, len(ladder), 0))
-    rows: tuple[Row, ...] = ()
-    while values.shape[3] < most:
-        more = range(values.shape[3], min(values.shape[3] + seeds, most))
-        values = np.concatenate([values, _round(one, ladder, more, jobs, progress)], axis=3)
-        rounding = ROUNDING * float(np.finfo(dtype).eps) * np.max(values[:, 0], axis=(1, 2))
-        rows = tuple(
-            _row(probe, t, demanded.at(probe, t), own.at(probe, t), own is demanded, values[k, t], ladder,
-                 rounding[k] if t else 0.0, _clt_size(sums.get(k), values[:, :, -1], k, t, widest))
-            for k, probe in enumerate(places)
-            if not np.isnan(values[k, 0]).all()  # a tensor that the emitted program does not make
-            for t in range(steps + 1)
-        )  # fmt: skip
-        if not any(_wants_seeds(row, values.shape[3]) for row in rows):
-            break
+    batch = batch or batch_size(derivation, ladder.sizes)
+    base = base_widths(derivation, ladder.sizes)
+    rates = base_rates(derivation, ladder.rungs[0], base, batch=batch) if lr is None else lr
+    runs = Runs(derivation, used, tuple(places), ladder, base, batch, steps, rates, backend, dtype, jobs, progress)
+    values, rows = _until_conclusive(runs, demanded, own, seeds, max(seeds, max_seeds or 4 * seeds))
     measured = {row.tensor for row in rows}
     return CheckReport(
         file=derivation.architecture.file, optimizer=derivation.optimizer,
-        parametrization="derived" if own is demanded else used.name, backend=backend, widths=ladder,
+        parametrization="derived" if own is None else used.name, backend=backend, widths=ladder.sizes,
         seeds=values.shape[3], steps=steps, lr=lr, tolerance=TOLERANCE, rows=rows,
         left_out=tuple(probe.name for probe in places if probe.name not in measured),
     )  # fmt: skip
 
 
-def _round(
-    one: Callable[[tuple[int, int]], Measurement],
-    ladder: tuple[int, ...],
-    seeds: range,
-    jobs: int,
-    progress: Progress | None,
-) -> Measurement:
-    """rms [probe, step, width, seed] for more seeds at every width. `progress` counts the width squared as cost."""
-    runs = [(width, seed) for width in ladder for seed in seeds]
-    cost, total = 0, sum(width**2 for width, _ in runs)
-    found: list[Measurement] = []
-    with ThreadPoolExecutor(jobs) as pool:
-        for (width, _), measured in zip(runs, pool.map(one, runs), strict=True):
-            found.append(measured)
-            cost += width**2
-            if progress:
-                progress(cost, total, seeds.stop)
-    grid = np.stack(found, axis=-1)
-    return grid.reshape(*grid.shape[:2], len(ladder), len(seeds))
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """What is trained, in one parametrization, and what is measured of it."""
+
+    derivation: Derivation
+    parametrization: Parametrization
+    probes: tuple[Probe, ...]
+    ladder: Ladder
+    base: Mapping[str, int]
+    batch: int
+    steps: int
+    rates: float | Mapping[str, float]
+    backend: str
+    dtype: str
+    jobs: int
+    progress: Progress | None
+
+    def measure(self, seeds: range) -> Measurement:
+        """Sizes [probe, step, rung, seed]; nan where nothing is measured. `progress` counts the width squared."""
+        runs = [(rung, seed) for rung in self.ladder.rungs for seed in seeds]
+        costs = [size**2 for size in self.ladder.sizes for _ in seeds]
+        train, done = _backend(self.backend), 0
+        found: list[Measurement] = []
+
+        def one(run: tuple[Mapping[str, int], int]) -> Measurement:
+            rung, seed = run
+            return train(self.derivation, self.parametrization, self.probes, rung, self.base, seed=seed,
+                         steps=self.steps, batch=self.batch, lr=self.rates, dtype=self.dtype)  # fmt: skip
+
+        with ThreadPoolExecutor(self.jobs if self.backend == "numpy" else 1) as pool:
+            for cost, measured in zip(costs, pool.map(one, runs), strict=True):
+                found.append(measured)
+                done += cost
+                if self.progress:
+                    self.progress(done, sum(costs), seeds.stop)
+        grid = np.stack(found, axis=-1)
+        return grid.reshape(*grid.shape[:2], len(self.ladder.rungs), len(seeds))
 
 
 def _backend(name: str) -> Callable[..., Measurement]:
@@ -217,101 +133,44 @@ def _backend(name: str) -> Callable[..., Measurement]:
     raise TensorProgError(f"unknown backend `{name}`", fix="numpy or torch")
 
 
-def _wants_seeds(row: Row, seeds: int) -> bool:
-    """Whether more seeds could change a verdict: a wide interval, a near miss, or a disagreement of few seeds."""
-    if row.verdict == "disagrees" and row.measured is not None and row.predicted is not None:
-        return seeds < ENOUGH_SEEDS or abs(row.measured - float(Fraction(row.predicted))) < 2 * TOLERANCE
-    return row.reason == WIDE
+def _until_conclusive(
+    runs: Runs, demanded: Predictor, own: Predictor | None, seeds: int, most: int
+) -> tuple[Measurement, tuple[Row, ...]]:
+    """Sizes and rows, with `seeds` more networks at a time while they could change a verdict."""
+    values = np.zeros((len(runs.probes), runs.steps + 1, len(runs.ladder.rungs), 0))
+    rows: tuple[Row, ...] = ()
+    while values.shape[3] < most:
+        more = range(values.shape[3], min(values.shape[3] + seeds, most))
+        values = np.concatenate([values, runs.measure(more)], axis=3)
+        rows = _rows(runs, values, demanded, own)
+        if not any(judge.wants_seeds(row, values.shape[3]) for row in rows):
+            break
+    return values, rows
 
 
-def _clt_size(
-    sum_: tuple[int, int, tuple[Dim, ...]] | None, values: Measurement, k: int, step: int, widths: dict[str, int]
-) -> float:
-    """How large the change of a plain sum would be, at the largest width, if its terms were independent (0: probe k
-    is no such sum). `values`: rms [probe, step, seed] there."""
-    if sum_ is None or not step:
-        return 0.0
-    whole, operand, dims = sum_
-    factor = values[k, 0].mean() / values[whole, 0].mean() if values[whole, 0].any() else 1.0
-    count = math.prod(float(dim.evaluate(widths)) for dim in dims)
-    return float(factor * math.sqrt(count * np.mean(values[operand, step] ** 2)))
+def _rows(runs: Runs, values: Measurement, demanded: Predictor, own: Predictor | None) -> tuple[Row, ...]:
+    """The verdict on everything that was measured."""
+    unit = ROUNDING * float(np.finfo(runs.dtype).eps)
+    independent = _independent(runs, values)
+    rows = []
+    for k, probe in enumerate(runs.probes):
+        for t in range(runs.steps + 1):
+            if np.isnan(values[k, t]).all():  # a tensor that the emitted program does not make
+                continue
+            limits = judge.Limits(unit * float(np.max(values[k, 0])) if t else 0.0, independent.get((k, t), 0.0))
+            theirs = own.at(probe, t) if own else None
+            rows.append(judge.row(probe, t, demanded.at(probe, t), theirs, values[k, t], runs.ladder, limits))
+    return tuple(rows)
 
 
-def _row(
-    probe: Probe,
-    step: int,
-    demanded: Prediction,
-    own: Prediction,
-    derived: bool,
-    values: Measurement,
-    ladder: tuple[int, ...],
-    rounding: float,
-    clt_size: float,
-) -> Row:
-    part = "change" if step else "init"
-    wanted = demanded.change if step else demanded.initial
-    expected = own.change if step else own.initial
-    measured, low, high, result, reason = _compare(wanted, demanded.bound_only, values, ladder, rounding, clt_size)
-    if derived:
-        own_result = result
-    else:
-        *_, own_result, _ = _compare(expected, own.bound_only, values, ladder, rounding, clt_size)
-    return Row(probe.name, step, part, _text(wanted), measured, low, high, result, reason, _text(expected), own_result,
-               _digits(values))  # fmt: skip
-
-
-def _text(power: Power | None) -> str | None:
-    return None if power is None else str(power.degree)
-
-
-def _digits(values: Measurement) -> tuple[tuple[float | None, ...], ...]:
-    return tuple(tuple(float(f"{x:.5g}") if math.isfinite(x) else None for x in row) for row in values.tolist())
-
-
-def _compare(
-    predicted: Power | None,
-    bound_only: bool,
-    values: Measurement,
-    ladder: tuple[int, ...],
-    rounding: float,
-    clt_size: float,
-) -> tuple[float | None, float | None, float | None, str, str]:
-    """(measured, low, high, verdict, reason) of rms [width, seed]."""
-    if not np.all(np.isfinite(values)):
-        finite = np.all(np.isfinite(values), axis=1)
-        return None, None, None, "disagrees", f"overflows at width {ladder[int(np.argmin(finite))]}"
-    if not values.any():
-        if predicted is None:
-            return None, None, None, "agrees", "exactly zero, as predicted"
-        return None, None, None, "disagrees", "exactly zero"
-    if rounding and values.max() < rounding:
-        return None, None, None, "inconclusive", "it cancels exactly: only rounding errors are left"
-    if predicted is None:
-        return None, None, None, "disagrees", f"should be exactly zero, is {values.max():.1e}"
-    if not np.all(values > 0):
-        return None, None, None, "inconclusive", "exactly zero for some widths or seeds"
-    found = fit(np.array(ladder, dtype=np.float64), values, float(predicted.degree))
-    if bound_only:
-        return *_shown(found.line), "inconclusive", "below a saturated nonlinearity: the prediction is only a bound"
-    result = verdict(float(predicted.degree), found.line)
-    if result != "agrees" and found.beyond and verdict(float(predicted.degree), found.beyond) == "agrees":
-        return *_shown(found.beyond), "agrees", "once a part that vanishes with width is accounted for"
-    if result != "agrees" and math.sqrt(float(np.mean(values[-1] ** 2))) < CANCELS * clt_size:
-        return (
-            *_shown(found.line),
-            "inconclusive",
-            "the terms of this sum nearly cancel: what is left is not yet its law",
-        )
-    missing = float(predicted.degree) - found.line.value
-    if result == "disagrees" and found.drift * missing > 0 and abs(missing) <= 2 * abs(found.drift) + TOLERANCE:
-        why = "its local slope drifts towards the prediction, and is near it: larger widths would tell"
-        return *_shown(found.line), "inconclusive", why
-    reason = ""
-    if result == "inconclusive":
-        reason = "one seed gives no interval" if values.shape[1] == 1 else WIDE
-    return *_shown(found.line), result, reason
-
-
-def _shown(slope: Slope) -> tuple[float | None, float | None, float | None]:
-    value, low, high = (round(x, 4) if math.isfinite(x) else None for x in (slope.value, slope.low, slope.high))
-    return value, low, high
+def _independent(runs: Runs, values: Measurement) -> dict[tuple[int, int], float]:
+    """(probe, step) of the change of a plain sum -> how large it would be, at the top of the ladder, if its terms
+    were independent."""
+    found = {}
+    top = values[:, :, -1]
+    for k, (whole, operand, dims) in growing_sums(runs.derivation, runs.probes).items():
+        factor = top[k, 0].mean() / top[whole, 0].mean() if top[whole, 0].any() else 1.0
+        count = math.prod(float(dim.evaluate(runs.ladder.rungs[-1])) for dim in dims)
+        for t in range(1, runs.steps + 1):
+            found[k, t] = float(factor * math.sqrt(count * np.mean(top[operand, t] ** 2)))
+    return found

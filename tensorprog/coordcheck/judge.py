@@ -1,0 +1,112 @@
+"""Verdicts: a measured tensor against what was predicted of it, and the reason where a verdict needs a word."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+
+from tensorprog.coordcheck.ladder import Ladder
+from tensorprog.coordcheck.predict import Prediction, Probe
+from tensorprog.coordcheck.report import Row
+from tensorprog.coordcheck.statistics import TOLERANCE, Slope, fit, verdict
+
+CANCELS = 0.1  # of what independent terms would give: below this, a sum's terms cancel
+ENOUGH_SEEDS = 6  # with fewer, the error of the error is large: a disagreement asks for more
+WIDE = "the interval is wider than the tolerance"
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Below which sizes a number means nothing. `rounding`: what rounding errors alone can make. `independent`: how
+    large a plain sum would be, at the top of the ladder, if its terms were independent (0: it is no such sum)."""
+
+    rounding: float = 0.0
+    independent: float = 0.0
+
+
+def row(
+    probe: Probe,
+    step: int,
+    demanded: Prediction,
+    own: Prediction | None,
+    values: Floats,
+    ladder: Ladder,
+    limits: Limits,
+) -> Row:
+    """The row of one tensor at one step, from its `values` [rung, seed]. `demanded`: by the derived parametrization;
+    `own`: by the calculus for the one that was trained, None if that is the derived one."""
+    measured, low, high, result, reason = _compare(demanded, values, ladder, limits)
+    expected, own_result = demanded, result
+    if own is not None:
+        expected = own
+        *_, own_result, _ = _compare(own, values, ladder, limits)
+    wanted, calculus = (_text(p, ladder) for p in (demanded, expected))
+    return Row(probe.name, step, probe.part(step), wanted, measured, low, high, result, reason, calculus, own_result,
+               _digits(values))  # fmt: skip
+
+
+def _text(prediction: Prediction, ladder: Ladder) -> str | None:
+    return None if prediction.exponent is None else str(ladder.exponent(prediction.exponent))
+
+
+def _digits(values: Floats) -> tuple[tuple[float | None, ...], ...]:
+    return tuple(tuple(float(f"{x:.5g}") if math.isfinite(x) else None for x in row) for row in values.tolist())
+
+
+def wants_seeds(row: Row, seeds: int) -> bool:
+    """Whether more seeds could change a verdict: a wide interval, a near miss, or a disagreement of few seeds."""
+    if row.verdict == "disagrees" and row.measured is not None and row.predicted is not None:
+        return seeds < ENOUGH_SEEDS or abs(row.measured - float(Fraction(row.predicted))) < 2 * TOLERANCE
+    return row.reason == WIDE
+
+
+def _compare(
+    prediction: Prediction, values: Floats, ladder: Ladder, limits: Limits
+) -> tuple[float | None, float | None, float | None, str, str]:
+    """(measured, low, high, verdict, reason) of `values` [rung, seed]."""
+    if not np.all(np.isfinite(values)):
+        finite = np.all(np.isfinite(values), axis=1)
+        where = f"{ladder.axis[0]} = {ladder.sizes[int(np.argmin(finite))]}"
+        return None, None, None, "disagrees", f"overflows at {where}"
+    if not values.any():
+        if prediction.exponent is None:
+            return None, None, None, "agrees", "exactly zero, as predicted"
+        return None, None, None, "disagrees", "exactly zero"
+    if limits.rounding and values.max() < limits.rounding:
+        return None, None, None, "inconclusive", "it cancels exactly: only rounding errors are left"
+    if prediction.exponent is None:
+        return None, None, None, "disagrees", f"should be exactly zero, is {values.max():.1e}"
+    if not np.all(values > 0):
+        return None, None, None, "inconclusive", "exactly zero for some widths or seeds"
+    predicted = float(ladder.exponent(prediction.exponent))
+    found = fit(ladder.points, values, predicted)
+    if prediction.bound_only:
+        return *_shown(found.line), "inconclusive", "below a saturated nonlinearity: the prediction is only a bound"
+    result = verdict(predicted, found.line)
+    if result != "agrees" and found.beyond and verdict(predicted, found.beyond) == "agrees":
+        return *_shown(found.beyond), "agrees", "once a part that vanishes with width is accounted for"
+    if result != "agrees" and math.sqrt(float(np.mean(values[-1] ** 2))) < CANCELS * limits.independent:
+        return (
+            *_shown(found.line),
+            "inconclusive",
+            "the terms of this sum nearly cancel: what is left is not yet its law",
+        )
+    missing = predicted - found.line.value
+    if result == "disagrees" and found.drift * missing > 0 and abs(missing) <= 2 * abs(found.drift) + TOLERANCE:
+        why = "its local slope drifts towards the prediction, and is near it: larger widths would tell"
+        return *_shown(found.line), "inconclusive", why
+    reason = ""
+    if result == "inconclusive":
+        reason = "one seed gives no interval" if values.shape[1] == 1 else WIDE
+    return *_shown(found.line), result, reason
+
+
+def _shown(slope: Slope) -> tuple[float | None, float | None, float | None]:
+    value, low, high = (round(x, 4) if math.isfinite(x) else None for x in (slope.value, slope.low, slope.high))
+    return value, low, high

@@ -1,0 +1,48 @@
+"""The ladder: at which sizes networks are trained, and which of their symbols a slope is an exponent of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from tensorprog.errors import TensorProgError
+from tensorprog.exponents import Power
+
+
+@dataclass(frozen=True, slots=True)
+class Ladder:
+    """`rungs`: one network size each, symbol -> size (widths, and depths where they vary). `axis`: the symbols that
+    climb together, by one and the same factor from rung to rung; all others stay."""
+
+    rungs: tuple[Mapping[str, int], ...]
+    axis: tuple[str, ...]
+
+    @staticmethod
+    def of(symbols: Sequence[str], sizes: Sequence[int], fixed: Mapping[str, int] | None = None) -> Ladder:
+        """All `symbols` take each of `sizes` in turn. Raises TensorProgError unless there are two, increasing."""
+        if len(sizes) < 2 or any(a >= b for a, b in pairwise(sizes)) or sizes[0] < 1:
+            raise TensorProgError("the widths must be at least two, increasing", fix="--widths 64,128,256,512")
+        return Ladder(tuple({**(fixed or {}), **dict.fromkeys(symbols, size)} for size in sizes), tuple(symbols))
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The size of the climbing symbols at every rung."""
+        return tuple(rung[self.axis[0]] for rung in self.rungs)
+
+    @property
+    def points(self) -> npt.NDArray[np.float64]:
+        """`sizes` as numbers to fit against."""
+        return np.array(self.sizes, dtype=np.float64)
+
+    def exponent(self, power: Power) -> Fraction:
+        """Of the climbing symbols together: what a slope along this ladder is to be compared with."""
+        return sum((power[symbol] for symbol in self.axis), Fraction(0))
+
+    def lowest(self, rungs: int) -> Ladder:
+        """The ladder up to that many rungs."""
+        return Ladder(self.rungs[:rungs], self.axis)

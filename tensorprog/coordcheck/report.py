@@ -1,0 +1,83 @@
+"""What a check ends in: one row per tensor, part and step, and how to show them."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tensorprog.derivation import SCHEMA
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One tensor at one step. `predicted`: the exponent the derivation demands (None: exactly zero); `calculus`:
+    the exponent the calculus predicts for the parametrization that was trained (the same, if it is the derived
+    one). `measured`, `low`, `high`: slope and 95% interval (None: the tensor is exactly zero). `rms`: what they rest
+    on, root mean squares [width][seed] to 5 digits (None: not finite)."""
+
+    tensor: str
+    step: int
+    part: str  # "init" | "change"
+    predicted: str | None
+    measured: float | None
+    low: float | None
+    high: float | None
+    verdict: str
+    reason: str = ""
+    calculus: str | None = None
+    calculus_verdict: str = ""
+    rms: tuple[tuple[float | None, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """All rows of a check, and how it was run."""
+
+    file: str
+    optimizer: str
+    parametrization: str
+    backend: str
+    widths: tuple[int, ...]
+    seeds: int
+    steps: int
+    lr: float | None
+    tolerance: float
+    rows: tuple[Row, ...]
+    left_out: tuple[str, ...] = ()  # tensors that the backend's program does not make
+
+    @property
+    def verdict(self) -> str:
+        """disagrees if any row does; else inconclusive if any is; else agrees."""
+        found = {row.verdict for row in self.rows}
+        return next((v for v in ("disagrees", "inconclusive") if v in found), "agrees")
+
+    @property
+    def exit_code(self) -> int:
+        """0 when nothing disagrees, 1 when something does."""
+        return 1 if self.verdict == "disagrees" else 0
+
+    def count(self, verdict: str) -> int:
+        return sum(row.verdict == verdict for row in self.rows)
+
+    def to_json(self) -> dict[str, Any]:
+        head = {k: v for k, v in self.__dict__.items() if k != "rows"}
+        return {"schema": SCHEMA, **head, "verdict": self.verdict, "rows": [asdict(row) for row in self.rows]}
+
+    def render(self, format: str = "table", *, color: bool = False, every: bool = False) -> str:
+        """As `table` (one line per tensor: its start and its worst step; `every`: all rows) or `json`."""
+        if format == "json":
+            text = json.dumps(self.to_json(), indent=1)
+            return re.sub(r"\[\n[\s\d.e+,-]*\]", lambda m: " ".join(m[0].split()), text) + "\n"  # numbers on one line
+        from tensorprog.coordcheck.show import table
+
+        return table(self, color=color, every=every)
+
+    def __str__(self) -> str:
+        return self.render()
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        return f"<pre>{escape(self.render())}</pre>"
