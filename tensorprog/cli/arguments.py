@@ -13,10 +13,11 @@ if TYPE_CHECKING:
 MAX_WIDTH, MAX_COUNT = 1 << 16, 1_000_000  # of what `check` is asked to train
 
 
-def command(commands: Any, name: str, summary: str, run: object) -> argparse.ArgumentParser:
-    """A command that reads one FILE."""
+def command(commands: Any, name: str, summary: str, run: object, *, optional: bool = False) -> argparse.ArgumentParser:
+    """A command that reads one FILE (`optional`: or something else instead)."""
     sub: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=summary)
-    sub.add_argument("file", metavar="FILE", help="an architecture in the .tp language")
+    sub.add_argument("file", metavar="FILE", nargs="?" if optional else None,
+                     help="an architecture in the .tp language")  # fmt: skip
     sub.set_defaults(run=run)
     return sub
 

@@ -7,6 +7,7 @@ import os
 import sys
 from typing import Any
 
+from tensorprog.cli import module
 from tensorprog.cli.arguments import add_derivation, command, count, derived, fraction, rate, widths
 from tensorprog.cli.terminal import color, progress, show
 from tensorprog.errors import TensorProgError
@@ -15,7 +16,10 @@ MAX_JOBS = 8
 
 
 def add(commands: Any) -> None:
-    sub = command(commands, "check", "train at a ladder of widths; measured against derived exponents", run)
+    sub = command(commands, "check", "train at a ladder of widths; measured against derived exponents", run,
+                  optional=True)  # fmt: skip
+    sub.set_defaults(default_of=sub.get_default)
+    sub.add_argument("--module", metavar="model.py:build", help="instead of FILE: check your own PyTorch model")
     add_derivation(sub)
     sub.add_argument("--widths", type=widths, metavar="64,128,..", help="increasing (default: by the network's size)")
     sub.add_argument(
@@ -37,6 +41,10 @@ def add(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.module is not None:
+        return module.run(arguments)
+    if arguments.file is None:
+        raise TensorProgError("there is nothing to check", fix="tpcalc check FILE, or --module my_model.py:build")
     from tensorprog.api import check
 
     if arguments.lr_exponent is not None and arguments.parametrization == "derived":

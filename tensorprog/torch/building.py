@@ -1,0 +1,143 @@
+"""A user's model as a function of width: where it is found, and what it may give back."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tensorprog.errors import TensorProgError
+
+try:
+    import torch
+except ImportError:
+    raise TensorProgError(
+        "PyTorch is not installed", why="the model is a PyTorch module", fix="pip install 'tensorprog[torch]'"
+    ) from None
+
+Tensor = Any
+Module = Any
+Build = Callable[[int], Any]
+WRITE = "return module, inputs, loss   # loss(outputs) -> a scalar tensor"
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """One network, with one batch: `loss()` runs it. `n` is what the builder was called with."""
+
+    n: int
+    module: Module
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    criterion: Callable[[Any], Tensor] | None
+
+    def outputs(self) -> Any:
+        """The module's outputs on the batch."""
+        return self.module(*self.args, **self.kwargs)
+
+    def loss(self, outputs: Any) -> Tensor:
+        """The scalar to be trained: the builder's loss, the module's own (`outputs.loss`, or a scalar output), or the
+        mean squared distance of every output to fixed standard normal targets."""
+        if self.criterion is not None:
+            found = self.criterion(outputs)
+        else:
+            found = outputs.get("loss") if isinstance(outputs, Mapping) else getattr(outputs, "loss", None)
+            if found is None:
+                found = outputs if isinstance(outputs, torch.Tensor) and outputs.ndim == 0 else _to_noise(outputs)
+        if not (isinstance(found, torch.Tensor) and found.numel() == 1 and found.requires_grad):
+            raise TensorProgError("the loss is not a scalar tensor that depends on the parameters",
+                                  why=f"it is {type(found).__name__}", fix=WRITE)  # fmt: skip
+        return found
+
+
+def _to_noise(outputs: Any) -> Tensor:
+    parts = [t for t in tensors(outputs) if t.requires_grad]
+    if not parts:
+        raise TensorProgError("no output of the module depends on its parameters", fix=WRITE)
+    generator = torch.Generator().manual_seed(0)
+    targets = [torch.randn(t.shape, generator=generator).to(t) for t in parts]
+    return sum(((t - target) ** 2).mean() for t, target in zip(parts, targets, strict=True))
+
+
+def tensors(value: Any) -> list[Tensor]:
+    """All tensors inside nested tuples, lists, mappings and dataclasses, in order."""
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if isinstance(value, Mapping):
+        return [t for item in value.values() for t in tensors(item)]
+    if isinstance(value, tuple | list):
+        return [t for item in value for t in tensors(item)]
+    if hasattr(value, "__dataclass_fields__"):
+        return [t for name in value.__dataclass_fields__ for t in tensors(getattr(value, name))]
+    return []
+
+
+def construct(build: Build, n: int, inputs: Any = None, loss: Callable[[Any], Tensor] | None = None) -> Built:
+    """Calls `build(n)`, which returns a module, (module, inputs) or (module, inputs, loss).
+
+    `inputs`: a tensor, a tuple of arguments or a mapping of keyword arguments, or a function of n that makes one; used
+    where the builder gives none (else the module's own `dummy_inputs` or `example_input_array`). `loss(outputs)`
+    gives a scalar. Raises TensorProgError for anything else.
+    """
+    try:
+        result = build(n)
+    except TensorProgError:
+        raise
+    except Exception as error:
+        what = f"the builder fails at {n}: {type(error).__name__}: {error}"
+        raise TensorProgError(what, fix="a function of one number, that works at every width") from error
+    parts = result if isinstance(result, tuple) else (result,)
+    if not 1 <= len(parts) <= 3 or not isinstance(parts[0], torch.nn.Module):
+        raise TensorProgError(f"the builder returns {type(result).__name__}, not a module", fix=WRITE)
+    module = parts[0]
+    given = parts[1] if len(parts) > 1 and parts[1] is not None else inputs
+    given = given(n) if callable(given) and not isinstance(given, torch.Tensor | Mapping) else given
+    criterion = parts[2] if len(parts) > 2 and parts[2] is not None else loss
+    if given is None:
+        given = getattr(module, "dummy_inputs", None)  # Hugging Face
+    if given is None:
+        given = getattr(module, "example_input_array", None)  # Lightning
+    if isinstance(given, torch.Tensor):
+        return Built(n, module, (given,), {}, criterion)
+    if isinstance(given, Mapping):
+        return Built(n, module, (), dict(given), criterion)
+    if isinstance(given, tuple | list):
+        return Built(n, module, tuple(given), {}, criterion)
+    raise TensorProgError("there is nothing to run the module on", why="the builder returns no inputs", fix=WRITE)
+
+
+def builder(place: str) -> Build:
+    """The function that `my_model.py:build` or `package.module:build` names.
+
+    Raises TensorProgError if there is none.
+    """
+    name, colon, attribute = place.rpartition(":")
+    if not colon or not name or not attribute.isidentifier():
+        raise TensorProgError(f"`{place}` does not name a function", fix="my_model.py:build")
+    try:
+        module = _from_file(Path(name)) if name.endswith(".py") else importlib.import_module(name)
+    except TensorProgError:
+        raise
+    except Exception as error:
+        raise TensorProgError(f"cannot import {name}: {type(error).__name__}: {error}") from error
+    found = getattr(module, attribute, None)
+    if not callable(found):
+        raise TensorProgError(f"{name} has no function `{attribute}`", fix="def build(n): return module, inputs, loss")
+    return found  # type: ignore[no-any-return]
+
+
+def _from_file(path: Path) -> Any:
+    if not path.is_file():
+        raise TensorProgError(f"cannot read {path}: no such file")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None  # it ends in .py
+    module = importlib.util.module_from_spec(spec)
+    sys.modules.setdefault(path.stem, module)  # dataclasses and pickle look classes up there
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)  # what lies beside the file can be imported, as if it were run
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,123 @@
+"""Every tensor that a module computes on the way to its outputs, one after the other, with its place."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+
+Tensor = Any
+Module = Any
+
+# Results of which only the first is a tensor of the network (the others serve the backward pass).
+FIRST_ONLY = ("native_layer_norm", "native_batch_norm", "native_group_norm", "native_dropout", "nll_loss_forward",
+              "_native_batch_norm_legit", "_fused_rms_norm", "max_pool2d_with_indices")  # fmt: skip
+RELABELS = ("clone", "detach", "_to_copy", "_unsafe_view", "lift_fresh", "contiguous", "_reshape_alias", "copy_")
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One floating-point result. `ordinal`: of the operation, among all of the forward pass; `path`: of the innermost
+    module that was running; `op`: the ATen base name; `count`: the how-manieth of its name there."""
+
+    ordinal: int
+    path: str
+    op: str
+    count: int
+
+    @property
+    def name(self) -> str:
+        """`h.0.attn: softmax`, with a number if that module does it several times."""
+        number = f" #{self.count}" if self.count > 1 else ""
+        return f"{self.path or '(top)'}: {self.op.strip('_')}{number}"
+
+
+class Recorder(TorchDispatchMode):  # type: ignore[misc]
+    """While active, shows `take(node, tensor)` every floating-point tensor that depends on a parameter, and that is
+    not a mere relabelling of another. `ops` are the names of all operations, views included."""
+
+    def __init__(self, module: Module, take: Callable[[Node, Tensor], None]) -> None:
+        super().__init__()
+        self._take = take
+        self._paths = {id(part): path for path, part in module.named_modules()}
+        self._stack = [""]
+        self._counts: dict[tuple[str, str], int] = {}
+        self._live = {storage(p) for p in module.parameters()}  # storages of what depends on a parameter
+        self.ops: list[str] = []
+
+    def enter(self, module: Module, _: Any) -> None:
+        """A forward pre-hook for all modules."""
+        self._stack.append(self._paths.get(id(module), self._stack[-1]))
+
+    def leave(self, module: Module, _: Any, __: Any) -> None:
+        """A forward hook for all modules."""
+        self._stack.pop()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        op = func.overloadpacket.__name__
+        ordinal = len(self.ops)
+        self.ops.append(op)
+        live = any(storage(t) in self._live for t in _flat((args, list(kwargs.values()))))
+        first = True
+        for tensor in _flat(result):
+            if live:
+                self._live.add(storage(tensor))
+            else:
+                self._live.discard(storage(tensor))  # memory that was freed is used again
+            shown = live and tensor.is_floating_point() and tensor.numel() > 0 and not _relabels(func, op)
+            if shown and (first or op not in FIRST_ONLY):
+                key = (self._stack[-1], op)
+                self._counts[key] = self._counts.get(key, 0) + 1
+                self._take(Node(ordinal, *key, self._counts[key]), tensor)
+            first = False
+        return result
+
+
+def _relabels(func: Any, op: str) -> bool:
+    aliases = [r.alias_info for r in func._schema.returns]
+    return op in RELABELS or any(a is not None and not a.is_write for a in aliases)
+
+
+def storage(tensor: Tensor) -> int:
+    """What a tensor shares with its views, and with parameters that are tied to it."""
+    return int(tensor.untyped_storage()._cdata)
+
+
+def _flat(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from _flat(item)
+
+
+@contextmanager
+def plain_kernels() -> Iterator[None]:
+    """Attention and recurrent layers as single operations, not as one fused kernel."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "TF32 acceleration")  # about hardware that is not used here
+        with sdpa_kernel(SDPBackend.MATH), torch.backends.mkldnn.flags(enabled=False):
+            yield
+
+
+@contextmanager
+def recording(module: Module, take: Callable[[Node, Tensor], None]) -> Iterator[Recorder]:
+    """A Recorder for the forward passes of `module` inside the `with`."""
+    recorder = Recorder(module, take)
+    modules = torch.nn.modules.module
+    handles = [modules.register_module_forward_pre_hook(recorder.enter),
+               modules.register_module_forward_hook(recorder.leave, always_call=True)]  # fmt: skip
+    try:
+        with plain_kernels(), recorder:
+            yield recorder
+    finally:
+        for handle in handles:
+            handle.remove()

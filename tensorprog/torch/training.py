@@ -1,0 +1,233 @@
+"""Training a user's model at a ladder of widths, and the size of every tensor in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise, zip_longest
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tensorprog.errors import TensorProgError
+from tensorprog.optimizers import OPTIMIZERS, optimizer_for
+from tensorprog.suggest import nearest
+from tensorprog.torch.building import Build, Built, construct, tensors
+from tensorprog.torch.nodes import Node, recording, storage
+
+Tensor = Any
+Floats = npt.NDArray[np.float64]
+Configure = Callable[[Built], Any]  # -> what has step() and zero_grad()
+Progress = Callable[[int, int, int], None]  # done, total, seeds
+MOST_ENTRIES = 8_000_000
+TOP, FIRST = 1024, 8  # largest width of a default ladder; the first width that is tried for it
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What is measured: a parameter (by name), or a node. `kind`: parameter | value | output (of the module)."""
+
+    name: str
+    kind: str
+    node: Node | None = None
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """`rms` [place, 1 + steps, width, seed]: column 0 of the second axis is the initial value, column t the change
+    since then after t updates; `ops`: all operations of the forward pass."""
+
+    places: tuple[Place, ...]
+    widths: tuple[int, ...]
+    rms: Floats
+    ops: tuple[str, ...]
+    dtype: str  # of the parameters
+
+
+class Many:
+    """Several optimizers as one."""
+
+    def __init__(self, optimizers: Sequence[Any]) -> None:
+        self.optimizers = tuple(optimizers)
+
+    def step(self) -> None:
+        for optimizer in self.optimizers:
+            optimizer.step()
+
+
+def torch_optimizer(name: str, groups: Any, lr: float | None = None) -> Any:
+    """The optimizer of PyTorch for a name of `tensorprog.optimizers` (`groups`: parameters, or parameter groups).
+
+    Muon comes together with the optimizer of what has fewer than two axes. Raises TensorProgError for a name that is
+    unknown or that PyTorch has no class for.
+    """
+    if name not in OPTIMIZERS:
+        raise TensorProgError(f"unknown optimizer `{name}`", fix=nearest(name, OPTIMIZERS) or ", ".join(OPTIMIZERS))
+    groups = [g if isinstance(g, dict) else {"params": [g]} for g in groups]
+    by_name: dict[str, list[dict[str, Any]]] = {}
+    for group in groups:
+        for axes in (0, 2):
+            members = [p for p in group["params"] if (p.ndim >= 2) == (axes == 2)]
+            if members:
+                row = optimizer_for(name, axes)
+                kept = {k: v for k, v in group.items() if k not in ("params", "param_names", "optimizer")}
+                by_name.setdefault(row.name, []).append({**kept, "params": members})
+    made = [_one(key, members, lr) for key, members in by_name.items()]
+    return made[0] if len(made) == 1 else Many(made)
+
+
+def _one(name: str, groups: list[dict[str, Any]], lr: float | None) -> Any:
+    row = OPTIMIZERS[name]
+    kind = "Muon" if name == "muon" else row.torch
+    if kind is None or not hasattr(torch.optim, kind):
+        known = ", ".join(k for k, o in OPTIMIZERS.items() if o.torch)
+        raise TensorProgError(f"PyTorch has no optimizer `{name}`", fix=f"one of {known}")
+    defaults = dict(row.defaults)
+    options: dict[str, Any] = {"lr": defaults["lr"] if lr is None else lr}
+    if kind == "SGD":
+        options.update(momentum=defaults["momentum"], nesterov=bool(defaults["nesterov"]))
+    return getattr(torch.optim, kind)(groups, **options)
+
+
+def default_widths(build: Build, inputs: Any = None, loss: Any = None) -> tuple[int, ...]:
+    """Four arguments of the builder, each twice the one before: the largest ladder whose networks have at most
+    `MOST_ENTRIES` entries, judged by how their number grows (a builder may count in units of its own)."""
+    top, count = FIRST, _entries(construct(build, FIRST, inputs, loss))
+    while top < TOP and 4 * count <= MOST_ENTRIES:
+        top, count = 2 * top, _entries(construct(build, 2 * top, inputs, loss))
+    return (top // 8, top // 4, top // 2, top)
+
+
+def _entries(built: Built) -> int:
+    return sum(p.numel() for p in built.module.parameters())
+
+
+def train(
+    build: Build,
+    configure: Configure,
+    *,
+    widths: Sequence[int],
+    seeds: int = 5,
+    steps: int = 3,
+    inputs: Any = None,
+    loss: Any = None,
+    progress: Progress | None = None,
+) -> Sizes:
+    """The sizes of all tensors, from `seeds` networks per width, each trained for `steps` updates on one batch.
+
+    `configure(built)` makes the optimizer, and may change the network first. All random numbers come from the seed:
+    the builder's, and those of the forward pass (dropout), which are the same at every step.
+    Raises TensorProgError if the networks do not do the same operations at every width.
+    """
+    if len(widths) < 2 or any(a >= b for a, b in pairwise(widths)) or widths[0] < 1:
+        raise TensorProgError("the widths must be at least two, increasing", fix="--widths 64,128,256,512")
+    if seeds < 1 or steps < 1:
+        raise TensorProgError("seeds and steps must be at least 1", fix="--seeds 5 --steps 3")
+    found: list[list[Floats]] = []
+    first: tuple[tuple[Place, ...], tuple[str, ...]] | None = None
+    cost, total = 0, seeds * sum(n * n for n in widths)
+    dtype = torch.float32
+    for n in widths:
+        found.append([])
+        for seed in range(seeds):
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                built = construct(build, n, inputs, loss)
+                places, ops, rms = _run(built, configure, steps, seed)
+            dtype = next(built.module.parameters()).dtype
+            first = first or (places, ops)
+            _require_same(first, (places, ops), widths[0], n)
+            found[-1].append(rms)
+            cost += n * n
+            if progress:
+                progress(cost, total, seeds)
+    assert first is not None
+    rms = np.stack([np.stack(row, axis=-1) for row in found], axis=-2)
+    return Sizes(first[0], tuple(widths), rms, first[1], str(dtype).removeprefix("torch."))
+
+
+def _run(
+    built: Built, configure: Configure, steps: int, seed: int
+) -> tuple[tuple[Place, ...], tuple[str, ...], Floats]:
+    """Places, operations, and rms [place, 1 + steps] of one network."""
+    module = built.module.train()
+    if not any(p.requires_grad for p in module.parameters()):
+        raise TensorProgError("the module has no parameter that is trained")
+    optimizer = configure(built)
+    parameters = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+    start = [p.detach().clone() for _, p in parameters]
+    places = [Place(name, "parameter") for name, _ in parameters]
+    columns = [[_rms(value) for value in start]]
+    values: list[Tensor] = []
+    nodes: list[Node] = []
+    ops: list[str] = []
+    for t in range(steps + 1):
+        column: list[float] = []
+        seen: dict[int, int] = {}  # storage -> the last node that wrote it
+
+        def take(node: Node, tensor: Tensor, first: bool = t == 0, column: Any = column, seen: Any = seen) -> None:
+            seen[storage(tensor)] = len(column)
+            if first:
+                nodes.append(node)
+                values.append(tensor.detach().clone())  # an operation in place may change it later
+                column.append(_rms(values[-1]))
+            elif len(column) < len(values) and values[len(column)].shape == tensor.shape:
+                column.append(_rms(tensor.detach(), values[len(column)]))
+            else:
+                column.append(float("nan"))
+
+        torch.manual_seed(seed)
+        with torch.enable_grad(), recording(module, take) as recorder:
+            outputs = built.outputs()
+        loss = built.loss(outputs)
+        if t == 0:
+            returned = {seen.get(storage(x)) for x in tensors(outputs)}
+            places += [Place(node.name, "output" if k in returned else "value", node) for k, node in enumerate(nodes)]
+            ops = recorder.ops
+            columns[0] += column
+        else:
+            if recorder.ops != ops:
+                raise TensorProgError(f"step {t} does other operations than the first: "
+                                      f"{_difference(ops, recorder.ops)}",
+                                      why="tensors of different steps cannot be compared",
+                                      fix="a forward pass without data-dependent control flow")  # fmt: skip
+            moved = [_rms(p.detach(), old) for (_, p), old in zip(parameters, start, strict=True)]
+            columns.append(moved + column)
+        if t < steps:
+            module.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+    return tuple(places), tuple(ops), np.array(columns).T
+
+
+def _require_same(
+    first: tuple[tuple[Place, ...], tuple[str, ...]], other: tuple[tuple[Place, ...], tuple[str, ...]], a: int, b: int
+) -> None:
+    if first == other:
+        return
+    names, others = ([p.name for p in places] for places, _ in (first, other))
+    raise TensorProgError(
+        f"the networks at {a} and {b} do not compute the same: "
+        f"{_difference(names, others) or _difference(first[1], other[1])}",
+        why="tensors are compared one by one across the widths",
+        fix="let an axis grow (features, or the size of the heads), not the number of modules or of operations",
+    )  # fmt: skip
+
+
+def _difference(first: Sequence[str], other: Sequence[str]) -> str:
+    """The first place at which two lists differ; empty if they do not."""
+    for k, (a, b) in enumerate(zip_longest(first, other)):
+        if a != b:
+            return f"number {k} is `{a}` in one, `{b}` in the other"
+    return ""
+
+
+def _rms(x: Tensor, start: Tensor | None = None) -> float:
+    """Root mean square of x, or of x - start; entries that a mask has put at minus infinity do not count."""
+    shown = (x if start is None else start) > torch.finfo(x.dtype).min
+    difference = x.to(torch.float64) if start is None else x.to(torch.float64) - start.to(torch.float64)
+    if not bool(shown.all()):
+        difference = difference[shown]
+    return float(difference.square().mean().sqrt()) if difference.numel() else 0.0
