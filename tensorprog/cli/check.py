@@ -9,6 +9,7 @@ from typing import Any
 
 from tensorprog.cli import module
 from tensorprog.cli.arguments import add_derivation, command, count, derived, fraction, rate, widths
+from tensorprog.cli.pictures import add_save, saver
 from tensorprog.cli.terminal import color, progress, show
 from tensorprog.errors import TensorProgError
 
@@ -38,6 +39,7 @@ def add(commands: Any) -> None:
     sub.add_argument("--jobs", type=count, metavar="N", help="networks trained at once (default: one per core)")
     sub.add_argument("--all", action="store_true", help="print every row, not only the worst step of each tensor")
     sub.add_argument("--format", choices=("table", "json"), default="table")
+    add_save(sub, {"widths": "coordinate_check", "slopes": "slope_forest"})
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -50,6 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.lr_exponent is not None and arguments.parametrization == "derived":
         raise TensorProgError("--lr-exponent has no meaning for the derived parametrization",
                               fix="--parametrization sp, or no --lr-exponent")  # fmt: skip
+    save = saver(arguments)
     jobs = arguments.jobs or min(os.cpu_count() or 1, MAX_JOBS)
     if jobs > 1:  # one core each: more threads inside of each would only wait for one another
         for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -65,5 +68,6 @@ def run(arguments: argparse.Namespace) -> int:
         backend=arguments.backend, parametrization=arguments.parametrization, dtype=arguments.dtype,
         jobs=jobs, progress=progress if sys.stderr.isatty() else None, **options,
     )  # fmt: skip
+    save(report)
     show(report.render(arguments.format, color=color(sys.stdout), every=arguments.all))
     return report.exit_code

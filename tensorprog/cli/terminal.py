@@ -38,20 +38,21 @@ def progress(done: int, total: int, seeds: int) -> None:
     sys.stderr.flush()
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file completely or not at all (a device or a pipe: directly). Raises TensorProgError if it cannot be
     written."""
+    data = content.encode() if isinstance(content, str) else content
     temporary = None
     try:
         if path.exists() and not path.is_file() and not path.is_dir():
-            path.write_text(text, encoding="utf-8")
+            path.write_bytes(data)
             return
         target = path.resolve()  # a link stays, what it leads to is written
         mode = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask()
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         temporary = Path(name)
-        with open(handle, "w", encoding="utf-8") as out:
-            out.write(text)
+        with open(handle, "wb") as out:
+            out.write(data)
         temporary.chmod(mode)
         temporary.replace(target)
         temporary = None

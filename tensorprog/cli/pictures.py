@@ -1,0 +1,44 @@
+"""`--save`, `--plot` and `--theme`: what commands that draw their result share."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tensorprog.cli.terminal import write_whole
+from tensorprog.errors import TensorProgError
+
+FORMATS = ("svg", "png", "pdf")
+
+
+def picture(text: str) -> Path:
+    """The type of a picture's path: its ending says the format."""
+    if Path(text).suffix.lower().lstrip(".") not in FORMATS:
+        raise argparse.ArgumentTypeError(f"{text!r}: write a name that ends in .svg, .png or .pdf")
+    return Path(text)
+
+
+def add_save(sub: argparse.ArgumentParser, plots: Mapping[str, str]) -> None:
+    """The arguments that `saver` reads. `plots`: name on the command line -> function in tensorprog.plots; the first is
+    the default."""
+    sub.add_argument("--save", type=picture, metavar="FILE", help="draw the result too: a .svg, .png or .pdf file")
+    if len(plots) > 1:
+        sub.add_argument("--plot", choices=tuple(plots), default=next(iter(plots)), help="what --save draws")
+    sub.add_argument("--theme", choices=("light", "dark"), default="light", help="colours of --save")
+    sub.set_defaults(plots=plots)
+
+
+def saver(arguments: argparse.Namespace) -> Callable[[Any], None]:
+    """What draws a result as the arguments ask, or does nothing. Raises TensorProgError at once if it could not."""
+    path: Path | None = arguments.save
+    if path is None:
+        return lambda _: None
+    from tensorprog import plots
+
+    if not path.absolute().parent.is_dir():
+        raise TensorProgError(f"cannot write {path}: No such file or directory")
+    draw = getattr(plots, arguments.plots[getattr(arguments, "plot", next(iter(arguments.plots)))])
+    theme, ending = plots.THEMES[arguments.theme], path.suffix.lower().lstrip(".")
+    return lambda result: write_whole(path, plots.render(draw(result, theme), ending))
