@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from tensorprog.coordcheck.run import CheckReport, Row
+from tensorprog.coordcheck.report import CheckReport, Row
 from tensorprog.plots.select import chosen, counts
 from tensorprog.plots.style import (
     LARGE,

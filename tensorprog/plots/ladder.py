@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from tensorprog.coordcheck.run import CheckReport, Row
+from tensorprog.coordcheck.report import CheckReport, Row
 from tensorprog.plots.select import Floats, Group, chosen, counts, points, when
 from tensorprog.plots.style import (
     LARGE,

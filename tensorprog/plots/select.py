@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tensorprog.coordcheck.run import CheckReport, Row
+from tensorprog.coordcheck.report import CheckReport, Row
 from tensorprog.coordcheck.statistics import pooled
 from tensorprog.plots.style import WORDS
 

@@ -17,7 +17,7 @@ matplotlib = pytest.importorskip("matplotlib")
 
 from tensorprog.api import check  # noqa: E402
 from tensorprog.cli import main  # noqa: E402
-from tensorprog.coordcheck.run import CheckReport, Row  # noqa: E402
+from tensorprog.coordcheck.report import CheckReport, Row  # noqa: E402
 from tensorprog.errors import TensorProgError  # noqa: E402
 from tensorprog.plots import DARK, LIGHT, THEMES, Theme, coordinate_check, render, slope_forest  # noqa: E402
 from tensorprog.plots.select import chosen, groups  # noqa: E402
@@ -92,7 +92,7 @@ def test_bytes_do_not_depend_on_the_process_and_pyplot_stays_away() -> None:
     code = """
 import sys
 sys.path.insert(0, "tests/plots")
-from tensorprog.coordcheck.run import CheckReport, Row
+from tensorprog.coordcheck.report import CheckReport, Row
 from tensorprog.plots import coordinate_check, render
 row = Row("h", 0, "init", "0", 0.0, -0.1, 0.1, "agrees", rms=((1.0, 1.1), (1.0, 0.9)))
 report = CheckReport("a.tp", "adam", "derived", "numpy", (64, 128), 2, 1, None, 0.2, (row,))
