@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tensorprog.derivation import Derivation
     from tensorprog.errors import CalculusError, ParseError, ShapeError, TensorProgError
     from tensorprog.exponents import Power
+    from tensorprog.optimizers import Choice, Optimizer, Size
     from tensorprog.parametrization import Parametrization, ParamExponents
 
 _HOMES = {
@@ -27,6 +28,7 @@ _HOMES = {
     "derive": "api", "emit": "api", "check": "api",
     "Derivation": "derivation", "CheckReport": "coordcheck.report", "Row": "coordcheck.report", "Power": "exponents",
     "ParamExponents": "parametrization", "Parametrization": "parametrization",
+    "Optimizer": "optimizers", "Choice": "optimizers", "Size": "optimizers",
     "TensorProgError": "errors", "ParseError": "errors", "ShapeError": "errors", "CalculusError": "errors",
 }  # fmt: skip
 
@@ -34,13 +36,16 @@ __all__ = [
     "Architecture",
     "CalculusError",
     "CheckReport",
+    "Choice",
     "Derivation",
+    "Optimizer",
     "ParamExponents",
     "Parametrization",
     "ParseError",
     "Power",
     "Row",
     "ShapeError",
+    "Size",
     "TensorProgError",
     "check",
     "derive",

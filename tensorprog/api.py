@@ -11,30 +11,33 @@ from tensorprog.coordcheck.report import CheckReport
 from tensorprog.derivation import Derivation
 from tensorprog.derivation import derive as derive_architecture
 from tensorprog.errors import TensorProgError
+from tensorprog.optimizers import Choice, Optimizer
 
 DEFAULT_BASE_WIDTH = 256
+Updater = str | Optimizer | Choice | None
 
 
 def derive(
-    architecture: Architecture | str | Path, optimizer: str | None = None, form: str | None = None
+    architecture: Architecture | str | Path, optimizer: Updater = None, form: str | None = None, **options: Any
 ) -> Derivation:
-    """The exponents of every parameter (see `tensorprog.derivation.derive`); a string is the path of a .tp file."""
+    """The exponents of every parameter (options: `tensorprog.derivation.derive`); a string is a path."""
     if not isinstance(architecture, Architecture):
         architecture = load(architecture)
-    return derive_architecture(architecture, optimizer, form)
+    return derive_architecture(architecture, optimizer, form, **options)
 
 
-def _derivation(subject: Derivation | Architecture | str | Path, optimizer: str | None, form: str | None) -> Derivation:
+def _derivation(subject: Derivation | Architecture | str | Path, optimizer: Updater, form: str | None) -> Derivation:
     if isinstance(subject, Derivation):
-        if (optimizer or subject.optimizer) == subject.optimizer and (form or subject.form) == subject.form:
+        same = optimizer in (None, subject.optimizer, subject.choice, subject.choice.default)
+        if same and (form or subject.form) == subject.form:
             return subject
-        subject = subject.architecture
+        return derive(subject.architecture, optimizer or subject.choice, form, decay_policy=subject.decay_policy)
     return derive(subject, optimizer, form)
 
 
 def emit(
     subject: Derivation | Architecture | str | Path,
-    optimizer: str | None = None,
+    optimizer: Updater = None,
     form: str | None = None,
     base_width: int | Mapping[str, int] | None = None,
     framework: str = "torch",
@@ -72,7 +75,7 @@ def base_widths(symbols: tuple[str, ...], given: int | Mapping[str, int] | None)
 
 def check(
     subject: Derivation | Architecture | str | Path,
-    optimizer: str | None = None,
+    optimizer: Updater = None,
     form: str | None = None,
     **options: Any,
 ) -> CheckReport:

@@ -18,10 +18,11 @@ from tensorprog.calculus.solve import Solution, solve
 from tensorprog.errors import CalculusError, TensorProgError
 from tensorprog.exponents import Power, Units
 from tensorprog.graph import Graph, Scale
-from tensorprog.optimizers import OPTIMIZERS
+from tensorprog.optimizers import Choice, Optimizer
+from tensorprog.optimizers.choice import choose
+from tensorprog.optimizers.policies import DEFAULT_POLICY, POLICIES
 from tensorprog.parametrization import Parametrization, ParamExponents
 from tensorprog.reasons import reasons
-from tensorprog.suggest import nearest
 from tensorprog.syntax import RegimeDecl
 
 SCHEMA = 1
@@ -37,6 +38,12 @@ class Derivation:
     form: str
     solution: Solution
     parametrization: Parametrization
+    decay_policy: str = DEFAULT_POLICY
+
+    @property
+    def choice(self) -> Choice:
+        """Which optimizer updates which parameter; `optimizer` is the name of the one of all that no rule names."""
+        return self.solution.solver.choice
 
     @property
     def widths(self) -> tuple[str, ...]:
@@ -50,7 +57,7 @@ class Derivation:
     @cached_property
     def reasons(self) -> dict[str, dict[str, str]]:
         """Parameter name -> quantity -> one short reason."""
-        return reasons(self.solution, self.parametrization)
+        return reasons(self.solution, self.parametrization, self.decay_policy)
 
     @cached_property
     def multipliers(self) -> dict[str, Power]:
@@ -92,6 +99,8 @@ class Derivation:
             entry: dict[str, Any] = {"shape": [str(axis.dim) for axis in graph.parameters[name].axes]}
             for quantity in QUANTITIES:
                 entry[quantity] = exponent(getattr(exponents, quantity))
+            entry |= {name: exponent(power) for name, power in exponents.others}
+            entry["optimizer"] = self.solution.solver.optimizers[name].name
             entry["reasons"] = self.reasons[name]
             parameters[name] = entry
         tensors = {}
@@ -104,6 +113,7 @@ class Derivation:
             "file": self.architecture.file,
             "optimizer": self.optimizer,
             "form": self.form,
+            "decay_policy": self.decay_policy,
             "depths": dict(graph.depths),
             "gradient_norm": exponent(self.gradient_norm),
             "parameters": parameters,
@@ -146,28 +156,39 @@ def _units(graph: Graph) -> Units:
     return Units(graph.widths, denominator)
 
 
-def derive(architecture: Architecture, optimizer: str | None = None, form: str | None = None) -> Derivation:
+def derive(
+    architecture: Architecture,
+    optimizer: str | Optimizer | Choice | None = None,
+    form: str | None = None,
+    *,
+    vectors: str | Optimizer | None = None,
+    optimizer_for: Mapping[str, str | Optimizer] | None = None,
+    decay_policy: str | None = None,
+) -> Derivation:
     """The maximal update parametrization of an architecture under an optimizer, in one of the equivalent forms.
 
-    `optimizer`: a name in `tensorprog.optimizers.OPTIMIZERS` (default: the file's, else adam). `form`: a name in
-    `tensorprog.calculus.forms.FORMS` (default table8). Raises TensorProgError (a message with its place in the
-    file) if the program is ill-formed, not covered by the calculus, or has no stable maximal answer.
+    `optimizer`: an Optimizer, a name in `tensorprog.optimizers.OPTIMIZERS` or one that the file defines (default: the
+    file's, else adam); `vectors`: that of parameters with at most one growing axis; `optimizer_for`: pattern of
+    parameter names -> that of those parameters. `form`: a name in `tensorprog.calculus.forms.FORMS` (default table8).
+    `decay_policy`: a name in `tensorprog.optimizers.policies.POLICIES` (default product). Raises TensorProgError (a
+    message with its place in the file) if the program is ill-formed, not covered by the calculus, or has no stable
+    maximal answer.
 
     Source: Yang & Hu 2021 (Tensor Programs IV, arXiv:2011.14522); Yang et al. 2022 (V, arXiv:2203.03466).
     """
     with _collector_at_rest():
         graph = architecture.graph
-        optimizer = optimizer or graph.optimizer or "adam"
-        form = form or DEFAULT_FORM
-        if optimizer not in OPTIMIZERS:
-            known = nearest(optimizer, OPTIMIZERS) or ", ".join(OPTIMIZERS)
-            raise TensorProgError(f"unknown optimizer `{optimizer}`", fix=known)
+        form, policy = form or DEFAULT_FORM, decay_policy or DEFAULT_POLICY
         if form not in FORMS:
             raise TensorProgError(f"unknown form `{form}`", fix=", ".join(FORMS))
+        if policy not in POLICIES:
+            raise TensorProgError(f"unknown policy of weight decay `{policy}`", fix=", ".join(POLICIES))
+        choice = choose(optimizer or graph.optimizer or "adam", vectors, optimizer_for or {})
         _require_proportional(architecture)
         try:
-            solution = solve(architecture.program, _units(graph), optimizer, architecture.functions)
-            return Derivation(architecture, optimizer, form, solution, parametrize(solution, form))
+            solution = solve(architecture.program, _units(graph), choice, architecture.functions)
+            parametrization = parametrize(solution, form, policy)
+            return Derivation(architecture, choice.default.name, form, solution, parametrization, policy)
         except TensorProgError as error:
             raise error.located(architecture.source, architecture.file) from None
 

@@ -14,7 +14,7 @@ from tensorprog.functions import BUILTIN, Function
 from tensorprog.graph import Input, Node, Param, Program, Scalar, Update
 from tensorprog.initial import init_parameter, make_data, shape_of, whole
 from tensorprog.kernels import Context, kernel
-from tensorprog.optimizers import Optimizer, optimizer_for
+from tensorprog.optimizers import Optimizer
 from tensorprog.parametrization import Parametrization
 from tensorprog.steps import Stepper, make_step
 
@@ -105,8 +105,7 @@ class Interpreter:
 
     def optimizer(self, name: str) -> Optimizer:
         """The optimizer that updates this parameter."""
-        parameter = self.graph.parameters[name]
-        return optimizer_for(parameter.optimizer or self.parametrization.optimizer, len(parameter.axes))
+        return self.parametrization.updater(self.graph.parameters[name])
 
     def _stepper(self, name: str, lr: float | Mapping[str, float] | None, options: Mapping[str, float]) -> Stepper:
         optimizer, exponents = self.optimizer(name), self.parametrization.params[name]
@@ -116,10 +115,10 @@ class Interpreter:
         base_lr = lr.get(name, lr.get(optimizer.name)) if isinstance(lr, Mapping) else lr
         if base_lr is not None:
             hyper["lr"] = base_lr
-        for key, power in (("lr", exponents.lr), ("weight_decay", exponents.weight_decay), ("eps", exponents.eps)):
-            if key in hyper and power is not None:
+        for key, power in exponents.hyper.items():
+            if key in hyper:
                 hyper[key] *= power.ratio(self.widths, self.base)
-        return make_step(optimizer.name, hyper)
+        return make_step(optimizer, hyper)
 
     def set_params(self, arrays: Mapping[str, npt.ArrayLike]) -> None:
         """Replaces the raw values of some parameters. Raises KeyError or ValueError for a wrong name or shape."""

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from tensorprog.calculus.explain import CHANGE, Binding, Explainer
 from tensorprog.calculus.solve import Solution
-from tensorprog.optimizers import Optimizer
+from tensorprog.optimizers import Optimizer, Size
+from tensorprog.optimizers.policies import DEFAULT_POLICY, POLICIES
 from tensorprog.parametrization import Parametrization
 
 
-def reasons(solution: Solution, parametrization: Parametrization) -> dict[str, dict[str, str]]:
+def reasons(
+    solution: Solution, parametrization: Parametrization, policy: str = DEFAULT_POLICY
+) -> dict[str, dict[str, str]]:
     """Parameter -> quantity -> reason, one line each."""
     explainer = Explainer(solution)
-    return {name: _of_one(explainer, name, parametrization) for name in parametrization.params}
+    return {name: _of_one(explainer, name, parametrization, policy) for name in parametrization.params}
 
 
-def _of_one(explainer: Explainer, name: str, parametrization: Parametrization) -> dict[str, str]:
+def _of_one(explainer: Explainer, name: str, parametrization: Parametrization, policy: str) -> dict[str, str]:
     solver = explainer.solver
     exponents = parametrization.params[name]
     optimizer = solver.optimizers[name]
@@ -29,18 +32,50 @@ def _of_one(explainer: Explainer, name: str, parametrization: Parametrization) -
         result["lr"] = "frozen" if parameter.frozen else "no gradient reaches it"
         return result
     result["lr"] = _update_reason(update, optimizer, explainer)
-    gradient = exponents.eps if optimizer.eps == "grad" else None
-    if optimizer.decay == "decoupled":
-        result["weight_decay"] = "decoupled: lr * decay must stay Theta(1)"
-    elif optimizer.decay == "coupled":
-        result["weight_decay"] = (
-            "coupled, step linear in the gradient: lr * decay must stay Theta(1)"
-            if optimizer.degree
-            else "coupled, normalised step: decay * w must be of the size of its gradient"
-        )
+    gradient = exponents.eps if optimizer.eps is not None else None
+    if optimizer.decay != "none":
+        result["weight_decay"] = _decay_reason(optimizer, policy)
     if gradient is not None:
-        result["eps"] = f"compared with gradient entries, which are {gradient}"
+        result["eps"] = f"compared with {_scale(optimizer.eps)}, which {_verb(optimizer.eps)} {gradient}"
+    for quantity, value in exponents.others:
+        compared = dict(optimizer.scales).get(quantity)
+        result[quantity] = (
+            f"compared with {_scale(compared)}, which {_verb(compared)} {value}"
+            if compared is not None
+            else "the perturbation must move its use as far as a step does: Theta(1)"
+        )
     return result
+
+
+def _decay_reason(optimizer: Optimizer, policy: str) -> str:
+    chosen = "" if policy == DEFAULT_POLICY else f"policy {policy}, {POLICIES[policy].says}"
+    if optimizer.decay == "decoupled":
+        return "decoupled: " + (chosen or "lr * decay must stay Theta(1)")
+    if optimizer.linear:
+        return "coupled, step linear in the gradient: " + (chosen or "lr * decay must stay Theta(1)")
+    return "coupled, normalised step: " + (chosen or "decay * w must be of the size of its gradient")
+
+
+_NAMES = {
+    Size(gradient=1): "gradient entries",
+    Size(norm=1): "the norm of the whole gradient",
+    Size(gradient=2, count=1): "the square of its gradient's norm",
+    Size(gradient=-1): "one over gradient entries",
+}
+
+
+def _scale(size: Size | None) -> str:
+    """What a hyperparameter is compared with, in words."""
+    assert size is not None
+    if size in _NAMES:
+        return _NAMES[size]
+    parts = {"gradient entries": size.gradient, "entries of the parameter": size.parameter,
+             "the number of entries": size.count, "the norm of the whole gradient": size.norm}  # fmt: skip
+    return " times ".join(f"({what})^{power}" for what, power in parts.items() if power) or "a constant"
+
+
+def _verb(size: Size | None) -> str:
+    return "are" if size in (Size(gradient=1), Size(gradient=-1)) else "is"
 
 
 def _size_reason(binding: Binding | None, explainer: Explainer) -> str:

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tensorprog.optimizers import OPTIMIZERS
+from tensorprog.errors import TensorProgError
+from tensorprog.optimizers import Optimizer
+from tensorprog.optimizers.choice import find
 
 Array = npt.NDArray[Any]
 
@@ -41,18 +43,29 @@ class Stepper:
         return self.state[name]
 
 
-def make_step(optimizer: str, hyper: Mapping[str, float] | None = None) -> Stepper:
-    """A fresh stepper; `hyper` overrides the optimizer's defaults.
+def make_step(optimizer: str | Optimizer, hyper: Mapping[str, float] | None = None) -> Stepper:
+    """A fresh stepper of an optimizer (or of the one with that name); `hyper` overrides the optimizer's defaults.
 
     Takes any array shape; sending vectors to another optimizer (`optimizer_for`) is the caller's business.
-    Raises KeyError for an unknown optimizer, ValueError for a hyperparameter it does not have.
+    Raises TensorProgError for an unknown optimizer or one without a step, ValueError for a hyperparameter it does not
+    have.
     """
-    values = dict(OPTIMIZERS[optimizer].defaults)
+    row = find(optimizer)
+    values = dict(row.defaults)
     for key, value in (hyper or {}).items():
         if key not in values:
-            raise ValueError(f"optimizer {optimizer} has no option {key}; it has {', '.join(values)}")
+            raise ValueError(f"optimizer {row.name} has no option {key}; it has {', '.join(values)}")
         values[key] = float(value)
-    return Stepper(_RULES[optimizer], values)
+    return Stepper(rule_of(row), values)
+
+
+def rule_of(row: Optimizer) -> Rule:
+    """What a step of an optimizer does: its own `step`, else the one written here."""
+    rule = row.step or _RULES.get(row.name)
+    if rule is None:
+        raise TensorProgError(f"the optimizer `{row.name}` has no NumPy step", why="nothing can be trained without one",
+                              fix="Optimizer(.., step=rule), or its formula in the language")  # fmt: skip
+    return rule
 
 
 def rms(x: Array) -> float:
@@ -319,7 +332,9 @@ def _muon_with(factor: Callable[[int, int], float]) -> Callable[[Stepper, Array,
     return rule
 
 
-_RULES: dict[str, Callable[[Stepper, Array, Array], None]] = {
+Rule = Callable[[Stepper, Array, Array], None]
+
+_RULES: dict[str, Rule] = {
     "sgd": _sgd,
     "momentum": _sgd,
     "nesterov": _sgd,

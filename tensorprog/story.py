@@ -9,6 +9,7 @@ from tensorprog.calculus.explain import Binding, Explainer
 from tensorprog.calculus.forms import FORMS, SOURCES, gauge, sized
 from tensorprog.calculus.shared import describe
 from tensorprog.errors import TensorProgError
+from tensorprog.optimizers.data import NORMALISATIONS
 from tensorprog.reasons import binding_step
 from tensorprog.suggest import nearest
 from tensorprog.tables import fold
@@ -100,14 +101,8 @@ class _Story:
         return f"eps  {self.exponents.eps or 'none'}\n  {reason}"
 
     def _normalisation(self) -> str:
-        how = {
-            "none": "linear in the gradient",
-            "entry": "normalised entry by entry",
-            "tensor": "normalised by the gradient's norm",
-            "spectral": "orthogonalised: spectral norm 1",
-        }
         relative = ", relative to the parameter's size" if self.optimizer.relative else ""
-        return how[self.optimizer.normalisation] + relative
+        return NORMALISATIONS[self.optimizer.normalisation] + relative
 
     def _use(self, binding: Binding, constraint: str) -> list[str]:
         nodes = self.solver.program.nodes

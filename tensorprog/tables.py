@@ -9,6 +9,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from tensorprog.exponents import Power
+from tensorprog.optimizers.policies import DEFAULT_POLICY, POLICIES
 
 if TYPE_CHECKING:
     from tensorprog.derivation import Derivation
@@ -39,13 +40,27 @@ def parameter_rows(derivation: Derivation) -> list[tuple[str, ...]]:
     """One row per parameter; the layers of a repeat share one if they agree."""
     graph, params = derivation.architecture.graph, derivation.params
     names = list(params)
-    content = [(tuple(str(a.dim) for a in graph.parameters[n].axes), params[n]) for n in names]
+    optimizers, mixed = derivation.solution.solver.optimizers, headers(derivation)[-1] == "optimizer"
+    content = [(tuple(str(a.dim) for a in graph.parameters[n].axes), params[n], optimizers[n].name) for n in names]
     rows: list[tuple[str, ...]] = []
     for shown, k in collapse(names, content):
-        shape, e = content[k]
+        shape, e, optimizer = content[k]
         rows.append((shown, "[" + ", ".join(shape) + "]", power_text(e.multiplier), power_text(e.init_std, "0"),
-                     power_text(e.lr), power_text(e.weight_decay), power_text(e.eps)))  # fmt: skip
+                     power_text(e.lr), power_text(e.weight_decay), power_text(e.eps),
+                     *(power_text(dict(e.others).get(name)) for name in other_quantities(derivation)),
+                     *((optimizer,) if mixed else ())))  # fmt: skip
     return rows
+
+
+def other_quantities(derivation: Derivation) -> list[str]:
+    """The names of further hyperparameters that scale, of any parameter's optimizer."""
+    return list(dict.fromkeys(name for exponents in derivation.params.values() for name, _ in exponents.others))
+
+
+def headers(derivation: Derivation) -> tuple[str, ...]:
+    """The heads of the columns of `parameter_rows`."""
+    mixed = derivation.choice.vectors is not None or bool(derivation.choice.rules)
+    return (*HEADERS, *other_quantities(derivation), *(("optimizer",) if mixed else ()))
 
 
 def align(rows: Sequence[Sequence[str]], header: Sequence[str]) -> list[str]:
@@ -58,7 +73,7 @@ def align(rows: Sequence[Sequence[str]], header: Sequence[str]) -> list[str]:
 
 def title(derivation: Derivation) -> str:
     """What was derived, in one line."""
-    return f"{derivation.architecture.file}: muP for {derivation.optimizer}, form {derivation.form}"
+    return f"{derivation.architecture.file}: muP for {derivation.choice.title}, form {derivation.form}"
 
 
 def notes(derivation: Derivation) -> list[str]:
@@ -66,6 +81,8 @@ def notes(derivation: Derivation) -> list[str]:
     lines = [f"?{name} = {power}" if "@" not in name else f"multiplier of {name.rsplit('@', 1)[0]} "
              f"at its use {name.rsplit('@', 1)[1]} = {power}"
              for name, power in derivation.multipliers.items()]  # fmt: skip
+    if derivation.decay_policy != DEFAULT_POLICY:
+        lines.append(f"weight decay: {derivation.decay_policy} ({POLICIES[derivation.decay_policy].says})")
     lines.append(f"global gradient norm = {power_text(derivation.gradient_norm)}")
     lines += [f"depth {symbol}: unrolled at {count} (exponents are those of the width)"
               for symbol, count in derivation.architecture.graph.depths]  # fmt: skip
@@ -107,17 +124,21 @@ def render_derivation(derivation: Derivation, format: str, *, color: bool = Fals
     rows = parameter_rows(derivation)
     match format:
         case "table":
-            lines = align(rows, HEADERS)
+            lines = align(rows, headers(derivation))
             if color:
                 lines[0] = f"\x1b[1m{lines[0]}\x1b[0m"
             sections = [[title(derivation)], lines, notes(derivation), reason_lines(derivation)]
             return "\n\n".join("\n".join(section) for section in sections) + "\n"
         case "markdown":
-            return markdown(rows, HEADERS, title(derivation)) + "\n" + "".join(f"- {n}\n" for n in notes(derivation))
+            return (
+                markdown(rows, headers(derivation), title(derivation))
+                + "\n"
+                + "".join(f"- {n}\n" for n in notes(derivation))
+            )
         case "latex":
-            return latex(rows, HEADERS)
+            return latex(rows, headers(derivation))
         case "html":
-            return html(rows, HEADERS, title(derivation), notes(derivation))
+            return html(rows, headers(derivation), title(derivation), notes(derivation))
         case _:
             raise ValueError(f"unknown format {format!r}")
 

@@ -19,7 +19,8 @@ from tensorprog.errors import CalculusError
 from tensorprog.exponents import Units
 from tensorprog.functions import Function
 from tensorprog.graph import Map, Param, Parameter, Program, Scale, Softmax
-from tensorprog.optimizers import Optimizer, optimizer_for
+from tensorprog.optimizers import Choice, Optimizer
+from tensorprog.optimizers.choice import choose
 
 MAX_SWEEPS = 40
 
@@ -52,7 +53,7 @@ class Analysis:
 
     program: Program
     units: Units
-    optimizer: str
+    optimizer: str | Choice
     functions: Mapping[str, Function]
     exponents: Exponents
     rules: list[Rule | None] = field(init=False)
@@ -67,10 +68,8 @@ class Analysis:
         self.margins = [sum(self.sizes(a.dim) for a in node.axes) // 2 for node in self.program.nodes]
         self.restart()
         self.bits = self._allot_bits()
-        self.optimizers = {
-            name: optimizer_for(parameter.optimizer or self.optimizer, len(parameter.axes))
-            for name, parameter in self.program.forward.parameters.items()
-        }
+        self.choice = choose(self.optimizer)
+        self.optimizers = {n: self.choice.of(parameter) for n, parameter in self.program.forward.parameters.items()}
 
     def restart(self) -> None:
         """Back to initialisation: no terms, no steps taken."""
@@ -122,18 +121,18 @@ class Analysis:
         return tuple((size, raw, grades) for _, raw, grades in self.unit_terms(parameter))
 
     def update_terms(self, name: str, gradient: Terms) -> Terms:
-        """The optimizer's step at C = 0. Sizes: gradient itself (degree 1), or relative to its largest term
+        """The optimizer's step at C = 0. Sizes: gradient itself (linear ones), or relative to its largest term
         (degree 0), times the parameter's size (relative ones); spectral: all alike, over the norm of a rank-one
-        matrix."""
+        matrix. (A norm of the whole gradient is left to the learning rate.)"""
         if not gradient:
             return ()
         optimizer, parameter = self.optimizers[name], self.program.forward.parameters[name]
         if optimizer.normalisation == "spectral":  # every direction of the gradient is lifted to singular value 1
             gradient = tuple([(0, *as_entries(term)[1:]) for term in gradient])
-        shift = 0 if optimizer.degree else -max(term[0] for term in gradient)
+        shift = 0 if optimizer.linear else -max(term[0] for term in gradient)
         if optimizer.relative and not self.starts_at_zero(parameter):
             shift -= self.exponents.A[name]
-        if optimizer.normalisation == "spectral":
+        if optimizer.normalisation in ("spectral", "frobenius"):
             shift -= sum(self.sizes(axis.dim) for axis in parameter.axes) // 2
         shift += self.factor_size(optimizer, parameter)
         return tuple([(size + shift, raw, grades) for size, raw, grades in gradient])

@@ -5,7 +5,7 @@ rate n^-C. A form is a choice of a for every parameter; then
     initial std of w   n^-(A - a)
     learning rate      n^-(C - 2a) if the step is linear in the gradient (SGD), n^-(C - a) if it ignores the
                        gradient's scale (Adam, Muon), n^-C if it is also relative to w (Adafactor, LAMB, LARS)
-    gradient of w      n^-a times that of W, hence epsilon
+    gradient of w      n^-a times that of W, hence epsilon and whatever else is compared with it
 leaves every step of training unchanged.
 
 Source: Yang & Hu 2021 (Tensor Programs IV), section 3.1 (the symmetry); Yang et al. 2022 (Tensor Programs V,
@@ -15,13 +15,14 @@ arXiv:2203.03466), tables 3, 8 and 9; Yang & Littwin 2023 (IVb, arXiv:2308.01814
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
 
 from tensorprog.calculus.analysis import largest
 from tensorprog.calculus.solve import Solution
 from tensorprog.errors import CalculusError
-from tensorprog.exponents import Power, Units
+from tensorprog.exponents import Power
 from tensorprog.graph import Param
+from tensorprog.optimizers import Optimizer
+from tensorprog.optimizers.policies import DEFAULT_POLICY, POLICIES, Policy
 from tensorprog.parametrization import Parametrization, ParamExponents
 
 DEFAULT_FORM = "table8"
@@ -42,14 +43,17 @@ SOURCES = {
 @dataclass(frozen=True, slots=True)
 class Sized:
     """What a form needs to know of one parameter, packed exponents: `initial` A, `lr` C, `gradient` (entries of
-    dW, None if zero), `entries` (number of entries), `growing` axes. `floored`: it starts at zero under an
-    optimizer whose step is relative to the parameter, so that the optimizer's own floor is its first scale."""
+    dW, None if zero), `entries` (number of entries), `growing` axes; `step`: entries of a step, `value`: of W at any
+    time (None if zero). `floored`: it starts at zero under an optimizer whose step is relative to the parameter, so
+    that the optimizer's own floor is its first scale."""
 
     initial: int
     lr: int
     gradient: int | None
     entries: int
     growing: int
+    step: int | None
+    value: int | None
     floored: bool
 
 
@@ -60,9 +64,14 @@ def sized(solution: Solution, name: str) -> Sized:
     grad = program.grads.get(name)
     size = None if grad is None else largest(solution.snapshot.initial[grad] + solution.snapshot.change[grad])
     dims = [solver.sizes(axis.dim) for axis in parameter.axes]
-    exponents = solution.exponents
-    floored = solver.optimizers[name].relative and solver.starts_at_zero(parameter)
-    return Sized(exponents.A[name], exponents.C[name], size, sum(dims), sum(1 for d in dims if d), floored)
+    exponents, zero = solution.exponents, solver.starts_at_zero(parameter)
+    step, moved = largest(solver.step.get(name, ())), largest(solver.moved.get(name, ()))
+    values = [v for v in (None if zero else -exponents.A[name], moved) if v is not None]
+    return Sized(
+        exponents.A[name], exponents.C[name], size, sum(dims), sum(1 for d in dims if d),
+        None if step is None else step - exponents.C[name], max(values, default=None),
+        floored=solver.optimizers[name].relative and zero,
+    )  # fmt: skip
 
 
 def gauge(form: str, s: Sized) -> int:
@@ -82,9 +91,9 @@ def gauge(form: str, s: Sized) -> int:
             raise CalculusError(f"unknown form `{form}`", fix=" | ".join(FORMS))
 
 
-def parametrize(solution: Solution, form: str) -> Parametrization:
-    """The solution in one form. Raises CalculusError where the form has no answer: no multipliers, yet the uses
-    of one parameter need different ones."""
+def parametrize(solution: Solution, form: str, policy: str = DEFAULT_POLICY) -> Parametrization:
+    """The solution in one form, with one policy of weight decay. Raises CalculusError where the form has no answer:
+    no multipliers, yet the uses of one parameter need different ones."""
     solver = solution.solver
     units, program, exponents = solver.units, solver.program, solution.exponents
     params: dict[str, ParamExponents] = {}
@@ -106,37 +115,67 @@ def parametrize(solution: Solution, form: str) -> Parametrization:
             )
         for use in uses:
             unknowns[use] = units.unpack(exponents.M[use] - a)
-        params[name] = _exponents(solution, name, s, a, units)
-    return Parametrization(form, solver.optimizer, params, unknowns)
+        params[name] = _exponents(solution, name, s, form, policy)
+    return Parametrization(form, solver.choice.default.name, params, unknowns, solver.choice)
 
 
-def _exponents(solution: Solution, name: str, s: Sized, a: int, units: Units) -> ParamExponents:
-    solver = solution.solver
+def _exponents(solution: Solution, name: str, s: Sized, form: str, policy: str) -> ParamExponents:
+    solver, units = solution.solver, solution.solver.units
     parameter, optimizer = solver.program.forward.parameters[name], solver.optimizers[name]
-    zero = solver.starts_at_zero(parameter)
+    zero, a = solver.starts_at_zero(parameter), gauge(form, s)
     init_std = None if zero else units.unpack(a - s.initial)
     if parameter.frozen or not solver.step.get(name):  # not trained, or its gradient is exactly zero
         return ParamExponents(units.unpack(-a), init_std, None, None, None)
-    times = 2 if optimizer.degree else 0 if optimizer.relative and not zero else 1
-    lr = units.unpack(times * a - s.lr)
-    gradient = None if s.gradient is None else units.unpack(s.gradient - a)
-    decay: Power | None = None
-    if optimizer.decay == "decoupled" or (optimizer.decay == "coupled" and optimizer.degree):
-        decay = lr ** Fraction(-1)
-    elif optimizer.decay == "coupled" and gradient is not None:
-        moved = largest(solver.moved.get(name, ()))
-        sizes = [size for size in (None if zero else -s.initial, moved) if size is not None]
-        decay = gradient / units.unpack(max(sizes) + a) if sizes else None
-    eps = {"grad": gradient, "grad_squared": None if gradient is None else gradient**2}.get(optimizer.eps or "")
-    return ParamExponents(units.unpack(-a), init_std, lr, decay, eps)
+    norm = _norm(solution, form, optimizer) if optimizer.needs_norm else 0
+    times = 1 if s.floored else optimizer.gauge_degree
+    lr = times * a - s.lr + (norm if optimizer.normalisation == "global" else 0)
+    scaled: dict[str, Power] = {}
+    if s.gradient is not None and s.value is not None:
+        known = (s.gradient - a, s.value + a, s.entries, norm)
+        scaled = {key: units.unpack(size.of(*known)) for key, size in optimizer.scales}
+        if optimizer.probe is not None and s.step is not None:  # as far as a step of its own
+            scaled["rho"] = units.unpack(s.step + a - optimizer.probe.of(*known))
+    decay = _decay(optimizer, POLICIES[policy], s)
+    if decay is not None:
+        decay += -lr if _shrinks(optimizer) else -2 * a
+    if POLICIES[policy].power is None and optimizer.decay != "none":
+        decay = 0
+    eps = scaled.pop("eps", None)
+    return ParamExponents(units.unpack(-a), init_std, units.unpack(lr), None if decay is None else units.unpack(decay),
+                          eps, tuple(scaled.items()))  # fmt: skip
+
+
+def _shrinks(optimizer: Optimizer) -> bool:
+    """Whether a step shrinks w by lr * decay."""
+    return optimizer.decay == "decoupled" or (optimizer.decay == "coupled" and optimizer.linear)
+
+
+def _decay(optimizer: Optimizer, policy: Policy, s: Sized) -> int | None:
+    """The size of lr * decay if a step shrinks w by that; of decay in the gauge a = 0 if the penalty is normalised with
+    the gradient g: then a step shrinks w by step * decay / g, until at decay = g / w the penalty rules."""
+    if optimizer.decay == "none" or policy.power is None or s.step is None or s.value is None:
+        return None
+    shrink = int(policy.power * (s.step - s.value))
+    if _shrinks(optimizer):
+        return shrink
+    return None if s.gradient is None else s.gradient + min(shrink - s.step, -s.value)
 
 
 def gradient_norm(solution: Solution, form: str) -> Power | None:
     """The exponent of the global gradient norm (over all trained parameters) in a form: what a clip compares."""
-    best: int | None = None
-    for name in solution.solver.program.updates:
-        s = sized(solution, name)
-        if s.gradient is not None:
-            norm = s.gradient - gauge(form, s) + s.entries // 2
-            best = norm if best is None else max(best, norm)
-    return None if best is None else solution.solver.units.unpack(best)
+    found = [_norm_of(solution, form, name) for name in solution.solver.program.updates]
+    known = [norm for norm in found if norm is not None]
+    return solution.solver.units.unpack(max(known)) if known else None
+
+
+def _norm(solution: Solution, form: str, optimizer: Optimizer) -> int:
+    """The packed exponent of the norm of the gradient of all parameters that one optimizer updates."""
+    solver = solution.solver
+    names = [name for name in solver.program.updates if solver.optimizers[name] == optimizer]
+    found = [_norm_of(solution, form, name) for name in names]
+    return max(norm for norm in found if norm is not None)
+
+
+def _norm_of(solution: Solution, form: str, name: str) -> int | None:
+    s = sized(solution, name)
+    return None if s.gradient is None else s.gradient - gauge(form, s) + s.entries // 2

@@ -31,6 +31,7 @@ from tensorprog.graph import (
     Softmax,
     TopK,
 )
+from tensorprog.optimizers import Choice
 
 
 @dataclass
@@ -266,7 +267,7 @@ class Solution:
     snapshot: Snapshot
 
 
-def solve(program: Program, units: Units, optimizer: str, functions: Mapping[str, Function]) -> Solution:
+def solve(program: Program, units: Units, optimizer: str | Choice, functions: Mapping[str, Function]) -> Solution:
     """The maximal stable exponents of a program under an optimizer, verified by substitution.
 
     Raises CalculusError, naming the node, if the calculus does not cover it or no choice is stable.

@@ -25,6 +25,11 @@ def command(commands: Any, name: str, summary: str, run: object, *, optional: bo
 def add_derivation(sub: argparse.ArgumentParser) -> None:
     """The arguments that `derived` reads."""
     sub.add_argument("--optimizer", metavar="NAME", help="sgd, adam, adamw, muon, ... (default: the file's, else adam)")
+    sub.add_argument("--vectors", metavar="NAME", help="the optimizer of parameters with at most one growing axis")
+    sub.add_argument("--optimizer-for", type=assignment, action="append", default=[], metavar="PATTERN=NAME",
+                     help="the optimizer of the parameters so called, such as 'embed*=adamw'")  # fmt: skip
+    sub.add_argument("--decay-policy", metavar="NAME",
+                     help="how weight decay scales: product (default), drift, diffusion or constant")  # fmt: skip
     sub.add_argument("--form", help="table8 (default), table3, table9 or unit: equivalent parametrizations")
     add_depth(sub)
 
@@ -39,7 +44,10 @@ def derived(arguments: argparse.Namespace) -> Derivation:
     from tensorprog.architecture import load
     from tensorprog.derivation import derive
 
-    return derive(load(arguments.file, dict(arguments.depth)), arguments.optimizer, arguments.form)
+    return derive(
+        load(arguments.file, dict(arguments.depth)), arguments.optimizer, arguments.form, vectors=arguments.vectors,
+        optimizer_for=dict(arguments.optimizer_for), decay_policy=arguments.decay_policy,
+    )  # fmt: skip
 
 
 # --- types of values --------------------------------------------------------------------------------
@@ -50,6 +58,13 @@ def depth(text: str) -> tuple[str, int]:
     if not name.isidentifier() or not value.isdigit() or not 1 <= int(value) <= 1024:
         raise argparse.ArgumentTypeError(f"{text!r}: write a depth symbol and a number, such as L=4")
     return name, int(value)
+
+
+def assignment(text: str) -> tuple[str, str]:
+    pattern, _, name = text.rpartition("=")
+    if not pattern or not name:
+        raise argparse.ArgumentTypeError(f"{text!r}: write names of parameters and an optimizer, such as embed*=adamw")
+    return pattern, name
 
 
 def base_width(text: str) -> tuple[str, int]:

@@ -29,7 +29,6 @@ from tensorprog.errors import TensorProgError
 from tensorprog.graph import Input
 from tensorprog.initial import init_parameter, make_data
 from tensorprog.interpret import Interpreter
-from tensorprog.optimizers import optimizer_for
 from tensorprog.parametrization import Parametrization
 
 try:
@@ -108,7 +107,7 @@ class EmittedNetwork:
 
     def _rate(self, param: str, lr: Mapping[str, float]) -> float:
         parameter = self.graph.parameters[param]
-        name = optimizer_for(parameter.optimizer or self.parametrization.optimizer, len(parameter.axes)).name
+        name = self.parametrization.updater(parameter).name
         default = self.names["HYPERPARAMETERS"].get(name, {}).get("lr", 0.0)  # not there: nothing to train with it
         return float(lr.get(param, lr.get(name, default)))
 

@@ -10,6 +10,7 @@ from tensorprog.derivation import Derivation
 from tensorprog.errors import TensorProgError
 from tensorprog.exponents import Power
 from tensorprog.graph import Scalar
+from tensorprog.optimizers import Optimizer
 from tensorprog.parametrization import Parametrization, ParamExponents
 
 
@@ -49,17 +50,22 @@ def named(derivation: Derivation, name: str, lr: Fraction | None = None) -> Para
     for param, parameter in graph.parameters.items():
         fan_in = Power.of(dict(parameter.fan_in.growth)) if parameter.fan_in is not None else Power()
         optimizer = solver.optimizers[param]
-        rate = width ** (lr if lr is not None else row.lr[0 if optimizer.degree else 1])
+        rate = width ** (lr if lr is not None else row.lr[0 if optimizer.linear else 1])
         std = None if solver.starts_at_zero(parameter) else fan_in**row.std
         decay = rate**-1 if optimizer.decay != "none" else None
         trained = param in solver.program.updates
         params[param] = ParamExponents(fan_in**row.multiplier, std, rate if trained else None, decay,
-                                       Power() if optimizer.eps else None)  # fmt: skip
+                                       Power() if optimizer.eps else None, _constant(optimizer))  # fmt: skip
         unknowns.update(dict.fromkeys(solver.uses_of.get(param, ()), fan_in**row.multiplier))
     for key, unknown in graph.unknowns.items():
         if unknown.kind == "multiplier":
             unknowns[key] = _growth(unknown.base)
-    return Parametrization(name, derivation.optimizer, params, unknowns)
+    return Parametrization(name, derivation.optimizer, params, unknowns, derivation.choice)
+
+
+def _constant(optimizer: Optimizer) -> tuple[tuple[str, Power], ...]:
+    """Its other hyperparameters, kept as they are at every width."""
+    return tuple((name, Power()) for name in optimizer.scaled if name != "eps")
 
 
 def _growth(scalar: Scalar) -> Power:
@@ -77,7 +83,7 @@ def in_gauge(derivation: Derivation, parametrization: Parametrization) -> Expone
     for name, exponents in parametrization.params.items():
         parameter, optimizer = solver.program.forward.parameters[name], solver.optimizers[name]
         zero = solver.starts_at_zero(parameter)
-        times = 2 if optimizer.degree else 0 if optimizer.relative and not zero else 1
+        times = 1 if optimizer.relative and zero else optimizer.gauge_degree
         packed.A[name] = -pack(exponents.multiplier * (exponents.init_std or Power()))
         packed.C[name] = -pack((exponents.lr or Power()) * exponents.multiplier**times)
         for use in solver.uses_of.get(name, ()):

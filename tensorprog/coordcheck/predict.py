@@ -96,7 +96,7 @@ class Predictor:
         solver = derivation.solution.solver
         self.units, self.program = solver.units, solver.program
         self.parametrization = parametrization
-        analysis = Analysis(self.program, self.units, derivation.optimizer, solver.functions, exponents)
+        analysis = Analysis(self.program, self.units, derivation.choice, solver.functions, exponents)
         self.snapshots: list[Snapshot] = analysis.steps(steps)
         self.bounds: list[set[int]] = []
         blown = False

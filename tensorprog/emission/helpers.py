@@ -9,6 +9,7 @@ from textwrap import dedent
 from tensorprog.emission.module import ClassPrinter
 from tensorprog.graph import Input
 from tensorprog.model import Compute, Loop, Model, Module, Use
+from tensorprog.optimizers import Optimizer
 
 COMMENT = [
     "# name: its start at the base width, then the exponents of what scales. A quantity at width n is",
@@ -146,6 +147,16 @@ def param_groups(self, lr=None, weight_decay=None, eps=None) -> list[dict]:
     return list(groups.values())
 '''
 
+
+def scaled(optimizers: Sequence[Optimizer]) -> list[str]:
+    """The hyperparameters that scale with the width, by name: lr, weight_decay, eps, and those of these optimizers."""
+    own = [name for o in optimizers for name in o.scaled]
+    return list(dict.fromkeys(["lr", "weight_decay", "eps", *own]))
+
+
+# what changes where other hyperparameters than lr, weight_decay and eps scale
+_SCALED = {"given[key]": "given.get(key)", '"lr", "weight_decay", "eps")': "<keys>)"}
+
 # what changes where several optimizers share the parameters
 _MIXED = {
     "for the optimizer:": "for the optimizers:",
@@ -162,7 +173,7 @@ _MIXED = {
 }
 
 
-def methods(multipliers: bool, optimizers: Sequence[str]) -> list[str]:
+def methods(multipliers: bool, optimizers: Sequence[Optimizer]) -> list[str]:
     """The training helpers of the main class."""
     texts = [_SET_MULTIPLIERS] if multipliers else []
     texts.append(_RESET)
@@ -171,7 +182,12 @@ def methods(multipliers: bool, optimizers: Sequence[str]) -> list[str]:
         if len(optimizers) > 1:
             for old, new in _MIXED.items():
                 groups = groups.replace(old, new)
-        texts.append(groups.replace("<only>", optimizers[0]))
+        keys = scaled(optimizers)
+        if len(keys) > 3:
+            for old, new in _SCALED.items():
+                groups = groups.replace(old, new)
+            groups = groups.replace("<keys>", ", ".join(f'"{key}"' for key in keys))
+        texts.append(groups.replace("<only>", optimizers[0].name))
     return "\n\n".join(dedent(text).strip("\n") for text in texts).split("\n")
 
 

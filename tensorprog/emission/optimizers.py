@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from tensorprog.emission.format import Code, call, fold, number
+from tensorprog.emission.helpers import scaled
 from tensorprog.emission.optimizer_texts import MIXED, MUON_FACTOR, MUON_HEAD, MUON_KEY, MUON_PLAIN, TEXTS
 from tensorprog.errors import TensorProgError
-from tensorprog.optimizers import OPTIMIZERS, Optimizer
+from tensorprog.optimizers import Optimizer
 
-_SHARED = ("lr", "weight_decay", "eps")  # go through the parameter groups
 _FACTORS = {
     "": "1.0",
     "original": "max(1.0, rows / columns) ** 0.5",
@@ -46,9 +46,9 @@ def construction(optimizer: Optimizer, values: Mapping[str, float], groups: Code
     """The call that makes the optimizer from its parameter groups."""
     keywords: dict[str, str] = {}
     for name, value in values.items():
+        if name in ("lr", "weight_decay", *optimizer.scaled):
+            continue  # goes through the parameter groups
         match name:
-            case "lr" | "weight_decay" | "eps":
-                continue
             case "beta1":
                 keywords["betas"] = f"({number(float(value)).text}, {number(float(values['beta2'])).text})"
             case "beta2":
@@ -68,24 +68,23 @@ def construction(optimizer: Optimizer, values: Mapping[str, float], groups: Code
     return call(class_name(optimizer), groups, **keywords)
 
 
-def shared_text(values: Mapping[str, float]) -> str:
+def shared_text(optimizer: Optimizer, values: Mapping[str, float]) -> str:
     """The entry of HYPERPARAMETERS: what `param_groups` scales."""
-    parts = [f"{name}={number(float(values[name])).text}" for name in _SHARED if name in values]
+    parts = [f"{name}={number(float(values[name])).text}" for name in scaled([optimizer]) if name in values]
     return f"dict({', '.join(parts)})"
 
 
-def definitions(names: list[str]) -> list[str]:
-    """Classes (each as text) for the optimizers among `names` that PyTorch does not have, and for mixing several."""
+def definitions(optimizers: Sequence[Optimizer]) -> list[str]:
+    """Classes (each as text) for those of the optimizers that PyTorch does not have, and for mixing several."""
     wanted = {}
-    for name in names:
-        optimizer = OPTIMIZERS[name]
+    for optimizer in optimizers:
         if optimizer.torch is None:
             wanted[class_name(optimizer)] = optimizer.name
     found = []
     for cls in sorted(wanted):
         text = TEXTS[cls]
         if cls == "Muon":
-            used = sorted({OPTIMIZERS[n].factor for n in names if OPTIMIZERS[n].normalisation == "spectral"})
+            used = sorted({o.factor for o in optimizers if o.torch is None and class_name(o) == "Muon"})
             if used == [""]:
                 text = (
                     text.replace(MUON_HEAD, MUON_PLAIN)
@@ -102,19 +101,19 @@ def definitions(names: list[str]) -> list[str]:
                 )
                 text = text.replace(MUON_FACTOR, "                factor = 1.0\n" + lines)
         found.append(text)
-    if len(names) > 1:
+    if len(optimizers) > 1:
         found.append(MIXED)
     return [text.strip("\n") for text in found]
 
 
-def configure(names: list[str], values: Mapping[str, Mapping[str, float]]) -> list[str]:
+def configure(optimizers: Sequence[Optimizer], values: Mapping[str, Mapping[str, float]]) -> list[str]:
     """The body of `configure_optimizer` after the docstring."""
     lines = ["groups = self.param_groups(lr, weight_decay, eps)"]
-    if len(names) == 1:
-        made = construction(OPTIMIZERS[names[0]], values[names[0]], Code("groups"))
+    if len(optimizers) == 1:
+        made = construction(optimizers[0], values[optimizers[0].name], Code("groups"))
         return [*lines, *fold(f"return {made.text}", 92)]
     chosen = '[g for g in groups if g["optimizer"] == "%s"]'
-    parts = [construction(OPTIMIZERS[n], values[n], Code(chosen % n)).text for n in names]
+    parts = [construction(o, values[o.name], Code(chosen % o.name)).text for o in optimizers]
     lines += ["return Optimizers("]
     for part in parts:
         lines += ["    " + line for line in fold(part + ",", 88)]

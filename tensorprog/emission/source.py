@@ -12,11 +12,11 @@ from tensorprog.emission.format import block, fold
 from tensorprog.emission.module import CLASS, ClassPrinter, Emission
 from tensorprog.emission.names import OWN_GLOBALS, camel_case, check_identifier
 from tensorprog.emission.optimizers import configure, definitions, hyperparameters, shared_text
-from tensorprog.emission.tables import merged, multiplier_text, optimizer_of, parameter_text
+from tensorprog.emission.tables import merged, multiplier_text, parameter_text, updater
 from tensorprog.errors import TensorProgError
 from tensorprog.graph import Input
 from tensorprog.model import Compute, Model
-from tensorprog.optimizers import OPTIMIZERS, optimizer_for
+from tensorprog.optimizers import Optimizer
 from tensorprog.parametrization import Parametrization
 
 
@@ -33,13 +33,14 @@ def emit_torch(model: Model, parametrization: Parametrization, base: Mapping[str
     name = camel_case(PurePath(source_name.replace("\\", "/")).name.rpartition(".")[0] or source_name)
     main = file.main = file.names.add(f"{name}Model" if name in OWN_GLOBALS or name == "Tensor" else name)
     main_lines = main_class(file, known)
-    names, values = _optimizers(file)
+    optimizers, values = _optimizers(file)
+    names = [o.name for o in optimizers]
     rows = merged(file.tables.parameters, parameter_text(parametrization, known, len(names) > 1))
     multipliers = merged(file.tables.multipliers, multiplier_text(known))
     separate = any(part.isdigit() for key in (*rows, *multipliers) for part in key.split("."))
     main_lines = _finish(main_lines, depths, known, separate, bool(multipliers))
-    main_lines += ["", *("    " + line if line else "" for line in helpers.methods(bool(multipliers), names))]
-    main_lines += _configure(names, values)
+    main_lines += ["", *("    " + line if line else "" for line in helpers.methods(bool(multipliers), optimizers))]
+    main_lines += _configure(optimizers, values)
     main_lines += _losses(file)
 
     parts = ["\n".join(_header(file, known, source_name, names, main))]
@@ -48,7 +49,7 @@ def emit_torch(model: Model, parametrization: Parametrization, base: Mapping[str
     if multipliers:
         constants += ["", "# (value at the base width, exponents)", *_table("MULTIPLIERS", multipliers)]
     if names:
-        constants += ["", *_table("HYPERPARAMETERS", {n: shared_text(values[n]) for n in names})]
+        constants += ["", *_table("HYPERPARAMETERS", {o.name: shared_text(o, values[o.name]) for o in optimizers})]
     parts[0] += "\n" + "\n".join(constants)
     uses_divide = any("divide(" in text for text in (*file.classes, *main_lines))
     used = {"ratio", "find"} | ({"divide"} if uses_divide else set()) | file.helpers
@@ -56,7 +57,7 @@ def emit_torch(model: Model, parametrization: Parametrization, base: Mapping[str
         *(helpers.TEXTS[h] for h in helpers.TEXTS if h in used),
         *file.definitions,
         *(text.replace(CLASS, cls) for text, cls in file.classes.items()),
-        *definitions(names),
+        *definitions(optimizers),
         "\n".join(main_lines).replace(CLASS, main),
     ]
     return "\n\n\n".join([*parts, *(text.strip("\n") for text in body)]) + "\n"
@@ -98,33 +99,32 @@ def _finish(
     return [*lines[:at], *("        " + line for line in extra), *lines[at + 1 :]]
 
 
-def _optimizers(file: Emission) -> tuple[list[str], dict[str, dict[str, float]]]:
+def _optimizers(file: Emission) -> tuple[list[Optimizer], dict[str, dict[str, float]]]:
     """The optimizers that really update something, and their hyperparameters."""
-    parametrization, names = file.parametrization, []
+    parametrization = file.parametrization
+    found: dict[str, Optimizer] = {}
     for rows in file.tables.parameters:
         for row in rows:
             rule = parametrization.params.get(row.graph_path)
             if rule is not None and rule.lr is not None and not row.parameter.frozen:
-                chosen = optimizer_for(optimizer_of(row.parameter, parametrization), len(row.parameter.axes)).name
-                if chosen not in names:
-                    names.append(chosen)
-    names.sort(key=lambda n: (n != parametrization.optimizer, n))
-    options = dict(file.model.optimizer_options) if file.model.optimizer == parametrization.optimizer else {}
+                chosen = updater(row, parametrization)
+                if found.setdefault(chosen.name, chosen) != chosen:
+                    raise TensorProgError(f"two optimizers are called `{chosen.name}`", fix="another name for one")
+    default = parametrization.optimizer
+    options = dict(file.model.optimizer_options) if file.model.optimizer == default else {}
     values = {
-        n: hyperparameters(
-            OPTIMIZERS[n], {k: float(v) for k, v in options.items()} if n == parametrization.optimizer else {}
-        )
-        for n in names
+        name: hyperparameters(optimizer, {k: float(v) for k, v in options.items()} if name == default else {})
+        for name, optimizer in found.items()
     }
-    return names, values
+    return sorted(found.values(), key=lambda o: (o.name != default, o.name)), values
 
 
-def _configure(names: list[str], values: Mapping[str, Mapping[str, float]]) -> list[str]:
-    if not names:
+def _configure(optimizers: list[Optimizer], values: Mapping[str, Mapping[str, float]]) -> list[str]:
+    if not optimizers:
         return []
     head = "def configure_optimizer(self, lr=None, weight_decay=None, eps=None) -> torch.optim.Optimizer:"
     body = ['"""The optimizer, with the learning rates in their ratios (LR schedulers keep them)."""']
-    return ["", *("    " + line for line in block(head, [*body, *configure(names, values)]))]
+    return ["", *("    " + line for line in block(head, [*body, *configure(optimizers, values)]))]
 
 
 def _losses(file: Emission) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from math import prod
 from typing import TypeVar
@@ -13,7 +13,7 @@ from tensorprog.emission.format import Code, number, over, power, times
 from tensorprog.errors import TensorProgError
 from tensorprog.exponents import Power
 from tensorprog.graph import Parameter, Scalar
-from tensorprog.optimizers import OPTIMIZERS, optimizer_for
+from tensorprog.optimizers import Optimizer
 from tensorprog.parametrization import Parametrization
 
 
@@ -76,12 +76,9 @@ def exponents(value: Power) -> str:
     return f"{{{', '.join(parts)}}}"
 
 
-def optimizer_of(row: Parameter, parametrization: Parametrization) -> str:
-    """The optimizer that updates this parameter, as named by the user."""
-    name = row.optimizer or parametrization.optimizer
-    if name not in OPTIMIZERS:
-        raise TensorProgError(f"the optimizer {name!r} cannot be emitted", row.span)
-    return name
+def updater(row: ParameterRow, parametrization: Parametrization) -> Optimizer:
+    """The optimizer that updates this parameter."""
+    return parametrization.updater(replace(row.parameter, name=row.graph_path))
 
 
 def parameter_text(
@@ -98,7 +95,7 @@ def parameter_text(
             parts.append(f"init_std={exponents(rule.init_std)}")
         if rule.lr is None or row.parameter.frozen:
             return f"dict({', '.join(parts)})"
-        chosen = optimizer_for(optimizer_of(row.parameter, parametrization), len(row.parameter.axes))
+        chosen = updater(row, parametrization)
         if many:
             parts.append(f'optimizer="{chosen.name}"')
         parts.append(f"lr={exponents(rule.lr)}")
@@ -106,6 +103,7 @@ def parameter_text(
             parts.append(f"weight_decay={exponents(rule.weight_decay)}")
         if "eps" in dict(chosen.defaults) and rule.eps is not None:
             parts.append(f"eps={exponents(rule.eps)}")
+        parts += [f"{name}={exponents(value)}" for name, value in rule.others]
         return f"dict({', '.join(parts)})"
 
     return text

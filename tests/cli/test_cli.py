@@ -231,14 +231,14 @@ def test_json_of_derive(two_widths: str, capsys: pytest.CaptureFixture[str]) -> 
     assert main(["derive", two_widths, "--format", "json"]) == 0
     result = json.loads(capsys.readouterr().out)
     keys = {"schema", "file", "optimizer", "form", "parameters", "multipliers", "tensors"}
-    assert keys <= set(result) <= keys | {"depths", "gradient_norm"}
+    assert keys <= set(result) <= keys | {"depths", "gradient_norm", "decay_policy"}
     assert (result["schema"], result["file"]) == (1, two_widths)
     assert (result["optimizer"], result["form"]) == ("adam", "table8")
     symbols = {"n", "m"}
     assert list(result["parameters"]) == ["U", "W", "V", "b", "s"]
     quantities = ["multiplier", "init_std", "lr", "weight_decay", "eps"]
     for parameter in result["parameters"].values():
-        assert list(parameter) == ["shape", *quantities, "reasons"]
+        assert list(parameter) == ["shape", *quantities, "optimizer", "reasons"]
         assert all(parameter[q] is None or is_exponent(parameter[q], symbols) for q in quantities)
         assert set(parameter["reasons"]) <= set(quantities)
         assert all(parameter[q] is None or q in parameter["reasons"] for q in ("multiplier", "init_std", "lr"))

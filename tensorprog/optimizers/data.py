@@ -1,0 +1,126 @@
+"""What the calculus needs to know of an optimizer: its degree in the gradient, its normalisation, its other scales."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+NORMALISATIONS = {
+    "none": "linear in the gradient",
+    "global": "over the norm of the whole gradient",
+    "entry": "normalised entry by entry",
+    "tensor": "normalised by the gradient's rms",
+    "frobenius": "normalised by the gradient's Frobenius norm",
+    "spectral": "orthogonalised: spectral norm 1",
+}
+DECAYS = ("decoupled", "coupled", "none")
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """The exponent of a quantity of one parameter, as a linear form in four others: those of the entries of its
+    gradient, of its own entries, of the number of its entries, and of the norm of the whole gradient."""
+
+    gradient: Fraction | int = 0
+    parameter: Fraction | int = 0
+    count: Fraction | int = 0
+    norm: Fraction | int = 0
+
+    def of(self, gradient: int, parameter: int, count: int, norm: int) -> int:
+        """Its value for packed exponents of the four. Raises ValueError if it is no multiple of the unit."""
+        total = (
+            Fraction(self.gradient) * gradient
+            + Fraction(self.parameter) * parameter
+            + Fraction(self.count) * count
+            + Fraction(self.norm) * norm
+        )
+        if total.denominator != 1:
+            raise ValueError(f"an exponent is not a multiple of the unit: {self}")
+        return total.numerator
+
+
+@dataclass(frozen=True, slots=True)
+class Optimizer:
+    """One optimizer.
+
+    `normalisation` of the gradient, one of NORMALISATIONS: "none" (the step is linear in it) | "global" (over the
+    norm of the whole gradient) | "entry" (each entry by its own history) | "tensor" (its rms) | "frobenius" (its norm)
+    | "spectral" (orthogonalised: every direction of a matrix lifted to singular value 1).
+    `relative`: the step is also proportional to the size of the parameter itself.
+    `factor`: of the published convention, for a matrix [rows, cols]: "" | "original" sqrt(max(1, rows/cols)) |
+    "match_rms" 0.2 sqrt(max(rows, cols)) | "spectral" sqrt(rows/cols).
+    `scales`: hyperparameters that are added to or compared with something that scales: name -> its size. The learning
+    rate, the weight decay and the radius of a perturbation are not among them: they are derived.
+    `decay`: what weight decay does: "decoupled" from the gradient (w -= lr * decay * w) | "coupled" (L2) | "none".
+    `vectors`: the optimizer that takes the parameters with fewer than two axes instead.
+    `torch`: the class in torch.optim with exactly this step, None if there is none.
+    `defaults`: hyperparameters by their names in torch.optim, with betas as beta1 and beta2 (flags are 0 or 1).
+    `delay`: steps at the start that gather statistics and move nothing.
+    `probe`: None, or the size of a perturbation of the parameters, without its radius `rho`, at which the gradient is
+    taken. `sampled`: it also wants the gradient for targets drawn from the model itself.
+    `formula`: its definition in the language; `step`: its NumPy step, (stepper, w, g) -> None, w changed in place.
+    """
+
+    name: str
+    normalisation: str
+    source: str = ""
+    relative: bool = False
+    factor: str = ""
+    scales: tuple[tuple[str, Size], ...] = ()
+    decay: str = "none"
+    vectors: str | None = None
+    torch: str | None = None
+    defaults: tuple[tuple[str, float], ...] = ()
+    delay: int = 0
+    probe: Size | None = None
+    sampled: bool = False
+    formula: Any = None
+    step: Callable[[Any, Any, Any], None] | None = None
+
+    @property
+    def degree(self) -> int:
+        """Of homogeneity in the gradient: 1 if the update is proportional to it, 0 if its scale does not matter."""
+        return 1 if self.normalisation == "none" else 0
+
+    @property
+    def linear(self) -> bool:
+        """Whether the step of one parameter is its gradient times a number that all parameters share."""
+        return self.normalisation in ("none", "global")
+
+    @property
+    def eps(self) -> Size | None:
+        """What eps is compared with; None if there is no eps whose scale matters."""
+        return dict(self.scales).get("eps")
+
+    @property
+    def scaled(self) -> tuple[str, ...]:
+        """The names of its hyperparameters that scale, other than the learning rate and the weight decay."""
+        return (*(name for name, _ in self.scales), *(("rho",) if self.probe else ()))
+
+    @property
+    def gauge_degree(self) -> int:
+        """How often a multiplier n^-a of w enters its learning rate: lr of w = n^(gauge_degree * a) * lr of W."""
+        return 1 + int(self.linear) - int(self.relative)
+
+    @property
+    def needs_norm(self) -> bool:
+        """Whether a step needs the norm of the whole gradient (of all parameters this optimizer updates)."""
+        return self.normalisation == "global" or any(size.norm for size in self._sizes())
+
+    def _sizes(self) -> tuple[Size, ...]:
+        return (*(size for _, size in self.scales), *((self.probe,) if self.probe else ()))
+
+
+def hyper(**values: float) -> tuple[tuple[str, float], ...]:
+    """Hyperparameters and their defaults, for a row."""
+    return tuple(values.items())
+
+
+def scales(**sizes: Size) -> tuple[tuple[str, Size], ...]:
+    """Hyperparameters that scale, for a row."""
+    return tuple(sizes.items())
+
+
+Table = Mapping[str, Optimizer]
