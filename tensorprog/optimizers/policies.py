@@ -13,8 +13,8 @@ class Policy:
     """By which fraction of itself a parameter shrinks at each step.
 
     `power` k: the fraction is (size of a step / size of the parameter)^k, in exponents; None: whatever a decay that
-    does not depend on the width gives. A parameter whose steps pile up along one direction settles where k = 1 keeps it, one
-    whose steps are independent where k = 2 does.
+    does not depend on the width gives. A parameter whose steps pile up along one direction settles where k = 1 keeps
+    it, one whose steps are independent where k = 2 does.
     """
 
     power: Fraction | None
