@@ -79,10 +79,11 @@ class Derivation:
         """Exponents of a named tensor's initial value and of its change in training (None: exactly zero)."""
         for node in self.architecture.graph.nodes:
             if node.name == name:
-                return self._sizes(node.id)
+                return self.sizes(node.id)
         raise KeyError(name)
 
-    def _sizes(self, node: int) -> tuple[Power | None, Power | None]:
+    def sizes(self, node: int) -> tuple[Power | None, Power | None]:
+        """The same for node number `node` of the forward graph."""
         units, snapshot = self.solution.solver.units, self.solution.snapshot
         initial, change = largest(snapshot.initial[node]), largest(snapshot.change[node])
         return (None if initial is None else units.unpack(initial), None if change is None else units.unpack(change))
@@ -106,7 +107,7 @@ class Derivation:
         tensors = {}
         for node in graph.nodes:
             if node.name and node.name not in tensors:
-                initial, change = self._sizes(node.id)
+                initial, change = self.sizes(node.id)
                 tensors[node.name] = {"init": exponent(initial), "change": exponent(change)}
         return {
             "schema": SCHEMA,

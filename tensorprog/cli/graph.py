@@ -5,17 +5,27 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from tensorprog.cli.arguments import add_depth, command
-from tensorprog.cli.terminal import show
+from tensorprog.cli.arguments import add_derivation, command, derived
+from tensorprog.cli.pictures import add_save, saver
+from tensorprog.cli.terminal import OK, show
+from tensorprog.errors import TensorProgError
 
 
 def add(commands: Any) -> None:
     sub = command(commands, "graph", "print the computation graph", run)
     sub.add_argument("--format", choices=("dot", "json", "mermaid"), default="dot")
-    add_depth(sub)
+    add_derivation(sub)
+    add_save(sub, {"graph": "computation_graph"})
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.save is not None:
+        save = saver(arguments)
+        save(derived(arguments))
+        return OK
+    if arguments.optimizer or arguments.form:
+        raise TensorProgError("--optimizer and --form have a meaning only for a picture: the text shows no exponents",
+                              fix="--save graph.svg")  # fmt: skip
     from tensorprog.architecture import load
     from tensorprog.export import export
 

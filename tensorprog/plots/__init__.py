@@ -15,10 +15,15 @@ from tensorprog.errors import TensorProgError
 if TYPE_CHECKING:
     from tensorprog.plots.forest import slope_forest
     from tensorprog.plots.ladder import coordinate_check
+    from tensorprog.plots.network import computation_graph
+    from tensorprog.plots.regions import Mark, Region, stable_region
     from tensorprog.plots.style import DARK, LIGHT, THEMES, Theme, render
+    from tensorprog.plots.sweep import Optimum, Run, Sweep, transfer_curves
 
 _HOMES = {
-    "coordinate_check": "ladder", "slope_forest": "forest",
+    "coordinate_check": "ladder", "slope_forest": "forest", "computation_graph": "network",
+    "stable_region": "regions", "Region": "regions", "Mark": "regions",
+    "transfer_curves": "sweep", "Sweep": "sweep", "Run": "sweep", "Optimum": "sweep",
     "render": "style", "Theme": "style", "THEMES": "style", "LIGHT": "style", "DARK": "style",
 }  # fmt: skip
 
@@ -26,10 +31,18 @@ __all__ = [
     "DARK",
     "LIGHT",
     "THEMES",
+    "Mark",
+    "Optimum",
+    "Region",
+    "Run",
+    "Sweep",
     "Theme",
+    "computation_graph",
     "coordinate_check",
     "render",
     "slope_forest",
+    "stable_region",
+    "transfer_curves",
 ]
 
 

@@ -1,0 +1,85 @@
+"""Transfer curves show every run or say that it left the picture; regions are drawn at their exact vertices."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+pytest.importorskip("matplotlib")
+
+from tensorprog.plots import (
+    DARK,
+    Mark,
+    Optimum,
+    Region,
+    Run,
+    Sweep,
+    render,
+    stable_region,
+    transfer_curves,
+)
+from tensorprog.plots.sweep import nice
+
+HALF = Fraction(1, 2)
+
+
+def made_up() -> Sweep:
+    """Parabolas in log2: the optimum stays at 2^-7 under `derived`, and halves with the size under `sp`; the largest
+    values diverge."""
+    runs, optima = [], []
+    for name, drift in (("derived", 0), ("sp", -1)):
+        for doubling, size in enumerate((32, 64, 128)):
+            best = -7 + drift * doubling
+            for k in range(-11, -3):
+                loss = None if k - best > 3 else 2.0 ** (-1 - 0.1 * doubling + 0.1 * (k - best) ** 2)
+                runs += [Run(name, size, 2.0**k, seed, loss and loss * (1 + 0.01 * seed)) for seed in range(2)]
+            optima.append(Optimum(name, size, 2.0**best, 2.0 ** (best - 0.1), 2.0 ** (best + 0.1), 2.0 ** (-1.0)))
+    return Sweep("a $title$", "learning rate", "n", tuple(runs), tuple(optima), (("sp", "drift -1"),))
+
+
+def test_every_run_is_in_the_mean_of_its_line_or_a_cross() -> None:
+    sweep = made_up()
+    figure = transfer_curves(sweep)
+    assert len(figure.axes) == 2
+    for axes, name in zip(figure.axes, ("derived", "sp"), strict=True):
+        lines = [container.lines[0] for container in axes.containers]
+        crosses = sum(len(np.atleast_1d(line.get_xdata())) for line in axes.lines if line.get_marker() == "x")
+        drawn = 0
+        for line, size in zip(lines, (32, 64, 128), strict=True):
+            for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True):
+                losses = [r.loss for r in sweep.runs if (r.parametrization, r.size, r.value) == (name, size, x)]
+                assert y == pytest.approx(np.exp2(np.mean(np.log2(np.array(losses, dtype=float)))))
+                drawn += y <= axes.get_ylim()[1]
+        assert drawn + crosses == 3 * 8
+        stars = [line for line in axes.lines if line.get_marker() == "*"]
+        best = [star.get_xdata()[0] for star in stars]
+        assert best == [o.value for o in sweep.optima if o.parametrization == name]
+    assert figure.axes[0].get_ylim() == figure.axes[1].get_ylim()
+
+
+def test_transfer_curves_are_the_same_bytes_and_survive_having_no_finite_run() -> None:
+    assert render(transfer_curves(made_up())) == render(transfer_curves(made_up()))
+    lost = Sweep("t", "learning rate", "n", (Run("derived", 32, 0.5, 0, None), Run("derived", 32, 1.0, 0, None)))
+    assert b"diverged" in render(transfer_curves(lost, DARK), text=True)
+
+
+def test_ticks_are_round_numbers_inside_the_range() -> None:
+    for low, high in ((0.2, 1.1), (0.031, 0.04), (1e-4, 12.0), (2.31, 2.36)):
+        ticks = nice(low, high)
+        assert 2 <= len(ticks) <= 6
+        assert all(low <= tick <= high for tick in ticks)
+        assert max(len(f"{tick:.4g}") for tick in ticks) <= 6
+
+
+def test_regions_are_drawn_at_their_vertices() -> None:
+    corners = ((Fraction(0), Fraction(0)), (Fraction(1), Fraction(0)), (HALF, Fraction(1)))
+    regions = [Region("stable $x$", corners), Region("edge", corners[:2], "maximal")]
+    figure = stable_region(regions, [Mark("muP", (HALF, HALF))], "a", "c", "A slice")
+    (axes,) = figure.axes
+    assert [tuple(p) for p in axes.patches[0].get_xy()[:-1]] == [(float(a), float(b)) for a, b in corners]
+    picture = render(figure, text=True)
+    assert picture == render(stable_region(regions, [Mark("muP", (HALF, HALF))], "a", "c", "A slice"), text=True)
+    for word in (b"stable $x$", b"edge", b"muP", b"A slice"):
+        assert word in picture
