@@ -59,8 +59,10 @@ class Block(nn.Module):
 class NanoGPT(nn.Module):
     """A GPT whose embedding is its readout too."""
 
-    def __init__(self, n: int, heads: int = 2, layers: int = 2, tied: bool = True) -> None:
+    def __init__(self, n: int, heads: int = 2, layers: int = 2, tied: bool = True, std: float | None = None) -> None:
+        """`std`: of all weights alike, as in GPT-2 (default: 1 for embeddings, fan-in to the power -1/2 for others)."""
         super().__init__()
+        self.std = std
         self.wte, self.wpe = nn.Embedding(VOCAB, n), nn.Embedding(TIME, n)
         self.h = nn.ModuleList(Block(n, heads) for _ in range(layers))
         self.ln_f, self.lm_head = nn.LayerNorm(n), nn.Linear(n, VOCAB, bias=False)
@@ -68,14 +70,13 @@ class NanoGPT(nn.Module):
         if tied:
             self.lm_head.weight = self.wte.weight
 
-    @staticmethod
-    def _start(module: nn.Module) -> None:
+    def _start(self, module: nn.Module) -> None:
         if isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight, std=math.sqrt(1 / module.in_features))
+            nn.init.normal_(module.weight, std=self.std or math.sqrt(1 / module.in_features))
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
         if isinstance(module, nn.Embedding):
-            nn.init.normal_(module.weight)
+            nn.init.normal_(module.weight, std=self.std or 1.0)
 
     def forward(self, idx: Any) -> Any:
         x = self.wte(idx) + self.wpe(torch.arange(idx.shape[1], device=idx.device))

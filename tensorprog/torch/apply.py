@@ -1,0 +1,296 @@
+"""Putting a parametrization into a model that stands before us: initial values, multipliers, parameter groups."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tensorprog.errors import TensorProgError
+from tensorprog.optimizers import OPTIMIZERS
+from tensorprog.torch.changes import (
+    Absorb, Attribute, Changes, ConfigField, InputHook, MultiplierChange, OutputHook, Place,
+)  # fmt: skip
+from tensorprog.torch.groups import Groups, Setting, Tuned, make_groups, shift_of
+from tensorprog.torch.hooks import MultiplyInput, MultiplyOutput
+from tensorprog.torch.rescale import Range, Rescaled, moved, rescale, undo
+from tensorprog.torch.sizes import base_sizes, forget_compiled, parameters_by_change, sizes_of, unwrapped
+
+Module = Any
+RECORD = "_tensorprog_applied"  # the attribute of the model that holds what was done to it
+
+
+class AppliedWarning(UserWarning):
+    """Nothing was done, and why."""
+
+
+@dataclass(frozen=True)
+class PlacedMultiplier:
+    """One multiplier that was put somewhere. `factor`: what the present value was multiplied with; `before`: the number
+    that an attribute or a field held; `handle`: that of a hook."""
+
+    change: MultiplierChange
+    place: Place
+    factor: float
+    before: float | None = None
+    handle: Any = None
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What was done to a model: kept in the model itself, so that copies know it too."""
+
+    changes: Changes
+    base: Mapping[str, int]
+    sizes: Mapping[str, int]
+    rescaled: tuple[Rescaled, ...]
+    multipliers: tuple[PlacedMultiplier, ...]
+    absorbed: Mapping[str, float]
+
+
+def applied(model: Module) -> Applied | None:
+    """What was done to the model, None if nothing was."""
+    return unwrapped(model).__dict__.get(RECORD)
+
+
+def apply(
+    changes: Changes,
+    model: Module,
+    base: int | Mapping[str, int],
+    lr: Setting = None,
+    weight_decay: Setting = None,
+    eps: float | None = None,
+    *,
+    clip: float | None = None,
+    rescale_init: bool = True,
+    absorb: bool = False,
+    keep: Collection[str] = (),
+) -> Groups:
+    """Changes a model in place to what its parametrization says, and returns its parameter groups.
+
+    `base`: the width at which `lr`, `weight_decay` and `eps` were tuned (they may also be functions of a parameter's name
+    and tensor, or mappings from an optimizer's name; default: the optimizer's own): there, nothing changes at all.
+    `clip`: the maximal global gradient norm at the base, if it is clipped; the groups' `clip` is the one to use.
+    `rescale_init` False: leave the weights, because a checkpoint of an applied model has been, or will be, loaded.
+    `absorb`: put multipliers into weights and learning rates, not into attributes or hooks, wherever the optimizer's
+    symmetry allows. `keep`: parameters and multipliers (by name) to leave as they are.
+
+    Works on a model on any device, of any floating-point type, before or after `torch.compile`, `fully_shard` or DDP; once,
+    after the initialisation and before training. Applying again changes nothing, and warns. Raises TensorProgError, with
+    the model as it was, for what cannot be right.
+    """
+    model = unwrapped(model)
+    parameters, sizes, start = parameters_by_change(changes, model), sizes_of(changes, model), base_sizes(changes, base)
+    changes = _without(changes, keep)
+    tuned = Tuned(lr, weight_decay, eps)
+    record = applied(model)
+    if record is not None:
+        if record.base != start or record.changes != changes:
+            raise TensorProgError("the model has other changes applied already", why=f"for the base {record.base}",
+                                  fix="p.remove(model) first")  # fmt: skip
+        warnings.warn("already applied to this model: nothing was changed", AppliedWarning, stacklevel=2)
+        return _finished(make_groups(changes, parameters, sizes, start, tuned, record.absorbed), changes, clip, ())
+    _require_derived(changes)
+    chosen = [(m, m.factor.ratio(sizes, start)) for m in changes.multipliers]
+    places = [(m, k, _place(m, model, changes, clip, absorb)) for m, k in chosen if k != 1.0]
+    absorbed = {place.param: k for _, k, place in places if isinstance(place, Absorb) and place.axis is None}
+    groups = make_groups(changes, parameters, sizes, start, tuned, absorbed)  # refuses before anything is changed
+    if not changes.needed:
+        warnings.warn(f"the model is in muP for {changes.optimizer} already: nothing was changed", AppliedWarning,
+                      stacklevel=2)  # fmt: skip
+        return _finished(groups, changes, clip, ())
+    done: list[Rescaled] = []
+    placed: list[PlacedMultiplier] = []
+    try:
+        if rescale_init:
+            for name, where, factor in _rescalings(changes, places, sizes, start):
+                done.append(rescale(name, parameters[name], factor, where))
+        for m, k, place in places:
+            placed.append(_put(model, m, place, k, sizes))
+    except BaseException:
+        _take_back(model, parameters, done, placed)
+        raise
+    forget_compiled()
+    model.__dict__[RECORD] = Applied(changes, start, sizes, tuple(done), tuple(placed), absorbed)
+    return _finished(groups, changes, clip, _in_words(done, placed))
+
+
+def remove(model: Module) -> None:
+    """Undoes `apply`: the model is what it was before, to the last bit.
+
+    Raises TensorProgError if nothing was applied, or if its weights have moved since.
+    """
+    model = unwrapped(model)
+    record = applied(model)
+    if record is None:
+        raise TensorProgError("nothing was applied to this model")
+    parameters = parameters_by_change(record.changes, model)
+    trained = next((d.name for d in record.rescaled if moved(d, parameters[d.name])), None)
+    if trained is not None:
+        raise TensorProgError(
+            f"the weights have moved since (`{trained}`)",
+            why="undoing the rescaling of the initialisation would not give back what was learned",
+            fix="p.fold(model), for a model without multipliers that computes the same",
+        )  # fmt: skip
+    _take_back(model, parameters, record.rescaled, record.multipliers)
+    del model.__dict__[RECORD]
+    forget_compiled()
+
+
+# --- what is to be done -------------------------------------------------------------------------------
+
+
+def _without(changes: Changes, keep: Collection[str]) -> Changes:
+    """The changes, less what is to be left as it is."""
+    known = {p.name for p in changes.parameters} | {m.name for m in changes.multipliers}
+    lost = next((name for name in keep if name not in known), None)
+    if lost is not None:
+        raise TensorProgError(f"there is no `{lost}` to keep", fix=", ".join(sorted(known)[:4]) + ", ...")
+    kept = tuple(
+        p if p.name not in keep else replace(p, needed=replace(p.needed, init_std=p.init_now, lr=None,
+                                                               weight_decay=None, eps=None), parts=(), refused="")
+        for p in changes.parameters
+    )  # fmt: skip
+    return replace(changes, parameters=kept, multipliers=tuple(m for m in changes.multipliers if m.name not in keep))
+
+
+def _require_derived(changes: Changes) -> None:
+    for p in changes.parameters:
+        if p.refused:
+            raise TensorProgError(f"nothing was derived for `{p.name}`", why=p.refused,
+                                  fix=f'keep=["{p.name}"] to leave it as it is')  # fmt: skip
+
+
+def _place(m: MultiplierChange, model: Module, changes: Changes, clip: float | None, absorb: bool) -> Place:
+    """The first of the multiplier's places that this model has and that is allowed."""
+    places = sorted(m.places, key=lambda place: not isinstance(place, Absorb)) if absorb else m.places
+    why = "no place in the model is known where it could be put"
+    for place in places:
+        match place:
+            case Absorb(param, axis):
+                change = changes.parameter(param)
+                shift = shift_of(OPTIMIZERS[change.optimizer])
+                if clip is not None:
+                    why = ("absorbing it into a weight changes that weight's gradient, and so the global gradient norm, "
+                           "which is clipped")  # fmt: skip
+                elif axis is not None and (shift.lr or shift.eps or shift.weight_decay):
+                    rows = f"{place.start} to {place.stop} (of axis {axis})"
+                    why = f"absorbed into `{param}`, rows {rows} would need another learning rate than the others"
+                else:
+                    return place
+            case ConfigField(name, at_build):
+                if not at_build and _is_number(getattr(getattr(model, "config", None), name, None)):
+                    return place
+            case Attribute(module, name):
+                if _is_number(getattr(model.get_submodule(module), name, None)):
+                    return place
+            case _:
+                return place
+    raise TensorProgError(f"the multiplier {m.name} must scale like {m.needed}, and scales like {m.now}", why=why,
+                          fix=f'change it in the code of `{m.module}`, or keep=["{m.name}"]')  # fmt: skip
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _rescalings(
+    changes: Changes,
+    places: list[tuple[MultiplierChange, float, Place]],
+    sizes: Mapping[str, int],
+    base: Mapping[str, int],
+) -> Iterator[tuple[str, Range, float]]:
+    """Parameter, part of it, and the factor of its initial value, where that is not 1."""
+    for p in changes.parameters:
+        for part in p.parts:
+            if part.init_now is not None and part.needed.init_std is not None:
+                where = Range(part.axis, int(part.start.evaluate(sizes)), int(part.stop.evaluate(sizes)))
+                factor = (part.needed.init_std / part.init_now).ratio(sizes, base)
+                if factor != 1.0:
+                    yield p.name, where, factor
+        factor = p.init_factor.ratio(sizes, base)
+        if not p.parts and factor != 1.0:
+            yield p.name, Range(), factor
+    for _, k, place in places:
+        if isinstance(place, Absorb):
+            yield place.param, _range(place, sizes), k
+
+
+def _range(place: Absorb | OutputHook, sizes: Mapping[str, int]) -> Range:
+    if place.axis is None or place.start is None or place.stop is None:
+        return Range()
+    return Range(place.axis, int(place.start.evaluate(sizes)), int(place.stop.evaluate(sizes)))
+
+
+# --- doing and undoing --------------------------------------------------------------------------------
+
+
+def _put(model: Module, m: MultiplierChange, place: Place, k: float, sizes: Mapping[str, int]) -> PlacedMultiplier:
+    match place:
+        case Attribute(module, name, power):
+            owner = model.get_submodule(module)
+            before = getattr(owner, name)
+            setattr(owner, name, before * k ** float(power))
+            return PlacedMultiplier(m, place, k, before=before)
+        case ConfigField(name, _, power):
+            before = getattr(model.config, name)
+            setattr(model.config, name, before * k ** float(power))
+            return PlacedMultiplier(m, place, k, before=before)
+        case OutputHook(module, output):
+            where = _range(place, sizes)
+            hook = MultiplyOutput(k, output, where.axis, where.start, where.stop)
+            return PlacedMultiplier(m, place, k, handle=model.get_submodule(module).register_forward_hook(hook))
+        case InputHook(module, argument):
+            handle = model.get_submodule(module).register_forward_pre_hook(MultiplyInput(k, argument))
+            return PlacedMultiplier(m, place, k, handle=handle)
+        case Absorb():
+            return PlacedMultiplier(m, place, k)  # with the initial values
+
+
+def take_away(model: Module, multiplier: PlacedMultiplier) -> None:
+    """Removes one multiplier from where it was put (an absorbed one stays where it is)."""
+    match multiplier.place:
+        case Attribute(module, name):
+            setattr(model.get_submodule(module), name, multiplier.before)
+        case ConfigField(name):
+            setattr(model.config, name, multiplier.before)
+        case Absorb():
+            pass
+        case _:
+            multiplier.handle.remove()
+
+
+def _take_back(model: Module, parameters: Mapping[str, Any], done: Any, placed: Any) -> None:
+    for multiplier in reversed(placed):
+        take_away(model, multiplier)
+    for d in reversed(done):
+        undo(d, parameters[d.name])
+
+
+# --- what is said about it ------------------------------------------------------------------------------
+
+
+def _finished(groups: Groups, changes: Changes, clip: float | None, done: tuple[str, ...]) -> Groups:
+    norm = changes.gradient_norm
+    groups.clip = clip if clip is None or norm is None else clip * norm.ratio(groups.sizes, groups.base)
+    groups.done = done
+    return groups
+
+
+def _in_words(done: list[Rescaled], placed: list[PlacedMultiplier]) -> tuple[str, ...]:
+    lines = [f"{d.name}: initial values times {d.factor:.6g}" for d in done]
+    for m in placed:
+        match m.place:
+            case Attribute(module, name):
+                where = f"{module}.{name}"
+            case ConfigField(name):
+                where = f"config.{name}"
+            case OutputHook(module):
+                where = f"a hook on the output of {module}"
+            case InputHook(module):
+                where = f"a hook on the input of {module}"
+            case Absorb(param):
+                where = f"absorbed into {param}"
+        lines.append(f"{m.change.name}: times {m.factor:.6g}, {where}")
+    return tuple(lines)

@@ -1,0 +1,140 @@
+"""Turning multipliers into plain weights: a model of the stock code that computes the same, for export."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import deepcopy
+from typing import Any
+
+import torch
+
+from tensorprog.errors import TensorProgError
+from tensorprog.torch.apply import RECORD, PlacedMultiplier, applied, take_away
+from tensorprog.torch.changes import Absorb, InputHook, OutputHook, Place
+from tensorprog.torch.sizes import forget_compiled, unwrapped
+
+Module = Any
+Tensor = Any
+
+nn = torch.nn
+_PRODUCTS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_AFFINE = (*_PRODUCTS, nn.Embedding, nn.LayerNorm, nn.GroupNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+@torch.no_grad()
+def fold(model: Module) -> tuple[str, ...]:
+    """Multiplies every multiplier into a weight, and takes it away: the outputs stay what they are, up to rounding.
+
+    What remains is a model of the stock code, with the same keys; a tied weight whose uses need different factors is
+    untied. Parameter groups made before do not fit it. Returns what was done, in words. Raises TensorProgError, with
+    the model as it was, if a multiplier has no weight to go into.
+    """
+    model = unwrapped(model)
+    record = applied(model)
+    if record is None:
+        raise TensorProgError("nothing was applied to this model")
+    plan = [(m, _target(model, m)) for m in record.multipliers if not isinstance(m.place, Absorb)]
+    lines = []
+    for m, place in plan:
+        lines.append(_multiply(model, m, place, record.sizes))
+        take_away(model, m)
+    del model.__dict__[RECORD]
+    forget_compiled()
+    return tuple(lines)
+
+
+def _target(model: Module, m: PlacedMultiplier) -> Place:
+    """The place of the multiplier whose module's weights can take it: untied ones first."""
+    candidates = [place for place in (m.place, *m.change.places) if _foldable(model, place)]
+    for place in candidates:
+        if isinstance(place, Absorb) or not _tied(model, place.module):  # type: ignore[union-attr]
+            return place
+    if candidates:
+        return candidates[0]
+    raise TensorProgError(f"the multiplier {m.change.name} cannot be folded",
+                          why="it stands behind no module with weights of its own that are linear in its output",
+                          fix="export with the hook, or with the attribute as it is")  # fmt: skip
+
+
+def _foldable(model: Module, place: Place) -> bool:
+    match place:
+        case Absorb():
+            return True
+        case OutputHook(module, _, axis):
+            owner = model.get_submodule(module)
+            return _computes(owner, _AFFINE if axis is None else (nn.Linear,)) or (axis is None and _is_gain(owner))
+        case InputHook(module):
+            return _computes(model.get_submodule(module), _PRODUCTS)
+        case _:
+            return False
+
+
+def _computes(owner: Module, kinds: tuple[type, ...]) -> bool:
+    """Whether a module does what one of the kinds does, with a weight of its own."""
+    if owner._parameters.get("weight") is None:
+        return False
+    if type(owner).__name__ == "Conv1D" and type(owner).__module__.startswith("transformers."):
+        return nn.Linear in kinds  # Hugging Face: a linear layer with its weight transposed
+    return any(isinstance(owner, kind) and type(owner).forward is kind.forward for kind in kinds)
+
+
+def _is_gain(owner: Module) -> bool:
+    """Whether the output of a norm of someone's own is proportional to its weight (and bias): by trying."""
+    own = dict(owner.named_parameters())
+    if "weight" not in own or not own.keys() <= {"weight", "bias"} or own["weight"].ndim != 1:
+        return False
+    weight = own["weight"]
+    x = torch.randn(2, 3, weight.shape[0], generator=torch.Generator().manual_seed(0)).to(weight)
+    try:
+        once = owner.forward(x)
+        copy = deepcopy(owner)
+        for p in copy.parameters():
+            p.mul_(2)
+        return bool(torch.allclose(2 * once, copy.forward(x)))  # `forward`: without its hooks
+    except Exception:  # whatever it is, it is no plain norm
+        return False
+
+
+def _weight(model: Module, module: str) -> Tensor | None:
+    return getattr(model.get_submodule(module), "weight", None)
+
+
+def _tied(model: Module, module: str) -> bool:
+    weight = _weight(model, module)
+    return sum(p is weight for _, p in model.named_parameters(remove_duplicate=False)) > 1
+
+
+def _multiply(model: Module, m: PlacedMultiplier, place: Place, sizes: Any) -> str:
+    k = m.factor
+    for name, tensor in _targets(model, place):
+        part = tensor
+        if isinstance(place, OutputHook | Absorb) and place.axis is not None:
+            assert place.start is not None and place.stop is not None
+            start, stop = int(place.start.evaluate(sizes)), int(place.stop.evaluate(sizes))
+            axis = place.axis if isinstance(place, Absorb) else _rows(model, place, tensor)
+            part = tensor.narrow(axis, start, stop - start)
+        part.mul_(k)
+        last = name
+    return f"{m.change.name}: folded into {last}"
+
+
+def _rows(model: Module, place: OutputHook, tensor: Tensor) -> int:
+    """The axis of a linear layer's weight (or bias) along which its outputs are."""
+    return 1 if tensor.ndim > 1 and type(model.get_submodule(place.module)).__name__ == "Conv1D" else 0
+
+
+def _targets(model: Module, place: Place) -> Iterator[tuple[str, Tensor]]:
+    """The parameters that take the factor; a tied weight is untied first."""
+    if isinstance(place, Absorb):
+        yield place.param, model.get_parameter(place.param)
+        return
+    assert isinstance(place, OutputHook | InputHook)
+    owner = model.get_submodule(place.module)
+    bias = getattr(owner, "bias", None)
+    if bias is not None and isinstance(place, OutputHook):
+        yield f"{place.module}.bias", bias
+    if _tied(model, place.module):
+        owner.weight = torch.nn.Parameter(owner.weight.detach().clone(), requires_grad=owner.weight.requires_grad)
+        if getattr(getattr(model, "config", None), "tie_word_embeddings", None):
+            model.config.tie_word_embeddings = False  # else it would be tied again when it is loaded
+    yield f"{place.module}.weight", owner.weight

@@ -1,0 +1,148 @@
+"""Parameter groups: the learning rate, weight decay and epsilon of every parameter at the width of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from tensorprog.errors import TensorProgError
+from tensorprog.exponents import Power
+from tensorprog.optimizers import OPTIMIZERS, Optimizer
+from tensorprog.torch.changes import UNIT, Changes, ParameterChange
+
+Setting = float | Mapping[str, float] | Callable[[str, Any], float] | None
+
+
+class Groups(list[dict[str, Any]]):
+    """Parameter groups for a PyTorch optimizer: dictionaries with `params`, `param_names`, `lr` and, where the
+    optimizer has them, `weight_decay` and `eps`. With several optimizers (Muon leaves vectors to another one) each group
+    also has `optimizer`, its name.
+
+    `sizes`, `base`: the widths of the model, and those at which it was tuned. `clip`: what to clip the global gradient
+    norm at (None: nothing was said about clipping). `done`: what was changed, in words.
+    """
+
+    sizes: dict[str, int]
+    base: dict[str, int]
+    clip: float | None = None
+    done: tuple[str, ...] = ()
+
+    def of(self, optimizer: str) -> list[dict[str, Any]]:
+        """The groups of one of several optimizers."""
+        return [{k: v for k, v in g.items() if k != "optimizer"} for g in self if g.get("optimizer") == optimizer]
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """The values that are right at the base width, as the user gives them."""
+
+    lr: Setting
+    weight_decay: Setting
+    eps: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """What absorbing a factor into a parameter does to its learning rate, weight decay and epsilon, by the symmetry
+    of its optimizer.
+
+    Source: Yang et al. 2022 (Tensor Programs V, arXiv:2203.03466), Lemma J.1; docs/explanation/calculus.md, section 10.
+    """
+
+    lr: Fraction
+    weight_decay: Fraction
+    eps: Fraction
+
+
+def shift_of(optimizer: Optimizer) -> Shift:
+    """Exponents of the absorbed factor."""
+    lr = Fraction(2 if optimizer.degree else 0 if optimizer.relative else 1)
+    coupled = Fraction(-2) if optimizer.decay == "coupled" else -lr
+    eps = {"grad": Fraction(-1), "grad_squared": Fraction(-2)}.get(optimizer.eps or "", Fraction(0))
+    return Shift(lr, coupled, eps)
+
+
+def make_groups(
+    changes: Changes,
+    parameters: Mapping[str, Any],
+    sizes: Mapping[str, int],
+    base: Mapping[str, int],
+    tuned: Tuned,
+    absorbed: Mapping[str, float],
+) -> Groups:
+    """The groups, parameters with equal values together, in the order of the model. `absorbed`: parameter -> the
+    factor that its initial value has taken over from a multiplier. Raises TensorProgError where one tensor needs two
+    values."""
+    merged: dict[tuple[Any, ...], dict[str, Any]] = {}
+    several = len({p.optimizer for p in changes.parameters}) > 1
+    for p in changes.parameters:
+        tensor = parameters[p.name]
+        if not tensor.requires_grad:
+            continue
+        optimizer = OPTIMIZERS[p.optimizer]
+        values = _values(p, tensor, optimizer, tuned, sizes, base, absorbed.get(p.name, 1.0), several)
+        key = (p.optimizer, *sorted(values.items()))
+        group = merged.setdefault(key, {"params": [], "param_names": [], **values})
+        if several:
+            group["optimizer"] = p.optimizer
+        group["params"].append(tensor)
+        group["param_names"].append(p.name)
+    result = Groups(merged.values())
+    result.sizes, result.base = dict(sizes), dict(base)
+    return result
+
+
+def _values(
+    p: ParameterChange,
+    tensor: Any,
+    optimizer: Optimizer,
+    tuned: Tuned,
+    sizes: Mapping[str, int],
+    base: Mapping[str, int],
+    k: float,
+    several: bool,
+) -> dict[str, float]:
+    defaults, shift = dict(optimizer.defaults), shift_of(optimizer)
+    if several and isinstance(tuned.lr, int | float):
+        raise TensorProgError("two optimizers need two learning rates", why=f"`{p.name}` belongs to {p.optimizer}",
+                              fix="lr={" + f'"{p.optimizer}": {tuned.lr:g}, ...' + "}")  # fmt: skip
+    values = {"lr": _setting(tuned.lr, p, tensor, defaults["lr"]) * _ratio(p, "lr", sizes, base) * k ** float(shift.lr)}
+    if optimizer.decay != "none":
+        decay = _setting(tuned.weight_decay, p, tensor, defaults.get("weight_decay", 0.0))
+        values["weight_decay"] = decay * _ratio(p, "weight_decay", sizes, base) * k ** float(shift.weight_decay)
+    if optimizer.eps and "eps" in defaults:
+        eps = defaults["eps"] if tuned.eps is None else tuned.eps
+        values["eps"] = eps * _ratio(p, "eps", sizes, base) * k ** float(shift.eps)
+    return values
+
+
+def _setting(given: Setting, p: ParameterChange, tensor: Any, default: float) -> float:
+    if given is None:
+        return default
+    if isinstance(given, Mapping):
+        if p.optimizer not in given:
+            raise TensorProgError(f"no value for {p.optimizer}, which updates `{p.name}`",
+                                  fix=f'"{p.optimizer}": ...')  # fmt: skip
+        return float(given[p.optimizer])
+    return float(given(p.name, tensor)) if callable(given) else float(given)
+
+
+def _ratio(p: ParameterChange, quantity: str, sizes: Mapping[str, int], base: Mapping[str, int]) -> float:
+    """How a quantity differs from its base value. Raises TensorProgError if it does so differently in two ranges."""
+    found = [(part, _power(part.needed, quantity)) for part in p.parts] or [(None, _power(p.needed, quantity))]
+    ratios = [power.ratio(sizes, base) for _, power in found]
+    if len(set(ratios)) > 1:
+        rows = "; ".join(f"{part.start.evaluate(sizes)} to {part.stop.evaluate(sizes)} (of axis {part.axis}): {power}"
+                         for part, power in found if part is not None)  # fmt: skip
+        what = {"lr": "learning rates", "weight_decay": "weight decays"}.get(quantity, f"values of {quantity}")
+        raise TensorProgError(f"`{p.name}` needs two {what}: {rows}",
+                              why="one tensor belongs to one parameter group",
+                              fix=f"two parameters instead, or keep=[\"{p.name}\"] to leave it as it is")  # fmt: skip
+    return ratios[0]
+
+
+def _power(exponents: Any, quantity: str) -> Power:
+    power: Power | None = getattr(exponents, quantity)
+    return UNIT if power is None else power

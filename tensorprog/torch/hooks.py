@@ -1,0 +1,56 @@
+"""Multipliers as forward hooks: plain objects of importable classes, so that a model with them can be copied, pickled,
+compiled and sharded. They hang on modules, never on tensors, and do not enter the state dict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+Tensor = Any
+Module = Any
+
+
+@dataclass(frozen=True)
+class MultiplyOutput:
+    """A forward hook: output number `output` (or the only one) times `factor`; with `axis` only its range from `start`
+    to `stop` (excluded)."""
+
+    factor: float
+    output: int = 0
+    axis: int | None = None
+    start: int = 0
+    stop: int = 0
+
+    def __call__(self, module: Module, args: Any, output: Any) -> Any:
+        if isinstance(output, torch.Tensor):
+            return self._times(output)
+        if isinstance(output, tuple | list):
+            parts = list(output)
+            parts[self.output] = self._times(parts[self.output])
+            return type(output)(parts)
+        key = list(output)[self.output]
+        output[key] = self._times(output[key])
+        return output
+
+    def _times(self, x: Tensor) -> Tensor:
+        if self.axis is None:
+            return x * self.factor
+        before = x.narrow(self.axis, 0, self.start)
+        inside = x.narrow(self.axis, self.start, self.stop - self.start) * self.factor
+        after = x.narrow(self.axis, self.stop, x.shape[self.axis] - self.stop)
+        return torch.cat([part for part in (before, inside, after) if part.shape[self.axis]], dim=self.axis)
+
+
+@dataclass(frozen=True)
+class MultiplyInput:
+    """A forward pre-hook: positional input number `argument` times `factor`."""
+
+    factor: float
+    argument: int = 0
+
+    def __call__(self, module: Module, args: Any) -> Any:
+        parts = list(args)
+        parts[self.argument] = parts[self.argument] * self.factor
+        return tuple(parts)

@@ -1,0 +1,104 @@
+"""Multiplying weights in place, and undoing it to the last bit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tensorprog.errors import TensorProgError
+
+Tensor = Any
+_INTEGERS = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.int8}
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The part of a tensor that is multiplied: all of it, or from `start` to `stop` (excluded) along `axis`."""
+
+    axis: int | None = None
+    start: int = 0
+    stop: int = 0
+
+    def of(self, tensor: Tensor) -> Tensor:
+        """A view of that part of what this process holds. Raises TensorProgError for a part of a sharded tensor."""
+        if hasattr(tensor, "to_local"):  # sharded
+            if self.axis is not None:
+                raise TensorProgError("a range of rows of a sharded parameter cannot be rescaled",
+                                      fix="apply before fully_shard")  # fmt: skip
+            return tensor.detach().to_local()
+        return tensor.detach() if self.axis is None else tensor.detach().narrow(
+            self.axis, self.start, self.stop - self.start)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Rescaled:
+    """One multiplication that was made: `factor`, on a `range` of the parameter `name`.
+
+    `above`, `below`: packed bits, one per entry: dividing gives the next number above or below the one that was there.
+    `after`: a sum over all bits of what was left behind, to tell whether the weights have moved since.
+    """
+
+    name: str
+    range: Range
+    factor: float
+    dtype: str
+    above: npt.NDArray[np.uint8]
+    below: npt.NDArray[np.uint8]
+    after: int
+
+
+def rescale(name: str, tensor: Tensor, factor: float, where: Range = Range()) -> Rescaled:  # noqa: B008
+    """Multiplies in place. Raises TensorProgError for weights that are not there yet."""
+    part = where.of(tensor)
+    if part.is_meta:
+        raise TensorProgError(f"`{name}` has no values yet: it is on the meta device",
+                              fix="apply after the initialisation")  # fmt: skip
+    before = part.cpu().clone()
+    part.mul_(factor)
+    off = _bits(before) - _bits(_divided(part, factor))
+    if int(off.abs().max() if off.numel() else 0) > 1:  # it under- or overflows: nothing could undo that
+        part.copy_(before)
+        raise TensorProgError(f"`{name}` cannot be multiplied by {factor:.3g} in {part.dtype}: digits would be lost",
+                              fix="apply in float32, then convert")  # fmt: skip
+    return Rescaled(name, where, factor, str(part.dtype), _packed(off > 0), _packed(off < 0), checksum(part))
+
+
+def moved(done: Rescaled, tensor: Tensor) -> bool:
+    """Whether the weights are others than the multiplication left behind."""
+    return checksum(done.range.of(tensor)) != done.after
+
+
+def undo(done: Rescaled, tensor: Tensor) -> None:
+    """Puts back, to the last bit, what was there before."""
+    part = done.range.of(tensor)
+    bits = _bits(_divided(part, done.factor))
+    bits = bits + _unpacked(done.above, bits) - _unpacked(done.below, bits)
+    part.copy_(bits.view(part.dtype))
+
+
+def checksum(part: Tensor) -> int:
+    """A sum over the bits of all entries, by position."""
+    bits = _bits(part).reshape(-1).to(torch.int64)
+    return int((bits * torch.arange(1, bits.numel() + 1, device=bits.device)).sum())
+
+
+def _divided(part: Tensor, factor: float) -> Tensor:
+    """The quotient, rounded once: on every machine the same."""
+    return (part.cpu().to(torch.float64) / factor).to(part.dtype)
+
+
+def _bits(part: Tensor) -> Tensor:
+    return part.contiguous().view(_INTEGERS[part.element_size()])
+
+
+def _packed(mask: Tensor) -> npt.NDArray[np.uint8]:
+    return np.packbits(mask.cpu().numpy().reshape(-1))
+
+
+def _unpacked(packed: npt.NDArray[np.uint8], like: Tensor) -> Tensor:
+    flat = np.unpackbits(packed, count=like.numel())
+    return torch.from_numpy(flat).to(like.dtype).reshape(like.shape)
