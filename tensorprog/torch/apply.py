@@ -10,9 +10,16 @@ from typing import Any
 from tensorprog.errors import TensorProgError
 from tensorprog.optimizers import OPTIMIZERS
 from tensorprog.torch.changes import (
-    Absorb, Attribute, Changes, ConfigField, InputHook, MultiplierChange, OutputHook, Place,
+    Absorb,
+    Attribute,
+    Changes,
+    ConfigField,
+    InputHook,
+    MultiplierChange,
+    OutputHook,
+    Place,
 )  # fmt: skip
-from tensorprog.torch.groups import Groups, Setting, Tuned, make_groups, shift_of
+from tensorprog.torch.groups import Groups, Setting, Tuned, make_groups, shifts
 from tensorprog.torch.hooks import MultiplyInput, MultiplyOutput
 from tensorprog.torch.rescale import Range, Rescaled, moved, rescale, undo
 from tensorprog.torch.sizes import base_sizes, forget_compiled, parameters_by_change, sizes_of, unwrapped
@@ -51,7 +58,8 @@ class Applied:
 
 def applied(model: Module) -> Applied | None:
     """What was done to the model, None if nothing was."""
-    return unwrapped(model).__dict__.get(RECORD)
+    record: Applied | None = unwrapped(model).__dict__.get(RECORD)
+    return record
 
 
 def apply(
@@ -69,16 +77,17 @@ def apply(
 ) -> Groups:
     """Changes a model in place to what its parametrization says, and returns its parameter groups.
 
-    `base`: the width at which `lr`, `weight_decay` and `eps` were tuned (they may also be functions of a parameter's name
-    and tensor, or mappings from an optimizer's name; default: the optimizer's own): there, nothing changes at all.
+    `base`: the width at which `lr`, `weight_decay` and `eps` were tuned: there, nothing changes at all. `lr` and
+    `weight_decay` may also be functions of a parameter's name and tensor, or mappings from an optimizer's name
+    (default: the optimizer's own).
     `clip`: the maximal global gradient norm at the base, if it is clipped; the groups' `clip` is the one to use.
     `rescale_init` False: leave the weights, because a checkpoint of an applied model has been, or will be, loaded.
     `absorb`: put multipliers into weights and learning rates, not into attributes or hooks, wherever the optimizer's
     symmetry allows. `keep`: parameters and multipliers (by name) to leave as they are.
 
-    Works on a model on any device, of any floating-point type, before or after `torch.compile`, `fully_shard` or DDP; once,
-    after the initialisation and before training. Applying again changes nothing, and warns. Raises TensorProgError, with
-    the model as it was, for what cannot be right.
+    Works on a model on any device, of any floating-point type, before or after `torch.compile`, `fully_shard` or DDP;
+    once, after the initialisation and before training. Applying again changes nothing, and warns. Raises
+    TensorProgError, with the model as it was, for what cannot be right.
     """
     model = unwrapped(model)
     parameters, sizes, start = parameters_by_change(changes, model), sizes_of(changes, model), base_sizes(changes, base)
@@ -170,11 +179,10 @@ def _place(m: MultiplierChange, model: Module, changes: Changes, clip: float | N
         match place:
             case Absorb(param, axis):
                 change = changes.parameter(param)
-                shift = shift_of(OPTIMIZERS[change.optimizer])
                 if clip is not None:
-                    why = ("absorbing it into a weight changes that weight's gradient, and so the global gradient norm, "
-                           "which is clipped")  # fmt: skip
-                elif axis is not None and (shift.lr or shift.eps or shift.weight_decay):
+                    why = ("absorbing it into a weight changes that weight's gradient, and so the global gradient "
+                           "norm, which is clipped")  # fmt: skip
+                elif axis is not None and any(shifts(OPTIMIZERS[change.optimizer]).values()):
                     rows = f"{place.start} to {place.stop} (of axis {axis})"
                     why = f"absorbed into `{param}`, rows {rows} would need another learning rate than the others"
                 else:

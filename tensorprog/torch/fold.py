@@ -21,7 +21,6 @@ _PRODUCTS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.
 _AFFINE = (*_PRODUCTS, nn.Embedding, nn.LayerNorm, nn.GroupNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
-@torch.no_grad()
 def fold(model: Module) -> tuple[str, ...]:
     """Multiplies every multiplier into a weight, and takes it away: the outputs stay what they are, up to rounding.
 
@@ -35,9 +34,10 @@ def fold(model: Module) -> tuple[str, ...]:
         raise TensorProgError("nothing was applied to this model")
     plan = [(m, _target(model, m)) for m in record.multipliers if not isinstance(m.place, Absorb)]
     lines = []
-    for m, place in plan:
-        lines.append(_multiply(model, m, place, record.sizes))
-        take_away(model, m)
+    with torch.no_grad():
+        for m, place in plan:
+            lines.append(_multiply(model, m, place, record.sizes))
+            take_away(model, m)
     del model.__dict__[RECORD]
     forget_compiled()
     return tuple(lines)
@@ -69,7 +69,7 @@ def _foldable(model: Module, place: Place) -> bool:
             return False
 
 
-def _computes(owner: Module, kinds: tuple[type, ...]) -> bool:
+def _computes(owner: Module, kinds: tuple[Any, ...]) -> bool:
     """Whether a module does what one of the kinds does, with a weight of its own."""
     if owner._parameters.get("weight") is None:
         return False

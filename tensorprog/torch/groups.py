@@ -8,7 +8,6 @@ from fractions import Fraction
 from typing import Any
 
 from tensorprog.errors import TensorProgError
-from tensorprog.exponents import Power
 from tensorprog.optimizers import OPTIMIZERS, Optimizer
 from tensorprog.torch.changes import UNIT, Changes, ParameterChange
 
@@ -17,8 +16,8 @@ Setting = float | Mapping[str, float] | Callable[[str, Any], float] | None
 
 class Groups(list[dict[str, Any]]):
     """Parameter groups for a PyTorch optimizer: dictionaries with `params`, `param_names`, `lr` and, where the
-    optimizer has them, `weight_decay` and `eps`. With several optimizers (Muon leaves vectors to another one) each group
-    also has `optimizer`, its name.
+    optimizer has them, `weight_decay` and `eps`. With several optimizers (Muon leaves vectors to another one) each
+    group also has `optimizer`, its name.
 
     `sizes`, `base`: the widths of the model, and those at which it was tuned. `clip`: what to clip the global gradient
     norm at (None: nothing was said about clipping). `done`: what was changed, in words.
@@ -43,25 +42,16 @@ class Tuned:
     eps: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Shift:
-    """What absorbing a factor into a parameter does to its learning rate, weight decay and epsilon, by the symmetry
-    of its optimizer.
+def shifts(optimizer: Optimizer) -> dict[str, Fraction]:
+    """What absorbing a factor k into a parameter does to the hyperparameters, by the symmetry of its optimizer: name ->
+    exponent of k. The gradient becomes 1/k of what it was.
 
     Source: Yang et al. 2022 (Tensor Programs V, arXiv:2203.03466), Lemma J.1; docs/explanation/calculus.md, section 10.
     """
-
-    lr: Fraction
-    weight_decay: Fraction
-    eps: Fraction
-
-
-def shift_of(optimizer: Optimizer) -> Shift:
-    """Exponents of the absorbed factor."""
-    lr = Fraction(2 if optimizer.degree else 0 if optimizer.relative else 1)
-    coupled = Fraction(-2) if optimizer.decay == "coupled" else -lr
-    eps = {"grad": Fraction(-1), "grad_squared": Fraction(-2)}.get(optimizer.eps or "", Fraction(0))
-    return Shift(lr, coupled, eps)
+    lr = Fraction(optimizer.gauge_degree)
+    decay = {"decoupled": -lr, "coupled": Fraction(-2)}.get(optimizer.decay, Fraction(0))
+    others = {name: Fraction(size.parameter) - Fraction(size.gradient) for name, size in optimizer.scales}
+    return {"lr": lr, "weight_decay": decay, **others}
 
 
 def make_groups(
@@ -83,8 +73,7 @@ def make_groups(
             continue
         optimizer = OPTIMIZERS[p.optimizer]
         values = _values(p, tensor, optimizer, tuned, sizes, base, absorbed.get(p.name, 1.0), several)
-        key = (p.optimizer, *sorted(values.items()))
-        group = merged.setdefault(key, {"params": [], "param_names": [], **values})
+        group = merged.setdefault((p.optimizer, *values.items()), {"params": [], "param_names": [], **values})
         if several:
             group["optimizer"] = p.optimizer
         group["params"].append(tensor)
@@ -104,18 +93,18 @@ def _values(
     k: float,
     several: bool,
 ) -> dict[str, float]:
-    defaults, shift = dict(optimizer.defaults), shift_of(optimizer)
+    defaults, shift = dict(optimizer.defaults), shifts(optimizer)
     if several and isinstance(tuned.lr, int | float):
         raise TensorProgError("two optimizers need two learning rates", why=f"`{p.name}` belongs to {p.optimizer}",
                               fix="lr={" + f'"{p.optimizer}": {tuned.lr:g}, ...' + "}")  # fmt: skip
-    values = {"lr": _setting(tuned.lr, p, tensor, defaults["lr"]) * _ratio(p, "lr", sizes, base) * k ** float(shift.lr)}
+    values = {"lr": _setting(tuned.lr, p, tensor, defaults["lr"])}
     if optimizer.decay != "none":
-        decay = _setting(tuned.weight_decay, p, tensor, defaults.get("weight_decay", 0.0))
-        values["weight_decay"] = decay * _ratio(p, "weight_decay", sizes, base) * k ** float(shift.weight_decay)
-    if optimizer.eps and "eps" in defaults:
-        eps = defaults["eps"] if tuned.eps is None else tuned.eps
-        values["eps"] = eps * _ratio(p, "eps", sizes, base) * k ** float(shift.eps)
-    return values
+        values["weight_decay"] = _setting(tuned.weight_decay, p, tensor, defaults.get("weight_decay", 0.0))
+    values.update({name: defaults[name] for name in optimizer.scaled if name in defaults})
+    if "eps" in values and tuned.eps is not None:
+        values["eps"] = tuned.eps
+    return {name: value * _ratio(p, name, sizes, base) * k ** float(shift.get(name, 0))
+            for name, value in values.items()}  # fmt: skip
 
 
 def _setting(given: Setting, p: ParameterChange, tensor: Any, default: float) -> float:
@@ -131,18 +120,13 @@ def _setting(given: Setting, p: ParameterChange, tensor: Any, default: float) ->
 
 def _ratio(p: ParameterChange, quantity: str, sizes: Mapping[str, int], base: Mapping[str, int]) -> float:
     """How a quantity differs from its base value. Raises TensorProgError if it does so differently in two ranges."""
-    found = [(part, _power(part.needed, quantity)) for part in p.parts] or [(None, _power(p.needed, quantity))]
-    ratios = [power.ratio(sizes, base) for _, power in found]
+    powers = [holder.needed.hyper.get(quantity, UNIT) for holder in p.parts or (p,)]
+    ratios = [power.ratio(sizes, base) for power in powers]
     if len(set(ratios)) > 1:
         rows = "; ".join(f"{part.start.evaluate(sizes)} to {part.stop.evaluate(sizes)} (of axis {part.axis}): {power}"
-                         for part, power in found if part is not None)  # fmt: skip
+                         for part, power in zip(p.parts, powers, strict=True))  # fmt: skip
         what = {"lr": "learning rates", "weight_decay": "weight decays"}.get(quantity, f"values of {quantity}")
         raise TensorProgError(f"`{p.name}` needs two {what}: {rows}",
                               why="one tensor belongs to one parameter group",
                               fix=f"two parameters instead, or keep=[\"{p.name}\"] to leave it as it is")  # fmt: skip
     return ratios[0]
-
-
-def _power(exponents: Any, quantity: str) -> Power:
-    power: Power | None = getattr(exponents, quantity)
-    return UNIT if power is None else power

@@ -51,7 +51,7 @@ class Rescaled:
     after: int
 
 
-def rescale(name: str, tensor: Tensor, factor: float, where: Range = Range()) -> Rescaled:  # noqa: B008
+def rescale(name: str, tensor: Tensor, factor: float, where: Range = Range()) -> Rescaled:
     """Multiplies in place. Raises TensorProgError for weights that are not there yet."""
     part = where.of(tensor)
     if part.is_meta:

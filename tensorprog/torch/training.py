@@ -71,7 +71,7 @@ def torch_optimizer(name: str, groups: Any, lr: float | None = None) -> Any:
         for axes in (0, 2):
             members = [p for p in group["params"] if (p.ndim >= 2) == (axes == 2)]
             if members:
-                row = optimizer_for(name, axes)
+                row = OPTIMIZERS[group["optimizer"]] if "optimizer" in group else optimizer_for(name, axes)
                 kept = {k: v for k, v in group.items() if k not in ("params", "param_names", "optimizer")}
                 by_name.setdefault(row.name, []).append({**kept, "params": members})
     made = [_one(key, members, lr) for key, members in by_name.items()]

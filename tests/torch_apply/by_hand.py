@@ -9,7 +9,12 @@ from tensorprog.dims import Dim
 from tensorprog.exponents import Power
 from tensorprog.parametrization import ParamExponents
 from tensorprog.torch.changes import (
-    Absorb, Changes, InputHook, MultiplierChange, OutputHook, ParameterChange,
+    Absorb,
+    Changes,
+    InputHook,
+    MultiplierChange,
+    OutputHook,
+    ParameterChange,
 )  # fmt: skip
 
 ONE, N = Power(), Dim.of("n")
@@ -82,7 +87,8 @@ def nanogpt(layers: int = 2, tied: bool = True, heads: int = 2, std: bool = Fals
                   w(f"{h}.attn.c_proj.bias", (-1,), "input"),
                   w(f"{h}.ln_2.weight", (-1,), "input", ONE), w(f"{h}.ln_2.bias", (-1,), "input"),
                   w(f"{h}.up.weight", (-4, -1), "hidden", hidden_now), w(f"{h}.up.bias", (-4,), "input"),
-                  w(f"{h}.down.weight", (-1, -4), "hidden", hidden_now), w(f"{h}.down.bias", (-1,), "input")]  # fmt: skip
+                  w(f"{h}.down.weight", (-1, -4), "hidden", hidden_now),
+                  w(f"{h}.down.bias", (-1,), "input")]  # fmt: skip
         places = (OutputHook(f"{h}.attn.c_attn", axis=-1, start=Dim.of(0), stop=N),
                   Absorb(f"{h}.attn.c_attn.weight", axis=0, start=Dim.of(0), stop=N))  # fmt: skip
         multipliers.append(MultiplierChange(f"{h}.attn (scores)", "product", f"{h}.attn", HALF, n(-1), places))

@@ -65,7 +65,7 @@ def test_at_the_base_width_nothing_changes_to_the_last_bit():
 
 
 def test_weights_multipliers_and_groups_scale_as_derived():
-    plain, inputs, _ = gpt()
+    plain, *_ = gpt()
     module, _, _, groups = applied_gpt()
     ratio = WIDE / BASE
     mine, theirs = dict(module.named_parameters()), dict(plain.named_parameters())
@@ -80,7 +80,9 @@ def test_weights_multipliers_and_groups_scale_as_derived():
     hidden = torch.randn(2, WIDE)
     torch.testing.assert_close(module.lm_head(hidden), hidden @ mine["wte.weight"].T / ratio)
     qkv = module.h[0].attn.c_attn
-    expected = nn.functional.linear(hidden, qkv.weight, qkv.bias) * torch.tensor([ratio**-0.5, 1, 1]).repeat_interleave(WIDE)
+    expected = nn.functional.linear(hidden, qkv.weight, qkv.bias) * torch.tensor([ratio**-0.5, 1, 1]).repeat_interleave(
+        WIDE
+    )
     torch.testing.assert_close(qkv(hidden), expected)
     assert sum("times" in line for line in groups.done) == 4 * 2 + 3
 
@@ -324,7 +326,9 @@ def test_ranges_of_rows_with_two_learning_rates_are_refused_and_named():
     six = Dim.of(6)
     parts = (Part(0, Dim.of(0), six, by_hand.HALF, replace(w.needed, lr=by_hand.ONE)),
              Part(0, six, by_hand.N, by_hand.HALF, w.needed))  # fmt: skip
-    changes = replace(changes, parameters=tuple(p if p is not w else replace(w, parts=parts) for p in changes.parameters))
+    changes = replace(
+        changes, parameters=tuple(p if p is not w else replace(w, parts=parts) for p in changes.parameters)
+    )
     module, *_ = models.mlp(WIDE)
     refused(module, changes, r"`hidden.weight` needs two learning rates: 0 to 6 \(of axis 0\): 1; 6 to 24")
     apply(changes, models.mlp(BASE)[0], BASE)  # at the base width both are the same

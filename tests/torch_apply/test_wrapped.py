@@ -23,7 +23,7 @@ def changes():
 
 @pytest.mark.parametrize(
     ("backend", "first"),
-    [("aot_eager", "apply"), ("eager", "compile"), pytest.param("inductor", "apply", marks=pytest.mark.slow)],
+    [("eager", "compile"), pytest.param("inductor", "apply", marks=pytest.mark.slow)],
 )
 def test_the_whole_model_compiles_as_one_graph(backend, first):
     torch.compiler.reset()
