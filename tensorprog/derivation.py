@@ -14,7 +14,7 @@ from typing import Any
 from tensorprog.architecture import Architecture
 from tensorprog.calculus.analysis import largest
 from tensorprog.calculus.forms import DEFAULT_FORM, FORMS, gradient_norm, parametrize
-from tensorprog.calculus.solve import Solution, solve
+from tensorprog.calculus.solve import Solution, Solver, prepare, solve
 from tensorprog.errors import CalculusError, TensorProgError
 from tensorprog.exponents import Power, Units
 from tensorprog.graph import Graph, Scale
@@ -192,6 +192,18 @@ def derive(
             return Derivation(architecture, choice.default.name, form, solution, parametrization, policy)
         except TensorProgError as error:
             raise error.located(architecture.source, architecture.file) from None
+
+
+def unsolved(architecture: Architecture, choice: Choice, finer: int = 1) -> Solver:
+    """The machinery for other exponents than the derived ones; all are zero. `finer`: how many times finer its units
+    are than needed. Raises TensorProgError if the program is ill-formed or not covered by the calculus."""
+    _require_proportional(architecture)
+    try:
+        units = _units(architecture.graph)
+        units = Units(units.symbols, units.denominator * finer)
+        return prepare(architecture.program, units, choice, architecture.functions)
+    except TensorProgError as error:
+        raise error.located(architecture.source, architecture.file) from None
 
 
 def _require_proportional(architecture: Architecture) -> None:

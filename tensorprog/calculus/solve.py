@@ -267,12 +267,8 @@ class Solution:
     snapshot: Snapshot
 
 
-def solve(program: Program, units: Units, optimizer: str | Choice, functions: Mapping[str, Function]) -> Solution:
-    """The maximal stable exponents of a program under an optimizer, verified by substitution.
-
-    Raises CalculusError, naming the node, if the calculus does not cover it or no choice is stable.
-    Source: Yang & Hu 2021 (Tensor Programs IV), theorem 3.4 and definition 3.8: stable and every layer maximal.
-    """
+def prepare(program: Program, units: Units, optimizer: str | Choice, functions: Mapping[str, Function]) -> Solver:
+    """A solver whose exponents are all zero. Raises CalculusError if the calculus does not cover the program."""
     forward = program.forward
     zero = Exponents(dict.fromkeys(forward.parameters, 0), dict.fromkeys(forward.parameters, 0),
                      dict.fromkeys(forward.unknowns, 0))  # fmt: skip
@@ -280,22 +276,35 @@ def solve(program: Program, units: Units, optimizer: str | Choice, functions: Ma
     for name in program.updates:
         if solver.optimizers[name].normalisation == "spectral":
             require_finite_rank(program, name, solver.sizes)
+    return solver
+
+
+def solve(program: Program, units: Units, optimizer: str | Choice, functions: Mapping[str, Function]) -> Solution:
+    """The maximal stable exponents of a program under an optimizer, verified by substitution.
+
+    Raises CalculusError, naming the node, if the calculus does not cover it or no choice is stable.
+    Source: Yang & Hu 2021 (Tensor Programs IV), theorem 3.4 and definition 3.8: stable and every layer maximal.
+    """
+    solver = prepare(program, units, optimizer, functions)
     exponents = solver.solve()
     snapshot = solver.fixpoint()  # from the beginning, with the exponents now fixed
     assert_stable(program, snapshot, units)
     return Solution(solver, exponents, snapshot)
 
 
-def assert_stable(program: Program, snapshot: Snapshot, units: Units) -> None:
-    """Every tensor that a nonlinearity, a sum or an output consumes is at most Theta(1), else CalculusError."""
-    outputs = {node for _, node in program.forward.outputs}
-    sensitive: set[int] = set(outputs)
+def sensitive(program: Program) -> set[int]:
+    """Forward nodes that a nonlinearity, a sum, a selection, the loss or an output consumes: at most Theta(1)."""
+    found = {node for _, node in program.forward.outputs}
     for node in program.forward.nodes:
         if isinstance(node.op, Map | Softmax | Add | TopK | Loss):
-            sensitive.update(node.args)
-    for node in program.forward.nodes:
-        if node.id not in sensitive:
-            continue
+            found.update(node.args)
+    return found
+
+
+def assert_stable(program: Program, snapshot: Snapshot, units: Units) -> None:
+    """Every tensor that a nonlinearity, a sum or an output consumes is at most Theta(1), else CalculusError."""
+    nodes = program.forward.nodes
+    for node in [nodes[k] for k in sorted(sensitive(program))]:
         for part, terms in (("at initialisation", snapshot.initial), ("after the first updates", snapshot.change)):
             size = largest(terms[node.id])
             if size is not None and size > 0:

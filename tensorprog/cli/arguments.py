@@ -24,14 +24,18 @@ def command(commands: Any, name: str, summary: str, run: object, *, optional: bo
 
 def add_derivation(sub: argparse.ArgumentParser) -> None:
     """The arguments that `derived` reads."""
-    sub.add_argument("--optimizer", metavar="NAME", help="sgd, adam, adamw, muon, ... (default: the file's, else adam)")
-    sub.add_argument("--vectors", metavar="NAME", help="the optimizer of parameters with at most one growing axis")
-    sub.add_argument("--optimizer-for", type=assignment, action="append", default=[], metavar="PATTERN=NAME",
-                     help="the optimizer of the parameters so called, such as 'embed*=adamw'")  # fmt: skip
+    add_optimizer(sub)
     sub.add_argument("--decay-policy", metavar="NAME",
                      help="how weight decay scales: product (default), drift, diffusion or constant")  # fmt: skip
     sub.add_argument("--form", help="table8 (default), table3, table9 or unit: equivalent parametrizations")
     add_depth(sub)
+
+
+def add_optimizer(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--optimizer", metavar="NAME", help="sgd, adam, adamw, muon, ... (default: the file's, else adam)")
+    sub.add_argument("--vectors", metavar="NAME", help="the optimizer of parameters with at most one growing axis")
+    sub.add_argument("--optimizer-for", type=assignment, action="append", default=[], metavar="PATTERN=NAME",
+                     help="the optimizer of the parameters so called, such as 'embed*=adamw'")  # fmt: skip
 
 
 def add_depth(sub: argparse.ArgumentParser) -> None:

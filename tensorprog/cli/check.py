@@ -34,7 +34,12 @@ def add(commands: Any) -> None:
         "--lr-exponent", type=fraction, metavar="E", help="global learning rate ~ n^E, with --parametrization"
     )
     sub.add_argument("--backend", choices=("numpy", "torch"), default="numpy")
-    sub.add_argument("--parametrization", default="derived", metavar="NAME", help="derived (default), sp or ntp")
+    sub.add_argument(
+        "--parametrization",
+        default="derived",
+        metavar="NAME",
+        help="derived (default), sp, ntp, mfp, mup or a file such as mine.toml",
+    )
     sub.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     sub.add_argument("--jobs", type=count, metavar="N", help="networks trained at once (default: one per core)")
     sub.add_argument("--all", action="store_true", help="print every row, not only the worst step of each tensor")

@@ -14,13 +14,13 @@ import numpy as np
 from tensorprog.coordcheck import judge
 from tensorprog.coordcheck.calibrate import base_rates, base_widths, batch_size, default_ladder
 from tensorprog.coordcheck.ladder import Ladder
-from tensorprog.coordcheck.named import in_gauge, named
 from tensorprog.coordcheck.predict import Predictor, Probe, growing_sums, probes
 from tensorprog.coordcheck.report import CheckReport, Row
 from tensorprog.coordcheck.statistics import TOLERANCE
 from tensorprog.derivation import Derivation
 from tensorprog.errors import TensorProgError
 from tensorprog.parametrization import Parametrization
+from tensorprog.parametrizations import in_gauge, read
 
 __all__ = ["CheckReport", "Row", "check"]
 
@@ -51,7 +51,7 @@ def check(
     per width to begin with; more are added, up to `max_seeds` (default 4 * seeds), while intervals are too wide, or a
     disagreement rests on few seeds or is a near miss. `steps`: updates.
     `lr`: one base learning rate for all; default: calibrated (coordcheck/calibrate.py). `parametrization`: "derived",
-    a Parametrization, or a name in `coordcheck.named.NAMED`, whose global learning rate scales like n^`lr_exponent`.
+    a Parametrization, or a name in `parametrizations.NAMED`, whose global learning rate scales like n^`lr_exponent`.
     `jobs`: networks trained at the same time, in threads (NumPy backend); the result does not depend on it.
     Raises TensorProgError for unusable arguments.
     """
@@ -62,12 +62,12 @@ def check(
     if isinstance(parametrization, Parametrization):
         used = parametrization
     elif parametrization != "derived":
-        used = named(derivation, parametrization, lr_exponent)
+        used = read(derivation.solution.solver, parametrization, lr_exponent)
     places = probes(derivation)
     demanded = Predictor(derivation, derivation.solution.exponents, used, steps)
     own = None
     if used is not derivation.parametrization:
-        own = Predictor(derivation, in_gauge(derivation, used), used, steps)
+        own = Predictor(derivation, in_gauge(derivation.solution.solver, used), used, steps)
     batch = batch or batch_size(derivation, ladder.sizes)
     base = base_widths(derivation, ladder.sizes)
     rates = base_rates(derivation, ladder.rungs[0], base, batch=batch) if lr is None else lr

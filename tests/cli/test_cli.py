@@ -164,7 +164,7 @@ def test_bad_usage(arguments: list[str], message: str, capsys: pytest.CaptureFix
         (["check", MLP, "--widths", "64"], f"{MLP}: error: the widths must be at least two, increasing\n"),
         (["check", MLP, "--widths", "64,32"], f"{MLP}: error: the widths must be at least two, increasing\n"),
         (["check", GPT, "--widths", "60,100"], f"{GPT}: error: the size n / 16 is 15/4 at n = 60\n"),
-        (["check", MLP, "--parametrization", "mup"], f"{MLP}: error: unknown parametrization `mup`\n"),
+        (["check", MLP, "--parametrization", "pmu"], f"{MLP}: error: unknown parametrization `pmu`\n"),
         (["check", MLP, "--lr-exponent=-1"], "error: --lr-exponent has no meaning for the derived parametrization\n"),
     ],
     ids=lambda v: " ".join(v).replace(f"{ROOT}/examples/", "") if isinstance(v, list) else "",

@@ -1,0 +1,289 @@
+"""The verdicts on a parametrization, from the sizes that the calculus predicts for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+from tensorprog.architecture import Architecture
+from tensorprog.calculus.analysis import Exponents, largest
+from tensorprog.calculus.shared import describe
+from tensorprog.classify.needed import Change, changes_needed
+from tensorprog.classify.rate import Rate, largest_rate
+from tensorprog.derivation import derive, unsolved
+from tensorprog.errors import CalculusError, TensorProgError
+from tensorprog.exponents import Power
+from tensorprog.graph import Add, Contract, Input, Map, Node, Param, Program, Scale, Softmax
+from tensorprog.optimizers import Choice, Optimizer
+from tensorprog.optimizers.choice import choose
+from tensorprog.parametrization import Parametrization
+from tensorprog.parametrizations import in_gauge, read
+from tensorprog.programme.trajectory import Trainer, Trajectory, layer_node
+
+SGD_ONLY = "it is defined for SGD"
+FINER = 1680  # times finer units than predictions need, for breakpoints of the learning rate
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """A tensor larger than Theta(1): like `exponent`, first at `step` (0: initialisation)."""
+
+    tensor: str
+    exponent: Power
+    step: int
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Moves:
+    """A hidden tensor: the exponents of its initial value and of its change. None: exactly zero."""
+
+    tensor: str
+    initial: Power | None
+    change: Power | None
+
+
+@dataclass(frozen=True)
+class Classification:
+    """What a parametrization does to an architecture under an optimizer.
+
+    `growth`: the first tensor that exceeds Theta(1), in order of steps, then of the graph; None: stable. `features`:
+    how the hidden tensors move: at every step if it is stable, else until the step `seen`. `contributions`: parameter
+    -> exponent of what its own change makes of its layer's output (None: it does not move). `vanishing`: arguments of
+    nonlinearities whose initial value vanishes. `r`: exponent of Tensor Programs IV, or why there is none.
+    `rate_factor`: the largest n^x by which all learning rates may be multiplied (None: none is stable);
+    `rate_binding`: what exceeds Theta(1) above it; `rate_sharp`: whether a little more was seen to be unstable.
+    `global_rate`: n^x, if all parameters have the same learning rate. `changes`: what would make it maximal, or why
+    nothing does.
+    """
+
+    architecture: Architecture
+    optimizer: str
+    parametrization: Parametrization
+    growth: Growth | None
+    settled: bool
+    seen: int
+    outputs: tuple[Moves, ...]
+    features: tuple[Moves, ...]
+    contributions: dict[str, Power | None]
+    vanishing: tuple[Moves, ...]
+    r: Fraction | str
+    rate_factor: Fraction | None
+    rate_binding: str
+    rate_sharp: bool
+    global_rate: Fraction | None
+    changes: tuple[Change, ...] | str
+
+    @property
+    def stable(self) -> bool:
+        """Nothing exceeds Theta(1), at initialisation or after any number of steps."""
+        return self.growth is None and self.settled
+
+    @property
+    def trivial(self) -> bool:
+        """The outputs do not move in the limit."""
+        return not any(moves_by_one(o) for o in self.outputs)
+
+    @property
+    def feature_learning(self) -> bool:
+        """Some hidden tensor moves by Theta(1) or more."""
+        return any(moves_by_one(f) for f in self.features)
+
+    @property
+    def regime(self) -> str:
+        """unstable | trivial | kernel | feature learning. Source: Tensor Programs IV, section 3."""
+        if not self.stable:
+            return "unstable"
+        if self.trivial:
+            return "trivial"
+        return "feature learning" if self.feature_learning else "kernel"
+
+    @property
+    def maximal(self) -> bool:
+        """Stable, and the change of every trained parameter moves its layer's output by Theta(1)."""
+        return self.stable and all(power is not None and power.degree == 0 for power in self.trained.values())
+
+    @property
+    def trained(self) -> dict[str, Power | None]:
+        """The contributions of the parameters that have a learning rate."""
+        return {name: c for name, c in self.contributions.items()
+                if self.parametrization.params[name].lr is not None}  # fmt: skip
+
+    def render(self, format: str = "table", *, color: bool = False) -> str:
+        """As `table` or `json`."""
+        from tensorprog.classify import show
+
+        return show.as_json(self) if format == "json" else show.table(self, color=color)
+
+    def __str__(self) -> str:
+        return self.render()
+
+
+def moves_by_one(moves: Moves) -> bool:
+    """Whether a tensor changes by Theta(1) or more."""
+    return moves.change is not None and moves.change.degree >= 0
+
+
+def classify(
+    architecture: Architecture,
+    parametrization: str | Parametrization = "sp",
+    optimizer: str | Optimizer | Choice | None = None,
+    lr: Fraction | None = None,
+    *,
+    vectors: str | Optimizer | None = None,
+    optimizer_for: Mapping[str, str | Optimizer] | None = None,
+    advice: bool = True,
+) -> Classification:
+    """Classify a parametrization: a name in `parametrizations.NAMED`, the path of a TOML file, or exponents.
+
+    `optimizer`, `vectors`, `optimizer_for`: as for `derive`. `lr`: one learning rate n^lr for all parameters.
+    `advice`: also find the largest stable learning rate and what to change; without it they are None and (). Raises TensorProgError for an unknown name, a file that does not
+    fit, or a program that the calculus does not cover.
+    Source: Yang & Hu 2021 (Tensor Programs IV, arXiv:2011.14522), section 3.
+    """
+    trainer = trainer_for(architecture, optimizer, vectors, optimizer_for)
+    try:
+        if isinstance(parametrization, str):
+            parametrization = read(trainer, parametrization, lr)
+        elif lr is not None:
+            raise TensorProgError("`lr` has no meaning for given exponents", fix="a named parametrization, or no `lr`")
+        exponents = in_gauge(trainer, parametrization)
+        rate = Rate(None, None, sharp=False)
+        changes: tuple[Change, ...] | str = ()
+        if advice:
+            rate = largest_rate(trainer, exponents)
+            changes = _changes(architecture, trainer, parametrization)
+        return _verdicts(architecture, trainer, parametrization, exponents, rate, changes)
+    except TensorProgError as error:
+        raise error.located(architecture.source, architecture.file) from None
+
+
+def _changes(
+    architecture: Architecture, trainer: Trainer, parametrization: Parametrization
+) -> tuple[Change, ...] | str:
+    try:
+        return changes_needed(trainer, parametrization, derive(architecture, trainer.choice).solution)
+    except CalculusError as unsolvable:
+        return unsolvable.message
+
+
+def trainer_for(
+    architecture: Architecture,
+    optimizer: str | Optimizer | Choice | None = None,
+    vectors: str | Optimizer | None = None,
+    optimizer_for: Mapping[str, str | Optimizer] | None = None,
+) -> Trainer:
+    """The machinery that predicts any exponents. Raises TensorProgError for a program or an optimizer it does not
+    cover."""
+    choice = choose(optimizer or architecture.graph.optimizer or "adam", vectors, optimizer_for or {})
+    solver = unsolved(architecture, choice, FINER)
+    for name in solver.program.updates:
+        if solver.optimizers[name].normalisation == "global":
+            raise TensorProgError(
+                f"{solver.optimizers[name].name} divides by the norm of the whole gradient",
+                why="under arbitrary exponents that norm couples all learning rates, which is not covered yet",
+                fix="--optimizer sgd, or an optimizer that normalises each parameter by itself",
+            )
+    return Trainer(solver.program, solver.units, choice, solver.functions, solver.exponents)
+
+
+def _verdicts(
+    architecture: Architecture,
+    trainer: Trainer,
+    parametrization: Parametrization,
+    exponents: Exponents,
+    rate: Rate,
+    changes: tuple[Change, ...] | str,
+) -> Classification:
+    program, nodes = trainer.program, trainer.program.forward.nodes
+    result = trainer.run(exponents)
+
+    def moves(k: int) -> Moves:
+        initial, change = largest(result.snapshot.initial[k]), largest(result.snapshot.change[k])
+        unpack = trainer.units.unpack
+        return Moves(describe(nodes[k], nodes), None if initial is None else unpack(initial),
+                     None if change is None else unpack(change))  # fmt: skip
+
+    growth = None
+    if result.excess:
+        first = result.excess[0]
+        node = nodes[first.node]
+        growth = Growth(describe(node, nodes), trainer.units.unpack(first.size), first.step, node.span.line)
+    contributions: dict[str, Power | None] = {}
+    for name in program.updates:
+        size = trainer.contribution(name)
+        if size is not None or trainer.moved.get(name):
+            contributions[name] = None if size is None else trainer.units.unpack(size)
+    hidden = features(trainer)
+    fed = {a for n in nodes if isinstance(n.op, Map | Softmax) for a in n.args}
+    vanishing = [m for k in hidden if k in fed for m in [moves(k)] if m.initial is not None and m.initial.degree < 0]
+    rates = {e.lr for e in parametrization.params.values() if e.lr is not None}
+    common = next(iter(rates)).degree if len(rates) == 1 else None
+    return Classification(
+        architecture=architecture, optimizer=trainer.choice.title, parametrization=parametrization, growth=growth,
+        settled=result.settled or bool(result.excess), seen=result.step,
+        outputs=tuple(moves(k) for _, k in program.forward.outputs),
+        features=tuple(moves(k) for k in hidden), contributions=contributions,
+        vanishing=tuple(vanishing), r=_r(trainer, result), rate_factor=rate.factor,
+        rate_binding=describe(nodes[rate.binding.node], nodes) if rate.binding else "",
+        rate_sharp=rate.sharp, global_rate=common, changes=changes,
+    )  # fmt: skip
+
+
+def features(trainer: Trainer) -> list[int]:
+    """Hidden tensors, in graph order: with an axis that grows, computed from data and parameters, and either named in
+    the file or the value of a parameter's use."""
+    program = trainer.program
+    from_data, from_weights = _descendants(program, Input), _descendants(program, Param)
+    layers = {k for name in trainer.uses_of for k in layer_node(trainer, name)}
+    outputs = {k for _, k in program.forward.outputs}
+    return [n.id for n in program.forward.nodes
+            if n.id in from_data and n.id in from_weights and n.id not in outputs and (n.name or n.id in layers)
+            and any(axis.dim.grows for axis in n.axes)]  # fmt: skip
+
+
+def _descendants(program: Program, kind: type) -> set[int]:
+    found: set[int] = set()
+    for node in program.forward.nodes:
+        if isinstance(node.op, kind) or any(a in found for a in node.args):
+            found.add(node.id)
+    return found
+
+
+def _r(trainer: Trainer, result: Trajectory) -> Fraction | str:
+    """The features that the outputs read change by Theta(n^-r).
+
+    Source: Tensor Programs IV, section 3 (there: the last layer's x, under SGD)."""
+    if any(not trainer.optimizers[name].linear for name in trainer.program.updates):
+        return SGD_ONLY
+    if not result.stable:
+        return "training is not stable"
+    changes = []
+    for name, output in trainer.program.forward.outputs:
+        read_by = _read(trainer.program, output)
+        if read_by is None:
+            return f"`{name}` is not a parameter times hidden features"
+        changes.append(largest(result.snapshot.change[read_by]))
+    sizes = [size for size in changes if size is not None]
+    return -trainer.units.degree(max(sizes)) if sizes else "the features do not move at all"
+
+
+def _read(program: Program, output: int) -> int | None:
+    """The features that an output sums over with a parameter (biases and scalars apart)."""
+    nodes = program.forward.nodes
+    weights: set[int] = set()
+    for node in nodes:
+        if isinstance(node.op, Param) or (node.args and all(a in weights for a in node.args)):
+            weights.add(node.id)
+    at: Node = nodes[output]
+    while isinstance(at.op, Scale | Add):
+        rest = [a for a in at.args if a not in weights]
+        if len(rest) != 1:
+            return None
+        at = nodes[rest[0]]
+    if not isinstance(at.op, Contract) or at.op.right is None:
+        return None
+    rest = [a for a in at.args if a not in weights]
+    grows = rest and any(axis.dim.grows for axis in nodes[rest[0]].axes)
+    return rest[0] if len(rest) == 1 and grows else None

@@ -1,0 +1,180 @@
+"""A classification for people, and as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+from tensorprog.classify.regime import SGD_ONLY, Classification, Moves, moves_by_one
+from tensorprog.exponents import Power
+from tensorprog.tables import align, collapse, fold, power_text
+
+SCHEMA = 1
+HEADERS = ("parameter", "shape", "multiplier", "init std", "lr", "own update")
+
+
+def table(found: Classification, *, color: bool = False) -> str:
+    """The verdict, what each parameter's update does, and how fast each hidden tensor moves."""
+    sections = [[_title(found)], [fold(line) for line in verdict_lines(found)]]
+    rows = parameter_rows(found)
+    for header, content in ((HEADERS, rows), (("tensor", "start", "moves"), feature_rows(found))):
+        lines = align(content, header)
+        if color:
+            lines[0] = f"\x1b[1m{lines[0]}\x1b[0m"
+        sections.append(lines)
+    sections.append([fold(line) for line in [*rate_lines(found), *change_lines(found)]])
+    return "\n\n".join("\n".join(section) for section in sections) + "\n"
+
+
+def _title(found: Classification) -> str:
+    rate = "" if found.global_rate is None else f", global lr {_width(found, found.global_rate)}"
+    return f"{found.architecture.file}: {found.parametrization.name} for {found.optimizer}{rate}"
+
+
+def _width(found: Classification, exponent: Fraction) -> str:
+    return str(Power.of({found.architecture.graph.widths[0]: exponent}))
+
+
+def verdict_lines(found: Classification) -> list[str]:
+    """Stable or not; trivial; kernel or feature learning; maximal; r."""
+    lines = []
+    g = found.growth
+    if g is not None:
+        when = "at initialisation" if g.step == 0 else f"at step {g.step}"
+        lines.append(f"unstable: `{g.tensor}` (line {g.line}) grows like {g.exponent} {when}")
+    elif not found.settled:
+        lines.append(f"unstable: sizes still grow after {found.seen} steps")
+    else:
+        lines.append("stable: nothing exceeds Theta(1), at initialisation or at any step")
+    until = "" if found.stable else f", up to step {found.seen}"
+    fastest = max((f for f in found.features if f.change is not None), key=_speed, default=None)
+    speed = "exactly zero" if fastest is None else f"at most {fastest.change}"
+    if found.trivial:
+        lines.append(f"trivial: the outputs do not move{until}; the features move by {speed}")
+    elif found.feature_learning:
+        first = next(f for f in found.features if moves_by_one(f))
+        lines.append(f"feature learning: hidden tensors move, the first is `{first.tensor}`, by {first.change}{until}")
+    else:
+        lines.append(f"kernel regime: the outputs move{until}, the features by {speed}")
+    if found.maximal:
+        lines.append("maximal: the update of every parameter moves its layer's output by Theta(1)")
+    elif found.stable:
+        slow = [name for name, c in found.trained.items() if c is None or c.degree < 0]
+        lines.append(f"not maximal: the own updates of {_listed(slow)} vanish")
+    lines += [f"the start of `{m.tensor}` vanishes, like {m.initial}: Tensor Programs IV would call this unstable too"
+              for m in found.vanishing]  # fmt: skip
+    if isinstance(found.r, Fraction):
+        lines.append(f"r = {found.r} (the features that the outputs read move by n^-r)")
+    elif found.r != SGD_ONLY:
+        lines.append(f"r is not defined: {found.r}")
+    return lines
+
+
+def _speed(moves: Moves) -> Fraction:
+    return moves.change.degree if moves.change is not None else Fraction(0)
+
+
+def _listed(names: Sequence[str], few: int = 6) -> str:
+    shown = [name for name, _ in collapse(list(names), [0] * len(names))]
+    return ", ".join(shown[:few]) + (f" and {len(shown) - few} more" if len(shown) > few else "")
+
+
+def parameter_rows(found: Classification) -> list[tuple[str, ...]]:
+    """One row per parameter; the layers of a repeat share one if they agree."""
+    graph, params = found.architecture.graph, found.parametrization.params
+    names = list(params)
+    content = [(tuple(str(a.dim) for a in graph.parameters[n].axes), params[n], found.contributions.get(n))
+               for n in names]  # fmt: skip
+    rows: list[tuple[str, ...]] = []
+    for shown, k in collapse(names, content):
+        shape, e, own = content[k]
+        moved = power_text(own, "0") if e.lr is not None else "-"
+        rows.append((shown, "[" + ", ".join(shape) + "]", power_text(e.multiplier), power_text(e.init_std, "0"),
+                     power_text(e.lr), moved))  # fmt: skip
+    return rows
+
+
+def feature_rows(found: Classification) -> list[tuple[str, ...]]:
+    """One row per hidden tensor with a name, and per output."""
+    moves = [*(f for f in found.features if " " not in f.tensor), *found.outputs]
+    rows: list[tuple[str, ...]] = []
+    for shown, k in collapse([m.tensor for m in moves], [(m.initial, m.change) for m in moves]):
+        rows.append((shown, power_text(moves[k].initial, "0"), power_text(moves[k].change, "0")))
+    return rows
+
+
+def rate_lines(found: Classification) -> list[str]:
+    """The largest stable learning rate."""
+    if found.rate_factor is None:
+        return ["no learning rate is stable" + (f": `{found.rate_binding}` grows" if found.rate_binding else "")]
+    because = f"; above it `{found.rate_binding}` grows" if found.rate_binding else ""
+    at_least = "" if found.rate_sharp else "at least "
+    if found.global_rate is not None:
+        largest = _width(found, found.global_rate + found.rate_factor)
+        return [f"largest stable global learning rate: {at_least}{largest}{because}"]
+    factor = _width(found, found.rate_factor)
+    return [f"largest stable common factor of the learning rates: {at_least}{factor}{because}"]
+
+
+def change_lines(found: Classification) -> list[str]:
+    """What to change, and no more than needed, to make it maximal."""
+    if isinstance(found.changes, str):
+        return [f"no maximal parametrization is known: {found.changes}"]
+    if not found.changes:
+        return []
+    rows = []
+    for shown, k in collapse([c.name for c in found.changes], [(c.quantity, c.before, c.after) for c in found.changes]):
+        c = found.changes[k]
+        if c.quantity == "use":
+            what = f"multiplier of {shown.replace('@', ' at its use ')}" if "@" in shown else f"?{shown}"
+        else:
+            what = f"{c.quantity.replace('_', ' ')} of {shown}"
+        rows.append(f"  {what}: {c.after} instead of {c.before}")
+    return ["to make it maximal, change", *rows]
+
+
+def as_json(found: Classification) -> str:
+    """The machine-readable result (documented in docs/reference/json-schema.md)."""
+    symbols = found.architecture.graph.widths
+
+    def exponent(power: Power | None) -> dict[str, str] | None:
+        return None if power is None else power.as_json(symbols)
+
+    def moves(items: Sequence[Moves]) -> list[dict[str, Any]]:
+        return [{"tensor": m.tensor, "init": exponent(m.initial), "change": exponent(m.change)} for m in items]
+
+    g = found.growth
+    data = {
+        "schema": SCHEMA,
+        "file": found.architecture.file,
+        "optimizer": found.optimizer,
+        "parametrization": found.parametrization.name,
+        "stable": found.stable,
+        "exceeds": None if g is None else {"tensor": g.tensor, "exponent": exponent(g.exponent), "step": g.step,
+                                           "line": g.line},
+        "trivial": found.trivial,
+        "feature_learning": found.feature_learning,
+        "regime": found.regime,
+        "maximal": found.maximal,
+        "steps": None if found.stable else found.seen,
+        "r": str(found.r) if isinstance(found.r, Fraction) else None,
+        "r_undefined": None if isinstance(found.r, Fraction) else found.r,
+        "largest_lr_factor": None if found.rate_factor is None else str(found.rate_factor),
+        "largest_lr": None if found.rate_factor is None or found.global_rate is None
+        else str(found.global_rate + found.rate_factor),
+        "largest_lr_is_sharp": found.rate_sharp,
+        "changes": None if isinstance(found.changes, str) else [
+            {"name": c.name, "quantity": "multiplier" if c.quantity == "use" else c.quantity,
+             "from": exponent(c.before), "to": exponent(c.after)} for c in found.changes],
+        "parameters": {
+            name: {"multiplier": exponent(e.multiplier), "init_std": exponent(e.init_std), "lr": exponent(e.lr),
+                   "own_update": exponent(found.contributions.get(name))}
+            for name, e in found.parametrization.params.items()
+        },
+        "features": moves(found.features),
+        "outputs": moves(found.outputs),
+        "vanishing": moves(found.vanishing),
+    }  # fmt: skip
+    return json.dumps(data, indent=2) + "\n"

@@ -1,0 +1,21 @@
+"""Parametrizations that people use without deriving them: as data (table.py), applied to an architecture (named.py),
+read from a TOML file (own.py), and put into the calculus' gauge (gauge.py)."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+from tensorprog.calculus.solve import Solver
+from tensorprog.parametrization import Parametrization
+from tensorprog.parametrizations.gauge import in_gauge
+from tensorprog.parametrizations.named import named
+from tensorprog.parametrizations.own import read_own
+from tensorprog.parametrizations.table import NAMED, Kind, Named
+
+__all__ = ["NAMED", "Kind", "Named", "in_gauge", "named", "read", "read_own"]
+
+
+def read(solver: Solver, name: str, lr: Fraction | None = None) -> Parametrization:
+    """A parametrization by its name, or from a file whose name ends in `.toml` (see `named` and `read_own`)."""
+    return read_own(solver, Path(name), lr) if name.endswith(".toml") else named(solver, name, lr)

@@ -1,0 +1,30 @@
+"""Any parametrization of an architecture in the calculus' gauge: effective weights, no multipliers."""
+
+from __future__ import annotations
+
+from tensorprog.calculus.analysis import Exponents
+from tensorprog.calculus.solve import Solver
+from tensorprog.exponents import Power
+from tensorprog.parametrization import Parametrization
+
+
+def in_gauge(solver: Solver, parametrization: Parametrization) -> Exponents:
+    """The exponents A, C and M, packed.
+
+    Source: Tensor Programs IV, section 3.1 (the symmetry of abc-parametrizations); see calculus/forms.py.
+    """
+    pack = solver.units.pack_power
+    packed = Exponents({}, {}, {key: pack(power) for key, power in parametrization.unknowns.items()})
+    for name, exponents in parametrization.params.items():
+        packed.A[name] = -pack(exponents.multiplier * (exponents.init_std or Power()))
+        packed.C[name] = -pack((exponents.lr or Power()) * exponents.multiplier ** gauge_degree(solver, name))
+        for use in solver.uses_of.get(name, ()):
+            packed.M[use] -= pack(exponents.multiplier)
+    return packed
+
+
+def gauge_degree(solver: Solver, name: str) -> int:
+    """How often the multiplier counts in the learning rate: lr of W = lr of w * multiplier^this."""
+    optimizer = solver.optimizers[name]
+    floored = optimizer.relative and solver.starts_at_zero(solver.program.forward.parameters[name])
+    return 1 if floored else optimizer.gauge_degree

@@ -1,0 +1,100 @@
+"""Training at given exponents, step by step: until something exceeds Theta(1), or until no new term appears."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tensorprog.calculus.analysis import MAX_SWEEPS, Exponents, Snapshot, largest
+from tensorprog.calculus.solve import Solver, sensitive
+from tensorprog.calculus.terms import Terms
+
+
+@dataclass(frozen=True, slots=True)
+class Excess:
+    """A tensor larger than Theta(1): node, step (0: initialisation), packed exponent, and which part of it."""
+
+    node: int
+    step: int
+    size: int
+    part: str  # "initial" | "change"
+
+
+@dataclass(frozen=True, slots=True)
+class Trajectory:
+    """What training does. `snapshot`: of the last step looked at; what it holds is true of every later step if
+    `settled`. `excess`: everything above Theta(1) at the first step at which something is, in graph order."""
+
+    snapshot: Snapshot
+    step: int
+    settled: bool
+    excess: tuple[Excess, ...]
+
+    @property
+    def stable(self) -> bool:
+        """Whether nothing ever exceeds Theta(1)."""
+        return self.settled and not self.excess
+
+
+class Trainer(Solver):
+    """A solver that predicts instead: its exponents are given, and may be forms."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.solved = True
+        self.watched = watched(self)
+
+    def update_terms(self, name: str, gradient: Terms) -> Terms:
+        """As the optimizer's rule says. A gradient that is a single term, normalised, does not depend on its size."""
+        if len(gradient) == 1 and not self.optimizers[name].linear:
+            gradient = ((0, *gradient[0][1:]),)
+        return super().update_terms(name, gradient)
+
+    def run(self, exponents: Exponents, steps: int = MAX_SWEEPS) -> Trajectory:
+        """Train at these exponents for at most that many steps; one step at least, even if the start is too large."""
+        self.exponents = exponents
+        self.restart()
+        self.sweep()
+        excess = self._excess(0)
+        step, settled = 0, False
+        while not settled and step < max(1, steps) and (not step or not excess):
+            settled = not self.train() or not self.sweep()
+            step += 1
+            excess = excess or self._excess(step)
+        return Trajectory(self.snapshot(), step, settled and not excess, tuple(excess))
+
+    def _excess(self, step: int) -> list[Excess]:
+        found = []
+        for k in self.watched:
+            for part, terms in (("initial", self.initial[k]), ("change", self.change[k])):
+                size = largest(terms)
+                if size is not None and self.units.degree(int(size)) > 0:
+                    found.append(Excess(k, step, size, part))
+        return found
+
+    def contribution(self, name: str) -> int | None:
+        """The packed exponent of what a parameter's own change makes of the value of its use (the largest of several);
+        None: it does not move. To be asked after `run`."""
+        moved = self.moved.get(name, ())
+        if not moved:
+            return None
+        sizes = []
+        for occurrence in self.uses_by_param(name):
+            size = self.used(occurrence, moved)
+            if size is not None:
+                sizes.append(size + self.exponents.M[occurrence.use])
+        return max(sizes, default=None)
+
+
+def layer_node(solver: Solver, name: str) -> list[int]:
+    """The nodes that hold the values of a parameter's uses, after the scalars that follow, in graph order."""
+    return [o.tail[-1] if o.tail else o.node for o in solver.uses_by_param(name)]
+
+
+def watched(solver: Solver) -> Sequence[int]:
+    """Forward nodes that must stay at most Theta(1), in order: what nonlinearities, sums and outputs consume, and the
+    value of every use of a parameter."""
+    found = sensitive(solver.program)
+    for name in solver.uses_of:
+        found.update(layer_node(solver, name))
+    return sorted(found)
