@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -136,9 +137,9 @@ def test_a_parametrization_of_ones_own(tmp_path: Path) -> None:
 def test_a_file_that_does_not_fit_is_refused(text: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(text)
-    with pytest.raises(tp.TensorProgError, match=message.split("`")[0]) as caught:
+    with pytest.raises(tp.TensorProgError, match=re.escape(message)) as caught:
         classify(MLP, str(path), "sgd")
-    assert message in caught.value.message and (caught.value.fix or "TOML" in message)
+    assert caught.value.fix or "TOML" in message
 
 
 @pytest.mark.slow
