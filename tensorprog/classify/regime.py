@@ -138,8 +138,8 @@ def classify(
     """Classify a parametrization: a name in `parametrizations.NAMED`, the path of a TOML file, or exponents.
 
     `optimizer`, `vectors`, `optimizer_for`: as for `derive`. `lr`: one learning rate n^lr for all parameters.
-    `advice`: also find the largest stable learning rate and what to change; without it they are None and (). Raises TensorProgError for an unknown name, a file that does not
-    fit, or a program that the calculus does not cover.
+    `advice`: also find the largest stable learning rate and what to change; without it they are None and ().
+    Raises TensorProgError for an unknown name, a file that does not fit, or a program that the calculus does not cover.
     Source: Yang & Hu 2021 (Tensor Programs IV, arXiv:2011.14522), section 3.
     """
     trainer = trainer_for(architecture, optimizer, vectors, optimizer_for)
