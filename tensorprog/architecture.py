@@ -63,6 +63,20 @@ class Architecture:
         return differentiate(self.graph)
 
     @cached_property
+    def rolled(self) -> Program | None:
+        """The program with symbolic depths: every `repeat` over one is a single layer with a layer axis (`roll`).
+        None if the file has no such loop. Raises NoPowerLawError for a stack that is no residual stream."""
+        from tensorprog.elaborate import elaborate
+        from tensorprog.roll import roll
+
+        if not self.graph.depths:
+            return None
+        try:
+            return differentiate(roll(elaborate(self.tree, self.depths, symbolic=True)))
+        except TensorProgError as error:
+            raise error.located(self.source, self.file) from None
+
+    @cached_property
     def functions(self) -> dict[str, Function]:
         """The nonlinearities that the file defines."""
         known: dict[str, Function] = {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 from tensorprog.graph import (
+    Accumulate,
     Add,
     Axis,
     Const,
@@ -40,7 +41,7 @@ def differentiate(graph: Graph) -> Program:
     """The forward graph followed by its backward pass and one Update node per trained parameter."""
     backward = _Backward(graph)
     backward.run()
-    return Program(graph, tuple(backward.nodes), backward.grads, backward.updates)
+    return Program(graph, tuple(backward.nodes), backward.grads, backward.updates, backward.cotangents)
 
 
 class _Backward:
@@ -49,6 +50,7 @@ class _Backward:
         self.nodes: list[Node] = list(graph.nodes)
         self.grads: dict[str, int] = {}
         self.updates: dict[str, int] = {}
+        self.cotangents: dict[int, int] = {}
         self._pending: dict[int, list[int]] = {}
 
     def emit(self, op: Op, args: tuple[int, ...], axes: tuple[Axis, ...], name: str = "") -> int:
@@ -59,6 +61,7 @@ class _Backward:
         graph = self.graph
         trained = self._depends_on_a_trained_parameter()
         self._pending[graph.loss] = [self.emit(Const(1.0), (), ())]
+        behind = self._open_loops()
         by_parameter: dict[str, list[int]] = {}
         for node in reversed(graph.nodes):
             pieces = self._pending.pop(node.id, None)
@@ -68,13 +71,32 @@ class _Backward:
                 by_parameter.setdefault(node.op.name, []).extend(pieces)
                 continue
             dy = self._total(pieces, f"d {node.name}" if node.name else "")
+            self.cotangents[node.id] = dy
+            if isinstance(node.op, Accumulate):
+                self._read(behind.pop(node.id), dy)
+                continue
             for arg, piece in self.pull(node, dy, trained):
                 self._pending.setdefault(arg, []).append(piece)
+        for waiting in behind.values():  # no gradient flows into these streams
+            self._read(waiting, self.emit(Const(0.0), (), self.nodes[waiting].axes))
         for name in graph.parameters:
             if name in by_parameter:
                 grad = self._total(by_parameter[name], f"d {name}")
                 self.grads[name] = grad
                 self.updates[name] = self.emit(Update(name), (grad,), self.nodes[grad].axes, f"update {name}")
+
+    def _open_loops(self) -> dict[int, int]:
+        """x = Accumulate(b)  =>  db = Accumulate reversed(dx), where dx follows from db: it is read later."""
+        behind: dict[int, int] = {}
+        for node in self.graph.nodes:
+            if isinstance(node.op, Accumulate):
+                behind[node.id] = self.emit(Accumulate(not node.op.reverse), (-1,), node.axes)
+                self._pending.setdefault(node.args[0], []).append(behind[node.id])
+        return behind
+
+    def _read(self, waiting: int, operand: int) -> None:
+        old = self.nodes[waiting]
+        self.nodes[waiting] = Node(old.id, old.op, (operand,), old.axes, old.name)
 
     def _depends_on_a_trained_parameter(self) -> list[bool]:
         trained: list[bool] = []
@@ -84,6 +106,8 @@ class _Backward:
                     trained.append(not self.graph.parameters[name].frozen)
                 case Input() | Const() | StopGrad() | TopK():
                     trained.append(False)
+                case Accumulate():
+                    trained.append(True)
                 case _:
                     trained.append(any(trained[a] for a in node.args))
         return trained
@@ -150,7 +174,7 @@ class _Backward:
                 result.append((args[0], grad))
             case Input() | Param() | Const() | TopK() | StopGrad():
                 pass
-            case SoftmaxGrad() | LossGrad() | Update():
+            case SoftmaxGrad() | LossGrad() | Update() | Accumulate():
                 raise AssertionError("the forward graph holds a node of the backward pass")
         return [(arg, piece) for arg, piece in result if trained[arg]]
 

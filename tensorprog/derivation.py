@@ -146,15 +146,17 @@ class Derivation:
 
 
 def _units(graph: Graph) -> Units:
-    """Units fine enough for every exponent that the file writes, and for halves and thirds of them."""
+    """Units fine enough for every exponent that the file writes, and for halves and thirds of them; widths outgrow
+    depths."""
     scalars = [node.op.scalar for node in graph.nodes if isinstance(node.op, Scale)]
     scalars += [unknown.base for unknown in graph.unknowns.values()]
     denominators = {power.denominator for scalar in scalars for _, power in scalar.powers}
-    denominator = math.lcm(Units(()).denominator, *(12 * d for d in denominators))
+    denominator = math.lcm(Units().denominator, *(12 * d for d in denominators))
     if denominator > 10**6:
         raise TensorProgError("the exponents in the file have too many different denominators", file=graph.name,
                               fix="exponents such as 1/2 or -3/4")  # fmt: skip
-    return Units(graph.widths, denominator)
+    depths = tuple(sorted({symbol for loop in graph.loops for symbol in loop.axis.dim.symbols}))
+    return Units(graph.widths, depths, denominator=denominator)
 
 
 def derive(

@@ -60,3 +60,7 @@ class ShapeError(TensorProgError):
 
 class CalculusError(TensorProgError):
     """The calculus does not cover this network, or it has no stable answer; the node is named."""
+
+
+class NoPowerLawError(CalculusError):
+    """A stack of layers has no exponents of its depth; the loop is named."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 
+from tensorprog.dims import Dim
+
 _DIGIT = 1 << 40  # base of the packed digits; |exponent * denominator| stays far below half of it
 
 
@@ -61,35 +63,53 @@ class Power:
 class Units:
     """Packs an exponent vector into one integer, so that adding and comparing are single operations.
 
-    The highest digit is the total degree, the others the exponent of each symbol, all in units of
-    1/denominator. Integer order is therefore: total degree first (widths grow proportionally), then symbol by
-    symbol, which only breaks ties.
+    `groups`: the symbols in order of dominance; symbols of one group grow in proportion, a symbol of an earlier
+    group outgrows every power of a later one (widths before depths: n goes to infinity before L). The digits of
+    the integer are, from the highest: the total degree in each group, then the exponent of each symbol, which only
+    breaks ties; all in units of 1/denominator. Integer order is the order of growth.
     """
 
-    def __init__(self, symbols: tuple[str, ...], denominator: int = 840) -> None:
-        self.symbols, self.denominator = symbols, denominator
-        count = len(symbols)
-        self._digit = [_DIGIT ** (count - 1 - k) for k in range(count)]
-        self._top = _DIGIT**count if count > 1 else 0
+    def __init__(self, *groups: tuple[str, ...], denominator: int = 840) -> None:
+        self.groups = tuple(group for group in groups if group)
+        self.symbols = tuple(symbol for group in self.groups for symbol in group)
+        self.denominator = denominator
+        single = all(len(group) == 1 for group in self.groups)  # then the degrees are the exponents
+        digits = len(self.symbols) + (0 if single else len(self.groups))
+        place = {symbol: _DIGIT ** (len(self.symbols) - 1 - k) for k, symbol in enumerate(self.symbols)}
+        self._weight: dict[str, int] = {}
+        for rank, group in enumerate(self.groups):
+            degree = 0 if single else _DIGIT ** (digits - 1 - rank)
+            self._weight.update({symbol: place[symbol] + degree for symbol in group})
         self.pack_power = cache(self._pack_power)
 
     def pack(self, exponents: Mapping[str, Fraction | int]) -> int:
         """Raises ValueError if an exponent is not a multiple of 1/denominator."""
         total = 0
-        for position, symbol in enumerate(self.symbols):
+        for symbol in self.symbols:
             scaled = Fraction(exponents.get(symbol, 0)) * self.denominator
             if scaled.denominator != 1:
                 raise ValueError(f"exponent {exponents[symbol]} is not a multiple of 1/{self.denominator}")
-            total += scaled.numerator * (self._digit[position] + self._top)
+            total += scaled.numerator * self._weight[symbol]
         return total
 
     def _pack_power(self, power: Power) -> int:
         return self.pack(dict(power.exponents))
 
+    def size(self, dim: Dim) -> int:
+        """The packed exponent of an axis: its fastest growing term; 0 if it stays finite."""
+        best = 0
+        for monomial, _ in dim.terms:
+            best = max(best, self.pack({symbol: power for symbol, power in monomial if symbol in self._weight}))
+        return best
+
     def degree(self, size: int) -> Fraction:
-        """The total degree of a packed exponent."""
-        top = self._top or 1
-        return Fraction((size + top // 2) // top, self.denominator)
+        """The total degree of a packed exponent in the dominant group."""
+        power = self.unpack(size)
+        return sum((power[symbol] for symbol in self.groups[0]), Fraction(0)) if self.groups else Fraction(0)
+
+    def part(self, size: int, symbol: str) -> int:
+        """The factor of a packed exponent that is a power of one symbol, packed."""
+        return self.pack({symbol: self.unpack(size)[symbol]})
 
     def unpack(self, size: int) -> Power:
         """The inverse of `pack`."""

@@ -16,10 +16,12 @@ from tensorprog.syntax import NOWHERE, Span
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """One axis of a tensor: its size, and the index name it was written with (for people only)."""
+    """One axis of a tensor: its size, and the index name it was written with (for people only). `loop` k > 0: it
+    counts the layers of the k-th symbolic loop (see `Accumulate`)."""
 
     dim: Dim
     label: str = field(default="", compare=False)
+    loop: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ class Parameter:
     frozen: bool = False
     optimizer: str | None = None
     fan_in: Dim | None = None  # product of the sizes summed at its first use; None if nothing is summed
+    layers: Axis | None = None  # there is one for every position of this axis, which `axes` leaves out
     span: Span = field(default=NOWHERE, compare=False)
 
 
@@ -219,6 +222,17 @@ class StopGrad:
 
 
 @dataclass(frozen=True, slots=True)
+class Accumulate:
+    """y[.., l] = sum over k < l of x[.., k] along the last axis, which counts layers (`reverse`: over k > l).
+
+    The stream of a residual stack before layer l. What it sums is computed from it, layer by layer, so that its
+    operand may stand behind it: the only node kind that refers forward. Graphs that hold it are analysed; trained
+    are those whose loops were unrolled."""
+
+    reverse: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Loss:
     """Operands (x, target) -> scalar, averaged over all leading axes. kind: cross_entropy (target: class
     index over the last axis) | mse (mean over all entries of (x - target)^2 / 2) | mean (of x; no target)."""
@@ -242,11 +256,31 @@ class Update:
 
 Op = (
     Input | Param | Const | Contract | Add | Scale | Map | InvRms | Softmax | SoftmaxGrad | TopK | Split | Merge
-    | Window | Fold | StopGrad | Loss | LossGrad | Update
+    | Window | Fold | StopGrad | Accumulate | Loss | LossGrad | Update
 )  # fmt: skip
 
 
 # --- graphs -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A tensor that a loop carries from layer to layer. `path`: its nodes within a layer, the last is its value before
+    the layer. `increment`: the node of what the layer adds to it."""
+
+    path: tuple[int, ...]
+    increment: int
+
+
+@dataclass(frozen=True, slots=True)
+class LayerLoop:
+    """A `repeat` over a symbolic depth. `prefix`: in front of the names inside (`layers.*.`). `streams`: for every
+    tensor that it carries from layer to layer, where it is."""
+
+    prefix: str
+    axis: Axis
+    span: Span = field(default=NOWHERE, compare=False)
+    streams: tuple[Stream, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +304,7 @@ class Graph:
     """The forward pass, in order of computation.
 
     `outputs`: (name, node). `loss`: the scalar node. `depths`: symbols that were unrolled, with the count used.
+    `loops`: the symbolic loops, the k-th of which owns the axes with `loop` k.
     """
 
     nodes: tuple[Node, ...]
@@ -282,14 +317,17 @@ class Graph:
     optimizer: str | None = None
     optimizer_options: tuple[tuple[str, Fraction], ...] = ()
     name: str = "model"
+    loops: tuple[LayerLoop, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
     """Forward, backward and update nodes of one training step, in order; the first len(forward.nodes) nodes
-    are the forward graph's. `grads` and `updates`: parameter -> node (absent: no path to the loss)."""
+    are the forward graph's. `grads` and `updates`: parameter -> node (absent: no path to the loss).
+    `cotangents`: forward node -> the node of the gradient with respect to it."""
 
     forward: Graph
     nodes: tuple[Node, ...]
     grads: dict[str, int]
     updates: dict[str, int]
+    cotangents: dict[int, int] = field(default_factory=dict)

@@ -37,7 +37,7 @@ def inline(model: Model) -> Graph:
     A parameter has one Param node, a use in the text one Scale, however often a shared loop runs.
     """
     _check_size(model.top, {})
-    flat = _Flat()
+    flat = Flat()
     ids = flat.module(model.top, "", "", ())
     return Graph(
         tuple(flat.nodes),
@@ -79,7 +79,7 @@ def _check_size(module: Module, known: dict[int, int]) -> int:
 
 
 @dataclass(slots=True)
-class _Flat:
+class Flat:
     """The nodes so far. `params`, `uses`: qualified name -> node."""
 
     nodes: list[Node] = field(default_factory=list)
@@ -143,7 +143,7 @@ class _Flat:
         for p in module.parameters:
             name = owner + p.name
             if name not in self.parameters:
-                self.parameters[name] = Parameter(name, p.axes, p.init, p.frozen, p.optimizer, p.fan_in, p.span)
+                self.parameters[name] = Parameter(name, p.axes, p.init, p.frozen, p.optimizer, p.fan_in, span=p.span)
         for u in module.unknowns:
             if u.kind == "use":
                 name = owner + u.name

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from tensorprog.contraction import Array, expand_plan, one_hot, one_hot_plan, product_plan, reduce_plan
 from tensorprog.functions import Function
 from tensorprog.graph import (
+    Accumulate,
     Add,
     Const,
     Contract,
@@ -102,8 +103,8 @@ def kernel(node: Node, context: Context) -> Kernel:
             run = _LOSSES[kind][0]
         case LossGrad(kind):
             run = _LOSSES[kind][1]
-        case Input() | Param() | Update():
-            raise AssertionError(f"{node.op} is the interpreter's own business")
+        case Input() | Param() | Update() | Accumulate():
+            raise AssertionError(f"{node.op} is the interpreter's own business, or needs its loop unrolled")
         case _:
             assert_never(node.op)
     return _densely(run, node, context)

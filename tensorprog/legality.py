@@ -5,6 +5,7 @@ from __future__ import annotations
 from tensorprog.dims import BATCH, BATCH_SYMBOL, ONE, Dim
 from tensorprog.errors import ShapeError
 from tensorprog.graph import (
+    Accumulate,
     Add,
     Const,
     Contract,
@@ -34,10 +35,11 @@ Shape = tuple[Dim, ...]
 
 
 def assert_legal(graph: Graph) -> None:
-    """Asserts that every node's arguments come before it and that its axes follow from theirs."""
+    """Asserts that every node's arguments come before it (but for Accumulate) and that its axes follow from theirs."""
     for position, node in enumerate(graph.nodes):
         assert node.id == position, f"node {node.id} stands at {position}"
-        assert all(0 <= argument < position for argument in node.args), f"node {position} reads a later node"
+        limit = len(graph.nodes) if isinstance(node.op, Accumulate) else position
+        assert all(0 <= argument < limit for argument in node.args), f"node {position} reads a later node"
         _assert_node(node, graph)
     for name, parameter in graph.parameters.items():
         assert parameter.name == name
@@ -51,7 +53,8 @@ def assert_legal(graph: Graph) -> None:
     assert loss.axes == (), "the loss has axes"
     assert graph.outputs, "no output"
     symbols = {symbol for node in graph.nodes for axis in node.axes for symbol in axis.dim.symbols}
-    assert symbols <= {*graph.widths, BATCH_SYMBOL}, f"unknown symbols in {symbols}"
+    depths = {symbol for loop in graph.loops for symbol in loop.axis.dim.symbols}
+    assert symbols <= {*graph.widths, *depths, BATCH_SYMBOL}, f"unknown symbols in {symbols}"
 
 
 def _assert_node(node: Node, graph: Graph) -> None:
@@ -67,7 +70,9 @@ def _assert_node(node: Node, graph: Graph) -> None:
             assert not shapes, where
         case Param(name=name):
             assert not shapes, where
-            assert tuple(a.dim for a in graph.parameters[name].axes) == shape, where
+            assert tuple(a.dim for a in graph.parameters[name].axes) == tuple(a.dim for a in node.axes if not a.loop), (
+                where
+            )
         case Contract():
             _assert_contract(node.op, shapes, shape, where)
         case Add(places=places):
@@ -76,7 +81,8 @@ def _assert_node(node: Node, graph: Graph) -> None:
                 assert len(place) == len(operand), where
                 assert len(set(place)) == len(place), where
                 assert all(shape[at] == dim for at, dim in zip(place, operand, strict=True)), where
-            assert {at for place in places for at in place} == set(range(len(shape))), where
+            spread = {k for k, axis in enumerate(node.axes) if axis.loop}  # the same in every layer
+            assert {at for place in places for at in place} | spread == set(range(len(shape))), where
         case Scale(scalar=scalar):
             assert shapes == [shape], where
             _assert_scalar(scalar, graph, where)
@@ -109,6 +115,9 @@ def _assert_node(node: Node, graph: Graph) -> None:
             _assert_window(node.op, shape, shapes[0], where)
         case StopGrad():
             assert shapes == [shape], where
+        case Accumulate():
+            assert shapes == [shape], where
+            assert node.axes[-1].loop, where
         case Loss(kind=kind):
             assert shape == (), where
             assert _target_fits(kind, shapes), where

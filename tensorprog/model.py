@@ -64,7 +64,8 @@ class Loop:
     then for a scan one formal per `sliced` (an outer value and the axis that the time index removes).
     The body's results are the new carried values, then the collected ones. `carried`: outer initial values.
     `outs`: outer ids of the final carried values. `collected`: (outer id, axis) of tensors stacked over time.
-    `count`: how many times; `symbol`: the depth symbol it came from, if any.
+    `count`: how many times; `symbol`: the depth symbol it came from, if any; `length`: its size in depth symbols,
+    where those are kept (then `count` means nothing).
     """
 
     kind: str
@@ -78,6 +79,7 @@ class Loop:
     outs: tuple[int, ...]
     collected: tuple[tuple[int, int], ...]
     span: Span = field(default=NOWHERE, compare=False)
+    length: Dim | None = None
 
 
 Step = Compute | Use | Loop

@@ -12,13 +12,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from tensorprog.calculus.layers import LoopBits
 from tensorprog.calculus.rules import rules_for
 from tensorprog.calculus.shared import Rule, Sizes, power_size
-from tensorprog.calculus.terms import EVEN, FLIPS, Terms, as_entries, leading, reduce_terms
-from tensorprog.errors import CalculusError
+from tensorprog.calculus.terms import EVEN, FLIPS, STAYS, Terms, as_entries, leading, reduce_terms
+from tensorprog.errors import CalculusError, NoPowerLawError
 from tensorprog.exponents import Units
 from tensorprog.functions import Function
-from tensorprog.graph import Map, Param, Parameter, Program, Scale, Softmax
+from tensorprog.graph import Accumulate, Map, Param, Parameter, Program, Scale, Softmax
 from tensorprog.optimizers import Choice, Optimizer
 from tensorprog.optimizers.choice import choose
 
@@ -61,13 +62,13 @@ class Analysis:
     change: list[Terms] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.sizes = Sizes(self.units)
+        self.bits, loops = self._allot_bits()
+        self.sizes = Sizes(self.units, loops)
         self._fixed: dict[int, int] = {}
         self._scales = [(n.id, n.op) for n in self.program.nodes if isinstance(n.op, Scale) and n.op.scalar.unknowns]
-        self.rules = rules_for(self.program, self.units, self.scalar_size, self.functions)
+        self.rules = rules_for(self.program, self.scalar_size, self.functions, self.sizes)
         self.margins = [sum(self.sizes(a.dim) for a in node.axes) // 2 for node in self.program.nodes]
         self.restart()
-        self.bits = self._allot_bits()
         self.choice = choose(self.optimizer)
         self.optimizers = {n: self.choice.of(parameter) for n, parameter in self.program.forward.parameters.items()}
 
@@ -93,21 +94,32 @@ class Analysis:
     def unit_terms(self, parameter: Parameter) -> Terms:
         """The initial terms of W at size 0. For a vector that starts at zero: those of its later, aligned values."""
         growing = self.sizes.growing(parameter.axes)
+        layered = parameter.layers is not None
         if parameter.init.kind in ("ones", "constant") or (parameter.init.kind == "zeros" and len(growing) < 2):
-            return ((0, 0, (EVEN,) * len(growing)),)
+            return ((0, 0, (EVEN,) * (len(growing) + layered)),)
         bit = self.bits[parameter.name]
         if len(growing) >= 2:
-            return ((0, bit, ((0, 0, 0, FLIPS),) * len(growing)),)
-        return ((0, 0, ((bit, 0, 0, FLIPS),) * len(growing)),)
+            return ((0, bit, ((0, 0, 0, FLIPS),) * len(growing) + (EVEN,) * layered),)
+        return ((0, 0, ((bit, 0, 0, FLIPS),) * len(growing) + ((bit, 0, 0, STAYS),) * layered),)
 
-    def _allot_bits(self) -> dict[str, int]:
-        """A bit for every random parameter; a matrix gets three (itself, and see `terms.wild`)."""
+    def _allot_bits(self) -> tuple[dict[str, int], dict[int, LoopBits]]:
+        """A bit for every random parameter; a matrix gets three (itself, and see `terms.wild`). Those of the
+        parameters in a symbolic loop follow one another, four times (see layers.py)."""
         bits: dict[str, int] = {}
+        loops: dict[int, LoopBits] = {}
         used = 0
-        for name, parameter in self.program.forward.parameters.items():
-            bits[name] = 1 << used
-            used += 3 if len(self.sizes.growing(parameter.axes)) >= 2 else 1
-        return bits
+        parameters = self.program.forward.parameters
+        for number in range(len(self.program.forward.loops) + 1):  # 0: outside of all
+            start = used
+            for name, parameter in parameters.items():
+                if (parameter.layers.loop if parameter.layers else 0) == number:
+                    bits[name] = 1 << used
+                    used += 3 if sum(axis.dim.grows for axis in parameter.axes) >= 2 else 1
+            if number:
+                span = used - start
+                loops[number] = LoopBits(((1 << span) - 1) << start, span)
+                used = start + 4 * span
+        return bits, loops
 
     def starts_at_zero(self, parameter: Parameter) -> bool:
         return parameter.init.kind == "zeros" or (parameter.init.kind == "constant" and parameter.init.value == 0)
@@ -171,7 +183,7 @@ class Analysis:
                     initial[k], change[k] = values, changes
                     moved = moved or new_initial[k] or new_change[k]
                 continue
-            stale = first or k in scales
+            stale = first or k in scales or isinstance(op, Accumulate)  # reads what stands behind it
             stale_change = stale
             for a in args:
                 if new_initial[a]:
@@ -224,20 +236,37 @@ class Analysis:
     def steps(self, count: int) -> list[Snapshot]:
         """Snapshots at steps 0 (initialisation) to `count`, from the beginning."""
         self.restart()
-        self.sweep()
+        self.settle()
         result = [self.snapshot()]
         for _ in range(count):
             self.train()
-            self.sweep()
+            self.settle()
             result.append(self.snapshot())
         return result
+
+    def settle(self) -> bool:
+        """Sweep until nothing moves (once, but where layers read each other); True if anything moved. Raises
+        NoPowerLawError if sizes grow from layer to layer."""
+        moved = self.sweep()
+        if not self.program.forward.loops:
+            return moved
+        for _ in range(MAX_SWEEPS):
+            if not self.sweep():
+                return moved
+        loop = self.program.forward.loops[0]
+        raise NoPowerLawError(
+            "no power law in the depth: sizes grow from layer to layer",
+            loop.span,
+            why="a layer multiplies what it gets by more than one, so that the stack grows exponentially",
+            fix="`x = x + ?branch * (..)` in the loop",
+        )
 
     def fixpoint(self) -> Snapshot:
         """What holds for every finite number of steps. Raises CalculusError if sizes keep growing."""
         self.restart()
-        self.sweep()
+        self.settle()
         for _ in range(MAX_SWEEPS):
-            if not self.train() or not self.sweep():
+            if not self.train() or not self.settle():
                 return self.snapshot()
         first = next((n for n in self.program.forward.nodes if n.name and (largest(self.change[n.id]) or 0) > 0), None)
         raise CalculusError(

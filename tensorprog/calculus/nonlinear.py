@@ -61,11 +61,18 @@ def _mirrored(terms: Terms, axis: int, parity: str) -> int:
 
 
 def _mixed(terms: Terms, parity: str = "none") -> list[Grade]:
-    """Per axis: everything the given terms depend on, parity unknown, but for reflections."""
-    axes = [EVEN] * len(terms[0][2])
-    for _, _, grades in terms:
-        axes = [grade_product(a, forget(g, STAYS)) for a, g in zip(axes, grades, strict=True)]
-    return [(odd, free, cover, _mirrored(terms, k, parity)) for k, (odd, free, cover, _) in enumerate(axes)]
+    """Per axis: everything the given terms depend on. What all of them are odd in flips their sum, so that the
+    parity of the function decides; the parity in the rest is unknown, but for reflections."""
+    result = []
+    for k in range(len(terms[0][2])):
+        common, depends = terms[0][2][k][0], 0
+        for _, _, grades in terms:
+            common &= grades[k][0]
+            depends |= grades[k][0] | grades[k][1]
+        known = common if parity in ("odd", "even") else 0
+        odd = known if parity == "odd" else 0
+        result.append((odd, depends & ~known, 0, _mirrored(terms, k, parity)))
+    return result
 
 
 def _by_axis(terms: Terms, parity: str) -> list[Term]:

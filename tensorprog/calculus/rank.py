@@ -39,7 +39,7 @@ def _separates(
 ) -> bool:
     for indices, arg in zip((left, right), node.args, strict=True):
         axes = program.nodes[arg].axes
-        growing = [i for i, axis in zip(indices, axes, strict=True) if sizes(axis.dim)]
+        growing = [i for i, axis in zip(indices, axes, strict=True) if sizes(axis.dim) and not axis.loop]
         if len(growing) > 1 or any(i not in out for i in growing):
             return False
     return True

@@ -13,7 +13,7 @@ from typing import assert_never
 
 from tensorprog.calculus import nonlinear
 from tensorprog.calculus.normalising import inverse_rms, loss, loss_grad, softmax_grad
-from tensorprog.calculus.shared import UNIT, Rule, Sizes, contract_plan, refuse
+from tensorprog.calculus.shared import UNIT, Rule, Sizes, contract_plan, products, refuse
 from tensorprog.calculus.terms import (
     EVEN,
     UNKNOWN,
@@ -21,12 +21,12 @@ from tensorprog.calculus.terms import (
     GramError,
     Term,
     Terms,
-    multiply,
+    is_zero_mean,
     reduce_terms,
 )
-from tensorprog.exponents import Units
 from tensorprog.functions import BUILTIN, Function
 from tensorprog.graph import (
+    Accumulate,
     Add,
     Const,
     Contract,
@@ -58,12 +58,11 @@ def linear(transform: Callable[[list[Terms]], Terms]) -> Rule:
 
 def rules_for(
     program: Program,
-    units: Units,
     scalar_size: Callable[[Scale], int],
     functions: Mapping[str, Function],
+    sizes: Sizes,
 ) -> list[Rule | None]:
     """The rule of every node; None for Param and Update nodes, whose terms the analysis supplies."""
-    sizes = Sizes(units)
     return [_rule(node, program, sizes, scalar_size, functions) for node in program.nodes]
 
 
@@ -92,7 +91,7 @@ def _rule(
         case Contract():
             return _contract(node, node.op, args, sizes, program)
         case Add(places):
-            return _add(places, args, growing, sizes)
+            return _add(places, args, node, sizes)
         case Scale() as scale:
             if not scale.scalar.coefficient:
                 return linear(lambda _: ())
@@ -125,6 +124,8 @@ def _rule(
             return _window(node, args[0], axis, taps, sizes, program)
         case StopGrad():
             return linear(lambda t: t[0])
+        case Accumulate(reverse):
+            return _accumulate(node, reverse, sizes)
         case Loss(kind):
             if kind == "cross_entropy" and sizes(args[0].axes[-1].dim):
                 raise refuse(
@@ -150,11 +151,11 @@ def _shifted(terms: Terms, shift: int) -> Terms:
 def _contract(node: Node, op: Contract, args: list[Node], sizes: Sizes, program: Program) -> Rule:
     plan = contract_plan(op, args, sizes)
     if op.right is None:
-        return linear(lambda t: reduce_terms([multiply(a, UNIT, plan) for a in t[0]]))
+        return linear(lambda t: reduce_terms(products(t[0], (UNIT,), plan)))
 
     def pairs(x: Terms, y: Terms) -> list[Term]:
         try:
-            return [multiply(a, b, plan) for a in x for b in y]
+            return products(x, y, plan)
         except GramError:
             raise refuse(
                 node,
@@ -178,7 +179,10 @@ def _contract(node: Node, op: Contract, args: list[Node], sizes: Sizes, program:
 # --- sums and relabelled axes -----------------------------------------------------------------------
 
 
-def _add(places: tuple[tuple[int, ...], ...], args: list[Node], growing: list[int], sizes: Sizes) -> Rule:
+def _add(places: tuple[tuple[int, ...], ...], args: list[Node], node: Node, sizes: Sizes) -> Rule:
+    growing = sizes.growing(node.axes)
+    if len(args) == 1 and node.axes and node.axes[-1].loop and not any(axis.loop for axis in args[0].axes):
+        return _spread(places[0], args[0], node, sizes)
     sources: list[list[int] | None] = []
     for place, arg in zip(places, args, strict=True):
         own = sizes.growing(arg.axes)
@@ -197,6 +201,38 @@ def _add(places: tuple[tuple[int, ...], ...], args: list[Node], growing: list[in
                 terms.extend([(size, 0 if -1 in source else raw, tuple([g[k] if k >= 0 else EVEN for k in source]))
                               for size, raw, g in operand])  # fmt: skip
         return reduce_terms(terms) if filled > 1 else tuple(terms)
+
+    return linear(transform)
+
+
+def _spread(place: tuple[int, ...], arg: Node, node: Node, sizes: Sizes) -> Rule:
+    """The same for every layer, seen in one of them; along new axes of width too."""
+    loop, half = sizes.loops[node.axes[-1].loop], sizes(node.axes[-1].dim) // 2
+    own = {place[axis]: k for k, axis in enumerate(sizes.growing(arg.axes))}
+    source = [own.get(axis, -1) for axis in sizes.widths(node.axes)]
+
+    def transform(t: list[Terms]) -> Terms:
+        terms: list[Term] = []
+        for size, raw, g in t[0]:
+            seen = loop.entered(size, tuple([g[k] if k >= 0 else EVEN for k in source]), half)
+            terms += [(size, 0 if -1 in source else raw, grades) for size, _, grades in seen]
+        return reduce_terms(terms)
+
+    return linear(transform)
+
+
+def _accumulate(node: Node, reverse: bool, sizes: Sizes) -> Rule:
+    """A sum over the layers before (after) each: of zero mean along them, or aligned."""
+    loop, full = sizes.loops[node.axes[-1].loop], sizes(node.axes[-1].dim)
+
+    def transform(t: list[Terms]) -> Terms:
+        terms: list[Term] = []
+        for term in t[0]:
+            size, raw, g = loop.crossed(term)
+            gain = full // 2 if is_zero_mean(g[-1]) else full
+            seen = loop.accumulated(size + gain, g[:-1], full // 2, reverse=reverse)
+            terms += [(size, raw, grades) for size, _, grades in seen]
+        return reduce_terms(terms)
 
     return linear(transform)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from tensorprog.calculus.layers import LoopBits, finish
 from tensorprog.calculus.terms import ContractPlan, Summed, Term, Terms, multiply
 from tensorprog.dims import Dim
 from tensorprog.errors import CalculusError
@@ -27,19 +28,23 @@ class Rule:
 class Sizes:
     """Packed exponents of axis sizes, computed once per dim object (the program keeps those alive)."""
 
-    def __init__(self, units: Units) -> None:
-        self.units = units
+    def __init__(self, units: Units, loops: Mapping[int, LoopBits] | None = None) -> None:
+        self.units, self.loops = units, loops or {}
         self._known: dict[int, int] = {}
 
     def __call__(self, dim: Dim) -> int:
         size = self._known.get(id(dim))
         if size is None:
-            size = self._known[id(dim)] = self.units.pack(dict(dim.growth)) if dim.grows else 0
+            size = self._known[id(dim)] = self.units.size(dim)
         return size
 
     def growing(self, axes: tuple[Axis, ...]) -> list[int]:
         """Positions of the growing axes."""
         return [k for k, axis in enumerate(axes) if self(axis.dim)]
+
+    def widths(self, axes: tuple[Axis, ...]) -> list[int]:
+        """Positions of the growing axes that do not count layers."""
+        return [k for k, axis in enumerate(axes) if not axis.loop and self(axis.dim)]
 
 
 def describe(node: Node, nodes: Sequence[Node] = (), depth: int = 3) -> str:
@@ -90,9 +95,13 @@ def contract_plan(op: Contract, args: list[Node], sizes: Sizes) -> ContractPlan:
     def excess(own: dict[int, int], other: dict[int, int]) -> int:
         """An axis that both keep only numbers independent products: no norm couples them."""
         ratio = sum(dims[i] if i not in op.out else 0 if i in other else -dims[i] for i in own)
-        return ratio // 2 if sizes.units.degree(ratio) > 0 else 0
+        return ratio // 2 if ratio > 0 else 0
 
-    return ContractPlan(summed, kept, (excess(left, right), excess(right, left)))
+    loops = {i: axis.loop for indices, arg in zip((op.left, op.right or ()), args, strict=False)
+             for i, axis in zip(indices, arg.axes, strict=True) if axis.loop}  # fmt: skip
+    layers = tuple((k, sizes.loops[loops[i]]) for k, i in enumerate([i for i in op.out if dims[i]]) if i in loops)
+    crossed = tuple(sizes.loops[loops[i]] for i in loops if i not in op.out)
+    return ContractPlan(summed, kept, (excess(left, right), excess(right, left)), layers, crossed)
 
 
 UNIT: Term = (0, 0, ())
@@ -100,6 +109,8 @@ UNIT: Term = (0, 0, ())
 
 def products(x: Terms, y: Terms, plan: ContractPlan) -> list[Term]:
     """All pairwise products of terms."""
+    if plan.layers or plan.crossed:
+        return [finish(multiply(a, b, plan), plan) for a in x for b in y]
     return [multiply(a, b, plan) for a in x for b in y]
 
 
@@ -107,6 +118,7 @@ def power_size(units: Units, scale: Scale) -> int:
     """The packed exponent of a Scale's factor, its unknowns left out."""
     total = 0
     for dim, power in scale.scalar.powers:
-        if dim.grows:
-            total += units.pack_power(Power.of(dict(dim.growth)) ** power)
+        size = units.size(dim)
+        if size:
+            total += units.pack_power(units.unpack(size) ** power)
     return total

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tensorprog.calculus.analysis import MAX_SWEEPS, Analysis, Exponents, Snapshot, largest
+from tensorprog.calculus.depth import Depth
 from tensorprog.calculus.rank import require_finite_rank
 from tensorprog.calculus.shared import describe
 from tensorprog.calculus.terms import Terms, leading, reduce_terms
@@ -32,6 +33,8 @@ from tensorprog.graph import (
     TopK,
 )
 from tensorprog.optimizers import Choice
+
+LAYER_SWEEPS = 12  # until the terms of a layer have gone through all others
 
 
 @dataclass
@@ -71,6 +74,7 @@ class Solver(Analysis):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.uses = occurrences(self.program)
+        self.depth = Depth(self.program, self.sizes, self.uses)
         self.by_node: dict[int, list[Occurrence]] = {}
         self._by_param: dict[str, list[Occurrence]] = {}
         uses_of: dict[str, dict[str, None]] = {}
@@ -115,6 +119,8 @@ class Solver(Analysis):
             size = largest(self.initial[operand] + self.change[operand])
             scale = self.program.nodes[node].op
             assert isinstance(scale, Scale)
+            if size is not None and node in self.depth.takes:
+                size = max(size, self._over_layers(node, operand, size))
             if size is not None:
                 others = self.scalar_size(scale) - self.exponents.M[name]
                 places = self.excess.places[name]
@@ -122,6 +128,14 @@ class Solver(Analysis):
                     self.exponents.M[name] = -self.excess.value[name]
                     self.unsettled |= places > 1
                     self._recompute(node, new_initial, new_change)
+
+    def _over_layers(self, node: int, operand: int, size: int) -> int:
+        """The size of what the multiplier at `node` multiplies, summed over all layers (see depth.py)."""
+        summed = self.depth.summed(operand, self.initial[operand] + self.change[operand])
+        assert summed is not None
+        if self.depth.takes[node]:
+            summed = max(summed, self.depth.without_depth(node, size) + self.depth.layers(node))
+        return summed
 
     def through(self, occurrence: Occurrence, terms: Terms) -> Terms:
         """Terms of W at size 0, carried along the chain to the operand (without the implicit multiplier)."""
@@ -143,6 +157,26 @@ class Solver(Analysis):
         """The size of a use's value for given terms of W, over initial and change terms of x, after its tail.
 
         An unknown multiplier in the tail counts; the implicit multiplier of the use does not."""
+        size = largest(self.used_terms(occurrence, weight))
+        return None if size is None else size + self.tail_size(occurrence)
+
+    def demanded(self, occurrence: Occurrence, weight: Terms) -> int | None:
+        """The size that must not exceed Theta(1): of the use's value, and of the sum over layers that it feeds."""
+        terms = self.used_terms(occurrence, weight)
+        size = largest(terms)
+        if size is None:
+            return None
+        tail = self.tail_size(occurrence)
+        feed = self.depth.feeds.get(occurrence.node)
+        if feed is None:
+            return size + tail
+        size += self.depth.without_depth(occurrence.node, tail)  # no need to fill up a branch that the file makes small
+        summed = self.depth.summed(occurrence.node, terms)
+        assert summed is not None
+        return max(size, summed + self.scales_size(feed.scales))
+
+    def used_terms(self, occurrence: Occurrence, weight: Terms) -> Terms:
+        """The terms of a use's value for given terms of W, over initial and change terms of x, before its tail."""
         node = self.program.nodes[occurrence.node]
         operand = self.through(occurrence, weight)
         if isinstance(node.op, Contract):
@@ -150,21 +184,21 @@ class Solver(Analysis):
             x = self.initial[other] + self.change[other]
             rule = self.rules[occurrence.node]
             assert rule is not None
-            size = largest(rule.initial([operand, x] if occurrence.position == 0 else [x, operand]))
-        else:
-            size = largest(operand)
-        if size is None:
-            return None
-        return size + self.tail_size(occurrence)
+            return rule.initial([operand, x] if occurrence.position == 0 else [x, operand])
+        return operand
 
     def tail_size(self, occurrence: Occurrence) -> int:
         """The packed exponent of the scalars that follow a use."""
-        return sum(self.scalar_size(op) for k in occurrence.tail if isinstance(op := self.program.nodes[k].op, Scale))
+        return self.scales_size(occurrence.tail)
+
+    def scales_size(self, nodes: tuple[int, ...]) -> int:
+        """The packed exponent of the product of some Scale nodes."""
+        return sum(self.scalar_size(op) for k in nodes if isinstance(op := self.program.nodes[k].op, Scale))
 
     def _settle(self, occurrence: Occurrence, new_initial: list[bool], new_change: list[bool]) -> None:
         exponents, param, use = self.exponents, occurrence.param, occurrence.use
         changed = False
-        gain = self.used(occurrence, self.unit_terms(self.program.forward.parameters[param]))
+        gain = self.demanded(occurrence, self.unit_terms(self.program.forward.parameters[param]))
         if gain is not None:
             if occurrence.multiplier is not None:
                 gain -= exponents.M[occurrence.multiplier]
@@ -174,7 +208,7 @@ class Solver(Analysis):
         step = self.step.get(param)
         if step:
             size = self.used(occurrence, step)
-            if size is not None and self.speed.report(param, size + exponents.M[use]):
+            if size is not None and self.speed.report(param, size + exponents.M[use] + self._share(occurrence)):
                 exponents.C[param] = self.speed.value[param]
                 self._move(param)
                 changed = True
@@ -182,6 +216,14 @@ class Solver(Analysis):
             self.unsettled |= self.speed.places[param] > 1
             for k in (*occurrence.chain, occurrence.node):
                 self._recompute(k, new_initial, new_change)
+
+    def _share(self, occurrence: Occurrence) -> int:
+        """How much less than Theta(1) one layer may move, for all layers together to move the loss by Theta(1)."""
+        node = occurrence.tail[-1] if occurrence.tail else occurrence.node
+        gradient = self.program.cotangents.get(node)
+        if gradient is None:
+            return self.depth.layers(node)
+        return self.depth.excess(node, self.initial[gradient] + self.change[gradient])
 
     def _share_demands(self, param: str) -> None:
         """A = the least demanding use that constrains it; the others get implicit multipliers."""
@@ -222,7 +264,9 @@ class Solver(Analysis):
     def solve(self) -> Exponents:
         """Sweep until nothing moves. Raises CalculusError if that does not end."""
         for _ in range(MAX_SWEEPS):
+            self._relax()
             self.unsettled = False
+            before = self._state()
             moved = self.sweep()
             for tracker in (self.demand, self.speed, self.excess):
                 moved |= tracker.close()
@@ -234,13 +278,30 @@ class Solver(Analysis):
                 if self.exponents.C[name] != value:
                     self.exponents.C[name] = value
                     self._move(name)
-            if not self._take_steps() and not moved and not self.unsettled:
+            steady = not moved or (bool(self.program.forward.loops) and self._state() == before)
+            if not self._take_steps() and steady and not self.unsettled:
                 self.solved = True
                 return self.exponents
         raise CalculusError(
             "the exponents do not settle", self.program.forward.nodes[0].span,
             why="each sweep over the graph asks for other exponents than the one before",
         )  # fmt: skip
+
+    def _relax(self) -> None:
+        """With the exponents as they are, the sizes that layers have from each other: those that follow from
+        nothing. What stands from sweeps under other exponents could keep itself alive around the loop."""
+        if not self.program.forward.loops or not self._swept:
+            return
+        count = len(self.program.nodes)
+        self.initial, self.change = [()] * count, [()] * count
+        self.solved, self._swept = True, False
+        for _ in range(LAYER_SWEEPS):
+            if not self.sweep():
+                break
+        self.solved = False
+
+    def _state(self) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
+        return dict(self.exponents.A), dict(self.exponents.C), dict(self.exponents.M)
 
     def _take_steps(self) -> bool:
         """The optimizer's steps from this sweep's gradients: the first step's and the later ones'."""
@@ -292,22 +353,24 @@ def solve(program: Program, units: Units, optimizer: str | Choice, functions: Ma
     return Solution(solver, exponents, snapshot)
 
 
-def sensitive(program: Program) -> set[int]:
-    """Forward nodes that a nonlinearity, a sum, a selection, the loss or an output consumes: at most Theta(1)."""
+def sensitive(program: Program, *, sums: bool = True) -> set[int]:
+    """Forward nodes that a nonlinearity, a sum (unless not `sums`), a selection, the loss or an output consumes: at
+    most Theta(1)."""
     found = {node for _, node in program.forward.outputs}
     for node in program.forward.nodes:
-        if isinstance(node.op, Map | Softmax | Add | TopK | Loss):
+        if isinstance(node.op, Map | Softmax | TopK | Loss) or (sums and isinstance(node.op, Add)):
             found.update(node.args)
     return found
 
 
 def assert_stable(program: Program, snapshot: Snapshot, units: Units) -> None:
-    """Every tensor that a nonlinearity, a sum or an output consumes is at most Theta(1), else CalculusError."""
-    nodes = program.forward.nodes
+    """Every tensor that a nonlinearity, a sum or an output consumes is at most Theta(1), else CalculusError. (A sum
+    may grow with the depth alone, if what reads it does not mind: a normalisation.)"""
+    nodes, strict = program.forward.nodes, sensitive(program, sums=False)
     for node in [nodes[k] for k in sorted(sensitive(program))]:
         for part, terms in (("at initialisation", snapshot.initial), ("after the first updates", snapshot.change)):
             size = largest(terms[node.id])
-            if size is not None and size > 0:
+            if size is not None and size > 0 and (node.id in strict or units.degree(size) > 0):
                 raise CalculusError(
                     f"`{describe(node, program.nodes)}` grows like {units.unpack(size)} {part}",
                     node.span,

@@ -28,6 +28,10 @@ correlated part of a matrix product); the sign-flip grading makes its zero-mean 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tensorprog.calculus.layers import LoopBits
 
 Grade = tuple[int, int, int, int]
 Term = tuple[int, int, tuple[Grade, ...]]
@@ -172,11 +176,22 @@ class Summed:
 class ContractPlan:
     """A contraction seen from its growing axes. `kept`: for each growing output axis its place in the operands'
     grades (-1: absent). `excess`: for each operand, should it be a raw matrix, the packed exponent of
-    (q / p)^(1/2) if what is summed of it (q) outgrows what is kept (p), else 0."""
+    (q / p)^(1/2) if what is summed of it (q) outgrows what is kept (p), else 0. `layers`: which of the kept axes count
+    the layers of a loop; `crossed`: the loops whose layers are summed."""
 
     summed: tuple[Summed, ...]
     kept: tuple[tuple[int, int], ...]
     excess: tuple[int, int] = (0, 0)
+    layers: tuple[tuple[int, LoopBits], ...] = ()
+    crossed: tuple[LoopBits, ...] = ()
+
+    @property
+    def widths(self) -> list[tuple[int, int]]:
+        """The kept axes that do not count layers."""
+        if not self.layers:
+            return list(self.kept)
+        apart = {position for position, _ in self.layers}
+        return [k for position, k in enumerate(self.kept) if position not in apart]
 
 
 class GramError(Exception):
@@ -238,7 +253,7 @@ def _multiply_raw(w: Term, x: Term, plan: ContractPlan, *, swapped: bool) -> Ter
             broken |= wild(raw, i)
         through = grade_product(through, (g[0], g[1], g[2], STAYS))
         q_half += s.half
-    kept_of_w = sum([(j if swapped else i) >= 0 for i, j in plan.kept])
+    kept_of_w = sum([(j if swapped else i) >= 0 for i, j in plan.widths])
     grades = []
     if not q_half:  # an entrywise product: still a Gaussian matrix, unless the factor depends on it
         shared = sum([i >= 0 <= j for i, j in plan.kept])  # a scaling of rows alone leaves each row as it is
@@ -282,6 +297,6 @@ def _multiply_two_raw(x: Term, y: Term, plan: ContractPlan) -> Term:
     raw = x[1] | y[1]
     size += sum(s.half for s in plan.summed)
     grades = tuple(grade_product(x[2][i] if i >= 0 else EVEN, y[2][j] if j >= 0 else EVEN) for i, j in plan.kept)
-    if len(plan.kept) >= 2:
+    if len(plan.widths) >= 2:
         return (size, raw, grades)
     return (size, 0, tuple(grade_product(g, (raw, 0, 0, STAYS)) for g in grades))

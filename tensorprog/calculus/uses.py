@@ -44,7 +44,11 @@ def occurrences(program: Program) -> list[Occurrence]:
             if isinstance(op, Scale):
                 named = [u for u in op.scalar.unknowns if program.forward.unknowns[u].kind == "use"]
                 follow(param, named[0] if named else use, (*chain, c))
-            elif isinstance(op, Split | Merge | Window | Fold) or _keeps_matrix(program, c, chain[-1], weights):
+            elif (
+                isinstance(op, Split | Merge | Window | Fold)
+                or _spreads(program, c)
+                or _keeps_matrix(program, c, chain[-1], weights)
+            ):
                 follow(param, use, (*chain, c))
             elif isinstance(op, InvRms):
                 continue  # its own scale does not matter there
@@ -67,6 +71,12 @@ def occurrences(program: Program) -> list[Occurrence]:
     return sorted(found, key=lambda o: (o.node, o.position, -growing[o.param]))  # a matrix takes size before its gain
 
 
+def _spreads(program: Program, node: int) -> bool:
+    """Whether a node is the same value in every layer of a loop."""
+    here = program.nodes[node]
+    return isinstance(here.op, Add) and len(here.args) == 1 and any(axis.loop for axis in here.axes)
+
+
 def _keeps_matrix(program: Program, node: int, operand: int, weights: set[int]) -> bool:
     """Whether a node is still a weight to be used: a transposition, a sum over finite axes, a product or sum of
     parameters alone, or a growing matrix scaled by rows or columns."""
@@ -79,6 +89,6 @@ def _keeps_matrix(program: Program, node: int, operand: int, weights: set[int]) 
     if op.right is None:
         return True
     indices = op.left if nodes[node].args[0] == operand else op.right
-    growing = [i for i, axis in zip(indices, nodes[operand].axes, strict=True) if axis.dim.grows]
-    spread = [axis for axis in nodes[node].axes if axis.dim.grows]
+    growing = [i for i, axis in zip(indices, nodes[operand].axes, strict=True) if axis.dim.grows and not axis.loop]
+    spread = [axis for axis in nodes[node].axes if axis.dim.grows and not axis.loop]
     return len(growing) >= 2 and len(spread) == len(growing) and all(i in op.out for i in growing)

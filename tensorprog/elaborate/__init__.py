@@ -52,17 +52,18 @@ def standard_blocks() -> tuple[Block, ...]:
     return tuple(statement for statement in arch.statements if isinstance(statement, Block))
 
 
-def elaborate(arch: Arch, depths: Mapping[str, int] | None = None) -> Model:
+def elaborate(arch: Arch, depths: Mapping[str, int] | None = None, *, symbolic: bool = False) -> Model:
     """The typed program of a file.
 
-    `depths`: how often to unroll each `depth` symbol; else the value in the file, else 2.
+    `depths`: how often to unroll each `depth` symbol; else the value in the file, else 2. `symbolic`: depths stay
+    symbols instead, and the loops over them have a `length` (for `roll`).
     Raises ShapeError, with the place in the text.
     """
     ledger = Ledger()
     try:
         for _ in range(MAX_ATTEMPTS):
             try:
-                return _elaborate(arch, Context(dict(depths or {}), ledger))
+                return _elaborate(arch, Context(dict(depths or {}), symbolic, ledger))
             except Learned as learned:
                 ledger.learn(learned.symbol, learned.dim)
         raise ShapeError("too many indices have no declared size", fix="`axis i: ..` for each")

@@ -30,7 +30,7 @@ class ParamRecord:
 
     def finished(self) -> Parameter:
         axes = tuple(Axis(cell.size(label, self.span), label) for label, cell in self.axes)
-        return Parameter(self.name, axes, self.init, self.frozen, self.optimizer, self.fan_in, self.span)
+        return Parameter(self.name, axes, self.init, self.frozen, self.optimizer, self.fan_in, span=self.span)
 
 
 @dataclass(slots=True)
@@ -57,9 +57,11 @@ class Operand:
 
 @dataclass(slots=True)
 class Context:
-    """What one elaboration shares: unknown multipliers, the blocks being expanded, how much was built."""
+    """What one elaboration shares: unknown multipliers, the blocks being expanded, how much was built. `symbolic`: a
+    depth stays a symbol, and its loops are not counted."""
 
     depths: dict[str, int]
+    symbolic: bool = False
     ledger: Ledger = field(default_factory=Ledger)
     used_depths: dict[str, int] = field(default_factory=dict)
     unknowns: dict[str, Unknown] = field(default_factory=dict)

@@ -209,7 +209,7 @@ def declare_widths(statements: tuple[Statement, ...], scope: Scope) -> tuple[str
                 depth = context.depths.get(name)
                 if depth is None:
                     depth = DEFAULT_DEPTH if value is None else _depth(value, scope)
-                scope.declare(name, DimEntity(Dim.of(depth)), statement.span)
+                scope.declare(name, DimEntity(Dim.of(name if context.symbolic else depth)), statement.span)
                 context.used_depths[name] = depth
             case _:
                 pass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tensorprog.dims import BATCH
+from tensorprog.dims import BATCH, Dim
 from tensorprog.elaborate.builder import Builder, Record
 from tensorprog.elaborate.indices import read
 from tensorprog.elaborate.left import BATCH_AXIS
@@ -62,9 +62,9 @@ def assigned(statements: tuple[Statement, ...], scope: Scope, time: str | None) 
 
 def repeat(statement: Repeat, scope: Scope) -> None:
     """`repeat L { .. }` : the body once, as a Module; run `count` times by whoever reads the Loop."""
-    count, symbol = _count(statement.count, scope)
+    count, symbol, length = _count(statement.count, scope)
     kind = "shared" if statement.shared else "repeat"
-    _loop(statement, scope, kind, "layers", count, symbol, None)
+    _loop(statement, scope, kind, "layers", count, symbol, None, length)
 
 
 def scan(statement: Scan, scope: Scope) -> None:
@@ -86,12 +86,15 @@ def scan(statement: Scan, scope: Scope) -> None:
     _loop(statement, scope, "scan", "scan", int(length), None, statement.index)
 
 
-def _count(expr: Expr, scope: Scope) -> tuple[int, str | None]:
-    """The number of repeats, and the depth symbol it is written with."""
+def _count(expr: Expr, scope: Scope) -> tuple[int, str | None, Dim | None]:
+    """The number of repeats and the depth symbol it is written with; or, where depths are symbols, its size."""
     context = scope.builder.context
     if isinstance(expr, Name) and scope.find(expr.id) is None:
         raise ShapeError(f"unknown depth `{expr.id}`", expr.span, fix=f"`depth {expr.id}` above")
-    value = polynomial(expr, scope).constant
+    size = polynomial(expr, scope)
+    if context.symbolic and size.symbols and size.symbols <= context.used_depths.keys():
+        return 0, None, size
+    value = size.constant
     if value is None:
         raise ShapeError("the number of repeats grows with a width", expr.span, fix="`depth L`")
     if value.denominator != 1 or value < 0:
@@ -99,7 +102,7 @@ def _count(expr: Expr, scope: Scope) -> tuple[int, str | None]:
     if value > MAX_COUNT:
         raise ShapeError(f"{value} repeats", expr.span, why=f"at most {MAX_COUNT}")
     symbol = expr.id if isinstance(expr, Name) and expr.id in context.used_depths else None
-    return int(value), symbol
+    return int(value), symbol, None
 
 
 @dataclass(slots=True)
@@ -145,7 +148,14 @@ class _Mark:
 
 
 def _loop(
-    statement: Repeat | Scan, scope: Scope, kind: str, label: str, count: int, symbol: str | None, time: str | None
+    statement: Repeat | Scan,
+    scope: Scope,
+    kind: str,
+    label: str,
+    count: int,
+    symbol: str | None,
+    time: str | None,
+    length: Dim | None = None,
 ) -> None:
     """Elaborates the body; again with a batch axis on carried values that only get one inside."""
     builder = scope.builder
@@ -167,7 +177,7 @@ def _loop(
         mark.restore()
         scope.names = entities
         batched |= new
-    attempt.emit(kind, count, symbol)
+    attempt.emit(kind, count, symbol, length)
     scope.ended.update({name: statement.span for name in attempt.scope.names if name not in scope.names})
 
 
@@ -239,7 +249,7 @@ class _Attempt:
                 )
         return missing
 
-    def emit(self, kind: str, count: int, symbol: str | None) -> None:
+    def emit(self, kind: str, count: int, symbol: str | None, length: Dim | None) -> None:
         """The Loop step and the names that live on after it."""
         collected = list(self.scope.collected.items())
         captured = list(self.body.captured.items())
@@ -262,6 +272,7 @@ class _Attempt:
                 outs,
                 tuple(stacks),
                 self.outer.place(self.statement.span),
+                length,
             )
         )
         for name, value in zip(self.names, outs, strict=True):

@@ -16,6 +16,7 @@ from tensorprog.emission.pooling import find_pool
 from tensorprog.emission.windows import match_fold, match_window
 from tensorprog.errors import TensorProgError
 from tensorprog.graph import (
+    Accumulate,
     Add,
     Const,
     Contract,
@@ -82,7 +83,7 @@ def match_value(frame: Frame, value: int) -> Match:
             return _loss(frame, kind, args)
         case Param() | Input() | Const():
             raise AssertionError("leaves have no rule")
-        case SoftmaxGrad() | LossGrad() | Update():
+        case SoftmaxGrad() | LossGrad() | Update() | Accumulate():
             raise TensorProgError("only forward passes can be emitted")
         case _:
             assert_never(op)

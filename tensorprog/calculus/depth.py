@@ -1,0 +1,119 @@
+"""What a residual stack asks of its exponents: everything that layers add to a stream is summed over them.
+
+Three objectives, in this order:
+1. the update of every parameter contributes Theta(1) to the stream, all layers together: their contributions are
+   aligned, so that in one layer the update moves the use of a parameter by 1 / (L * gradient there);
+2. so does every product of two updates of matrices in one branch (the change of W contracted with the change of its
+   input): the branch must then be multiplied by L^-1, so that what happens inside of a layer is Theta(1);
+3. then initial contributions are as large as the stream stays Theta(1): L^-1/2 if they are of zero mean over layers.
+
+With one matrix in a branch the second says nothing. What a multiplier written `?name` in front of a branch cannot
+take, because there is none, the last parameter of the branch takes (3 alone).
+
+Source: Yang, Yu, Zhu, Hayou 2023 (Tensor Programs VI, arXiv:2310.02244), sections 3 and 4: one matrix per block;
+Dey et al. 2025 (CompleteP, arXiv:2505.01618), section 6: two or more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tensorprog.calculus.shared import Sizes
+from tensorprog.calculus.terms import Terms, is_zero_mean
+from tensorprog.calculus.uses import Occurrence
+from tensorprog.graph import Add, Contract, Fold, Merge, Program, Scale, Split, Window
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """How a node reaches the stream of its loop: through sums and the fixed scalars `scales` alone."""
+
+    scales: tuple[int, ...] = ()
+
+
+class Depth:
+    """The loops of one program. `feeds`: nodes that a stream sums. `takes`: the Scale nodes of unknown multipliers
+    that do, and whether objective 2 binds them."""
+
+    def __init__(self, program: Program, sizes: Sizes, uses: list[Occurrence]) -> None:
+        self.program, self.sizes = program, sizes
+        self.feeds: dict[int, Feed] = {}
+        self.takes: dict[int, bool] = {}
+        for loop in program.forward.loops:
+            for stream in loop.streams:
+                self._walk(stream.increment, ())
+        if program.forward.loops:
+            matrices = {o.node for o in uses if o.param in program.updates and self._sums(o)}
+            paths = {k for loop in program.forward.loops for stream in loop.streams for k in stream.path}
+            for node in self.takes:
+                self.takes[node] = self._two_matrices(node, matrices, paths)
+
+    def _walk(self, node: int, scales: tuple[int, ...]) -> None:
+        here = self.program.nodes[node]
+        if not here.axes or not here.axes[-1].loop:
+            return
+        match here.op:
+            case Scale(scalar) if any(self.program.forward.unknowns[u].kind == "multiplier" for u in scalar.unknowns):
+                self.takes[node] = False
+                return
+            case Scale():
+                scales = (*scales, node)
+            case _:
+                pass
+        self.feeds[node] = Feed(scales)
+        if isinstance(here.op, Add | Scale | Split | Merge | Window | Fold) or (
+            isinstance(here.op, Contract) and here.op.right is None
+        ):
+            for a in here.args:
+                self._walk(a, scales)
+
+    def _sums(self, occurrence: Occurrence) -> bool:
+        """Whether a use contracts: it sums over an index of the parameter."""
+        op = self.program.nodes[occurrence.node].op
+        if not isinstance(op, Contract) or op.right is None:
+            return False
+        own = (op.left, op.right)[occurrence.position]
+        return any(i not in op.out for i in own)
+
+    def _two_matrices(self, node: int, matrices: set[int], paths: set[int]) -> bool:
+        """Whether in the branch below `node` the output of one matrix reaches the input of another."""
+        depth: dict[int, int] = {}  # matrices on the longest way up to a node
+        stack = [node]
+        while stack:
+            k = stack[-1]
+            below = [] if k in paths else [a for a in self.program.nodes[k].args if a not in self.takes]
+            missing = [a for a in below if a not in depth]
+            if missing:
+                stack += missing
+                continue
+            stack.pop()
+            depth[k] = max((depth[a] for a in below), default=0) + (k in matrices)
+        return depth[node] >= 2
+
+    # --- gains --------------------------------------------------------------------------------------
+
+    def layers(self, node: int) -> int:
+        """The packed exponent of the number of layers that a node has a copy in."""
+        axes = self.program.nodes[node].axes
+        return self.sizes(axes[-1].dim) if axes and axes[-1].loop else 0
+
+    def summed(self, node: int, terms: Terms) -> int | None:
+        """The size of the sum over all layers of a node's terms."""
+        full = self.layers(node)
+        return max((size + (full // 2 if is_zero_mean(grades[-1]) else full) for size, _, grades in terms),
+                   default=None)  # fmt: skip
+
+    def excess(self, node: int, gradient: Terms) -> int:
+        """How much more than at Theta(1) the layers together would move the loss, if a change of Theta(1) were made
+        at `node` in every layer: their number times the gradient there, but for the widths."""
+        full = self.layers(node)
+        if not full:
+            return 0
+        size = max((term[0] for term in gradient), default=0)
+        symbols = self.program.nodes[node].axes[-1].dim.symbols
+        return full + sum(self.sizes.units.part(size, symbol) for symbol in symbols)
+
+    def without_depth(self, node: int, size: int) -> int:
+        """A size at a node, but for its powers of the depth."""
+        symbols = self.program.nodes[node].axes[-1].dim.symbols
+        return size - sum(self.sizes.units.part(size, symbol) for symbol in symbols)
