@@ -23,7 +23,6 @@ between layers, everything else adds up.
 from __future__ import annotations
 
 from dataclasses import dataclass
-
 from typing import TYPE_CHECKING
 
 from tensorprog.calculus.terms import EVEN, STAYS, UNKNOWN, Grade, Term, as_entries

@@ -18,7 +18,6 @@ from tensorprog.calculus.terms import (
     Term,
     Terms,
     as_entries,
-    forget,
     grade_product,
     reduce_terms,
 )

@@ -9,7 +9,7 @@ from tensorprog.calculus.layers import LoopBits, finish
 from tensorprog.calculus.terms import ContractPlan, Summed, Term, Terms, multiply
 from tensorprog.dims import Dim
 from tensorprog.errors import CalculusError
-from tensorprog.exponents import Power, Units
+from tensorprog.exponents import Units
 from tensorprog.graph import Add, Axis, Contract, Fold, Map, Merge, Node, Param, Scale, Split, StopGrad, Window
 
 Initial = Callable[[list[Terms]], Terms]
