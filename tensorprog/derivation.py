@@ -202,7 +202,7 @@ def unsolved(architecture: Architecture, choice: Choice, finer: int = 1) -> Solv
     _require_proportional(architecture)
     try:
         units = _units(architecture.graph)
-        units = Units(units.symbols, units.denominator * finer)
+        units = Units(*units.groups, denominator=units.denominator * finer)
         return prepare(architecture.program, units, choice, architecture.functions)
     except TensorProgError as error:
         raise error.located(architecture.source, architecture.file) from None
