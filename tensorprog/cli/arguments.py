@@ -104,6 +104,10 @@ def rate(text: str) -> float:
     return rate
 
 
+def names(text: str) -> tuple[str, ...]:
+    return tuple(part for part in text.replace(" ", "").split(",") if part)
+
+
 def fraction(text: str) -> Fraction:
     try:
         return Fraction(text)

@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from tensorprog.cli import module
-from tensorprog.cli.arguments import add_derivation, command, count, derived, fraction, rate, widths
+from tensorprog.cli.arguments import add_derivation, command, count, derived, fraction, names, rate, widths
 from tensorprog.cli.pictures import add_save, saver
 from tensorprog.cli.terminal import color, progress, show
 from tensorprog.errors import TensorProgError
@@ -40,6 +40,13 @@ def add(commands: Any) -> None:
         metavar="NAME",
         help="derived (default), sp, ntp, mfp, mup or a file such as mine.toml",
     )
+    sub.add_argument(
+        "--set", action="append", default=[], metavar="'lr[W1]=-1'", help="an exponent put otherwise (may be repeated)"
+    )
+    sub.add_argument(
+        "--also", type=names, default=(), metavar="WHAT,..", help="measure also: split, spectral, updates, gradients"
+    )
+    sub.add_argument("--no-control", action="store_true", help="run no negative control")
     sub.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     sub.add_argument("--jobs", type=count, metavar="N", help="networks trained at once (default: one per core)")
     sub.add_argument("--all", action="store_true", help="print every row, not only the worst step of each tensor")
@@ -71,6 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     report = check(
         derivation, steps=arguments.steps, lr=arguments.lr, lr_exponent=arguments.lr_exponent,
         backend=arguments.backend, parametrization=arguments.parametrization, dtype=arguments.dtype,
+        overrides=arguments.set, also=arguments.also, control=not arguments.no_control,
         jobs=jobs, progress=progress if sys.stderr.isatty() else None, **options,
     )  # fmt: skip
     save(report)

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tensorprog.coordcheck.ladder import Ladder
-from tensorprog.coordcheck.predict import Prediction, Probe
+from tensorprog.coordcheck.predict import Prediction
+from tensorprog.coordcheck.probes import Probe
 from tensorprog.coordcheck.report import Row
 from tensorprog.coordcheck.statistics import TOLERANCE, Slope, fit, verdict
 

@@ -1,20 +1,27 @@
-"""Measurements with the NumPy interpreter: root mean squares of all tensors and of their changes, per width."""
+"""Measurements with the NumPy interpreter: the size of everything that is probed, of one network, step by step."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tensorprog.coordcheck.predict import Probe
+from tensorprog.coordcheck.probes import GRADIENTS, PRODUCTS, Probe
 from tensorprog.derivation import Derivation
-from tensorprog.interpret import Interpreter
+from tensorprog.graph import Add, Contract, Program, Scale
+from tensorprog.interpret import Interpreter, Values
 from tensorprog.parametrization import Parametrization
 
+Array = npt.NDArray[Any]
 
-def rms(x: npt.NDArray[np.float64]) -> float:
+_BLOCK = 1 << 15  # entries
+POWER_ITERATIONS = 24
+
+
+def rms(x: Array) -> float:
     """Root mean square of the entries (inf if it overflows)."""
     flat = x.reshape(-1)
     if not flat.size:
@@ -22,6 +29,39 @@ def rms(x: npt.NDArray[np.float64]) -> float:
     with np.errstate(over="ignore", invalid="ignore"):
         square = float(np.dot(flat, flat)) / flat.size
     return math.sqrt(square) if math.isfinite(square) else math.inf
+
+
+def rms_change(x: Array, start: Array) -> float:
+    """Root mean square of x - start, block by block, so that nothing large is made."""
+    if x.size <= _BLOCK or not (x.flags.c_contiguous and start.flags.c_contiguous):
+        with np.errstate(over="ignore", invalid="ignore"):
+            return rms(x - start)
+    now, before, total = x.reshape(-1), start.reshape(-1), 0.0
+    scratch = np.empty(_BLOCK, x.dtype)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for at in range(0, x.size, _BLOCK):
+            part = now[at : at + _BLOCK]
+            change = np.subtract(part, before[at : at + _BLOCK], out=scratch[: part.size])
+            total += float(np.dot(change, change))
+    return math.sqrt(total / x.size) if math.isfinite(total) else math.inf
+
+
+def spectral_norm(x: Array) -> float:
+    """The largest singular value of [first axis, rest], by power iteration from a fixed start: for a random matrix a
+    few per cent too small, alike at every size (inf if it overflows)."""
+    matrix = x.reshape(x.shape[0], -1)
+    if not np.all(np.isfinite(matrix)):
+        return math.inf
+    vector = np.random.default_rng(0).standard_normal(matrix.shape[1]).astype(x.dtype)
+    norm = 0.0
+    for _ in range(POWER_ITERATIONS):
+        length = float(np.linalg.norm(vector))
+        if not length:
+            return 0.0
+        image = matrix @ (vector / length)
+        norm = float(np.linalg.norm(image))
+        vector = image @ matrix
+    return norm
 
 
 def measure(
@@ -37,27 +77,102 @@ def measure(
     lr: float | Mapping[str, float],
     dtype: str,
 ) -> npt.NDArray[np.float64]:
-    """rms [probe, 1 + steps]: column 0 the initial value, column t the change after t updates, of one network."""
+    """Sizes [probe, 1 + steps] of one network: column 0 the initial value, column t what holds after t updates (a
+    gradient: before the next one); nan where there is nothing to measure."""
+    program = derivation.architecture.program
     interpreter = Interpreter(
-        derivation.architecture.program, widths, base, parametrization, batch=batch, seed=seed, dtype=dtype, lr=lr,
+        program, widths, base, parametrization, batch=batch, seed=seed, dtype=dtype, lr=lr,
         functions=derivation.architecture.functions,
     )  # fmt: skip
-    nodes = [p.node for p in probes if p.param is None]
-    params = [(row, p.param) for row, p in enumerate(probes) if p.param is not None]
-    tensors = [(row, p.node) for row, p in enumerate(probes) if p.param is None]
-    result = np.zeros((len(probes), steps + 1))
-    start: dict[int, npt.NDArray[np.float64]] = {row: interpreter.params[name].copy() for row, name in params}
-    for row, _ in params:
-        result[row, 0] = rms(start[row])
+    forward, backward = _needed(program, probes)
+    result = np.full((len(probes), steps + 1), np.nan)
+    start: dict[int, Array] = {}
+    params = interpreter.params
+    initial = {p.param: params[p.param].copy() for p in probes if p.param and p.kind in ("value", "spectral")}
     for t in range(steps + 1):
-        if t:
-            for row, name in params:
-                with np.errstate(over="ignore", invalid="ignore"):
-                    result[row, t] = rms(interpreter.params[name] - start[row])
-        values = interpreter.step(keep=nodes) if t < steps else interpreter.run(keep=nodes, backward=False)
-        for row, node in tensors:
-            if t == 0:
-                start[row] = values[node]
-            with np.errstate(over="ignore", invalid="ignore"):
-                result[row, t] = rms(values[node] - start[row] if t else start[row])
+        for row, probe in enumerate(probes):
+            if probe.param is not None and probe.kind in ("value", "spectral"):
+                result[row, t] = _parameter(probe.kind, params[probe.param], initial[probe.param] if t else None)
+        if t < steps:
+            values = interpreter.step(keep=forward | backward)
+        else:
+            values = interpreter.run(keep=forward, backward=False)
+        if not t:
+            start = {node: values[node] for node in forward}
+        for row, probe in enumerate(probes):
+            node = probe.node
+            match probe.kind:
+                case "value" if probe.param is None:
+                    result[row, t] = rms_change(values[node], start[node]) if t else rms(values[node])
+                case "gradient" if not t:
+                    result[row, t] = rms(values[node])
+                case "later gradient" if 0 < t < steps:
+                    result[row, t] = rms(values[node])
+                case "terms" if t < steps:
+                    result[row, t] = _independent(program, node, values)
+                case "update" if 0 < t < steps:  # the first update is the first change
+                    result[row, t + 1] = rms(values[program.updates[probe.param or ""]])
+                case kind if kind in PRODUCTS and t:
+                    result[row, t] = _product(interpreter, probe, start, values)
+                case _:
+                    pass
     return result
+
+
+def _needed(program: Program, probes: Sequence[Probe]) -> tuple[frozenset[int], frozenset[int]]:
+    """The forward and the backward nodes whose values the probes want."""
+    wanted: set[int] = set()
+    for probe in probes:
+        match probe.kind:
+            case "terms":
+                wanted.update(_factors(program, probe.node))
+            case "update":
+                wanted.add(program.updates[probe.param or ""])
+            case kind if kind in PRODUCTS:
+                wanted.update(program.nodes[probe.node].args)
+            case kind if probe.param is None or kind in GRADIENTS:
+                wanted.add(probe.node)
+            case _:
+                pass
+    forward = frozenset(k for k in wanted if k < len(program.forward.nodes))
+    return forward, frozenset(wanted) - forward
+
+
+def _parameter(kind: str, w: Array, start: Array | None) -> float:
+    if kind == "spectral":
+        with np.errstate(over="ignore", invalid="ignore"):
+            return spectral_norm(w if start is None else w - start)
+    return rms(w) if start is None else rms_change(w, start)
+
+
+def _product(interpreter: Interpreter, probe: Probe, start: Mapping[int, Array], values: Values) -> float:
+    """The size of one part of the change of a product."""
+    args = interpreter.program.nodes[probe.node].args
+    moved = (probe.kind.startswith("dW"), probe.kind.endswith("dx"))  # of the parameter, of the activation
+    with np.errstate(over="ignore", invalid="ignore"):
+        operands = [values[a] - start[a] if moved[k != probe.position] else start[a] for k, a in enumerate(args)]
+        return rms(interpreter.apply(probe.node, *operands))
+
+
+def _factors(program: Program, node: int) -> tuple[int, ...]:
+    """The nodes whose sizes `_independent` multiplies."""
+    op, args = program.nodes[node].op, program.nodes[node].args
+    if isinstance(op, Contract):
+        return args
+    if isinstance(op, Scale | Add):
+        return tuple(factor for a in args for factor in _factors(program, a))
+    return (node,)
+
+
+def _independent(program: Program, node: int, values: Values) -> float:
+    """How large a sum of products would be if its terms were independent; of a sum of such, the largest."""
+    op, args = program.nodes[node].op, program.nodes[node].args
+    if isinstance(op, Scale | Add):
+        return max(_independent(program, a, values) for a in args)
+    if not isinstance(op, Contract):
+        return rms(values[node])
+    sizes = dict(zip(op.left, values[args[0]].shape, strict=False))
+    if op.right is not None:
+        sizes |= dict(zip(op.right, values[args[1]].shape, strict=False))
+    count = math.prod(size for index, size in sizes.items() if index not in op.out)
+    return math.sqrt(count) * math.prod(rms(values[a]) for a in args if values[a].dtype.kind == "f")  # tokens count 1

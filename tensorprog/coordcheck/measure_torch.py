@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tensorprog.coordcheck.measure import rms
-from tensorprog.coordcheck.predict import Probe
+from tensorprog.coordcheck.measure import rms, spectral_norm
+from tensorprog.coordcheck.probes import PRODUCTS, Probe
 from tensorprog.derivation import Derivation
 from tensorprog.dims import BATCH_SYMBOL
 from tensorprog.emission import emit
@@ -272,7 +272,10 @@ def measure(
 ) -> Float:
     """rms [probe, 1 + steps], as `tensorprog.coordcheck.measure.measure`; nan in the rows of tensors that the program
     does not make."""
-    nodes = [p.node for p in probes if p.param is None]
+    nodes = [p.node for p in probes if p.param is None and p.kind == "value"]
+    if any(p.kind in PRODUCTS for p in probes):
+        raise TensorProgError("the parts of products are not measured in the emitted program",
+                              fix="--backend numpy, or no --also split")  # fmt: skip
     found = plan(derivation, parametrization, nodes, widths, base, batch)
     network = EmittedNetwork(derivation, parametrization, widths, base, batch=batch, seed=seed, lr=lr, dtype=dtype)
     wanted = set(found.places.values())
@@ -285,15 +288,24 @@ def measure(
         ops.append(op)
 
     result = np.full((len(probes), steps + 1), np.nan)
-    start: dict[int, Tensor] = {row: network.params[p.param].detach().clone()
-                                for row, p in enumerate(probes) if p.param in network.params}  # fmt: skip
-    for row, value in start.items():
-        result[row, 0] = rms(value.numpy())
+    start: dict[int, Tensor] = {}
+    begin = {name: param.detach().clone() for name, param in network.params.items()}
+    before = begin
     for t in range(steps + 1):
-        if t:
-            for row, p in enumerate(probes):
-                if p.param in network.params:
-                    result[row, t] = rms((network.params[p.param].detach() - start[row]).numpy())
+        current = {name: param.detach().clone() for name, param in network.params.items()}
+        for row, p in enumerate(probes):
+            if p.param not in current:
+                continue
+            w = current[p.param]
+            match p.kind:
+                case "value" | "spectral":
+                    size = spectral_norm if p.kind == "spectral" else rms
+                    result[row, t] = size((w - begin[p.param] if t else w).numpy())
+                case "update" if t > 1:
+                    result[row, t] = rms((w - before[p.param]).numpy())
+                case _:
+                    pass
+        before = current
         ops.clear()
         if t < steps:
             network.step(take)
@@ -306,4 +318,7 @@ def measure(
                 value = now[found.places[p.node]]
                 start.setdefault(row, value)
                 result[row, t] = rms((value - start[row] if t else value).numpy())
+            elif p.kind == ("later gradient" if t else "gradient") and t < steps and p.param in network.params:
+                gradient = network.params[p.param].grad
+                result[row, t] = 0.0 if gradient is None else rms(gradient.numpy())
     return result

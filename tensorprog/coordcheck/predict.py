@@ -1,30 +1,19 @@
-"""What the calculus predicts for every tensor at every step, under any exponents."""
+"""What the calculus predicts for everything that is measured, at every step, under any exponents."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tensorprog.calculus.analysis import Analysis, Exponents, Snapshot, blown_up, largest
-from tensorprog.calculus.shared import describe
+from tensorprog.calculus.shared import Sizes
+from tensorprog.calculus.terms import Terms, reduce_terms
+from tensorprog.coordcheck.probes import Probe
 from tensorprog.derivation import Derivation
-from tensorprog.dims import Dim
 from tensorprog.exponents import Power
-from tensorprog.graph import Const, Contract, Input, Loss, Merge, Param, Scale, Split, Window
 from tensorprog.parametrization import Parametrization
+from tensorprog.parametrizations import in_gauge
 
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """A tensor that is measured: a forward node, or the raw value of a parameter."""
-
-    name: str
-    node: int
-    param: str | None = None
-
-    def part(self, step: int) -> str:
-        """What of it is measured after `step` updates."""
-        return "change" if step else "init"
+Touched = frozenset[tuple[str, str]]  # (quantity, parameter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,82 +25,103 @@ class Prediction:
     bound_only: bool = False
 
 
-def probes(derivation: Derivation) -> list[Probe]:
-    """Every tensor of the forward graph that is not data, a constant, the loss itself (one number, made of the
-    outputs) or a mere relabelling of another.
+@dataclass
+class _Training(Analysis):
+    """An Analysis that also knows how epsilon and weight decay scale, where they are not as derived (as derived,
+    epsilon stays below the gradient and decay does not outgrow the update). Packed, of the effective weight: `eps`
+    beside its gradient's entries; `decay` times its entries, beside its gradient (coupled) or its change (not)."""
 
-    Intermediate results are called by the expression they stand for; equal names get a number.
-    """
-    graph = derivation.architecture.graph
-    found: list[Probe] = []
-    seen: dict[str, int] = {}
-    parameters: set[str] = set()
-    for node in graph.nodes:
-        match node.op:
-            case Input() | Const() | Loss():
-                continue
-            case Param(name):
-                if name not in parameters:
-                    parameters.add(name)
-                    found.append(Probe(name, node.id, name))
-                continue
-            case Split() | Merge() | Window() if not node.name:
-                continue
-            case Contract(_, None, out) if not node.name and len(out) == len(graph.nodes[node.args[0]].axes):
-                continue
-            case Scale(scalar) if not node.name and (
-                not scalar.powers and all(graph.unknowns[u].kind == "use" for u in scalar.unknowns)
-            ):
-                continue
-            case _:
-                name = node.name or f"[{describe(node, graph.nodes)}]"
-        seen[name] = seen.get(name, 0) + 1
-        found.append(Probe(name if seen[name] == 1 else f"{name} #{seen[name]}", node.id))
-    return found
+    eps: dict[str, int] = field(default_factory=dict)
+    decay: dict[str, int] = field(default_factory=dict)
 
-
-def growing_sums(derivation: Derivation, places: Sequence[Probe]) -> dict[int, tuple[int, int, tuple[Dim, ...]]]:
-    """Probes that are a plain sum over growing axes, or a multiple of one: position -> (position of the sum itself,
-    position of what is summed, the sizes summed)."""
-    nodes = derivation.architecture.graph.nodes
-    position = {probe.node: k for k, probe in enumerate(places) if probe.param is None}
-    found: dict[int, tuple[int, int, tuple[Dim, ...]]] = {}
-    for k, probe in enumerate(places):
-        node = nodes[probe.node]
-        while isinstance(node.op, Scale):
-            node = nodes[node.args[0]]
-        if not (isinstance(node.op, Contract) and node.op.right is None):
-            continue
-        left, out = node.op.left, node.op.out
-        summed = [a.dim for i, a in zip(left, nodes[node.args[0]].axes, strict=True) if i not in out and a.dim.grows]
-        if summed and node.id in position and node.args[0] in position:
-            found[k] = position[node.id], position[node.args[0]], tuple(summed)
-    return found
+    def update_terms(self, name: str, gradient: Terms) -> Terms:
+        optimizer = self.optimizers[name]
+        decayed: Terms = ()
+        if name in self.decay:
+            weight = self.parameter_terms(name) + self.moved.get(name, ())
+            decayed = tuple((size + self.decay[name], raw, grades) for size, raw, grades in weight)
+        if optimizer.decay == "coupled":
+            gradient = reduce_terms([*gradient, *decayed])
+        terms = super().update_terms(name, gradient)
+        if name in self.eps and not optimizer.linear and gradient:  # g / (|g| + eps)
+            below = min(0, max(term[0] for term in gradient) - self.eps[name])
+            terms = tuple((size + below, raw, grades) for size, raw, grades in terms)
+        if optimizer.decay == "decoupled":
+            lr = self.exponents.C[name]  # which `train` takes off again
+            terms = reduce_terms([*terms, *((size + lr, raw, grades) for size, raw, grades in decayed)])
+        return terms
 
 
 class Predictor:
     """Predictions for one derivation's program under a parametrization."""
 
-    def __init__(self, derivation: Derivation, exponents: Exponents, parametrization: Parametrization, steps: int):
+    def __init__(
+        self,
+        derivation: Derivation,
+        parametrization: Parametrization,
+        steps: int,
+        exponents: Exponents | None = None,
+        touched: Touched = frozenset(),
+    ):
+        """`exponents`: in the calculus' gauge (default: the parametrization's). `touched`: which epsilons and weight
+        decays are not as derived."""
         solver = derivation.solution.solver
-        self.units, self.program = solver.units, solver.program
-        self.parametrization = parametrization
-        analysis = Analysis(self.program, self.units, derivation.choice, solver.functions, exponents)
+        self.units, self.program, self.parametrization = solver.units, solver.program, parametrization
+        self.sizes = Sizes(self.units)
+        exponents = exponents or in_gauge(derivation.solution.solver, parametrization)
+        analysis = _Training(self.program, self.units, derivation.choice, solver.functions, exponents)
+        pack = self.units.pack_power
+        for quantity, name in touched:
+            rule = parametrization.params[name]
+            if quantity == "eps" and rule.eps is not None:
+                analysis.eps[name] = pack(rule.eps / rule.multiplier)
+            if quantity == "weight_decay" and rule.weight_decay is not None and rule.lr is not None:
+                coupled = analysis.optimizers[name].decay == "coupled"
+                analysis.decay[name] = pack(rule.weight_decay / rule.multiplier**2 if coupled
+                                            else rule.weight_decay * rule.lr)  # fmt: skip
+        self.rules = analysis.rules
         self.snapshots: list[Snapshot] = analysis.steps(steps)
         self.bounds: list[set[int]] = []
         blown = False
+        everything = set(range(len(self.program.nodes)))
+        backward = everything - {node.id for node in self.program.forward.nodes}
         for snapshot in self.snapshots:
-            tainted = blown_up(self.program, snapshot, solver.functions)
-            self.bounds.append(set(range(len(self.program.forward.nodes))) if blown else tainted)
-            blown = blown or bool(tainted)  # the next gradients pass through the saturated nodes
+            tainted = everything if blown else blown_up(self.program, snapshot, solver.functions)
+            self.bounds.append(tainted | backward if tainted else tainted)
+            blown = blown or bool(tainted)  # the gradients pass through the saturated nodes
 
     def at(self, probe: Probe, step: int) -> Prediction:
-        """The prediction for a probe after `step` updates."""
-        snapshot = self.snapshots[step]
-        size = largest((snapshot.change if step else snapshot.initial)[probe.node])
-        if size is None:
-            return Prediction(None)
-        exponent = self.units.unpack(size)
-        if probe.param is not None:  # the raw w = W / multiplier
-            exponent = exponent / self.parametrization.params[probe.param].multiplier
-        return Prediction(exponent, probe.node in self.bounds[step])
+        """The prediction for what a probe measures after `step` updates."""
+        snapshot, multiplier = self.snapshots[step], Power()
+        initial, change = snapshot.initial, snapshot.change
+        if probe.param is not None:
+            multiplier = self.parametrization.params[probe.param].multiplier
+        match probe.kind:
+            case "value":  # of a parameter: the raw w = W / multiplier
+                size, shift = largest((change if step else initial)[probe.node]), multiplier**-1
+            case "gradient" | "later gradient":  # of the loss by the raw w
+                size, shift = largest(initial[probe.node] + change[probe.node]), multiplier
+            case "update":  # as large as all of them together
+                size, shift = largest(change[probe.node]), multiplier**-1
+            case "spectral":
+                size, shift = self._spectral(probe, (change if step else initial)[probe.node]), multiplier**-1
+            case _:
+                size, shift = self._product(probe, snapshot), Power()
+        bound_only = probe.node in self.bounds[step]
+        return Prediction(None if size is None else self.units.unpack(size) * shift, bound_only)
+
+    def _product(self, probe: Probe, snapshot: Snapshot) -> int | None:
+        """One of the three parts of the change of a contraction of a parameter with an activation."""
+        weight, other = (self.program.nodes[probe.node].args[k] for k in (probe.position, 1 - probe.position))
+        w = snapshot.change[weight] if probe.kind.startswith("dW") else snapshot.initial[weight]
+        x = snapshot.change[other] if probe.kind.endswith("dx") else snapshot.initial[other]
+        rule = self.rules[probe.node]
+        assert rule is not None
+        return largest(rule.initial([w, x] if probe.position == 0 else [x, w]))
+
+    def _spectral(self, probe: Probe, terms: Terms) -> int | None:
+        """The largest singular value of a p x q matrix of these terms: entry * max(p, q)^(1/2) if its entries are
+        independent, entry * (p q)^(1/2) if its rank is finite (as gradients of a finite batch are)."""
+        axes = self.program.nodes[probe.node].axes
+        p, q = self.sizes(axes[0].dim), sum(self.sizes(axis.dim) for axis in axes[1:])
+        return max((size + (max(p, q) if raw else p + q) // 2 for size, raw, _ in terms), default=None)

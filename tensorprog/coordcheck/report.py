@@ -19,7 +19,7 @@ class Row:
 
     tensor: str
     step: int
-    part: str  # "init" | "change"
+    part: str  # "init" | "change" | "gradient" | ...: see `probes.Probe.part`
     predicted: str | None
     measured: float | None
     low: float | None
@@ -29,6 +29,56 @@ class Row:
     calculus: str | None = None
     calculus_verdict: str = ""
     rms: tuple[tuple[float | None, ...], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What went wrong first: the row furthest upstream that disagrees, and the exponent that repairs it by the calculus
+    (of `param`, or of the multiplier `?name`): how `quantity` scales as trained, and how it should, all else left as it
+    is. No `param`: no single exponent repairs it."""
+
+    tensor: str
+    part: str
+    step: int
+    param: str = ""
+    quantity: str = ""
+    trained: str = ""
+    repaired: str = ""
+
+    def __str__(self) -> str:
+        where = f"`{self.tensor}` {when(self.part, self.step)}"
+        if not self.param:
+            return f"first at fault: {where}; no single exponent repairs it"
+        return (f"first at fault: {self.quantity} of `{self.param}`, trained with {self.trained}; with {self.repaired} "
+                f"the first tensor that disagrees, {where}, would be right")  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """The negative control: the learning rate of `param` scaling like `trained` instead of `derived`. `caught`: the row
+    of an activation that disagreed (`tensor`, its `measured` slope against `predicted`), on so many `seeds`."""
+
+    param: str
+    derived: str
+    trained: str
+    widths: tuple[int, ...]
+    seeds: int
+    caught: bool
+    tensor: str
+    predicted: str | None
+    measured: float | None
+
+    def __str__(self) -> str:
+        wrong = f"negative control, lr of `{self.param}` like {self.trained} instead of {self.derived}"
+        if not self.caught:
+            return f"{wrong}: NOT caught, so this check can be inconclusive at best"
+        slope = "" if self.measured is None else f" ({self.measured:+.2f} against {self.predicted})"
+        return f"{wrong}: caught at `{self.tensor}` change 1{slope}"
+
+
+def when(part: str, step: int) -> str:
+    """How a part at a step is called: an initial value needs no number."""
+    return part if part.endswith("init") else f"{part} {step}"
 
 
 @dataclass(frozen=True)
@@ -46,11 +96,15 @@ class CheckReport:
     tolerance: float
     rows: tuple[Row, ...]
     left_out: tuple[str, ...] = ()  # tensors that the backend's program does not make
+    control: Control | None = None  # None: not run, or no wrong exponent would show
+    fault: Fault | None = None
 
     @property
     def verdict(self) -> str:
-        """disagrees if any row does; else inconclusive if any is; else agrees."""
+        """disagrees if any row does; inconclusive if any is, or the negative control was not caught; else agrees."""
         found = {row.verdict for row in self.rows}
+        if self.control is not None and not self.control.caught:
+            found.add("inconclusive")
         return next((v for v in ("disagrees", "inconclusive") if v in found), "agrees")
 
     @property
@@ -62,7 +116,7 @@ class CheckReport:
         return sum(row.verdict == verdict for row in self.rows)
 
     def to_json(self) -> dict[str, Any]:
-        head = {k: v for k, v in self.__dict__.items() if k != "rows"}
+        head = {k: asdict(v) if isinstance(v, Control | Fault) else v for k, v in self.__dict__.items() if k != "rows"}
         return {"schema": SCHEMA, **head, "verdict": self.verdict, "rows": [asdict(row) for row in self.rows]}
 
     def render(self, format: str = "table", *, color: bool = False, every: bool = False) -> str:

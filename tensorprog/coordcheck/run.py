@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -13,19 +13,24 @@ import numpy as np
 
 from tensorprog.coordcheck import judge
 from tensorprog.coordcheck.calibrate import base_rates, base_widths, batch_size, default_ladder
+from tensorprog.coordcheck.control import MOST_SEEDS, RUNGS, SEEDS, put_wrong
+from tensorprog.coordcheck.fault import first_at_fault
 from tensorprog.coordcheck.ladder import Ladder
-from tensorprog.coordcheck.predict import Predictor, Probe, growing_sums, probes
-from tensorprog.coordcheck.report import CheckReport, Row
+from tensorprog.coordcheck.overrides import override, put
+from tensorprog.coordcheck.predict import Predictor, Touched
+from tensorprog.coordcheck.probes import EXTRAS, GRADIENTS, Probe, growing_sums, probes
+from tensorprog.coordcheck.report import CheckReport, Control, Row
 from tensorprog.coordcheck.statistics import TOLERANCE
 from tensorprog.derivation import Derivation
 from tensorprog.errors import TensorProgError
 from tensorprog.parametrization import Parametrization
-from tensorprog.parametrizations import in_gauge, read
+from tensorprog.parametrizations import read
 
 __all__ = ["CheckReport", "Row", "check"]
 
 ROUNDING = 32.0  # a change below this many units of rounding of the tensor itself is no change
 Progress = Callable[[int, int, int], None]  # done, total (of this round of seeds), seeds when it ends
+Rows = dict[tuple[int, int], Row]  # (position of the probe, step) -> row
 Measurement = np.ndarray[Any, np.dtype[np.float64]]
 
 
@@ -38,6 +43,9 @@ def check(
     steps: int = 3,
     backend: str = "numpy",
     parametrization: str | Parametrization = "derived",
+    overrides: Sequence[str] = (),
+    also: Collection[str] = (),
+    control: bool = True,
     lr: float | None = None,
     lr_exponent: Fraction | None = None,
     batch: int | None = None,
@@ -52,33 +60,76 @@ def check(
     disagreement rests on few seeds or is a near miss. `steps`: updates.
     `lr`: one base learning rate for all; default: calibrated (coordcheck/calibrate.py). `parametrization`: "derived",
     a Parametrization, or a name in `parametrizations.NAMED`, whose global learning rate scales like n^`lr_exponent`.
+    `overrides`: exponents put otherwise, such as "lr[W1]=-1" (coordcheck/overrides.py). `also`: what else is measured,
+    of `probes.EXTRAS`. `control`: whether the negative control is run (coordcheck/control.py).
     `jobs`: networks trained at the same time, in threads (NumPy backend); the result does not depend on it.
     Raises TensorProgError for unusable arguments.
     """
     ladder = Ladder.of(derivation.widths, tuple(widths or default_ladder(derivation)))
     if seeds < 1 or steps < 1:
         raise TensorProgError("seeds and steps must be at least 1", fix="--seeds 5 --steps 3")
-    used = derivation.parametrization
-    if isinstance(parametrization, Parametrization):
-        used = parametrization
-    elif parametrization != "derived":
-        used = read(derivation.solution.solver, parametrization, lr_exponent)
-    places = probes(derivation)
-    demanded = Predictor(derivation, derivation.solution.exponents, used, steps)
-    own = None
-    if used is not derivation.parametrization:
-        own = Predictor(derivation, in_gauge(derivation.solution.solver, used), used, steps)
+    unknown = sorted(set(also) - set(EXTRAS))
+    if unknown:
+        raise TensorProgError(f"nothing called `{unknown[0]}` can be measured", fix=", ".join(EXTRAS))
+    used, touched = _trained(derivation, parametrization, lr_exponent, overrides)
+    places = tuple(probes(derivation, also))
+    demanded = Predictor(derivation, used, steps, derivation.solution.exponents)
+    own = None if used is derivation.parametrization else Predictor(derivation, used, steps, None, touched)
     batch = batch or batch_size(derivation, ladder.sizes)
     base = base_widths(derivation, ladder.sizes)
     rates = base_rates(derivation, ladder.rungs[0], base, batch=batch) if lr is None else lr
-    runs = Runs(derivation, used, tuple(places), ladder, base, batch, steps, rates, backend, dtype, jobs, progress)
-    values, rows = _until_conclusive(runs, demanded, own, seeds, max(seeds, max_seeds or 4 * seeds))
+    runs = Runs(derivation, used, places, ladder, base, batch, steps, rates, backend, dtype, jobs, progress)
+    values, found = _until_conclusive(runs, demanded, own, seeds, max(seeds, max_seeds or 4 * seeds))
+    rows = tuple(found.values())
+    fault = None if own is None else first_at_fault(derivation, used, touched, ladder, places, found)
     measured = {row.tensor for row in rows}
     return CheckReport(
         file=derivation.architecture.file, optimizer=derivation.optimizer,
         parametrization="derived" if own is None else used.name, backend=backend, widths=ladder.sizes,
         seeds=values.shape[3], steps=steps, lr=lr, tolerance=TOLERANCE, rows=rows,
         left_out=tuple(probe.name for probe in places if probe.name not in measured),
+        control=_control(runs) if control else None, fault=fault,
+    )  # fmt: skip
+
+
+def _trained(
+    derivation: Derivation,
+    parametrization: str | Parametrization,
+    lr_exponent: Fraction | None,
+    overrides: Sequence[str],
+) -> tuple[Parametrization, Touched]:
+    """The parametrization that is trained, and which epsilons and weight decays the overrides set in it."""
+    used = derivation.parametrization
+    if isinstance(parametrization, Parametrization):
+        used = parametrization
+    elif parametrization != "derived":
+        used = read(derivation.solution.solver, parametrization, lr_exponent)
+    if not overrides:
+        return used, frozenset()
+    name = "derived" if used is derivation.parametrization else used.name
+    used, touched = put(derivation, used, [override(text, derivation.widths) for text in overrides])
+    return replace(used, name=", ".join([name, *overrides])), touched
+
+
+def _control(runs: Runs) -> Control | None:
+    """Whether the check catches one wrong exponent: on a short ladder, with few seeds, after one step."""
+    derivation, ladder = runs.derivation, runs.ladder.lowest(RUNGS)
+    wrong = put_wrong(derivation, runs.probes, ladder)
+    if wrong is None:
+        return None
+    control = replace(runs, parametrization=wrong.parametrization, probes=wrong.probes, ladder=ladder, steps=1,
+                      progress=None)  # fmt: skip
+    demanded = Predictor(derivation, wrong.parametrization, 1, derivation.solution.exponents)
+    values, caught = control.measure(range(SEEDS)), None
+    for more in (range(SEEDS, MOST_SEEDS), range(0)):
+        rows = _rows(control, values, demanded, None)
+        caught = next((row for (_, t), row in rows.items() if t and row.verdict == "disagrees"), None)
+        if caught or not more:
+            break
+        values = np.concatenate([values, control.measure(more)], axis=3)
+    return Control(
+        wrong.param, str(wrong.derived), str(wrong.trained), ladder.sizes, values.shape[3], caught is not None,
+        caught.tensor if caught else "", caught.predicted if caught else None, caught.measured if caught else None,
     )  # fmt: skip
 
 
@@ -135,32 +186,36 @@ def _backend(name: str) -> Callable[..., Measurement]:
 
 def _until_conclusive(
     runs: Runs, demanded: Predictor, own: Predictor | None, seeds: int, most: int
-) -> tuple[Measurement, tuple[Row, ...]]:
+) -> tuple[Measurement, Rows]:
     """Sizes and rows, with `seeds` more networks at a time while they could change a verdict."""
     values = np.zeros((len(runs.probes), runs.steps + 1, len(runs.ladder.rungs), 0))
-    rows: tuple[Row, ...] = ()
+    rows: Rows = {}
     while values.shape[3] < most:
         more = range(values.shape[3], min(values.shape[3] + seeds, most))
         values = np.concatenate([values, runs.measure(more)], axis=3)
         rows = _rows(runs, values, demanded, own)
-        if not any(judge.wants_seeds(row, values.shape[3]) for row in rows):
+        if not any(judge.wants_seeds(row, values.shape[3]) for row in rows.values()):
             break
     return values, rows
 
 
-def _rows(runs: Runs, values: Measurement, demanded: Predictor, own: Predictor | None) -> tuple[Row, ...]:
-    """The verdict on everything that was measured."""
+def _rows(runs: Runs, values: Measurement, demanded: Predictor, own: Predictor | None) -> Rows:
+    """The verdict on everything that was measured, by the positions of probe and step."""
     unit = ROUNDING * float(np.finfo(runs.dtype).eps)
     independent = _independent(runs, values)
-    rows = []
+    sums = {probe.param: k for k, probe in enumerate(runs.probes) if probe.kind == "terms"}
+    rows: Rows = {}
     for k, probe in enumerate(runs.probes):
         for t in range(runs.steps + 1):
-            if np.isnan(values[k, t]).all():  # a tensor that the emitted program does not make
+            if probe.kind == "terms" or np.isnan(values[k, t]).all():  # the latter: no such tensor, or not now
                 continue
-            limits = judge.Limits(unit * float(np.max(values[k, 0])) if t else 0.0, independent.get((k, t), 0.0))
+            scale = values[sums[probe.param], t] if probe.kind in GRADIENTS else values[k, 0]
+            rounds = probe.kind in GRADIENTS or (t > 0 and probe.kind in ("value", "spectral"))
+            known = rounds and not np.isnan(scale).all()
+            limits = judge.Limits(unit * float(np.nanmax(scale)) if known else 0.0, independent.get((k, t), 0.0))
             theirs = own.at(probe, t) if own else None
-            rows.append(judge.row(probe, t, demanded.at(probe, t), theirs, values[k, t], runs.ladder, limits))
-    return tuple(rows)
+            rows[k, t] = judge.row(probe, t, demanded.at(probe, t), theirs, values[k, t], runs.ladder, limits)
+    return rows
 
 
 def _independent(runs: Runs, values: Measurement) -> dict[tuple[int, int], float]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from tensorprog.coordcheck.report import when
 from tensorprog.tables import align
 
 if TYPE_CHECKING:
@@ -19,24 +21,29 @@ def _number(x: float | None) -> str:
 
 def _cells(row: Row, own: bool) -> tuple[str, ...]:
     interval = "-" if row.low is None or row.high is None else f"[{row.low:+.2f}, {row.high:+.2f}]"
-    when = "init" if row.part == "init" else f"change {row.step}"
-    cells = (row.tensor, when, row.predicted or "zero", _number(row.measured), interval, row.verdict)
+    cells = (
+        row.tensor,
+        when(row.part, row.step),
+        row.predicted or "zero",
+        _number(row.measured),
+        interval,
+        row.verdict,
+    )
     return (*cells, row.calculus or "zero", row.calculus_verdict, row.reason) if own else (*cells, row.reason)
 
 
+def _worst(rows: Sequence[Row]) -> list[Row]:
+    """Of every part of a tensor, the first row that agrees least."""
+    by_part: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        by_part.setdefault((row.tensor, row.part), []).append(row)
+    return [min(alike, key=lambda r: (_ORDER[r.verdict], r.step)) for alike in by_part.values()]
+
+
 def table(report: CheckReport, *, color: bool, every: bool) -> str:
-    """One line for the start and one for the worst step of every tensor (`every`: all), then the counts."""
+    """One line for every part of a tensor, at the step that agrees least (`every`: all), then the counts."""
     own = report.parametrization != "derived"
-    chosen: list[Row] = []
-    by_tensor: dict[str, list[Row]] = {}
-    for row in report.rows:
-        by_tensor.setdefault(row.tensor, []).append(row)
-    for rows in by_tensor.values():
-        if every:
-            chosen += rows
-            continue
-        chosen.append(rows[0])
-        chosen.append(min(rows[1:], key=lambda r: (_ORDER[r.verdict], r.step)))
+    chosen = list(report.rows) if every else _worst(report.rows)
     header = ["tensor", "part", "predicted", "measured", "95% interval", "verdict"]
     header += ["calculus", "its verdict", ""] if own else [""]
     lines = align([_cells(row, own) for row in chosen], header)
@@ -48,6 +55,10 @@ def table(report: CheckReport, *, color: bool, every: bool) -> str:
             f"widths {widths}; {report.seeds} seeds, {report.steps} steps, tolerance {report.tolerance}")  # fmt: skip
     counts = ", ".join(f"{report.count(v)} {v}" for v in _ORDER)
     tail = [f"{len(report.rows)} rows: {counts}"]
+    if report.fault:
+        tail.append(str(report.fault))
+    if report.control:
+        tail.append(str(report.control))
     if report.left_out:
         tail.append(f"{len(report.left_out)} tensors are not measured: the {report.backend} program does not make them")
     if own:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -55,13 +56,14 @@ def fit(widths: Floats, rms: Floats, predicted: float | None = None) -> Fit:
     left_out = np.maximum(total[:, None] - squares, np.finfo(np.float64).tiny)
     all_then_without_each = np.column_stack([total, left_out])
     logs = np.asarray(np.log2(all_then_without_each) / 2, dtype=np.float64)
-    line, _ = _line(widths, logs)
+    design = _design(tuple(widths.tolist()))
+    line = design.slope @ logs
     if rms.shape[1] < 2:
         return Fit(Slope(float(line[0]), -math.inf, math.inf))
     beyond, drift = None, 0.0
     settled = predicted is not None and verdict(predicted, _interval(line)) == "agrees"
     if len(widths) > 3 and not settled:
-        rest = _beyond_transient(widths, logs)
+        rest = _beyond_transient(design, logs)
         if _significant(rest - line):
             beyond = _interval(rest)
         last = (logs[-1] - logs[-2]) / np.log2(widths[-1] / widths[-2])
@@ -75,27 +77,42 @@ def _significant(estimates: Floats) -> bool:
     return bool(abs(estimates[0]) > 2 * _error(estimates[1:]))
 
 
-def _line(widths: Floats, logs: Floats) -> tuple[Floats, Floats]:
-    """Least squares with weights sqrt(width): slope and squared residual of every column of `logs`."""
-    weights = np.sqrt(np.sqrt(widths))[:, None]
-    basis = np.column_stack([np.ones_like(widths), np.log2(widths)])
-    coefficients = np.linalg.lstsq(basis * weights, logs * weights, rcond=None)[0]
-    residual = ((logs - basis @ coefficients) * weights) ** 2
-    return np.asarray(coefficients[1]), np.asarray(residual.sum(axis=0))
+@dataclass(frozen=True, slots=True)
+class _Design:
+    """Least squares with weights sqrt(width), as linear maps of the logarithms: `slope` [width]; weighted `residual`
+    [width, width]; the same two of every transient, `transient_slopes` [transient], `transient_residuals`
+    [transient, width, 1]."""
+
+    slope: Floats
+    residual: Floats
+    transient_slopes: Floats
+    transient_residuals: Floats
 
 
-def _beyond_transient(widths: Floats, logs: Floats) -> Floats:
+@lru_cache(maxsize=64)
+def _design(widths: tuple[float, ...]) -> _Design:
+    n = np.array(widths)
+    weights = np.sqrt(np.sqrt(n))
+    basis = np.column_stack([np.ones_like(n), np.log2(n)])
+    coefficients = np.linalg.pinv(basis * weights[:, None]) * weights
+    residual = (np.eye(len(n)) - basis @ coefficients) * weights[:, None]
+    transients = np.array([
+        np.log2(1 + ratio * (n[0] / n) ** decay) / 2
+        for decay in (0.5, 1.0)
+        for ratio in _RATIOS
+        if ratio * (n[0] / n[-1]) ** decay <= 1  # at the largest width what lasts is at least what vanishes
+    ])  # fmt: skip
+    return _Design(coefficients[1], residual, transients @ coefficients[1], (transients @ residual.T)[:, :, None])
+
+
+def _beyond_transient(design: _Design, logs: Floats) -> Floats:
     """The slope s of mean square = n^(2s) (A + B n^-q), q = 1/2 (a correlation dies out) or 1 (a variance does),
     by least squares over a grid of B / A; one for every column of `logs`."""
-    best_slope, best_residual = _line(widths, logs)
-    for decay in (0.5, 1.0):
-        for ratio in _RATIOS:
-            transient = np.log2(1 + ratio * (widths[0] / widths) ** decay) / 2
-            slope, residual = _line(widths, logs - transient[:, None])
-            better = residual < best_residual
-            best_slope = np.where(better, slope, best_slope)
-            best_residual = np.where(better, residual, best_residual)
-    return best_slope
+    plain = design.residual @ logs
+    squares = np.sum((plain - design.transient_residuals) ** 2, axis=1)  # [transient, column]
+    best = np.argmin(squares, axis=0)
+    better = np.take_along_axis(squares, best[None], axis=0)[0] < np.sum(plain**2, axis=0)
+    return np.asarray(design.slope @ logs - np.where(better, design.transient_slopes[best], 0.0))
 
 
 def _error(left_out: Floats) -> float:

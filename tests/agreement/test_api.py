@@ -92,11 +92,11 @@ def test_both_backends_of_the_check_agree_row_by_row(optimizer: str) -> None:
     options: dict[str, Any] = {"widths": (16, 32, 64), "seeds": 3, "max_seeds": 3, "steps": 2, "dtype": "float64"}
     expected, found = (check(MLP, optimizer, backend=backend, **options) for backend in ("numpy", "torch"))
     assert (expected.backend, found.backend) == ("numpy", "torch")
-    known = {(row.tensor, row.step): row for row in expected.rows}
+    known = {(row.tensor, row.step, row.part): row for row in expected.rows}
     missing = {row.tensor for row in expected.rows} - {row.tensor for row in found.rows}
     assert missing == {"[W1 x]", "[W2 x1]"}, "a linear layer never makes the product without the bias"
     for row in found.rows:
-        other = known[row.tensor, row.step]
+        other = known[row.tensor, row.step, row.part]
         assert (row.part, row.predicted, row.verdict) == (other.part, other.predicted, other.verdict)
         for mine, theirs in ((row.measured, other.measured), (row.low, other.low), (row.high, other.high)):
             assert (mine is None) == (theirs is None)
@@ -115,9 +115,9 @@ def test_the_torch_backend_trains_named_parametrizations(parametrization: str) -
         "parametrization": parametrization,
     }
     expected, found = (check(MLP, "adam", backend=b, dtype="float64", **options) for b in ("numpy", "torch"))
-    known = {(row.tensor, row.step): row.measured for row in expected.rows}
+    known = {(row.tensor, row.step, row.part): row.measured for row in expected.rows}
     for row in found.rows:
-        theirs = known[row.tensor, row.step]
+        theirs = known[row.tensor, row.step, row.part]
         assert row.measured == theirs or row.measured == pytest.approx(theirs, abs=1e-6), row
 
 

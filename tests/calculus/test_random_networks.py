@@ -12,7 +12,7 @@ import pytest
 from tensorprog.api import check, derive
 from tensorprog.architecture import parse
 from tensorprog.calculus.analysis import largest
-from tensorprog.coordcheck.run import Row
+from tensorprog.coordcheck.report import Row
 from tensorprog.errors import CalculusError
 
 _spec = importlib.util.spec_from_file_location("networks", Path(__file__).with_name("networks.py"))

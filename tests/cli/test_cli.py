@@ -265,15 +265,22 @@ def test_json_of_check(capsys: pytest.CaptureFixture[str]) -> None:
     seen = set()
     for row in result["rows"]:
         assert {"tensor", "step", "part", "predicted", "measured", "low", "high", "verdict"} <= set(row)
-        assert row["part"] == ("change" if row["step"] else "init")
+        assert row["part"] == "change" if row["step"] else row["part"] in ("init", "gradient")
         assert row["predicted"] is None or str(Fraction(row["predicted"])) == row["predicted"]
         assert row["verdict"] in verdicts
         assert [len(sizes) for sizes in row["rms"]] == [2, 2]
         if None not in (row["low"], row["measured"], row["high"]):
             assert row["low"] <= row["measured"] <= row["high"]
-        seen.add((row["tensor"], row["step"]))
+        seen.add((row["tensor"], row["step"], row["part"]))
     assert len(seen) == len(result["rows"])
-    assert {("f", 0), ("f", 1), ("f", 2), ("W1", 0), ("b1", 2)} <= seen
+    assert {
+        ("f", 0, "init"),
+        ("f", 1, "change"),
+        ("f", 2, "change"),
+        ("W1", 0, "gradient"),
+        ("b1", 2, "change"),
+    } <= seen
+    assert result["control"]["derived"] != result["control"]["trained"] and result["fault"] is None
 
 
 # --- files ------------------------------------------------------------------------------------------

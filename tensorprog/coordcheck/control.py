@@ -1,0 +1,64 @@
+"""The negative control: the derived parametrization with one exponent put wrong, which the check must catch.
+
+A check that agrees proves something only if it would have disagreed. So beside every check a second, smaller one trains
+networks in which one learning rate scales wrongly by the square root of the width, and holds them against the
+same predictions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+from tensorprog.coordcheck.ladder import Ladder
+from tensorprog.coordcheck.predict import Predictor
+from tensorprog.coordcheck.probes import Probe
+from tensorprog.derivation import Derivation
+from tensorprog.exponents import Power
+from tensorprog.parametrization import Parametrization
+
+RUNGS, SEEDS, MOST_SEEDS = 3, 4, 8  # of a control: it is meant to be cheap
+CANDIDATES = 6  # parameters considered: what an early one does wrong shows in most tensors
+ERROR = Fraction(1, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Wrong:
+    """One exponent put wrong. `probes`: the activations whose first change must show it."""
+
+    param: str
+    derived: Power
+    trained: Power
+    parametrization: Parametrization
+    probes: tuple[Probe, ...]
+
+
+def put_wrong(derivation: Derivation, places: Sequence[Probe], ladder: Ladder) -> Wrong | None:
+    """The learning rate, too large or too small by n^1/2, that by the calculus shows in the most activations after one
+    step; None if none does. The raw change of the parameter itself does not count: it would be no test of the rest."""
+    activations = [p for p in places if p.param is None and p.kind == "value"]
+    right = Predictor(derivation, derivation.parametrization, 1, derivation.solution.exponents)
+    demanded = [right.at(probe, 1) for probe in activations]
+    uses = dict.fromkeys(use.param for use in derivation.solution.solver.uses)
+    trained = [name for name in uses if derivation.params[name].lr is not None]
+    best: Wrong | None = None
+    for name in trained[:CANDIDATES]:
+        rule = derivation.params[name]
+        for sign in (1, -1):
+            assert rule.lr is not None
+            lr = rule.lr * Power.of({ladder.axis[0]: sign * ERROR})
+            params = {**derivation.params, name: replace(rule, lr=lr)}
+            wrong = replace(derivation.parametrization, name="control", params=params)
+            predicted = Predictor(derivation, wrong, 1)
+            showing = tuple(
+                probe
+                for probe, right_one in zip(activations, demanded, strict=True)
+                if right_one.exponent is not None
+                and (found := predicted.at(probe, 1)).exponent is not None
+                and not found.bound_only
+                and abs(ladder.exponent(found.exponent / right_one.exponent)) >= ERROR
+            )
+            if showing and (best is None or len(showing) > len(best.probes)):
+                best = Wrong(name, rule.lr, lr, wrong, showing)
+    return best

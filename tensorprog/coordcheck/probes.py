@@ -1,0 +1,130 @@
+"""What is measured: tensors of the forward pass and parameters, gradients, updates, and parts of contractions."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from tensorprog.calculus.shared import describe
+from tensorprog.derivation import Derivation
+from tensorprog.dims import Dim
+from tensorprog.graph import Const, Contract, Input, Loss, Merge, Param, Scale, Split, Window
+
+EXTRAS = ("split", "spectral", "updates", "gradients")
+GRADIENTS = ("gradient", "later gradient")
+PRODUCTS = ("dW.x", "W.dx", "dW.dx")
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One thing that is measured at every step: by default the root mean square of the entries.
+
+    `kind`:
+    - "value": of a forward node, or of the raw values of `param` if given: at the start, and the change since;
+    - "gradient": of the loss by the raw `param`, at the start; "later gradient": the same after updates, when the
+      loss's own derivative has changed and is noisier;
+    - "update": of the raw `param`, one step's;
+    - "spectral": as value of `param`, but the largest singular value of the matrix [first axis, rest];
+    - one of PRODUCTS: the contraction `node` of a parameter, its operand number `position`, with an activation x: the
+      change of one with the start of the other, or both changes;
+    - "terms": for a gradient, how large it would be if the terms it sums were independent; no row of its own.
+    """
+
+    name: str
+    node: int
+    param: str | None = None
+    kind: str = "value"
+    position: int = 0
+
+    def part(self, step: int) -> str:
+        """What a row calls it after `step` updates."""
+        match self.kind:
+            case "value":
+                return "change" if step else "init"
+            case "spectral":
+                return "spectral change" if step else "spectral init"
+            case _:
+                return self.kind.removeprefix("later ")
+
+
+def probes(derivation: Derivation, extras: Collection[str] = ()) -> list[Probe]:
+    """Every tensor of the forward graph that is not data, a constant, the loss itself (one number, made of the
+    outputs) or a mere relabelling of another; every first gradient; and the `extras` (of EXTRAS).
+
+    Intermediate results are called by the expression they stand for; equal names get a number.
+    """
+    graph, program = derivation.architecture.graph, derivation.architecture.program
+    found: list[Probe] = []
+    seen: dict[str, int] = {}
+    places: dict[str, int] = {}
+    for node in graph.nodes:
+        match node.op:
+            case Input() | Const() | Loss():
+                continue
+            case Param(name):
+                if name not in places:
+                    places[name] = node.id
+                    found.append(Probe(name, node.id, name))
+                    if "spectral" in extras and len(node.axes) > 1:
+                        found.append(Probe(name, node.id, name, "spectral"))
+                    if "updates" in extras and name in program.updates:
+                        found.append(Probe(name, node.id, name, "update"))
+                continue
+            case Split() | Merge() | Window() if not node.name:
+                continue
+            case Contract(_, None, out) if not node.name and len(out) == len(graph.nodes[node.args[0]].axes):
+                continue
+            case Scale(scalar) if not node.name and (
+                not scalar.powers and all(graph.unknowns[u].kind == "use" for u in scalar.unknowns)
+            ):
+                continue
+            case _:
+                name = node.name or f"[{describe(node, graph.nodes)}]"
+        seen[name] = seen.get(name, 0) + 1
+        found.append(Probe(name if seen[name] == 1 else f"{name} #{seen[name]}", node.id))
+    if "split" in extras:
+        found += _products(derivation, found)
+    for name, node_id in program.grads.items():
+        if name in places:
+            kinds = ("gradient", "terms", "later gradient") if "gradients" in extras else ("gradient", "terms")
+            found += [Probe(name, node_id, name, kind) for kind in kinds]
+    return found
+
+
+def _products(derivation: Derivation, found: Sequence[Probe]) -> list[Probe]:
+    """The parts of every contraction of a trained parameter with what depends on a parameter itself."""
+    program = derivation.architecture.program
+    nodes = program.forward.nodes
+    names = {probe.node: probe.name for probe in found if probe.param is None}
+    moves = [False] * len(nodes)  # whether a node depends on a trained parameter
+    for node in nodes:
+        own = isinstance(node.op, Param) and node.op.name in program.updates
+        moves[node.id] = own or any(moves[a] for a in node.args)
+    result: list[Probe] = []
+    for use in derivation.solution.solver.uses:
+        node = nodes[use.node]
+        if not isinstance(node.op, Contract) or node.op.right is None or use.param not in program.updates:
+            continue
+        if moves[node.args[1 - use.position]]:
+            name = names.get(node.id) or f"[{describe(node, nodes)}]"
+            result += [Probe(name, node.id, None, part, use.position) for part in PRODUCTS]
+    return result
+
+
+def growing_sums(derivation: Derivation, places: Sequence[Probe]) -> dict[int, tuple[int, int, tuple[Dim, ...]]]:
+    """Probes that are a plain sum over growing axes, or a multiple of one: position -> (position of the sum itself,
+    position of what is summed, the sizes summed)."""
+    nodes = derivation.architecture.graph.nodes
+    position = {probe.node: k for k, probe in enumerate(places) if probe.param is None and probe.kind == "value"}
+    found: dict[int, tuple[int, int, tuple[Dim, ...]]] = {}
+    for node_id, k in position.items():
+        node = nodes[node_id]
+        while isinstance(node.op, Scale):
+            node = nodes[node.args[0]]
+        if not (isinstance(node.op, Contract) and node.op.right is None):
+            continue
+        left, out = node.op.left, node.op.out
+        summed = [a.dim for i, a in zip(left, nodes[node.args[0]].axes, strict=True) if i not in out and a.dim.grows]
+        if summed and node.id in position and node.args[0] in position:
+            found[k] = position[node.id], position[node.args[0]], tuple(summed)
+    return found
