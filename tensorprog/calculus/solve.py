@@ -355,12 +355,27 @@ def solve(program: Program, units: Units, optimizer: str | Choice, functions: Ma
 
 def sensitive(program: Program, *, sums: bool = True) -> set[int]:
     """Forward nodes that a nonlinearity, a sum (unless not `sums`), a selection, the loss or an output consumes: at
-    most Theta(1)."""
+    most Theta(1). A sum that only an unknown multiplier consumes does not count: it takes care of the size."""
     found = {node for _, node in program.forward.outputs}
+    tamed = _tamed(program) if sums else set()
     for node in program.forward.nodes:
-        if isinstance(node.op, Map | Softmax | TopK | Loss) or (sums and isinstance(node.op, Add)):
+        if isinstance(node.op, Map | Softmax | TopK | Loss) or (
+            sums and isinstance(node.op, Add) and node.id not in tamed
+        ):
             found.update(node.args)
     return found
+
+
+def _tamed(program: Program) -> set[int]:
+    """Sums whose every consumer is an unknown multiplier."""
+    nodes, unknowns = program.forward.nodes, program.forward.unknowns
+    free: dict[int, list[bool]] = {node.id: [] for node in nodes if isinstance(node.op, Add)}
+    for node in nodes:
+        names = node.op.scalar.unknowns if isinstance(node.op, Scale) else ()
+        for a in node.args:
+            if a in free:
+                free[a].append(any(unknowns[u].kind == "multiplier" for u in names))
+    return {k for k, flags in free.items() if flags and all(flags)}
 
 
 def assert_stable(program: Program, snapshot: Snapshot, units: Units) -> None:

@@ -14,6 +14,7 @@ from statistics import median
 
 import numpy as np
 
+from tensorprog.calculus.analysis import Analysis, Snapshot, largest
 from tensorprog.derivation import Derivation
 from tensorprog.dims import BATCH_SYMBOL
 from tensorprog.graph import Add, Contract, Input
@@ -21,6 +22,7 @@ from tensorprog.interpret import Interpreter
 
 STRENGTH = 0.2
 VANISHING = 2.0  # what counts as the size of a value that vanishes with width (logits): they move by STRENGTH * this
+LATEST = 2  # the latest step (the first is 0) whose update is calibrated
 MOST_ENTRIES = 8_000_000
 
 
@@ -68,12 +70,56 @@ def batch_size(derivation: Derivation, ladder: Sequence[int]) -> int:
 def base_rates(
     derivation: Derivation, widths: Mapping[str, int], base: Mapping[str, int], *, batch: int, seed: int = 0
 ) -> dict[str, float]:
-    """Parameter -> base learning rate, calibrated at `widths`."""
+    """Parameter -> base learning rate, calibrated at `widths`.
+
+    A parameter whose first gradient is zero, or smaller than later ones by a power of the width (what stands behind a
+    zero-initialised factor, a router), is calibrated a step later, after a step at the rates of the others: with a rate
+    at which its first update shows, the later ones would blow up.
+    """
+    program = derivation.architecture.program
+
+    def fresh(lr: float | Mapping[str, float]) -> Interpreter:
+        return Interpreter(program, widths, base, derivation.parametrization, batch=batch, seed=seed, lr=lr,
+                           functions=derivation.architecture.functions)  # fmt: skip
+
+    rates: dict[str, float] = {}
+    for stage, ready in enumerate(_stages(derivation)):
+        network = fresh(1.0)
+        if stage:
+            before = fresh({name: rates.get(name, 0.0) for name in program.updates})
+            for _ in range(stage):
+                before.step()
+            network.set_params(before.params)
+        effect = _effects(derivation, network)
+        rates.update({name: STRENGTH / e for name, e in effect.items() if name in ready and e > 0 and np.isfinite(e)})
+    usual = median(rates.values()) if rates else 1.0
+    return {name: rates.get(name, usual) for name in program.updates}
+
+
+def _stages(derivation: Derivation) -> list[set[str]]:
+    """The trained parameters in the order of the step at which their update first has its full exponent."""
+    program, solution = derivation.architecture.program, derivation.solution
+    solver = solution.solver
+    analysis = Analysis(program, solver.units, derivation.optimizer, solver.functions, solution.exponents)
+
+    def sizes(snapshot: Snapshot) -> dict[str, int | None]:
+        grads = {name: program.nodes[node].args[0] for name, node in program.updates.items()}
+        return {name: largest(analysis.update_terms(name, snapshot.initial[g] + snapshot.change[g]))
+                for name, g in grads.items()}  # fmt: skip
+
+    full = sizes(solution.snapshot)
+    stages: list[set[str]] = []
+    for snapshot in analysis.steps(LATEST):
+        done: set[str] = set().union(*stages)
+        stages.append({name for name, size in sizes(snapshot).items() if name not in done and size == full[name]})
+        if len(done) + len(stages[-1]) == len(full):
+            break
+    return stages
+
+
+def _effects(derivation: Derivation, network: Interpreter) -> dict[str, float]:
+    """Parameter -> the relative change that the next update makes to the value of its use; makes that update."""
     program, solution, solver = derivation.architecture.program, derivation.solution, derivation.solution.solver
-    network = Interpreter(
-        program, widths, base, derivation.parametrization, batch=batch, seed=seed, lr=1.0,
-        functions=derivation.architecture.functions,
-    )  # fmt: skip
     wanted = {k for o in solver.uses for k in (o.node, *(a for c in (*o.chain, o.node) for a in program.nodes[c].args))}
     values = network.step(keep=wanted, changes=True)
     effect: dict[str, float] = {}
@@ -91,9 +137,7 @@ def base_rates(
             moved = network.apply(o.node, *args)
         size, change = (float(np.sqrt(np.mean(np.square(x)))) for x in (values[o.node], moved))
         starts = solution.snapshot.initial[o.node]
-        if not size or solution.solver.units.degree(max(term[0] for term in starts)) < 0:
+        if not starts or not size or solution.solver.units.degree(max(term[0] for term in starts)) < 0:
             size = VANISHING  # it starts at zero, or vanishes: its change must outgrow what the features' change does
         effect[o.param] = max(effect.get(o.param, 0.0), change / size)
-    rates = {name: STRENGTH / e for name, e in effect.items() if e > 0 and np.isfinite(e)}
-    usual = median(rates.values()) if rates else 1.0
-    return {name: rates.get(name, usual) for name in program.updates}
+    return effect

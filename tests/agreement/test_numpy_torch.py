@@ -25,13 +25,14 @@ EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.tp"))
 PROGRAMS = Path(__file__).parents[1] / "emission" / "programs"
 MEASURED = [*(p for p in EXAMPLES if p.stem in ("mlp", "rnn", "lstm", "gpt")),
             *(PROGRAMS / f"{name}.tp" for name in ("convnet", "moe", "odds", "recurrent"))]  # fmt: skip
+LARGE = ("resnet", "unet", "dit", "mamba", "vit", "llama_tied", "moe")  # with one optimizer in the quick tests
 BASE, WIDTH, BATCH = 32, 64, 3
 
 
 def cases() -> list[object]:
     return [
         pytest.param(path, optimizer, id=f"{path.stem}-{optimizer}",
-                     marks=pytest.mark.slow if path.stem == "resnet" else ())
+                     marks=pytest.mark.slow if path.stem in LARGE and optimizer != "adam" else ())
         for path in EXAMPLES
         for optimizer in ("sgd", "adam", "muon")
     ]  # fmt: skip

@@ -51,7 +51,9 @@ def test_golden_tables(path: Path, update_golden: bool) -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-@pytest.mark.parametrize("name", ["mlp", "rnn", "lstm", "bert", "gpt", "resnet"])
+@pytest.mark.parametrize(
+    "name", ["mlp", "rnn", "lstm", "bert", "gpt", "resnet", "moe", "llama", "vit", "unet", "mamba", "dit"]
+)
 def test_untied_examples_are_table_8(name: str, optimizer: str) -> None:
     derivation = derive(load(ROOT / "examples" / f"{name}.tp"), optimizer)
     outputs = set()
@@ -61,13 +63,28 @@ def test_untied_examples_are_table_8(name: str, optimizer: str) -> None:
         if not growing:  # the bias of the readout: finite, nothing scales
             assert (str(e.multiplier), str(e.lr)) == ("1", "1"), parameter
             continue
-        last = growing == [1] and "E" not in parameter.split(".") and "P" not in parameter.split(".")
+        last = growing == [1] and not {"E", "P", "token"} & set(parameter.split("."))
         kind = "matrix" if len(growing) == 2 else "readout" if last else "vector"
         multiplier, std, lr = TABLE_8[kind][optimizer]
         assert (str(e.multiplier), str(e.lr)) == (multiplier, lr), parameter
         assert e.init_std is None or str(e.init_std) == std, parameter
         outputs.add(kind)
     assert outputs == set(TABLE_8)
+
+
+def test_low_rank_adapters_learn_as_in_lora_plus() -> None:
+    """Hayou, Ghosh, Yu 2024 (LoRA+, arXiv:2402.12354), section 3: with Adam, lr of B is n times lr of A.
+
+    How large A may start depends on the layer: n^-1/2 (central limit) on features that never move; n^-1 where adapters
+    below move them along gradients that come through this A.
+    """
+    params = derive(load(ROOT / "examples" / "lora.tp"), "adam", "table3").params
+    for layer in ("lora", "lora_2"):
+        a, b = params[f"{layer}.A"], params[f"{layer}.B"]
+        assert a.lr is not None and b.lr is not None
+        assert (str(b.lr / a.lr), b.init_std) == ("n", None)
+        assert params[f"{layer}.W"].lr is None
+    assert (str(params["lora.A"].init_std), str(params["lora_2.A"].init_std)) == ("n^-1/2", "n^-1")
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
