@@ -5,6 +5,7 @@
     mup = tp.derive(arch, optimizer="adam")   # prints as a table; mup.params["W1"].lr
     source = tp.emit(arch, optimizer="adam")  # a PyTorch module as text
     report = tp.check(arch, optimizer="adam") # measured exponents against derived ones
+    report = tp.transfer(arch)                # does the best learning rate stay where it is?
 
 Submodules are imported when first used, so that the command line starts fast.
 """
@@ -14,19 +15,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tensorprog.api import check, derive, emit
+    from tensorprog.api import check, derive, emit, transfer
     from tensorprog.architecture import Architecture, load, parse
     from tensorprog.coordcheck.report import CheckReport, Row
     from tensorprog.derivation import Derivation
     from tensorprog.errors import CalculusError, ParseError, ShapeError, TensorProgError
     from tensorprog.exponents import Power
+    from tensorprog.hptransfer.report import TransferReport
     from tensorprog.optimizers import Choice, Optimizer, Size
     from tensorprog.parametrization import Parametrization, ParamExponents
 
 _HOMES = {
     "parse": "architecture", "load": "architecture", "Architecture": "architecture",
-    "derive": "api", "emit": "api", "check": "api",
+    "derive": "api", "emit": "api", "check": "api", "transfer": "api",
     "Derivation": "derivation", "CheckReport": "coordcheck.report", "Row": "coordcheck.report", "Power": "exponents",
+    "TransferReport": "hptransfer.report",
     "ParamExponents": "parametrization", "Parametrization": "parametrization",
     "Optimizer": "optimizers", "Choice": "optimizers", "Size": "optimizers",
     "TensorProgError": "errors", "ParseError": "errors", "ShapeError": "errors", "CalculusError": "errors",
@@ -47,11 +50,13 @@ __all__ = [
     "ShapeError",
     "Size",
     "TensorProgError",
+    "TransferReport",
     "check",
     "derive",
     "emit",
     "load",
     "parse",
+    "transfer",
 ]
 
 

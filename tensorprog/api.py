@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from tensorprog.coordcheck.report import CheckReport
 from tensorprog.derivation import Derivation
 from tensorprog.derivation import derive as derive_architecture
 from tensorprog.errors import TensorProgError
+from tensorprog.hptransfer.report import TransferReport
 from tensorprog.optimizers import Choice, Optimizer
 
 DEFAULT_BASE_WIDTH = 256
@@ -85,5 +86,25 @@ def check(
     derivation = _derivation(subject, optimizer, form)
     try:
         return check_derivation(derivation, **options)
+    except TensorProgError as error:
+        raise error.located(derivation.architecture.source, derivation.architecture.file) from None
+
+
+def transfer(
+    subject: Derivation | Architecture | str | Path,
+    optimizer: Updater = None,
+    form: str | None = None,
+    *,
+    widths: Sequence[int] = (32, 64, 128, 256, 512),
+    **options: Any,
+) -> TransferReport:
+    """Train over a grid of learning rates (or of another hyperparameter) at every width, and see whether the best one
+    stays where it is. The first width is the base width; options: `hptransfer.run.transfer`."""
+    from tensorprog.coordcheck.ladder import Ladder
+    from tensorprog.hptransfer.run import transfer as transfer_derivation
+
+    derivation = _derivation(subject, optimizer, form)
+    try:
+        return transfer_derivation(derivation, ladder=Ladder.of(derivation.widths, widths), **options)
     except TensorProgError as error:
         raise error.located(derivation.architecture.source, derivation.architecture.file) from None

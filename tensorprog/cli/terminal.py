@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from tensorprog.errors import TensorProgError
@@ -36,6 +37,30 @@ def progress(done: int, total: int, seeds: int) -> None:
     end = "\r\x1b[K" if done == total else ""
     sys.stderr.write(f"\r[{'#' * filled}{'.' * (30 - filled)}] {100 * done // total:3d}% of {seeds} seeds{end}")
     sys.stderr.flush()
+
+
+class Bar:
+    """A progress bar on standard error, with the time left at the pace since its first call."""
+
+    def __init__(self) -> None:
+        self._start: tuple[float, float] | None = None  # time, work done
+
+    def show(self, done: float, total: float) -> None:
+        """`done` of `total` units of work; the total may grow."""
+        now = time.monotonic()
+        since, before = self._start = self._start or (now, done)
+        left = ""
+        if done > before and now > since:
+            left = f" {_clock((now - since) * (total - done) / (done - before))} left"
+        filled = int(30 * done / total)
+        end = "\r\x1b[K" if done >= total else "\x1b[K"
+        sys.stderr.write(f"\r[{'#' * filled}{'.' * (30 - filled)}] {int(100 * done / total):3d}%{left}{end}")
+        sys.stderr.flush()
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"
 
 
 def write_whole(path: Path, content: str | bytes) -> None:

@@ -61,15 +61,15 @@ def fit(widths: Floats, rms: Floats, predicted: float | None = None) -> Fit:
     if rms.shape[1] < 2:
         return Fit(Slope(float(line[0]), -math.inf, math.inf))
     beyond, drift = None, 0.0
-    settled = predicted is not None and verdict(predicted, _interval(line)) == "agrees"
+    settled = predicted is not None and verdict(predicted, interval(line)) == "agrees"
     if len(widths) > 3 and not settled:
         rest = _beyond_transient(design, logs)
         if _significant(rest - line):
-            beyond = _interval(rest)
+            beyond = interval(rest)
         last = (logs[-1] - logs[-2]) / np.log2(widths[-1] / widths[-2])
         if _significant(last - line):
             drift = float(last[0] - line[0])
-    return Fit(_interval(line), beyond, drift)
+    return Fit(interval(line), beyond, drift)
 
 
 def _significant(estimates: Floats) -> bool:
@@ -122,7 +122,8 @@ def _error(left_out: Floats) -> float:
     return _T95[min(count - 1, 30) - 1] * spread
 
 
-def _interval(estimates: Floats) -> Slope:
+def interval(estimates: Floats) -> Slope:
+    """The first estimate, from all seeds, with the jackknife's 95% interval from the others, without each seed."""
     error = _error(estimates[1:])
     return Slope(float(estimates[0]), float(estimates[0]) - error, float(estimates[0]) + error)
 

@@ -1,0 +1,102 @@
+"""Optima and their drift, with errors. Coordinates are octaves: log2 of the swept value, log2 of the size.
+
+Losses enter as log2(min(loss, loss at the start)): a run that diverged, or ended worse than it began, has learnt
+nothing, and how far off it went says nothing about where the optimum is. Seeds are replicates: every seed is left out
+once, everything is estimated anew, and the spread gives the error (jackknife, Student's quantile).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from tensorprog.coordcheck.statistics import Slope, interval
+
+Floats = npt.NDArray[np.float64]
+REACH = 2  # steps of the grid on either side of the best value: what the parabola is fitted to
+TOLERANCE = 0.2  # octaves per doubling; a drift surely smaller than this counts as none
+ALIKE = 1e-9  # octaves
+
+
+@dataclass(frozen=True, slots=True)
+class Vertex:
+    """The optimum of one curve. `status`: "found" | "below" or "above" (the best value is the first or the last one
+    tried: the optimum lies beyond) | "no minimum" (the curve bends the wrong way there). `octaves`, `loss` (log2):
+    estimates from all seeds, then without each; empty unless found. `curvature`: log2 loss per octave squared."""
+
+    status: str
+    octaves: Floats = field(default_factory=lambda: np.zeros(0))
+    loss: Floats = field(default_factory=lambda: np.zeros(0))
+    curvature: float = 0.0
+
+
+def log_loss(loss: float | None, initial: float) -> float:
+    """log2 of the loss that counts: a diverged run (None), or one above its start, has its start's."""
+    counted = initial if loss is None else min(loss, initial)
+    return float(np.log2(max(counted, np.finfo(np.float64).tiny)))
+
+
+def without_each(losses: Floats) -> Floats:
+    """[.., seed] -> [.., 1 + seed]: the mean over all seeds, then the means without each."""
+    count, total = losses.shape[-1], losses.sum(axis=-1, keepdims=True)
+    if count == 1:
+        return np.asarray(total)
+    return np.asarray(np.concatenate([total / count, (total - losses) / (count - 1)], axis=-1))
+
+
+def wanted(octaves: Floats, losses: Floats, step: float) -> list[float]:
+    """The values that are missing for a fit: the next REACH steps on either side of the best value."""
+    best = float(octaves[int(np.argmin(losses.mean(axis=1)))])
+    around = (best + k * step for k in range(-REACH, REACH + 1))
+    low, high = float(octaves.min()) - ALIKE, float(octaves.max()) + ALIKE
+    return [x for x in around if not low <= x <= high]
+
+
+def vertex(octaves: Floats, losses: Floats, step: float) -> Vertex:
+    """The optimum of log2 losses [value, seed] at increasing `octaves`: the vertex of a least-squares parabola through
+    the values within REACH steps of the best one."""
+    means = without_each(losses)
+    at = int(np.argmin(means[:, 0]))
+    if at in (0, len(octaves) - 1):
+        return Vertex("below" if at == 0 else "above")
+    near = np.abs(octaves - octaves[at]) <= REACH * step + ALIKE
+    x = octaves[near] - octaves[at]
+    curvature, slope, constant = np.polyfit(x, means[near], 2)
+    if np.any(curvature <= 0):
+        return Vertex("no minimum")
+    moved = -slope / (2 * curvature)
+    if moved[0] < x[0] or moved[0] > x[-1]:  # a vertex outside of what was fitted
+        return Vertex("no minimum")
+    return Vertex("found", octaves[at] + moved, constant - slope**2 / (4 * curvature), float(curvature[0]))
+
+
+def error_bars(estimates: Floats) -> Slope:
+    """The estimate with its 95% interval (infinite for a single seed)."""
+    if len(estimates) < 3:
+        return Slope(float(estimates[0]), -np.inf, np.inf)
+    return interval(estimates)
+
+
+def drift(sizes: Floats, optima: Floats) -> Slope:
+    """Octaves per doubling: the slope of a least-squares line through optima [size, 1 + seed] at log2 `sizes`. Seeds
+    are left out at all sizes at once, since one seed's runs share their data."""
+    return error_bars(np.polyfit(sizes, optima, 1)[0])
+
+
+def verdict(measured: Slope) -> str:
+    """transfers: the drift's whole interval lies within TOLERANCE of zero; drifts: none of it does; else
+    inconclusive."""
+    if measured.low >= -TOLERANCE and measured.high <= TOLERANCE:
+        return "transfers"
+    if measured.high < -TOLERANCE or measured.low > TOLERANCE:
+        return "drifts"
+    return "inconclusive"
+
+
+def interpolated(octaves: Floats, losses: Floats, at: float) -> float | None:
+    """The mean log2 loss at a value between two that were tried; None outside."""
+    if not octaves[0] - ALIKE <= at <= octaves[-1] + ALIKE:
+        return None
+    return float(np.interp(at, octaves, losses.mean(axis=1)))

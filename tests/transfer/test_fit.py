@@ -1,0 +1,97 @@
+"""The fitted optimum and its drift find what is there, with errors that are as large as they say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tensorprog.coordcheck.statistics import Slope
+from tensorprog.hptransfer import fit
+
+GRID = np.arange(-9.0, -2.0)
+SIZES = np.arange(5.0, 10.0)  # log2
+
+
+def curve(rng: np.random.Generator, optimum: float, seeds: int, noise: float, curvature: float = 0.1) -> fit.Floats:
+    """log2 losses [value, seed]: a parabola, a part that a seed's runs share, and noise of every run."""
+    shared = 0.3 * rng.standard_normal(seeds)
+    exact = curvature * (GRID - optimum)[:, None] ** 2
+    return exact + shared + noise * rng.standard_normal((len(GRID), seeds))
+
+
+def test_an_exact_parabola_gives_its_vertex_exactly() -> None:
+    found = fit.vertex(GRID, curve(np.random.default_rng(0), -5.3, 3, 0.0), 1.0)
+    assert found.status == "found"
+    np.testing.assert_allclose(found.octaves, -5.3, atol=1e-9)
+    assert found.curvature == pytest.approx(0.1)
+
+
+def test_what_seeds_share_is_no_error_of_the_optimum() -> None:
+    """Every seed's curve is moved up or down as a whole: the interval does not see it."""
+    found = fit.vertex(GRID, curve(np.random.default_rng(0), -5.3, 4, 0.0), 1.0)
+    bars = fit.error_bars(found.octaves)
+    assert bars.high - bars.low < 1e-9
+
+
+@pytest.mark.parametrize("seeds", [3, 4, 8])
+def test_intervals_of_the_optimum_hold_the_truth_as_often_as_they_say(seeds: int) -> None:
+    rng, inside, repetitions = np.random.default_rng(seeds), 0, 600
+    for _ in range(repetitions):
+        truth = rng.uniform(-5.5, -4.5)  # anywhere between two values of the grid
+        bars = fit.error_bars(fit.vertex(GRID, curve(rng, truth, seeds, 0.02), 1.0).octaves)
+        inside += bars.low <= truth <= bars.high
+    assert 0.93 <= inside / repetitions <= 0.97
+
+
+@pytest.mark.parametrize("moves", [0.0, -1.0])
+def test_intervals_of_the_drift_hold_the_truth_as_often_as_they_say(moves: float) -> None:
+    rng, inside, repetitions = np.random.default_rng(7), 0, 400
+    for _ in range(repetitions):
+        optima = []
+        for size in SIZES:
+            centre = -5.0 + moves * (size - SIZES[0])
+            losses = curve(rng, -5.0, 4, 0.02)  # the grid moves along with the optimum, as extending does
+            optima.append(fit.vertex(GRID + centre + 5.0, losses, 1.0).octaves)
+        bars = fit.drift(SIZES, np.array(optima))
+        inside += bars.low <= moves <= bars.high
+    assert 0.92 <= inside / repetitions <= 0.98
+
+
+@pytest.mark.parametrize(("at", "status"), [(-12.0, "below"), (1.0, "above")])
+def test_an_optimum_at_the_end_of_the_grid_is_not_fitted(at: float, status: str) -> None:
+    assert fit.vertex(GRID, curve(np.random.default_rng(0), at, 3, 0.01), 1.0).status == status
+
+
+def test_a_curve_that_bends_the_wrong_way_is_not_fitted() -> None:
+    hill = -0.2 * (np.arange(7.0) - 3.0) ** 2
+    hill[3] = -0.85  # a single dip on top of it: the least, but no minimum of a parabola
+    losses = np.tile(hill[:, None], 3)[1:-1]
+    assert fit.vertex(np.arange(5.0), losses, 1.0).status == "no minimum"
+
+
+def test_wanted_values_are_the_missing_neighbours_of_the_best() -> None:
+    octaves = np.array([-3.0, -2.0, -1.0])
+    falling = -octaves[:, None]
+    assert fit.wanted(octaves, falling, 1.0) == [0.0, 1.0]
+    assert fit.wanted(octaves, -falling, 1.0) == [-5.0, -4.0]
+    assert fit.wanted(GRID, curve(np.random.default_rng(0), -5.5, 3, 0.01), 1.0) == []
+
+
+def test_a_diverged_run_counts_as_one_that_learnt_nothing() -> None:
+    assert fit.log_loss(None, 2.0) == fit.log_loss(1e30, 2.0) == fit.log_loss(2.0, 2.0) == 1.0
+    assert fit.log_loss(0.5, 2.0) == -1.0
+    assert np.isfinite(fit.log_loss(0.0, 2.0))
+
+
+@pytest.mark.parametrize(("low", "high", "verdict"), [
+    (-0.1, 0.15, "transfers"), (-1.1, -0.9, "drifts"), (0.25, 0.3, "drifts"), (-0.5, 0.5, "inconclusive"),
+    (-0.3, 0.0, "inconclusive"), (-np.inf, np.inf, "inconclusive"),
+])  # fmt: skip
+def test_a_verdict_needs_an_interval_that_is_narrow_enough(low: float, high: float, verdict: str) -> None:
+    assert fit.verdict(Slope((low + high) / 2, low, high)) == verdict
+
+
+def test_one_seed_gives_no_interval() -> None:
+    bars = fit.error_bars(fit.vertex(GRID, curve(np.random.default_rng(0), -5.3, 1, 0.01), 1.0).octaves)
+    assert bars.value == pytest.approx(-5.3, abs=0.2)
+    assert (bars.low, bars.high) == (-np.inf, np.inf)
