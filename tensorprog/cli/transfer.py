@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tensorprog.cli.arguments import add_derivation, command, count, derived, rate, widths
+from tensorprog.cli.pictures import add_save, saver
 from tensorprog.cli.terminal import Bar, color, show
 
 MAX_JOBS = 8
@@ -26,7 +27,7 @@ def add(commands: Any) -> None:
     sub.add_argument("--no-extend", dest="extend", action="store_false",
                      help="stay on the grid, even where the best value is at its end")  # fmt: skip
     sub.add_argument("--parametrization", default="derived,sp", metavar="NAMES",
-                     help="derived, sp, ntp; several with commas (default: derived,sp)")  # fmt: skip
+                     help="derived, sp, ntp, mfp, mup, a file; several with commas (default: derived,sp)")  # fmt: skip
     sub.add_argument("--data", metavar="DATA", help="digits, text, text:FILE, FILE.npz or module:function "
                      "(default: text for a network that reads tokens, else digits)")  # fmt: skip
     sub.add_argument("--lr", type=rate, metavar="X", help="learning rate at the base width, if another WHAT is swept")
@@ -37,11 +38,14 @@ def add(commands: Any) -> None:
     sub.add_argument("-o", "--output", type=Path, metavar="FILE",
                      help="SQLite file of finished runs: a sweep that was interrupted continues from it")  # fmt: skip
     sub.add_argument("--format", choices=("table", "json"), default="table")
+    add_save(sub, {"curves": "transfer_curves"})
 
 
 def run(arguments: argparse.Namespace) -> int:
     from tensorprog.api import transfer
+    from tensorprog.hptransfer.show import curves
 
+    save = saver(arguments)
     jobs = arguments.jobs or min(os.cpu_count() or 1, MAX_JOBS)
     report = transfer(
         derived(arguments), sweep=arguments.sweep, widths=arguments.widths, values=arguments.values,
@@ -49,6 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
         lr=arguments.lr, steps=arguments.steps, batch=arguments.batch, seeds=arguments.seeds, jobs=jobs,
         store=arguments.output, progress=Bar().show if sys.stderr.isatty() else None,
     )  # fmt: skip
+    if arguments.save is not None:
+        save(curves(report))
     show(report.render(arguments.format, color=color(sys.stdout)))
     return report.exit_code
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from tensorprog.coordcheck.ladder import Ladder
-from tensorprog.coordcheck.named import named
 from tensorprog.derivation import Derivation
 from tensorprog.emission import emit
 from tensorprog.errors import TensorProgError
@@ -27,6 +26,7 @@ from tensorprog.hptransfer.store import Store
 from tensorprog.hptransfer.sweeps import Sweep, sweep_of
 from tensorprog.hptransfer.train import Outcome, flops
 from tensorprog.parametrization import Parametrization
+from tensorprog.parametrizations import read
 
 FARTHEST = 12  # steps by which a grid is extended on either side, at most
 Progress = Callable[[float, float], None]  # done, total: FLOPs of the runs known so far
@@ -134,9 +134,11 @@ def _sources(
     found = {}
     for given in parametrizations:
         if isinstance(given, Parametrization):
-            used, name = given, given.name
+            name, used = given.name, given
+        elif given == "derived":
+            name, used = given, derivation.parametrization
         else:
-            used, name = derivation.parametrization if given == "derived" else named(derivation, given), given
+            name, used = given, read(derivation.solution.solver, given)
         found[name] = emit(derivation.architecture.model, used, base, source_name="network.tp")
     if not found:
         raise TensorProgError("there is no parametrization to train", fix="derived")
@@ -241,7 +243,7 @@ def _drift(group: Sequence[Curve], vertices: Sequence[fit.Vertex], ladder: Ladde
     largest = group[-1]
     carried = fit.interpolated(largest.octaves, largest.losses, float(vertices[0].octaves[0]))
     return Drift(name, slope.value, low, high, fit.verdict(slope), None if carried is None else 2.0**carried,
-                 2.0 ** float(vertices[-1].loss[0]))  # fmt: skip
+                 2.0 ** float(largest.losses.mean(axis=1).min()))  # fmt: skip
 
 
 def _wider(group: Sequence[Curve], ladder: Ladder, sweep: str) -> Wider:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from tensorprog.hptransfer.report import Drift, Optimum, TransferReport, Wider
 from tensorprog.tables import align, fold
+
+if TYPE_CHECKING:
+    from tensorprog.plots import Sweep
 
 RED, GREEN, YELLOW, PLAIN = "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[0m"
 COLORS = {"transfers": GREEN, "drifts": RED, "inconclusive": YELLOW}
@@ -33,6 +37,14 @@ def words(sweep: str) -> str:
     return f"?{name}" if name else {"init": "init scale"}.get(kind, kind.replace("_", " "))
 
 
+def movement(drift: Drift) -> str:
+    """`+0.02 [-0.05, +0.09]`, "" where there is no estimate."""
+    if drift.octaves is None:
+        return ""
+    bars = "" if drift.low is None or drift.high is None else f" [{drift.low:+.2f}, {drift.high:+.2f}]"
+    return f"{drift.octaves:+.2f}{bars}"
+
+
 def _row(report: TransferReport, o: Optimum) -> tuple[str, ...]:
     size = str(report.size(o.sizes))
     if o.value is None or o.loss is None:
@@ -48,12 +60,11 @@ def _findings(report: TransferReport, drift: Drift, wider: Wider) -> Sequence[st
     if drift.octaves is None:
         lines.append(f"{drift.parametrization}: no drift, since an optimum is missing: inconclusive")
     else:
-        bars = "" if drift.low is None or drift.high is None else f" [{drift.low:+.2f}, {drift.high:+.2f}]"
-        lines.append(f"{drift.parametrization}: the best {what} moves by {drift.octaves:+.2f}{bars} octaves per "
-                     f"doubling of {symbol}: {drift.verdict}")  # fmt: skip
+        lines.append(f"{drift.parametrization}: the best {what} moves by {movement(drift)} octaves per doubling of "
+                     f"{symbol}: {drift.verdict}")  # fmt: skip
     if drift.at_largest is not None and drift.best_at_largest is not None:
         lines.append(f"  loss at {symbol} = {report.sizes[-1]}: {drift.at_largest:.4g} with the best {what} of "
-                     f"{symbol} = {report.sizes[0]}, {drift.best_at_largest:.4g} with its own")  # fmt: skip
+                     f"{symbol} = {report.sizes[0]}, {drift.best_at_largest:.4g} with the best of its own")  # fmt: skip
     count = wider.better + wider.alike + wider.worse
     text = f"  larger at the same {what}: better {wider.better} of {count} times"
     text += f", alike {wider.alike}, worse {wider.worse}"
@@ -68,6 +79,17 @@ def _cost(report: TransferReport) -> list[str]:
     symbol, ratio = " = ".join(report.axis), report.flops[large] / report.flops[small]
     return [f"cost of a run: {report.flops[small]:.2g} FLOPs at {symbol} = {small}, {report.flops[large]:.2g} at "
             f"{symbol} = {large}: tuning the small one saves a factor of {ratio:.3g}"]  # fmt: skip
+
+
+def curves(report: TransferReport) -> Sweep:
+    """What `tensorprog.plots.transfer_curves` draws (needs matplotlib)."""
+    from tensorprog.plots import Optimum, Run, Sweep
+
+    runs = (Run(r.parametrization, report.size(r.sizes), r.value, r.seed, r.loss) for r in report.records)
+    best = (Optimum(o.parametrization, report.size(o.sizes), o.value, o.low, o.high, o.loss) for o in report.optima)
+    notes = tuple((d.parametrization, movement(d) or d.verdict) for d in report.drifts)
+    title = f"{report.file}, {report.optimizer}, data {report.data}"
+    return Sweep(title, words(report.sweep), " = ".join(report.axis), tuple(runs), tuple(best), notes)
 
 
 def _colored(lines: list[str], color: bool) -> list[str]:

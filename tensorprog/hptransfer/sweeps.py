@@ -12,7 +12,6 @@ from tensorprog.derivation import Derivation
 from tensorprog.errors import TensorProgError
 from tensorprog.hptransfer import fit
 from tensorprog.hptransfer.plan import SWEEPS, coordinate
-from tensorprog.optimizers import OPTIMIZERS
 
 START = 3  # steps of a grid on either side of its centre, when no values are given
 DECAY = 2.0**-6  # where a grid of weight decays begins, if the optimizer's own is 0
@@ -48,7 +47,7 @@ def sweep_of(derivation: Derivation, name: str, values: Sequence[float] | None =
     TensorProgError if there is no such quantity, or no such values of it."""
     if values is not None:
         _require_grid(name, values)
-    optimizer = OPTIMIZERS[derivation.optimizer]
+    optimizer = derivation.choice.default
     defaults = dict(optimizer.defaults)
     if derivation.architecture.graph.optimizer == optimizer.name:
         defaults |= {k: float(v) for k, v in derivation.architecture.graph.optimizer_options}
