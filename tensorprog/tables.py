@@ -30,10 +30,15 @@ def collapse(names: Sequence[str], same: Sequence[object]) -> list[tuple[str, in
     groups: dict[tuple[str, object], list[int]] = {}
     for k, name in enumerate(names):
         groups.setdefault((re.sub(r"\.\d+\.", ".*.", name), same[k]), []).append(k)
-    shown = [(pattern if len(members) > 1 else names[members[0]], members[0])
-             for (pattern, _), members in groups.items()]  # fmt: skip
+    shown = [(_common([names[k] for k in members]), members[0]) for members in groups.values()]
     patterns = [p for p, _ in shown]
     return [(p if patterns.count(p) == 1 else names[k], k) for p, k in shown]
+
+
+def _common(names: Sequence[str]) -> str:
+    """One name for several: `*` for the parts in which they differ."""
+    parts = zip(*(name.split(".") for name in names), strict=True)
+    return ".".join(part[0] if len(set(part)) == 1 else "*" for part in parts)
 
 
 def parameter_rows(derivation: Derivation) -> list[tuple[str, ...]]:

@@ -13,10 +13,11 @@ from typing import Any
 
 _HOMES = {
     "derive": "model", "ImportedDerivation": "model",
-    "Changes": "changes", "MultiplierChange": "changes", "ParameterChange": "changes", "Part": "changes",
+    "rule": "lower.registry", "Changes": "changes", "MultiplierChange": "changes", "ParameterChange": "changes",
+    "Part": "changes",
 }  # fmt: skip
 
-__all__ = ["Changes", "ImportedDerivation", "MultiplierChange", "ParameterChange", "Part", "derive"]
+__all__ = ["Changes", "ImportedDerivation", "MultiplierChange", "ParameterChange", "Part", "derive", "rule"]
 
 
 def __getattr__(name: str) -> Any:

@@ -50,7 +50,8 @@ class ParameterChange:
     `init_kind`: normal | constant | zeros. `optimizer`: which one updates it (Muon leaves vectors to Adam). `frozen`:
     not trained, or no gradient reaches it; then `needed.lr` is None.
     `parts`: empty where one law holds for the whole tensor; else ranges that tile one axis, and `init_now`, `needed`
-    are those of the first. Parts whose `lr` (or `weight_decay`, `eps`) differ have no right value in one parameter group.
+    are those of the first. Parts whose `lr` (or
+    `weight_decay`, `eps`) differ have no right value of it in one parameter group.
     `refused`: why nothing could be derived ("" if something was); then `needed` keeps everything as it is.
     """
 

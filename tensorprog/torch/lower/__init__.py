@@ -1,0 +1,278 @@
+"""From recorded operations to the project's graph: one rule per kind of ATen operation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any, NoReturn
+
+from tensorprog.dims import BATCH_SYMBOL
+from tensorprog.errors import TensorProgError
+from tensorprog.graph import Add, Axis, Graph, Init, Input, Loss, Node, Param, Parameter, Scalar, Scale
+from tensorprog.suggest import nearest
+from tensorprog.torch.capture import Ref
+from tensorprog.torch.lower.builder import Builder
+from tensorprog.torch.lower.data import Data
+from tensorprog.torch.lower.nodes import scalar_of
+from tensorprog.torch.lower.registry import RULES, rule
+from tensorprog.torch.lower.values import Atom, Sizes, Value, is_one
+from tensorprog.torch.zipped import Call, Varying, Zipped
+
+__all__ = ["Lowered", "Lowering", "Site", "lower", "rule"]
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where in the graph a recorded result is: `node` holds the same numbers, its axes in another order."""
+
+    place: int
+    output: int
+    module: str
+    op: str
+    node: int
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """`graph`; `sites`: the recorded results that are nodes of it; `data`: input name -> its array at every point;
+    `multipliers`: unknown multiplier -> (module, place) where it stands; `products`: multiplier -> the product before
+    it; `notes`: what was assumed."""
+
+    graph: Graph
+    sites: tuple[Site, ...]
+    data: Mapping[str, tuple[Any, ...]]
+    multipliers: Mapping[str, tuple[str, int]]
+    products: Mapping[str, int]
+    notes: tuple[str, ...]
+
+
+class Lowering(Builder):
+    """The rules' view of the work: operands of calls as values, numbers and integers."""
+
+    def __init__(self, zipped: Zipped, inits: Mapping[str, Init], frozen: frozenset[str]) -> None:
+        super().__init__(zipped.laws)
+        self.zipped, self.inits, self.frozen = zipped, inits, frozen
+        self.values: dict[int, Value] = {}
+        self.logits: dict[int, Value] = {}  # recorded log-softmax -> what it was taken of
+        self.data = Data(self)
+        self.notes: list[str] = []
+
+    # --- operands -------------------------------------------------------------------------------------
+
+    def operand(self, arg: Any) -> Value | Scalar | None:
+        """A tensor, or a number (also one in a tensor all of whose entries are equal)."""
+        if arg is None:
+            return None
+        if isinstance(arg, Ref):
+            known = self.values.get(arg.value)
+            if known is not None:
+                return known
+            leaf = self.zipped.leaf(arg.value)
+            if leaf is None:
+                if arg.value in self.logits:
+                    self.refuse("a log-softmax is used other than in a cross entropy", "the logits themselves")
+                self.refuse("it reads a result for which its operation's rule gives no value")
+            if leaf[0].kind == "param":
+                value = self.values[arg.value] = self._parameter(leaf[0].name, self.zipped.shapes[arg.value])
+                return value
+            uniform = self.data.uniform(arg.value)
+            return uniform if uniform is not None else self.data.value(arg.value)
+        return self.number(arg)
+
+    def value(self, arg: Any) -> Value:
+        """A tensor operand; a number is one without axes."""
+        found = self.operand(arg)
+        if found is None:
+            self.refuse("an operand is missing")
+        if isinstance(found, Scalar):
+            shape = self.shape(arg) if isinstance(arg, Ref) else ()
+            constant = self.constant_of(found)
+            return constant.with_dims(tuple(() if is_one(s) else (Atom(s, None),) for s in shape))
+        return found
+
+    def optional(self, arg: Any) -> Value | None:
+        return None if arg is None else self.value(arg)
+
+    def number(self, arg: Any) -> Scalar:
+        """A number, with its law. Raises TensorProgError where it has none."""
+        if isinstance(arg, bool | int | float):
+            return (
+                scalar_of(float(arg)) if abs(float(arg)) < 1e300 else Scalar(Fraction(int(1e30 if arg > 0 else -1e30)))
+            )
+        if isinstance(arg, Varying):
+            law = self.laws.number([float(v) for v in arg.values], 1e-9)
+            if law is None:
+                self.refuse(f"a number follows no law: {', '.join(map(str, arg.values))} at the widths traced",
+                            "a number that is a constant times powers of the sizes")  # fmt: skip
+            return scalar_of(*law)
+        return self.refuse(f"the operand {arg!r} is neither a tensor nor a number")
+
+    def integer(self, arg: Any) -> Sizes:
+        """A whole number at every point."""
+        if isinstance(arg, Varying):
+            return tuple(int(v) for v in arg.values)
+        return (int(arg),) * self.points
+
+    def constant_int(self, arg: Any) -> int:
+        """A whole number that may not vary."""
+        if isinstance(arg, Varying):
+            self.refuse(f"a number that must be fixed varies: {', '.join(map(str, arg.values))}")
+        return int(arg)
+
+    def shape(self, arg: Any) -> tuple[Sizes, ...]:
+        """The sizes of a tensor operand."""
+        assert isinstance(arg, Ref)
+        return self.zipped.shapes[arg.value]
+
+    def out_shape(self, call: Call, output: int = 0) -> tuple[Sizes, ...]:
+        """The sizes of a result."""
+        return self.zipped.shapes[call.outputs[output]]
+
+    def axis_of(self, arg: Any, rank: int) -> int:
+        """An axis number, counted from the front."""
+        k = self.constant_int(arg)
+        return k + rank if k < 0 else k
+
+    # --- leaves ---------------------------------------------------------------------------------------
+
+    def _parameter(self, name: str, sizes: tuple[Sizes, ...]) -> Value:
+        module, op = self.module, self.op
+        axes = tuple(Axis(self.dim(s)) for s in sizes if not is_one(s))
+        self.module, self.op = module, op
+        if name not in self.parameters:
+            self.parameters[name] = Parameter(name, axes, self.inits.get(name, Init()), name in self.frozen)
+        return replace(self.fresh(self.emit(Param(name), (), axes), sizes), weight=name)
+
+    # --- all calls ------------------------------------------------------------------------------------
+
+    def run(self) -> list[Site]:
+        """Every call in order; what each result became."""
+        sites: list[Site] = []
+        for call in _needed(self.zipped):
+            self.module, self.op, self.place = call.module, call.op, call.place
+            before = len(self.nodes)
+            function = RULES.get(f"{call.op}.{call.overload}") or RULES.get(call.op)
+            if function is None:
+                self._unknown(call)
+            result = function(self, call)
+            results = result if isinstance(result, tuple) else (result,)
+            for k, (number, value) in enumerate(zip(call.outputs, results, strict=False)):
+                if number < 0 or value is None:
+                    continue
+                self.values[number] = value
+                if value.mask is None:
+                    sites.append(Site(call.place, k, call.module, call.op, value.node))
+                    if value.node >= before:
+                        self.name(value.node, f"{call.module}.{call.op}" if call.module else call.op)
+        return sites
+
+    def _unknown(self, call: Call) -> NoReturn:
+        where = f"`{call.module}` ({self.zipped.first.modules.get(call.module, '')})" if call.module else "the model"
+        close = nearest(call.op, RULES)
+        raise TensorProgError(
+            f"there is no rule for the operation `aten.{call.op}` in {where}",
+            why="every operation must be known" + (f" (the nearest one known: {close})" if close else ""),
+            fix=f'a rule: `@tensorprog.torch.rule("aten.{call.op}")` on a function of (low, call)',
+        )  # fmt: skip
+
+
+def lower(
+    zipped: Zipped, inits: Mapping[str, Init], frozen: frozenset[str] = frozenset(), name: str = "model"
+) -> Lowered:
+    """The graph of a zipped recording. `inits`: how every parameter starts; `frozen`: the parameters not trained.
+
+    Where the model gives no loss, every floating result is compared with a target by squares (a generic loss).
+    Raises TensorProgError that names the operation and the module where there is no rule or no law.
+    """
+    from tensorprog.torch.lower import (  # noqa: F401  (each module registers its rules)
+        contractions,
+        elementwise,
+        gather,
+        losses,
+        norms,
+        reductions,
+        views,
+    )
+
+    low = Lowering(zipped, inits, frozen)
+    sites = low.run()
+    low.module, low.op = "", "output"
+    outputs = []
+    for label, number in zipped.first.outputs:
+        if number in low.values:
+            value = low.materialize(low.values[number])
+            outputs.append((label, value.node))
+        elif number in low.logits:
+            low.refuse("the output is a log-softmax", "the logits as output")
+    loss = _loss(low, zipped, outputs)
+    for label, node in outputs:
+        low.name(node, label)
+    graph, place = _reachable(low, outputs, loss, name)
+    kept = tuple(replace(s, node=place[s.node]) for s in sites if s.node in place)
+    data = {n: arrays for n, arrays in low.data.arrays.items() if any(_is_input(node, n) for node in graph.nodes)}
+    sites_of = {u: where for u, where in low.sites.items() if u in graph.unknowns}
+    products = {u: place[node] for u, node in low.products.items() if u in graph.unknowns and node in place}
+    return Lowered(graph, kept, data, sites_of, products, tuple(dict.fromkeys(low.notes)))
+
+
+def _needed(zipped: Zipped) -> list[Call]:
+    """The calls that the outputs and the loss depend on."""
+    wanted = {number for _, number in zipped.first.outputs}
+    if zipped.first.loss is not None:
+        wanted.add(zipped.first.loss)
+    kept: list[Call] = []
+    for call in reversed(zipped.calls):
+        if wanted.intersection(call.outputs):
+            kept.append(call)
+            wanted.update(ref.value for ref in _refs(list(call.args.values())))
+    return kept[::-1]
+
+
+def _refs(arg: Any) -> list[Ref]:
+    if isinstance(arg, Ref):
+        return [arg]
+    return [ref for inner in arg for ref in _refs(inner)] if isinstance(arg, list | tuple) else []
+
+
+def _is_input(node: Node, name: str) -> bool:
+    return isinstance(node.op, Input) and node.op.name == name
+
+
+def _loss(low: Lowering, zipped: Zipped, outputs: list[tuple[str, int]]) -> int:
+    number = zipped.first.loss
+    if number is not None:
+        value = low.materialize(low.value(Ref(number)))
+        if not outputs:
+            outputs.append(("loss", value.node))
+        return value.node
+    parts = []
+    low.notes.append("the model returns no loss: its floating results are compared with targets by squares")
+    for label, node in outputs:
+        axes = low.nodes[node].axes
+        target = low.emit(Input(f"target_{label}", "target"), (), axes)
+        parts.append(low.emit(Loss("mse"), (node, target), ()))
+    return parts[0] if len(parts) == 1 else low.emit(Add(((),) * len(parts)), tuple(parts), ())
+
+
+def _reachable(low: Lowering, outputs: list[tuple[str, int]], loss: int, name: str) -> tuple[Graph, dict[int, int]]:
+    """The graph of what the loss and the outputs depend on, renumbered; old number -> new."""
+    wanted, todo = {loss, *(n for _, n in outputs)}, [loss, *(n for _, n in outputs)]
+    while todo:
+        for a in low.nodes[todo.pop()].args:
+            if a not in wanted:
+                wanted.add(a)
+                todo.append(a)
+    place: dict[int, int] = {}
+    nodes: list[Node] = []
+    for old in low.nodes:
+        if old.id in wanted:
+            place[old.id] = len(nodes)
+            nodes.append(replace(old, id=len(nodes), args=tuple(place[a] for a in old.args)))
+    used = {n.op.name for n in nodes if isinstance(n.op, Param)}
+    parameters = {k: p for k, p in low.parameters.items() if k in used}
+    scales = {u for n in nodes if isinstance(n.op, Scale) for u in n.op.scalar.unknowns}
+    unknowns = {k: u for k, u in low.unknowns.items() if k in scales}
+    widths = tuple(s for s in low.laws.symbols if s != BATCH_SYMBOL)
+    outs = tuple((label, place[n]) for label, n in outputs)
+    return Graph(tuple(nodes), parameters, unknowns, outs, place[loss], widths, name=name), place

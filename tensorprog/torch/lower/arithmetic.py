@@ -1,0 +1,170 @@
+"""Sums, products and scalings of values, with PyTorch's broadcasting."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
+from fractions import Fraction
+
+from tensorprog.graph import Add, Axis, Const, Contract, Scalar, Scale, Unknown
+from tensorprog.torch.lower.axes import Axes
+from tensorprog.torch.lower.values import Atom, Group, Value
+
+
+class Arithmetic(Axes):
+    """Sums, products and scalings of values, with PyTorch's broadcasting."""
+
+    def plain(self, value: Value) -> Value:
+        """The value with its mask, if any, added to it."""
+        if value.mask is None:
+            return value
+        mask = value.mask[0]
+        return self.add([replace(value, mask=None), mask])
+
+    def materialize(self, value: Value) -> Value:
+        """The node's axes are exactly the tensor's, but for those of size 1."""
+        value = self.plain(value)
+        for dim in range(len(value.dims)):
+            value = self.merge(value, dim)
+        return self.transpose(value, [a.axis for a in value.atoms if a.axis is not None])
+
+    def broadcast(self, values: Sequence[Value]) -> list[Value]:
+        """The same number of axes, the same atoms along each (but for size 1)."""
+        rank = max(len(v.dims) for v in values)
+        result = [v.with_dims(((),) * (rank - len(v.dims)) + v.dims) for v in map(self.plain, values)]
+        for dim in range(rank):
+            for _ in range(3):
+                for k in range(1, len(result)):
+                    other = next((m for m in range(k) if result[m].dims[dim]), None)
+                    if other is not None and result[k].dims[dim]:
+                        result[other], result[k] = self.align(result[other], dim, result[k], dim)
+        return result
+
+    def scale(self, value: Value, scalar: Scalar) -> Value:
+        """value * scalar; an unknown multiplier stays last, so that it sees all fixed ones before it."""
+        if scalar == Scalar():
+            return value
+        value = self.use(self.plain(value), "scale")
+        node = self.nodes[value.node]
+        if isinstance(node.op, Scale):
+            inner = node.op.scalar
+            if not inner.unknowns:
+                whole = inner * scalar
+                target = node.args[0]
+                if whole == Scalar():
+                    return replace(value, node=target)
+                return replace(value, node=self.emit(Scale(whole), (target,), node.axes))
+            if inner.unknowns[0] in self.products:
+                below = self.scale(replace(value, node=node.args[0]), scalar)
+                return replace(value, node=self.emit(node.op, (below.node,), node.axes))
+        return replace(value, node=self.emit(Scale(scalar), (value.node,), node.axes))
+
+    def add(self, values: Sequence[Value]) -> Value:
+        """Their sum, with broadcasting."""
+        values = self.broadcast([self.use(self.plain(v), "add") for v in values])
+        rank = len(values[0].dims)
+        axes: list[Axis] = []
+        dims: list[Group] = []
+        places: list[dict[int, int]] = [{} for _ in values]
+        for dim in range(rank):
+            model = next((v.dims[dim] for v in values if v.dims[dim]), ())
+            group: list[Atom] = []
+            for k, atom in enumerate(model):
+                own = [(m, v.dims[dim][k].axis) for m, v in enumerate(values) if v.dims[dim]]
+                real = [(m, axis) for m, axis in own if axis is not None]
+                group.append(Atom(atom.sizes, len(axes) if real else None))
+                for m, axis in real:
+                    places[m][axis] = len(axes)
+                if real:
+                    axes.append(self.axis(atom))
+            dims.append(tuple(group))
+        order = tuple(tuple(place[k] for k in range(len(place))) for place in places)
+        node = self.emit(Add(order), tuple(v.node for v in values), tuple(axes))
+        return Value(node, tuple(dims))
+
+    def constant_of(self, scalar: Scalar) -> Value:
+        """A number as a tensor without axes."""
+        one = Value(self.emit(Const(float(scalar.coefficient)), (), ()), ())
+        return self.scale(one, Scalar(powers=scalar.powers)) if scalar.powers else one
+
+    def shift(self, value: Value, scalar: Scalar) -> Value:
+        """value + scalar."""
+        return value if not scalar.coefficient else self.add([value, self.constant_of(scalar)])
+
+    def mul(self, a: Value, b: Value) -> Value:
+        """The elementwise product, with broadcasting."""
+        a, b = self.broadcast([self.use(self.plain(a), "mul"), self.use(self.plain(b), "mul")])
+        dims = tuple(range(len(a.dims)))
+        return self.contract(a, dims, b, dims, dims)
+
+    def contract(
+        self, a: Value, left: Sequence[Hashable], b: Value, right: Sequence[Hashable], out: Sequence[Hashable]
+    ) -> Value:
+        """An einsum: one label per axis of the tensors; what is not in `out` is summed."""
+        a, b = self.plain(a), self.plain(b)
+        for i, label in enumerate(left):
+            if label in right:
+                j = list(right).index(label)
+                if a.dims[i] and b.dims[j]:
+                    a, b = self.align(a, i, b, j)
+        summed = tuple(k for k, label in enumerate(left) if label not in out)
+        a = self.use(a, ("contract", summed))
+        b = self.use(b, ("contract", tuple(k for k, label in enumerate(right) if label not in out)))
+        number: dict[tuple[Hashable, int], int] = {}
+        first, second = (_indices(number, labels, v, len(self.axes(v))) for v, labels in ((a, left), (b, right)))
+        groups: dict[Hashable, Group] = {}
+        for labels, value in ((left, a), (right, b)):
+            for label, group in zip(labels, value.dims, strict=True):
+                groups[label] = groups.get(label) or group
+        axes: list[Axis] = []
+        order: list[int] = []
+        dims: list[Group] = []
+        for label in out:
+            atoms: list[Atom] = []
+            for k, atom in enumerate(groups.get(label, ())):
+                index = number.get((label, k))
+                atoms.append(Atom(atom.sizes, None if index is None else len(axes)))
+                if index is not None:
+                    order.append(index)
+                    axes.append(self.axis(atom))
+            dims.append(tuple(atoms))
+        node = self.emit(Contract(first, second, tuple(order)), (a.node, b.node), tuple(axes))
+        result = Value(node, tuple(dims))
+        gone = [(label, k, atom) for label, group in groups.items() if label not in out for k, atom in enumerate(group)]
+        if any((label, k) in number and self.dim(atom.sizes).grows for label, k, atom in gone) and (
+            self._product(a.node) and self._product(b.node)
+        ):
+            result = self._multiplier(result)
+        for label, k, atom in gone:
+            if (label, k) not in number:  # the same all along what is summed
+                result = self.scale(result, self.size_scalar(atom.sizes, Fraction(1)))
+        return result
+
+    def _product(self, node: int) -> bool:
+        """Whether a factor is an activation: neither data alone nor made of parameters alone."""
+        return self.live[node] and not self.constant[node]
+
+    def _multiplier(self, value: Value) -> Value:
+        """An unknown multiplier behind a product of activations that sums over an axis that grows."""
+        name = next((u for u, node in self.products.items() if node == value.node), None)
+        if name is None:
+            prefix = f"{self.module}." if self.module else ""
+            name = f"{prefix}{self.op}"
+            count = sum(1 for u in self.products if u == name or u.startswith(f"{name}#"))
+            name = name if not count else f"{name}#{count + 1}"
+            self.products[name] = value.node
+            self.unknowns[name] = Unknown(name)
+            self.sites[name] = (self.module, self.place)
+        return replace(value, node=self.emit(Scale(Scalar(unknowns=(name,))), (value.node,), self.axes(value)))
+
+
+def _indices(
+    number: dict[tuple[Hashable, int], int], labels: Sequence[Hashable], value: Value, rank: int
+) -> tuple[int, ...]:
+    """The index numbers of a node's axes, from the labels of the tensor's."""
+    own = [-1] * rank
+    for label, group in zip(labels, value.dims, strict=True):
+        for k, atom in enumerate(group):
+            if atom.axis is not None:
+                own[atom.axis] = number.setdefault((label, k), len(number))
+    return tuple(own)

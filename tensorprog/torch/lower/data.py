@@ -1,0 +1,143 @@
+"""Data: tensors that depend on no parameter (inputs, masks, tables), known by their values at every point."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tensorprog.dims import Dim
+from tensorprog.exponents import Power
+from tensorprog.graph import Axis, Input, Scalar
+from tensorprog.torch.lower.nodes import scalar_of
+from tensorprog.torch.lower.values import Atom, Group, Sizes, Value, is_one
+
+if TYPE_CHECKING:
+    from tensorprog.torch.lower import Lowering
+
+BIG = 1e4  # from here on an additive entry is a mask
+MASKED = -1e30
+
+
+class Data:
+    """The data operands of one lowering. `arrays`: input name -> its values at every point."""
+
+    def __init__(self, low: Lowering) -> None:
+        self.low = low
+        self.arrays: dict[str, tuple[Any, ...]] = {}
+        self._values: dict[object, Value] = {}
+        self._names: dict[bytes, str] = {}
+        self._numpy: dict[int, tuple[Any, ...]] = {}
+
+    def at(self, value: int) -> tuple[Any, ...]:
+        """The arrays of a recorded data value, one per point."""
+        if value not in self._numpy:
+            leaf = self.low.zipped.leaf(value)
+            assert leaf is not None
+            self._numpy[value] = tuple(as_numpy(x.tensor) for x in leaf)
+        return self._numpy[value]
+
+    def uniform(self, value: int) -> Scalar | None:
+        """The number that fills a tensor, with its law; None if it is not uniform."""
+        arrays = self.at(value)
+        if any(a.size == 0 or a.dtype == bool or (a != a.flat[0]).any() for a in arrays):
+            return None
+        numbers = [float(a.flat[0]) for a in arrays]
+        if not all(np.isfinite(numbers)):
+            return scalar_of(MASKED) if all(n < 0 for n in numbers) else None
+        law = self.low.laws.number(numbers)
+        return None if law is None else scalar_of(*law)
+
+    def value(self, value: int) -> Value:
+        """A data operand as an input of the graph."""
+        if value not in self._values:
+            leaf = self.low.zipped.leaf(value)
+            assert leaf is not None
+            self._values[value] = self.real(self.at(value), leaf[0].name or "data")
+        return self._values[value]
+
+    def real(self, arrays: tuple[Any, ...], name: str = "data") -> Value:
+        """An input of real numbers with these values; it does not have the axes along which it is the same."""
+        arrays = tuple(a.astype(np.float64) for a in arrays)
+        kept, dims = self._kept(arrays)
+        thin = tuple(_reduce(a, kept) for a in arrays)
+        power = self._size(thin, name)
+        thin = tuple(a / self.low.laws.power_at(power, k) for k, a in enumerate(thin))
+        axes = tuple(Axis(self.low.dim(tuple(a.shape[k] for a in arrays))) for k in kept)
+        node = self.low.emit(Input(self._name(thin, name), "real"), (), axes)
+        result = Value(node, dims)
+        if power.exponents:
+            result = self.low.scale(result, Scalar(powers=tuple((Dim.of(s), e) for s, e in power.exponents)))
+        return result
+
+    def tokens(self, arrays: tuple[Any, ...], vocabulary: Sizes, name: str) -> Value:
+        """Integers as one-hot rows: a last axis of the tensor, the vocabulary, is added."""
+        arrays = tuple(a.astype(np.int64) for a in arrays)
+        arrays = tuple(np.where(a < 0, a + vocabulary[k], a) for k, a in enumerate(arrays))
+        kept, dims = self._kept(arrays)
+        thin = tuple(_reduce(a, kept) for a in arrays)
+        axes = [Axis(self.low.dim(tuple(a.shape[k] for a in arrays))) for k in kept]
+        axes.append(Axis(self.low.dim(vocabulary)))
+        node = self.low.emit(Input(self._name(thin, name), "tokens"), (), tuple(axes))
+        return Value(node, (*dims, (Atom(vocabulary, len(kept)),)))
+
+    def target(self, arrays: tuple[Any, ...], axes: tuple[Axis, ...], name: str) -> int:
+        """The node of a loss's target, with just these axes."""
+        return self.low.emit(Input(self._name(arrays, name), "target"), (), axes)
+
+    def _kept(self, arrays: tuple[Any, ...]) -> tuple[list[int], tuple[Group, ...]]:
+        """The axes along which the values differ, and the groups of all axes."""
+        kept: list[int] = []
+        dims: list[Group] = []
+        for k in range(arrays[0].ndim):
+            sizes = tuple(a.shape[k] for a in arrays)
+            if is_one(sizes):
+                dims.append(())
+            elif all((a == np.take(a, [0], axis=k)).all() for a in arrays):
+                dims.append((Atom(sizes, None),))
+            else:
+                dims.append((Atom(sizes, len(kept)),))
+                kept.append(k)
+        return kept, tuple(dims)
+
+    def _size(self, arrays: tuple[Any, ...], name: str) -> Power:
+        """How the typical entry scales: the power nearest to its trend, 1 for tables that have none."""
+        rms = [float(np.sqrt(np.mean(np.square(a[np.isfinite(a) & (np.abs(a) < -MASKED)])))) if a.size else 0.0
+               for a in arrays]  # fmt: skip
+        if not all(rms) or not all(np.isfinite(rms)):
+            return Power()
+        exact = self.low.laws.number(rms)
+        if exact is not None:
+            return exact[1]
+        trend = self.low.laws.trend(rms)
+        if trend is None:
+            self.low.refuse(f"the data `{name}` follow no law in size: {', '.join(f'{r:.3g}' for r in rms)}",
+                            "data whose typical entry is a power of the sizes")  # fmt: skip
+        return trend
+
+    def _name(self, arrays: tuple[Any, ...], wish: str) -> str:
+        """A name for these values; equal values have one name."""
+        key = b"|".join(repr((a.shape, a.dtype.str)).encode() + a.tobytes() for a in arrays)
+        if key not in self._names:
+            base = wish.replace(".", "_")
+            taken = set(self._names.values())
+            name, count = base, 1
+            while name in taken:
+                count += 1
+                name = f"{base}{count}"
+            self._names[key] = name
+            self.arrays[name] = arrays
+        return self._names[key]
+
+
+def _reduce(array: Any, kept: list[int]) -> Any:
+    index = tuple(slice(None) if k in kept else 0 for k in range(array.ndim))
+    return np.where(np.isneginf(array[index]), MASKED, array[index]) if array.dtype.kind == "f" else array[index]
+
+
+def as_numpy(tensor: Any) -> Any:
+    """A tensor as an array; low precision becomes float32."""
+    tensor = tensor.detach().cpu()
+    if tensor.dtype.is_floating_point and tensor.element_size() < 4:
+        tensor = tensor.float()
+    return tensor.numpy()

@@ -1,0 +1,409 @@
+"""Rules that work entry by entry."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tensorprog.graph import Add, Const, Contract, Map, Scalar, Scale
+from tensorprog.torch.capture import Ref
+from tensorprog.torch.lower.data import BIG, MASKED
+from tensorprog.torch.lower.registry import rule
+from tensorprog.torch.lower.values import Value
+
+if TYPE_CHECKING:
+    from tensorprog.torch.lower import Lowering
+    from tensorprog.torch.zipped import Call
+
+MINUS = Scalar(Fraction(-1))
+SAME = {
+    "relu": "relu", "tanh": "tanh", "sigmoid": "sigmoid", "exp": "exp", "erf": "erf", "sin": "sin", "cos": "cos",
+    "silu": "silu", "mish": "mish", "abs": "abs", "square": "square", "selu": "selu",
+}  # fmt: skip
+
+
+@rule(*SAME)
+def function(low: Lowering, call: Call) -> Value:
+    return low.map(low.value(call["self"]), SAME[call.op])
+
+
+@rule("gelu")
+def gelu(low: Lowering, call: Call) -> Value:
+    return low.map(low.value(call["self"]), "gelu_tanh" if call["approximate"] == "tanh" else "gelu")
+
+
+@rule("elu")
+def elu(low: Lowering, call: Call) -> Value:
+    if any(low.number(call[k]) != Scalar() for k in ("alpha", "scale", "input_scale")):
+        low.refuse("an elu with other numbers than 1", "a composition of exp and relu")
+    return low.map(low.value(call["self"]), "elu")
+
+
+@rule("softplus")
+def softplus(low: Lowering, call: Call) -> Value:
+    beta = low.number(call["beta"])
+    if beta == Scalar():
+        return low.map(low.value(call["self"]), "softplus")
+    inverse = Scalar(1 / beta.coefficient, tuple((d, -p) for d, p in beta.powers))
+    return low.scale(low.map(low.scale(low.value(call["self"]), beta), "softplus"), inverse)
+
+
+@rule("log_sigmoid_forward", "log_sigmoid")
+def log_sigmoid(low: Lowering, call: Call) -> Any:
+    value = low.scale(low.map(low.scale(low.value(call["self"]), MINUS), "softplus"), MINUS)
+    return (value, None) if call.op == "log_sigmoid_forward" else value
+
+
+@rule("leaky_relu")
+def leaky_relu(low: Lowering, call: Call) -> Value:
+    value, slope = low.value(call["self"]), low.number(call["negative_slope"]).coefficient
+    if slope == Fraction(1, 100):
+        return low.map(value, "leaky_relu")
+    return low.add([low.scale(value, Scalar(slope)), low.scale(low.map(value, "relu"), Scalar(1 - slope))])
+
+
+def clipped(low: Lowering, value: Value, least: Fraction | None, most: Fraction | None) -> Value:
+    """min(max(value, least), most), from relu."""
+    if least == 0 and most is None:
+        return low.map(value, "relu")
+    if least == -1 and most == 1:
+        return low.map(value, "hardtanh")
+    if least is not None:
+        value = low.shift(low.map(low.shift(value, Scalar(-least)), "relu"), Scalar(least))
+    if most is not None:
+        down = low.map(low.add([low.constant_of(Scalar(most)), low.scale(value, MINUS)]), "relu")
+        value = low.add([low.constant_of(Scalar(most)), low.scale(down, MINUS)])
+    return value
+
+
+@rule("hardtanh", "clamp", "clip", "clamp_min", "clamp_max", "relu6")
+def clamp(low: Lowering, call: Call) -> Value:
+    value = low.value(call["self"])
+    least, most = (call[k] if call[k] is not None else call[o] for k, o in (("min", "min_val"), ("max", "max_val")))
+    if isinstance(least, Ref) or isinstance(most, Ref):
+        low.refuse("it clamps by a tensor", "a number")
+    low_ = None if least is None else low.number(least).coefficient
+    high = None if most is None else low.number(most).coefficient
+    if value.node in low.inverse and high is None and low_ is not None and 0 <= low_ < Fraction(1, 1000):
+        low.notes.append("a norm that is kept from zero by a small number is taken as it is")
+        return value
+    if high is not None and abs(high) >= 10**4 and low_ is not None and abs(low_) >= 10**4:
+        return value  # a guard against infinities
+    return clipped(low, value, low_, high)
+
+
+@rule("hardswish", "hardsigmoid")
+def hardswish(low: Lowering, call: Call) -> Value:
+    value = low.value(call["self"])
+    gate = clipped(low, low.shift(value, Scalar(Fraction(3))), Fraction(0), None)
+    top = low.map(low.shift(value, Scalar(Fraction(-3))), "relu")
+    gate = low.scale(low.add([gate, low.scale(top, MINUS)]), Scalar(Fraction(1, 6)))
+    return gate if call.op == "hardsigmoid" else low.mul(value, gate)
+
+
+# --- arithmetic -----------------------------------------------------------------------------------------
+
+
+@rule("neg")
+def neg(low: Lowering, call: Call) -> Value:
+    return low.scale(low.value(call["self"]), MINUS)
+
+
+@rule("add", "sub", "rsub")
+def add(low: Lowering, call: Call) -> Value:
+    a, b = low.operand(call["self"]), low.operand(call["other"])
+    alpha = low.number(call["alpha"] if call["alpha"] is not None else 1)
+    if call.op == "rsub":
+        a, b = b, a
+        first, second = call["other"], call["self"]
+    else:
+        first, second = call["self"], call["other"]
+    sign = MINUS * alpha if call.op != "add" else alpha
+    if isinstance(b, Scalar) and isinstance(a, Value):
+        return low.shift(a, b * sign) if b.coefficient else a
+    if isinstance(a, Scalar) and isinstance(b, Value):
+        return low.shift(low.scale(b, sign), a)
+    if isinstance(a, Value) and isinstance(b, Value):
+        if call.op == "add" and alpha == Scalar():
+            for live, data, arg in ((a, b, second), (b, a, first)):
+                if isinstance(arg, Ref) and low.zipped.leaf(arg.value) is not None and _is_mask(low, arg.value):
+                    return _with_mask(low, live, data, _causal(low, arg.value))
+        return low.add([a, low.scale(b, sign)])
+    return low.refuse("it adds two numbers")
+
+
+def _is_mask(low: Lowering, value: int) -> bool:
+    leaf = low.zipped.leaf(value)
+    if leaf is None or leaf[0].kind != "data" or not leaf[0].tensor.is_floating_point():
+        return False
+    arrays = low.data.at(value)
+    return all(((a == 0) | (a <= -BIG)).all() and (a <= -BIG).any() for a in arrays)
+
+
+def _causal(low: Lowering, value: int) -> bool:
+    """Whether a mask forbids just the keys after the query: last axis keys, the one before it queries."""
+    arrays = low.data.at(value)
+    if arrays[0].ndim < 2:
+        return False
+    rows, columns = arrays[0].shape[-2:]
+    wanted = np.triu(np.ones((rows, columns), dtype=bool), 1)
+    return rows == columns and all(((a <= -BIG) == wanted[: a.shape[-2], : a.shape[-1]]).all()
+                                   for a in arrays if a.shape[-2] == a.shape[-1] == rows)  # fmt: skip
+
+
+def _with_mask(low: Lowering, value: Value, mask: Value, causal: bool) -> Value:
+    if value.mask is not None:
+        value, causal = low.plain(value), False
+    return replace(low.use(value, "mask"), mask=(mask, causal))
+
+
+@rule("masked_fill", "where")
+def where(low: Lowering, call: Call) -> Value:
+    """Where the condition is data: a mask before a softmax, or a product with zeros and ones."""
+    if call.op == "where":
+        condition, yes, no = call["condition"], call["self"], call["other"]
+    else:
+        condition, yes, no = call["mask"], call["value"], call["self"]
+    if not (isinstance(condition, Ref) and low.zipped.leaf(condition.value) is not None):
+        low.refuse("the condition depends on parameters", "a condition on data, or relu")
+    arrays = low.data.at(condition.value)
+    for live, fill, masked in ((no, yes, arrays), (yes, no, tuple(~a.astype(bool) for a in arrays))):
+        number = low.operand(fill)
+        if isinstance(number, Scalar) and number.coefficient <= -BIG:
+            value = low.value(live)
+            filled = tuple(np.where(a, MASKED, 0.0) for a in masked)
+            if not any(a.any() for a in masked):
+                return value
+            wanted = tuple(np.triu(np.ones(a.shape[-2:], dtype=bool), 1) if a.ndim > 1 else None for a in masked)
+            causal = all(w is not None and (a == w).all() and w.shape[0] == w.shape[1]
+                         for a, w in zip(masked, wanted, strict=True))  # fmt: skip
+            return _with_mask(low, value, low.data.real(filled, "mask"), causal)
+    if all(a.all() for a in arrays):
+        return low.value(yes)
+    if not any(a.any() for a in arrays):
+        return low.value(no)
+    parts = []
+    for chosen, part in ((arrays, yes), (tuple(~a.astype(bool) for a in arrays), no)):
+        operand = low.operand(part)
+        if isinstance(operand, Scalar):
+            if operand.coefficient:
+                parts.append(low.scale(low.data.real(tuple(a.astype(float) for a in chosen), "mask"), operand))
+        elif operand is not None:
+            parts.append(low.mul(operand, low.data.real(tuple(a.astype(float) for a in chosen), "mask")))
+    return parts[0] if len(parts) == 1 else low.add(parts)
+
+
+@rule("mul", "multiply")
+def mul(low: Lowering, call: Call) -> Value:
+    return product(low, low.operand(call["self"]), low.operand(call["other"]))
+
+
+def product(low: Lowering, a: Value | Scalar | None, b: Value | Scalar | None) -> Value:
+    if isinstance(a, Scalar) and isinstance(b, Value):
+        a, b = b, a
+    if isinstance(a, Value) and isinstance(b, Scalar):
+        if a.mask is not None and b.coefficient > 0:
+            return replace(low.scale(replace(a, mask=None), b), mask=a.mask)
+        return low.scale(a, b)
+    if isinstance(a, Value) and isinstance(b, Value):
+        return low.mul(a, b)
+    return low.refuse("it multiplies two numbers")
+
+
+def inverted(scalar: Scalar) -> Scalar:
+    return Scalar(1 / scalar.coefficient, tuple((d, -p) for d, p in scalar.powers))
+
+
+@rule("div", "true_divide", "divide")
+def div(low: Lowering, call: Call) -> Value:
+    if call["rounding_mode"] is not None:
+        low.refuse("a division that rounds")
+    a, b = low.operand(call["self"]), low.operand(call["other"])
+    if isinstance(b, Scalar):
+        return product(low, a, inverted(b))
+    assert b is not None
+    if low.constant[b.node]:
+        arrays = _arrays(low, call["other"])
+        if arrays is not None:
+            return product(low, a, low.data.real(tuple(1.0 / x for x in arrays), "inverse"))
+    return product(low, a, low.reciprocal(b))
+
+
+def _arrays(low: Lowering, arg: Any) -> tuple[Any, ...] | None:
+    leaf = low.zipped.leaf(arg.value) if isinstance(arg, Ref) else None
+    return low.data.at(arg.value) if leaf is not None and leaf[0].kind == "data" else None
+
+
+@rule("reciprocal")
+def reciprocal(low: Lowering, call: Call) -> Value:
+    return low.reciprocal(low.value(call["self"]))
+
+
+@rule("rsqrt", "sqrt")
+def rsqrt(low: Lowering, call: Call) -> Value:
+    return root(low, low.value(call["self"]), inverse=call.op == "rsqrt")
+
+
+def root(low: Lowering, value: Value, inverse: bool) -> Value:
+    """value^(-1/2) or value^(1/2), where the value is a mean or sum of squares plus a small number."""
+    value = low.plain(value)
+    found = _squares(low, value.node)
+    if found is None:
+        low.refuse(
+            "a square root of something that is not seen to be a mean of squares", "a norm, or a power of a size"
+        )
+    source, axes, factor, eps = found
+    axis_set = tuple(sorted(axes))
+    nodes = low.nodes
+    size = Scalar()
+    for k in axis_set:
+        dim = nodes[source].axes[k].dim
+        constant = dim.constant
+        size = size * (Scalar(constant) if constant is not None else Scalar(powers=((dim, Fraction(1)),)))
+    # factor * sum x^2 + eps = (factor * size) * (mean x^2 + eps / (factor * size))
+    whole = factor * size
+    plain = Scalar(whole.coefficient, _collected(whole))
+    if plain.powers and eps:
+        low.refuse("a small number is added to a sum of squares over an axis that grows", "a mean of squares")
+    inner = eps / float(plain.coefficient) if not plain.powers else 0.0
+    from tensorprog.graph import InvRms
+
+    if not axis_set:
+        thin, position = low.thin(Value(source, ()))
+        source, axis_set = thin.node, (position,)
+    kept = tuple(a for k, a in enumerate(nodes[source].axes) if k not in axis_set)
+    r = low.emit(InvRms(axis_set, inner), (source,), kept)
+    result = replace(value, node=r)
+    outer = (
+        Fraction(float(plain.coefficient) ** -0.5).limit_denominator(10**15) if plain.coefficient != 1 else Fraction(1)
+    )
+    result = low.scale(result, Scalar(outer, tuple((d, -p / 2) for d, p in plain.powers)))
+    if inverse:
+        return result
+    square_root = low.mul(value, result)
+    low.inverse[square_root.node] = result.node
+    return square_root
+
+
+def _collected(scalar: Scalar) -> tuple[Any, ...]:
+    """Powers with those of one size that cancel left out."""
+    total: dict[Any, Fraction] = {}
+    for dim, power in scalar.powers:
+        total[dim] = total.get(dim, Fraction(0)) + power
+    return tuple((d, p) for d, p in total.items() if p)
+
+
+def _squares(low: Lowering, node: int) -> tuple[int, set[int], Scalar, float] | None:
+    """node = factor * (sum over axes of x^2) + eps, as (x, axes, factor, eps)."""
+    nodes, eps, factor = low.nodes, 0.0, Scalar()
+    at = nodes[node]
+    if isinstance(at.op, Add) and len(at.args) == 2:
+        constants = [nodes[a].op for a in at.args]
+        for k, op in enumerate(constants):
+            if isinstance(op, Const) and op.value >= 0 and not nodes[at.args[k]].axes:
+                eps, at = op.value, nodes[at.args[1 - k]]
+                break
+    if isinstance(at.op, Scale) and not at.op.scalar.unknowns:
+        factor, at = at.op.scalar, nodes[at.args[0]]
+    axes: set[int] = set()
+    if isinstance(at.op, Contract) and at.op.right is None:
+        op = at.op
+        if op.out != tuple(i for i in op.left if i in op.out):
+            return None
+        axes = {k for k, i in enumerate(op.left) if i not in op.out}
+        at = nodes[at.args[0]]
+        if isinstance(at.op, Scale) and not at.op.scalar.unknowns:
+            factor, at = factor * at.op.scalar, nodes[at.args[0]]
+    if factor.coefficient <= 0:
+        return None
+    if isinstance(at.op, Map) and at.op.fn == "square":
+        return at.args[0], axes, factor, eps
+    if isinstance(at.op, Contract) and at.op.left == at.op.right and at.args[0] == at.args[1]:
+        op = at.op
+        if axes and op.out != op.left:
+            return None
+        if op.out != tuple(i for i in op.left if i in op.out):
+            return None
+        return at.args[0], axes or {k for k, i in enumerate(op.left) if i not in op.out}, factor, eps
+    return None
+
+
+@rule("pow")
+def pow_(low: Lowering, call: Call) -> Value:
+    if isinstance(call["exponent"], Ref) or not isinstance(call["self"], Ref):
+        low.refuse("an exponent that is a tensor", "a number")
+    value, exponent = low.value(call["self"]), low.number(call["exponent"]).coefficient
+    if exponent == Fraction(1, 2) or exponent == Fraction(-1, 2):
+        return root(low, value, inverse=exponent < 0)
+    if exponent == -1:
+        return low.reciprocal(value)
+    if exponent.denominator != 1 or not 1 <= exponent <= 8:
+        low.refuse(f"the power {exponent}", "whole powers from 1 to 8, square roots of means of squares")
+    names = {2: "square", 3: "cube"}
+    if int(exponent) in names:
+        return low.map(value, names[int(exponent)])
+    result = value
+    for _ in range(int(exponent) - 1):
+        result = low.mul(result, value)
+    return result
+
+
+@rule("addcmul")
+def addcmul(low: Lowering, call: Call) -> Value:
+    inner = low.scale(
+        product(low, low.operand(call["tensor1"]), low.operand(call["tensor2"])), low.number(call["value"])
+    )
+    return low.add([low.value(call["self"]), inner])
+
+
+@rule("addcdiv")
+def addcdiv(low: Lowering, call: Call) -> Value:
+    inner = product(low, low.operand(call["tensor1"]), low.reciprocal(low.value(call["tensor2"])))
+    return low.add([low.value(call["self"]), low.scale(inner, low.number(call["value"]))])
+
+
+@rule("lerp")
+def lerp(low: Lowering, call: Call) -> Value:
+    start, end = low.value(call["self"]), low.value(call["end"])
+    difference = low.add([end, low.scale(start, MINUS)])
+    return low.add([start, product(low, difference, low.operand(call["weight"]))])
+
+
+@rule("maximum", "minimum")
+def maximum(low: Lowering, call: Call) -> Value:
+    a, b = low.value(call["self"]), low.value(call["other"])
+    if call.op == "minimum":
+        a, b = low.scale(a, MINUS), low.scale(b, MINUS)
+    result = low.add([b, low.map(low.add([a, low.scale(b, MINUS)]), "relu")])
+    return low.scale(result, MINUS) if call.op == "minimum" else result
+
+
+@rule("glu")
+def glu(low: Lowering, call: Call) -> Value:
+    value = low.value(call["self"])
+    dim = low.axis_of(call["dim"], len(value.dims))
+    half = low.out_shape(call)[dim]
+    gate = low.window(value, dim, half, half)
+    return low.mul(low.window(value, dim, (0,) * low.points, half), low.map(gate, "sigmoid"))
+
+
+@rule("_softmax", "_safe_softmax", "softmax")
+def softmax(low: Lowering, call: Call) -> Value:
+    value = low.value(call["self"])
+    return low.softmax(value, low.axis_of(call["dim"], len(value.dims)))
+
+
+@rule("native_dropout", "dropout")
+def dropout(low: Lowering, call: Call) -> Any:
+    low.refuse("a dropout of its own kind", "nn.Dropout")
+
+
+@rule("gt", "lt", "ge", "le", "eq", "ne", "isnan", "isinf", "any", "all", "logical_and", "logical_not", "logical_or",
+      "bitwise_and", "bitwise_or", "bitwise_not", "_local_scalar_dense", "is_nonzero", "equal", "isfinite",
+      "_assert_async", "_assert_scalar", "sign", "round", "floor", "ceil", "_is_all_true")  # fmt: skip
+def decision(low: Lowering, call: Call) -> Any:
+    """A yes or no about activations: nothing differentiable; an error only if something covered reads it."""
+    return (None,) * len(call.outputs)

@@ -1,0 +1,77 @@
+"""Rules of losses."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from tensorprog.graph import Loss, Scalar
+from tensorprog.torch.capture import Ref
+from tensorprog.torch.lower.elementwise import MINUS, product
+from tensorprog.torch.lower.registry import rule
+from tensorprog.torch.lower.values import Value
+
+if TYPE_CHECKING:
+    from tensorprog.torch.lower import Lowering
+    from tensorprog.torch.zipped import Call
+
+
+@rule("_log_softmax", "log_softmax")
+def log_softmax(low: Lowering, call: Call) -> None:
+    """Kept aside for the cross entropy that reads it."""
+    value = low.plain(low.value(call["self"]))
+    dim = low.axis_of(call["dim"], len(value.dims))
+    order = [k for k in range(len(value.dims)) if k != dim] + [dim]
+    low.logits[call.outputs[0]] = value.with_dims(tuple(value.dims[k] for k in order))
+
+
+@rule("nll_loss_forward", "nll_loss2d_forward")
+def nll_loss(low: Lowering, call: Call) -> tuple[Value, None]:
+    """Cross entropy. Entries that the loss leaves out count as ordinary ones: that changes constants only."""
+    arg = call["self"]
+    if not isinstance(arg, Ref) or arg.value not in low.logits:
+        low.refuse("it is not taken of a log-softmax", "F.cross_entropy")
+    logits = low.logits[arg.value]
+    for dim in range(len(logits.dims)):
+        logits = low.spread(logits, dim)
+    last = low.merge(logits, len(logits.dims) - 1)
+    ordered = low.transpose(last, [a.axis for a in last.atoms if a.axis is not None])
+    axes = low.axes(ordered)
+    target = low.data.target(low.data.at(call["target"].value), axes[:-1], "target") if _given(low, call) else None
+    if target is None:
+        low.refuse("its target depends on parameters")
+    loss = Value(low.emit(Loss("cross_entropy"), (ordered.node, target), ()), ())
+    if low.constant_int(call["reduction"]) == 2:  # a sum: of finitely many
+        for axis in axes[:-1]:
+            constant = axis.dim.constant
+            loss = low.scale(
+                loss, Scalar(constant) if constant is not None else Scalar(powers=((axis.dim, Fraction(1)),))
+            )
+    return loss, None
+
+
+def _given(low: Lowering, call: Call) -> bool:
+    return isinstance(call["target"], Ref) and low.zipped.leaf(call["target"].value) is not None
+
+
+@rule("mse_loss")
+def mse_loss(low: Lowering, call: Call) -> Value:
+    a, b = low.value(call["self"]), low.value(call["target"])
+    difference = low.add([a, low.scale(b, MINUS)])
+    squares = low.map(difference, "square")
+    reduction = low.constant_int(call["reduction"])
+    if reduction == 0:
+        return squares
+    return low.sum(squares, tuple(range(len(squares.dims))), False, mean=reduction == 1)
+
+
+@rule("binary_cross_entropy_with_logits")
+def binary_cross_entropy(low: Lowering, call: Call) -> Value:
+    if call["pos_weight"] is not None or call["weight"] is not None:
+        low.refuse("a weighted binary cross entropy")
+    x = low.value(call["self"])
+    terms = low.add([low.map(x, "softplus"), low.scale(product(low, x, low.operand(call["target"])), MINUS)])
+    reduction = low.constant_int(call["reduction"])
+    if reduction == 0:
+        return terms
+    return low.sum(terms, tuple(range(len(terms.dims))), False, mean=reduction == 1)

@@ -1,0 +1,261 @@
+"""Rules of sums, means, extremes and pools."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tensorprog.graph import Scalar
+from tensorprog.torch.lower.elementwise import MINUS, root
+from tensorprog.torch.lower.registry import rule
+from tensorprog.torch.lower.values import Atom, Sizes, Value, divide, is_one
+
+if TYPE_CHECKING:
+    from tensorprog.torch.lower import Lowering
+    from tensorprog.torch.zipped import Call
+
+
+def _dims(low: Lowering, call: Call, rank: int, name: str = "dim") -> list[int]:
+    arg = call[name]
+    if arg is None or arg == []:
+        return list(range(rank))
+    return [low.axis_of(k, rank) for k in (arg if isinstance(arg, list) else [arg])]
+
+
+@rule("sum", "mean", "nansum")
+def sum_(low: Lowering, call: Call) -> Value:
+    value = low.value(call["self"])
+    return low.sum(value, _dims(low, call, len(value.dims)), bool(call["keepdim"]), mean=call.op == "mean")
+
+
+@rule("var", "std", "var_mean", "std_mean")
+def var(low: Lowering, call: Call) -> Any:
+    value = low.plain(low.value(call["self"]))
+    dims = _dims(low, call, len(value.dims))
+    keep = bool(call["keepdim"])
+    mean = low.sum(value, dims, True, mean=True)
+    centred = low.add([value, low.scale(mean, MINUS)])
+    correction = low.number(call["correction"] if call["correction"] is not None else 1).coefficient
+    if call.overload in ("", "dim") and call["unbiased"] is False:
+        correction = Fraction(0)
+    result = low.sum(low.map(centred, "square"), dims, keep, mean=True)
+    if correction:
+        size: Sizes = (1,) * low.points
+        for d in dims:
+            size = tuple(a * b for a, b in zip(size, value.sizes(d, low.points), strict=True))
+        constant = low.dim(size).constant
+        if constant is not None:
+            result = low.scale(result, Scalar(constant / (constant - correction)))
+        else:
+            low.notes.append("the variance's n - 1 is taken as n where n grows")
+    if "std" in call.op:
+        result = root(low, result, inverse=False)
+    return (result, low.sum(value, dims, keep, mean=True)) if call.op.endswith("_mean") else result
+
+
+@rule("linalg_vector_norm", "norm")
+def vector_norm(low: Lowering, call: Call) -> Value:
+    value = low.plain(low.value(call["self"]))
+    order = call["ord"] if call.op == "linalg_vector_norm" else call["p"]
+    if order is not None and low.number(order).coefficient != 2:
+        low.refuse(f"the norm of order {order}", "the Euclidean norm")
+    dims = _dims(low, call, len(value.dims))
+    return root(low, low.sum(low.map(value, "square"), dims, bool(call["keepdim"])), inverse=False)
+
+
+@rule("amax", "max", "amin", "min")
+def amax(low: Lowering, call: Call) -> Any:
+    value = low.value(call["self"])
+    if call["other"] is not None:
+        from tensorprog.torch.lower.elementwise import maximum
+
+        return maximum(low, call)
+    dims = _dims(low, call, len(value.dims))
+    low_end = call.op in ("amin", "min")
+    result = _largest(low, low.scale(value, MINUS) if low_end else low.plain(value), dims, bool(call["keepdim"]))
+    result = low.scale(result, MINUS) if low_end else result
+    return (result, None) if len(call.outputs) == 2 else result
+
+
+def _largest(low: Lowering, value: Value, dims: list[int], keep: bool) -> Value:
+    """The largest entry over some axes: the sum of what the selection of one keeps."""
+    last, rest = dims[-1], [k for k in range(len(value.dims)) if k not in dims]
+    if len(dims) > 1:
+        group = tuple(a for d in dims for a in value.dims[d])
+        flat = value.with_dims((*(value.dims[k] for k in rest), group))
+        flat = low.merge(flat, len(rest))
+        axis = len(rest)
+    else:
+        flat, axis = value, last
+    if not flat.dims[axis]:
+        chosen = flat
+        result = chosen
+    else:
+        result = low.mul(flat, low.top_k(flat, axis, 1))
+    if len(dims) > 1:
+        result = low.sum(result, (axis,), False)
+        if keep:
+            groups = iter(result.dims)
+            return result.with_dims(tuple(() if k in dims else next(groups) for k in range(len(value.dims))))
+        return result
+    return low.sum(result, (axis,), keep)
+
+
+@rule("cumsum")
+def cumsum(low: Lowering, call: Call) -> Value:
+    value = low.plain(low.value(call["self"]))
+    dim = low.axis_of(call["dim"], len(value.dims))
+    size = value.sizes(dim, low.points)
+    if low.dim(size).grows:
+        low.refuse("a running sum along an axis that grows")
+    lower = low.data.real(tuple(np.tril(np.ones((s, s))) for s in size), "lower_triangle")
+    labels = [f"x{k}" for k in range(len(value.dims))]
+    return low.contract(value, labels, lower, ["new", labels[dim]], [*labels[:dim], "new", *labels[dim + 1 :]])
+
+
+@rule("topk")
+def topk(low: Lowering, call: Call) -> tuple[Value, Value]:
+    """The k largest, in order: one-hot rows are differences of selections. The positions are kept as such rows."""
+    value = low.plain(low.value(call["self"]))
+    rank = len(value.dims)
+    dim = low.axis_of(call["dim"] if call["dim"] is not None else -1, rank)
+    if not call["largest"]:
+        value = low.scale(value, MINUS)
+    rows = one_hot_of_largest(low, value, dim, low.constant_int(call["k"]))
+    labels = [f"x{k}" for k in range(rank)]
+    picked = low.contract(value, labels, rows, ["k", *labels], [*labels[:dim], "k", *labels[dim + 1 :]])
+    picked = picked if call["largest"] else low.scale(picked, MINUS)
+    return picked, one_hot_positions(rows, dim, rank)
+
+
+def one_hot_of_largest(low: Lowering, value: Value, dim: int, count: int) -> Value:
+    """[k, *axes]: 1 where the entry is the k-th largest along `dim`."""
+    from tensorprog.torch.lower.views import joined
+
+    rows = []
+    before: Value | None = None
+    for k in range(1, count + 1):
+        upto = low.top_k(value, dim, k)
+        row = upto if before is None else low.add([upto, low.scale(before, MINUS)])
+        rows.append(row.with_dims(((), *row.dims)))
+        before = upto
+    return joined(low, rows, 0, (count,) * low.points)
+
+
+def one_hot_positions(rows: Value, dim: int, rank: int) -> Value:
+    """Positions as one-hot rows: [axes with k in place of dim.., what is picked from], marked as positions."""
+    groups = list(rows.dims[1:])
+    picked = groups[dim]
+    groups[dim] = rows.dims[0]
+    return Positions(rows.node, (*groups, picked))
+
+
+class Positions(Value):
+    """Integers that depend on activations, as one-hot rows: the last axis is not one of the tensor's."""
+
+
+@rule("argmax")
+def argmax(low: Lowering, call: Call) -> Value:
+    value = low.plain(low.value(call["self"]))
+    if call["dim"] is None:
+        low.refuse("an argmax over all axes")
+    dim = low.axis_of(call["dim"], len(value.dims))
+    rows = low.top_k(value, dim, 1)
+    groups = [g for k, g in enumerate(rows.dims) if k != dim]
+    if call["keepdim"]:
+        groups.insert(dim, ())
+    return Positions(rows.node, (*groups, rows.dims[dim]))
+
+
+# --- pools ----------------------------------------------------------------------------------------------
+
+
+@rule("_adaptive_avg_pool2d", "_adaptive_avg_pool3d", "adaptive_avg_pool1d", "mkldnn_adaptive_avg_pool2d")
+def adaptive_avg_pool(low: Lowering, call: Call) -> Value:
+    value, out = low.value(call["self"]), low.out_shape(call)
+    shape = low.shape(call["self"])
+    rank = len(shape)
+    spatial = range(2 if rank > 3 else rank - 2, rank) if rank != 3 else range(1, rank)
+    for dim in spatial:
+        if is_one(out[dim]):
+            value = low.sum(value, (dim,), True, mean=True)
+        else:
+            size, target = low.constant_int(shape[dim][0]), low.constant_int(out[dim][0])
+            if size % target:
+                low.refuse("an adaptive pool whose windows differ in size", "a size that divides")
+            value = low.taps(value, dim, size // target, out[dim], size // target, 1, 0)
+            value = low.sum(value, (len(value.dims) - 1,), False, mean=True)
+    return value
+
+
+@rule("avg_pool2d", "avg_pool1d", "avg_pool3d")
+def avg_pool(low: Lowering, call: Call) -> Value:
+    value = _windows(low, call)
+    if call["ceil_mode"] or (call["count_include_pad"] is False and any(call["padding"])):
+        low.refuse("an average that leaves out the padding", "count_include_pad=True")
+    count = len(call["kernel_size"])
+    taps = range(len(value.dims) - count, len(value.dims))
+    return low.sum(value, tuple(taps), False, mean=True)
+
+
+@rule("max_pool2d_with_indices", "max_pool3d_with_indices", "max_pool2d")
+def max_pool(low: Lowering, call: Call) -> tuple[Value, None]:
+    """Padding reads as zero, which is what it is after a relu."""
+    if any(call["padding"]):
+        low.notes.append("max pooling: the padding reads as zero")
+    value = _windows(low, call)
+    count = len(call["kernel_size"])
+    taps = list(range(len(value.dims) - count, len(value.dims)))
+    return _largest(low, value, taps, False), None
+
+
+def _windows(low: Lowering, call: Call) -> Value:
+    """The windows of a pool: the taps become the last axes."""
+    value, out = low.plain(low.value(call["self"])), low.out_shape(call)
+    kernel = [low.constant_int(k) for k in call["kernel_size"]]
+    spatial = len(kernel)
+    stride = [low.constant_int(k) for k in call["stride"]] if call["stride"] else kernel
+    padding, dilation = ([low.constant_int(k) for k in (call[n] or [d])] for n, d in (("padding", 0), ("dilation", 1)))
+    first = len(low.shape(call["self"])) - spatial
+    for k in range(spatial):
+        value = low.taps(value, first + k, kernel[k], out[first + k], stride[k % len(stride)],
+                         dilation[k % len(dilation)], -padding[k % len(padding)])  # fmt: skip
+    return value
+
+
+@rule("upsample_nearest2d", "upsample_nearest1d", "upsample_nearest3d", "_upsample_nearest_exact2d")
+def upsample_nearest(low: Lowering, call: Call) -> Value:
+    value, out = low.plain(low.value(call["self"])), low.out_shape(call)
+    shape = low.shape(call["self"])
+    dims = list(value.dims)
+    for dim in range(2, len(shape)):
+        factor = divide(out[dim], shape[dim])
+        if factor is None:
+            low.refuse("an upsampling by a factor that is not whole")
+        if not is_one(factor):
+            dims[dim] = (*dims[dim], Atom(factor, None))
+    return value.with_dims(tuple(dims))
+
+
+@rule("upsample_bilinear2d", "upsample_bicubic2d", "upsample_linear1d", "_upsample_bilinear2d_aa")
+def upsample_linear(low: Lowering, call: Call) -> Value:
+    """A linear map along every spatial axis, found by applying the operation itself to unit vectors."""
+    import torch
+
+    value, out, shape = low.plain(low.value(call["self"])), low.out_shape(call), low.shape(call["self"])
+    mode = {"1": "linear", "2": "bicubic" if "bicubic" in call.op else "bilinear"}[call.op.split("d")[0][-1]]
+    for dim in range(2, len(shape)):
+        matrices = []
+        for k in range(low.points):
+            eye = torch.eye(shape[dim][k], dtype=torch.float64)[:, None, :]
+            size: Any = out[dim][k]
+            if mode != "linear":
+                eye, size = eye[..., None, :], (1, size)
+            up = torch.nn.functional.interpolate(eye, size=size, mode=mode, align_corners=bool(call["align_corners"]))
+            matrices.append(up.reshape(shape[dim][k], out[dim][k]).numpy())
+        matrix = low.data.real(tuple(matrices), "resize")
+        labels = [f"x{j}" for j in range(len(shape))]
+        value = low.contract(value, labels, matrix, [labels[dim], "new"], [*labels[:dim], "new", *labels[dim + 1 :]])
+    return value

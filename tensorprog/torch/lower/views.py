@@ -1,0 +1,317 @@
+"""Rules that only rearrange: reshapes, transpositions, slices, concatenations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tensorprog.torch.capture import Ref
+from tensorprog.torch.lower.registry import rule
+from tensorprog.torch.lower.values import Atom, Group, Sizes, Value, is_one
+
+if TYPE_CHECKING:
+    from tensorprog.torch.lower import Lowering
+    from tensorprog.torch.zipped import Call
+
+
+@rule(
+    "clone", "alias", "contiguous", "lift_fresh", "_to_copy", "to", "lift", "_conj", "resolve_conj", "view_as_real_copy"
+)
+def same(low: Lowering, call: Call) -> Value:
+    return low.value(call["self"])
+
+
+@rule("detach")
+def detach(low: Lowering, call: Call) -> Value:
+    return low.stop_gradient(low.value(call["self"]))
+
+
+@rule("copy")
+def copy(low: Lowering, call: Call) -> Value:
+    return expand_to(low, low.value(call["src"]), low.out_shape(call))
+
+
+def rank_of(low: Lowering, call: Call) -> int:
+    """The number of axes of the tensor `self` (positions carry one more)."""
+    return len(low.shape(call["self"]))
+
+
+def full_shape(low: Lowering, call: Call, value: Value) -> tuple[Sizes, ...]:
+    """The sizes of the result, and of the axis more that positions carry."""
+    extra = range(rank_of(low, call), len(value.dims))
+    return (*low.out_shape(call), *(value.sizes(k, low.points) for k in extra))
+
+
+@rule("view", "_unsafe_view", "reshape", "_reshape_alias", "unsqueeze", "squeeze", "flatten", "unflatten", "view_copy")
+def view(low: Lowering, call: Call) -> Value:
+    return _masked(low, low.value(call["self"]), lambda v: low.view(v, full_shape(low, call, v)))
+
+
+def _masked(low: Lowering, value: Value, change: Callable[[Value], Value]) -> Value:
+    """A relabelling of a value and of the mask it carries."""
+    if value.mask is None:
+        return change(value)
+    mask, causal = value.mask
+    rank = len(value.dims)
+    full = mask.with_dims(((),) * (rank - len(mask.dims)) + mask.dims)
+    groups = tuple(
+        g if g else tuple(replace(a, axis=None) for a in v) for g, v in zip(full.dims, value.dims, strict=True)
+    )
+    moved = change(replace(value, mask=None))
+    moved_mask = change(full.with_dims(groups))
+    return replace(moved, mask=(moved_mask, causal and moved.dims[-2:] == value.dims[-2:]))
+
+
+@rule("permute")
+def permute(low: Lowering, call: Call) -> Value:
+    value = low.plain(low.value(call["self"]))
+    rank = rank_of(low, call)
+    order = [low.axis_of(k, rank) for k in call["dims"]] + list(range(rank, len(value.dims)))
+    return value.with_dims(tuple(value.dims[k] for k in order))
+
+
+@rule("transpose", "swapaxes")
+def transpose(low: Lowering, call: Call) -> Value:
+    value = low.plain(low.value(call["self"]))
+    i, j = (low.axis_of(call[k], rank_of(low, call)) for k in ("dim0", "dim1"))
+    dims = list(value.dims)
+    dims[i], dims[j] = dims[j], dims[i]
+    return value.with_dims(tuple(dims))
+
+
+@rule("t", "numpy_T")
+def t(low: Lowering, call: Call) -> Value:
+    value = low.plain(low.value(call["self"]))
+    rank = rank_of(low, call)
+    return value.with_dims(value.dims[:rank][::-1] + value.dims[rank:])
+
+
+@rule("movedim")
+def movedim(low: Lowering, call: Call) -> Value:
+    value = low.plain(low.value(call["self"]))
+    rank = len(value.dims)
+    sources = [low.axis_of(k, rank) for k in call["source"]]
+    targets = [low.axis_of(k, rank) for k in call["destination"]]
+    rest = iter([k for k in range(rank) if k not in sources])
+    order = [sources[targets.index(k)] if k in targets else next(rest) for k in range(rank)]
+    return value.with_dims(tuple(value.dims[k] for k in order))
+
+
+@rule("expand", "broadcast_to", "expand_as")
+def expand(low: Lowering, call: Call) -> Value:
+    value = low.value(call["self"])
+    if value.mask is not None:
+        rank = len(value.dims)
+        if [value.sizes(k, low.points) for k in range(rank)] == list(low.out_shape(call))[-rank:]:
+            return value
+    value = low.plain(value)
+    return expand_to(low, value, full_shape(low, call, value))
+
+
+def expand_to(low: Lowering, value: Value, sizes: tuple[Sizes, ...]) -> Value:
+    """Repeated along new axes in front, and along axes of size 1."""
+    dims = ((),) * (len(sizes) - len(value.dims)) + value.dims
+    if any(g and low_sizes != s for g, low_sizes, s in zip(dims, _sizes(low, value, len(sizes)), sizes, strict=True)):
+        low.refuse("an axis is expanded that is not of size 1 at all widths")
+    return value.with_dims(tuple(g if g or is_one(s) else (Atom(s, None),) for g, s in zip(dims, sizes, strict=True)))
+
+
+def _sizes(low: Lowering, value: Value, rank: int) -> list[Sizes]:
+    missing = rank - len(value.dims)
+    return [(1,) * low.points] * missing + [value.sizes(k, low.points) for k in range(len(value.dims))]
+
+
+@rule("repeat", "tile")
+def repeat(low: Lowering, call: Call) -> Value:
+    value = low.plain(low.value(call["self"]))
+    counts = call["repeats"] if call["repeats"] is not None else call["dims"]
+    dims: list[Group] = [()] * (len(counts) - len(value.dims)) + list(value.dims)
+    new: list[Group] = []
+    for count, group in zip(counts, dims, strict=True):
+        sizes = low.integer(count)
+        new.append(group if is_one(sizes) else (Atom(sizes, None), *group))
+    return value.with_dims(tuple(new))
+
+
+@rule("repeat_interleave")
+def repeat_interleave(low: Lowering, call: Call) -> Value:
+    value = low.plain(low.value(call["self"]))
+    if call.overload != "self_int" or call["dim"] is None:
+        low.refuse("it repeats by a tensor of counts, or flattens", "one count along one axis")
+    dim = low.axis_of(call["dim"], len(value.dims))
+    group = (*value.dims[dim], Atom(low.integer(call["repeats"]), None))
+    return value.with_dims((*value.dims[:dim], group, *value.dims[dim + 1 :]))
+
+
+# --- parts of an axis ---------------------------------------------------------------------------------
+
+
+def _clipped(value: Sizes, size: Sizes) -> Sizes:
+    return tuple(min(max(v + s if v < 0 else v, 0), s) for v, s in zip(value, size, strict=True))
+
+
+@rule("slice", "slice_copy")
+def slice_(low: Lowering, call: Call) -> Value:
+    value = low.value(call["self"])
+    dim = low.axis_of(call["dim"], rank_of(low, call))
+    out = low.out_shape(call)[dim]
+    size = low.shape(call["self"])[dim]
+    if out == size:
+        return value
+    start = _clipped(low.integer(call["start"] or 0), size)
+    return low.window(value, dim, start, out, low.constant_int(call["step"] or 1))
+
+
+@rule("narrow")
+def narrow(low: Lowering, call: Call) -> Value:
+    value = low.value(call["self"])
+    dim = low.axis_of(call["dim"], rank_of(low, call))
+    start = _clipped(low.integer(call["start"]), low.shape(call["self"])[dim])
+    return low.window(value, dim, start, low.out_shape(call)[dim])
+
+
+@rule("select", "select_copy")
+def select(low: Lowering, call: Call) -> Value:
+    value = low.plain(low.value(call["self"]))
+    dim = low.axis_of(call["dim"], rank_of(low, call))
+    size = low.shape(call["self"])[dim]
+    start = tuple(i + s if i < 0 else i for i, s in zip(low.integer(call["index"]), size, strict=True))
+    value = low.window(value, dim, start, (1,) * low.points)
+    return value.with_dims((*value.dims[:dim], *value.dims[dim + 1 :]))
+
+
+@rule("split", "unsafe_split", "split_with_sizes", "unsafe_split_with_sizes", "chunk", "unsafe_chunk",
+      "split_copy", "split_with_sizes_copy")  # fmt: skip
+def split(low: Lowering, call: Call) -> tuple[Value, ...]:
+    value = low.value(call["self"])
+    dim = low.axis_of(call["dim"], len(value.dims))
+    start: Sizes = (0,) * low.points
+    parts = []
+    for k in range(len(call.outputs)):
+        size = low.out_shape(call, k)[dim]
+        parts.append(low.window(value, dim, start, size))
+        start = tuple(a + b for a, b in zip(start, size, strict=True))
+    return tuple(parts)
+
+
+@rule("unbind")
+def unbind(low: Lowering, call: Call) -> tuple[Value, ...]:
+    value = low.plain(low.value(call["self"]))
+    dim = low.axis_of(call["dim"], len(value.dims))
+    parts = []
+    for k in range(len(call.outputs)):
+        part = low.window(value, dim, (k,) * low.points, (1,) * low.points)
+        parts.append(part.with_dims((*part.dims[:dim], *part.dims[dim + 1 :])))
+    return tuple(parts)
+
+
+@rule("unfold")
+def unfold(low: Lowering, call: Call) -> Value:
+    value = low.plain(low.value(call["self"]))
+    dim = low.axis_of(call["dimension"], len(value.dims))
+    return low.taps(value, dim, low.constant_int(call["size"]), low.out_shape(call)[dim],
+                    low.constant_int(call["step"]), 1, 0)  # fmt: skip
+
+
+# --- several tensors as one ---------------------------------------------------------------------------
+
+
+@rule("cat", "concat")
+def cat(low: Lowering, call: Call) -> Value:
+    tensors = [t for t in call["tensors"] if not _empty(low, t)]
+    rank = len(low.out_shape(call))
+    dim = low.axis_of(call["dim"], rank)
+    values = [low.value(t) for t in tensors]
+    return joined(low, values, dim, low.out_shape(call)[dim])
+
+
+def _empty(low: Lowering, arg: Any) -> bool:
+    return isinstance(arg, Ref) and any(all(x == 0 for x in s) for s in low.shape(arg))
+
+
+@rule("stack")
+def stack(low: Lowering, call: Call) -> Value:
+    out = low.out_shape(call)
+    dim = low.axis_of(call["dim"], len(out))
+    values = [low.plain(low.value(t)) for t in call["tensors"]]
+    return joined(low, [v.with_dims((*v.dims[:dim], (), *v.dims[dim:])) for v in values], dim, out[dim])
+
+
+def joined(low: Lowering, values: list[Value], dim: int, total: Sizes) -> Value:
+    """Side by side along an axis of size `total`: each inside zeros, all added."""
+    if len(values) == 1:
+        return values[0]
+    parts = []
+    start: Sizes = (0,) * low.points
+    for value in values:
+        size = value.sizes(dim, low.points)
+        parts.append(low.fold(value, dim, start, total))
+        start = tuple(a + b for a, b in zip(start, size, strict=True))
+    return low.add(parts)
+
+
+@rule("constant_pad_nd", "pad")
+def pad(low: Lowering, call: Call) -> Value:
+    value = low.plain(low.value(call["self"]))
+    fill = low.number(call["value"] if call["value"] is not None else 0)
+    amounts = [low.integer(p) for p in call["pad"]]
+    if fill.coefficient:
+        low.refuse("it pads with a number other than zero", "zero padding")
+    for k in range(len(amounts) // 2):
+        dim = len(value.dims) - 1 - k
+        before, out = amounts[2 * k], low.out_shape(call)[dim]
+        if out == value.sizes(dim, low.points) and not any(before):
+            continue
+        if all(b >= 0 for b in before) and all(o >= s + b for o, s, b in zip(out, value.sizes(dim, low.points), before,
+                                                                             strict=True)):  # fmt: skip
+            value = low.fold(value, dim, before, out)
+        elif all(b <= 0 for b in before):
+            value = low.window(value, dim, tuple(-b for b in before), out)
+        else:
+            low.refuse("it pads one side and crops the other")
+    return value
+
+
+@rule("roll")
+def roll(low: Lowering, call: Call) -> Value:
+    value = low.plain(low.value(call["self"]))
+    for shift, dim in zip(call["shifts"], call["dims"], strict=True):
+        axis = low.axis_of(dim, len(value.dims))
+        size = value.sizes(axis, low.points)
+        amount = tuple(a % s for a, s in zip(low.integer(shift), size, strict=True))
+        if not any(amount):
+            continue
+        cut = tuple(s - a for s, a in zip(size, amount, strict=True))
+        first = low.window(value, axis, cut, amount)
+        second = low.window(value, axis, (0,) * low.points, cut)
+        value = joined(low, [first, second], axis, size)
+    return value
+
+
+@rule("flip")
+def flip(low: Lowering, call: Call) -> Value:
+    value = low.plain(low.value(call["self"]))
+    for dim in call["dims"]:
+        axis = low.axis_of(dim, len(value.dims))
+        value = low_index(low, value, axis, tuple(np.arange(s)[::-1].copy() for s in value.sizes(axis, low.points)))
+    return value
+
+
+def low_index(low: Lowering, value: Value, dim: int, positions: tuple[Any, ...]) -> Value:
+    """Entries of one axis at data positions (arrays of one shape at every point), which take its place."""
+    whole = value.sizes(dim, low.points)
+    flat = positions[0].ndim == 1
+    runs = flat and all(len(p) > 0 and (np.diff(p) == 1).all() for p in positions)
+    if runs:
+        start = tuple(int(p[0]) for p in positions)
+        return low.window(value, dim, start, tuple(len(p) for p in positions))
+    rows = low.data.tokens(positions, whole, "index")
+    rank, extra = len(value.dims), len(rows.dims) - 1
+    new = [("new", k) for k in range(extra)]
+    left = [*new, ("old", dim)]
+    right = [("old", k) for k in range(rank)]
+    out = [*right[:dim], *new, *right[dim + 1 :]]
+    return low.contract(rows, left, value, right, out)

@@ -1,0 +1,182 @@
+"""Multipliers of the model: how each scales now, how it must, and where it can be put without editing code.
+
+A place is proposed from the structure (a float attribute of the module, a hook on a module's input or output) and kept
+only if it does what the multiplier does: with the factor 3/2 there, the module gives what the graph gives with the
+multiplier at 3/2.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from tensorprog.derivation import Derivation
+from tensorprog.dims import Dim
+from tensorprog.exponents import Power
+from tensorprog.graph import Contract, Merge, Node, Param, Scalar, Scale, Split, Window
+from tensorprog.torch.changes import (
+    UNIT,
+    Absorb,
+    Attribute,
+    ConfigField,
+    InputHook,
+    MultiplierChange,
+    OutputHook,
+    Place,
+)
+
+if TYPE_CHECKING:
+    from tensorprog.torch.model import Reading
+
+TRIAL = Fraction(3, 2)
+CLOSE = 1e-3
+
+
+def multiplier_changes(reading: Reading, derivation: Derivation) -> tuple[MultiplierChange, ...]:
+    """Every multiplier of the model: products of activations, and parameters whose uses differ."""
+    from tensorprog.torch.trial import Trial
+
+    graph = reading.lowered.graph
+    unknowns = derivation.parametrization.unknowns
+    tied = {p for p in graph.parameters if sum(u.kind == "use" and u.param == p for u in graph.unknowns.values()) > 1}
+    found: list[MultiplierChange] = []
+    trial = Trial(reading)
+    known: dict[object, tuple[int, ...]] = {}
+    for name, unknown in graph.unknowns.items():
+        power = unknowns[name]
+        module, _ = reading.lowered.multipliers[name]
+        if unknown.kind == "multiplier":
+            now = present(graph.nodes, reading.lowered.products[name])
+            change = MultiplierChange(name, "product", module, now, now * power, (), reason=
+                                      "a sum of products of activations over an axis that grows")  # fmt: skip
+            candidates = _product_places(reading, name, module)
+        elif unknown.param in tied:
+            label = f"{module or 'model'} ({unknown.param})"
+            change = MultiplierChange(label, "use", module, UNIT, power, (), unknown.param,
+                                      f"the uses of {unknown.param} need different sizes")  # fmt: skip
+            candidates = _use_places(reading, module, unknown.param)
+        else:
+            continue
+        if power != UNIT:
+            kind = (re.sub(r"\d+", "*", name), re.sub(r"\d+", "*", module), power)
+            options = list(candidates)
+            shapes = tuple(re.sub(r"\d+", "*", place_text(p)) for p in options)
+            if (kind, shapes) not in known:
+                known[kind, shapes] = tuple(k for k, p in enumerate(options) if trial.works(name, p))
+            change = replace(change, places=tuple(options[k] for k in known[kind, shapes]))
+        found.append(change)
+    return tuple(found)
+
+
+def present(nodes: tuple[Node, ...], product: int) -> Power:
+    """How the fixed scalars at a product of activations scale together: those on its operands, up to relabelling, and
+    those that follow it."""
+    total = UNIT
+    for a in nodes[product].args:
+        at = nodes[a]
+        while isinstance(at.op, Split | Merge | Scale) or (isinstance(at.op, Contract) and at.op.right is None
+                                                           and len(at.op.out) == len(at.op.left)):  # fmt: skip
+            if isinstance(at.op, Scale):
+                total = total * scalar_power(at.op.scalar)
+            at = nodes[at.args[0]]
+    after = next((n for n in nodes if product in n.args and isinstance(n.op, Scale)), None)
+    if after is not None and isinstance(after.op, Scale):
+        total = total * scalar_power(after.op.scalar)
+    return total
+
+
+def scalar_power(scalar: Scalar) -> Power:
+    """How a number scales with the widths."""
+    total = UNIT
+    for dim, power in scalar.powers:
+        total = total * Power.of({s: Fraction(p) for s, p in dim.growth}) ** power
+    return total
+
+
+# --- proposals ------------------------------------------------------------------------------------------
+
+
+def _use_places(reading: Reading, module: str, param: str) -> Iterator[Place]:
+    yield OutputHook(module)
+    yield InputHook(module)
+
+
+def _product_places(reading: Reading, name: str, module: str) -> Iterator[Place]:
+    here = reading.module.get_submodule(module)
+    for key, value in sorted(vars(here).items()):
+        if isinstance(value, float) and value and not key.startswith("_"):
+            yield Attribute(module, key)
+    nodes = reading.lowered.graph.nodes
+    product = reading.lowered.products[name]
+    seen: set[str] = set()
+    ends: dict[int, list[tuple[str, int]]] = {}
+    for path, (node, output) in _last_sites(reading).items():
+        if path:
+            ends.setdefault(node, []).append((path, output))
+    for operand in nodes[product].args:
+        for path, output, window in _linear_sources(nodes, operand, ends):
+            if path in seen or path == module:
+                continue
+            seen.add(path)
+            if window is None:
+                yield OutputHook(path, output)
+            else:
+                yield OutputHook(path, output, -1, window[0], window[1])
+    for argument in range(3):
+        yield InputHook(module, argument)
+
+
+def _linear_sources(
+    nodes: tuple[Node, ...], node: int, ends: dict[int, list[tuple[str, int]]]
+) -> Iterator[tuple[str, int, tuple[Dim, Dim] | None]]:
+    """Modules whose output is this node, or one that it is made of by relabelling, windows and scalars. `ends`: node ->
+    the modules whose output it is, each with the number of the result."""
+    at, window = nodes[node], None
+    while True:
+        for path, output in ends.get(at.id, ()):
+            yield path, output, window
+        op = at.op
+        if isinstance(op, Window) and not op.taps:
+            window = (op.offset, op.offset + at.axes[op.axis].dim)
+        elif not (isinstance(op, Split | Merge | Scale) or (isinstance(op, Contract) and op.right is None)):
+            return
+        if not at.args or isinstance(nodes[at.args[0]].op, Param):
+            return
+        at = nodes[at.args[0]]
+
+
+def _last_sites(reading: Reading) -> dict[str, tuple[int, int]]:
+    """Module -> the node (and number) of the result of its last operation: its output, for simple modules."""
+    result: dict[str, tuple[int, int]] = {}
+    for site in reading.lowered.sites:
+        result[site.module] = (site.node, site.output)
+    return result
+
+
+# --- as text --------------------------------------------------------------------------------------------
+
+
+def place_text(place: Place) -> str:
+    """A place, in one line."""
+    match place:
+        case Attribute(module, name, power):
+            return f"attribute {module}.{name}" + ("" if power == 1 else f" (to the power {power})")
+        case ConfigField(name, _, _):
+            return f"config field {name}"
+        case OutputHook(module, _, axis, start, stop):
+            part = "" if axis is None else f"[.., {start}:{stop}]"
+            return f"hook on the output of {module}{part}"
+        case InputHook(module, _):
+            return f"hook on the input of {module}"
+        case Absorb(param, _, _, _):
+            return f"absorbed in {param}"
+
+
+def place_json(place: Place) -> dict[str, Any]:
+    """A place, as data."""
+    kind = type(place).__name__
+    fields = {key: getattr(place, key) for key in place.__dataclass_fields__}
+    return {"kind": kind, **{k: v if isinstance(v, str | int | bool | None) else str(v) for k, v in fields.items()}}

@@ -1,0 +1,149 @@
+"""How the parameters of a model start: the law of every initial standard deviation, read from its constructor.
+
+While the constructor runs, a random fill is replaced by its root mean square. Whatever the constructor does with the
+numbers afterwards (scaling, clamping, orthogonalising), the root mean square of the parameter then is exact.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from tensorprog.dims import BATCH_SYMBOL
+from tensorprog.exponents import Power
+from tensorprog.torch.laws import Laws
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """How one parameter starts at one width. `kind`: normal | constant | zeros."""
+
+    kind: str
+    rms: float
+
+
+@dataclass(frozen=True, slots=True)
+class StartLaw:
+    """How one parameter starts. `power` None: at zero. `coefficient`: rms = coefficient * power. `exact`: the law is
+    that of the constructor's numbers, not a trend through them."""
+
+    kind: str
+    coefficient: float
+    power: Power | None
+    exact: bool = True
+
+
+class InitTrace(TorchDispatchMode):  # type: ignore[misc]
+    """While entered, random fills are their root mean square; `random` says of a storage whether it holds some."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._random: set[int] = set()
+        self._alive: list[Any] = []
+
+    def is_random(self, tensor: torch.Tensor) -> bool:
+        return tensor.untyped_storage()._cdata in self._random
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = func._schema.name.split("::")[-1]
+        rms = _rms(name, args, kwargs)
+        if rms is not None and name.endswith("_"):
+            result = args[0].fill_(rms) if args[0].is_floating_point() else func(*args, **kwargs)
+        else:
+            result = func(*args, **kwargs)
+            if rms is not None and result.is_floating_point():
+                result.fill_(rms)
+        sources = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
+        if name in ("copy_", "fill_", "zero_"):
+            sources = sources[1:]
+        random = rms is not None or any(self.is_random(t) for t in sources)
+        for t in tree_leaves(result):
+            if isinstance(t, torch.Tensor):
+                key = t.untyped_storage()._cdata
+                self._alive.append(t)
+                if random:
+                    self._random.add(key)
+                elif (
+                    name in ("copy_", "fill_", "zero_")
+                    and t.numel() == t.untyped_storage().nbytes() // t.element_size()
+                ):
+                    self._random.discard(key)
+        return result
+
+
+def _rms(name: str, args: Any, kwargs: Mapping[str, Any]) -> float | None:
+    """The root mean square of a random fill; None for other operations."""
+
+    def number(position: int, key: str, default: float) -> float:
+        value = args[position] if len(args) > position else kwargs.get(key, default)
+        return float(default if value is None else value)
+
+    match name:
+        case "normal_":
+            return math.hypot(number(1, "mean", 0.0), number(2, "std", 1.0))
+        case "uniform_":
+            a, b = number(1, "from", 0.0), number(2, "to", 1.0)
+            return math.sqrt((a * a + a * b + b * b) / 3)
+        case "randn" | "randn_like":
+            return 1.0
+        case "rand" | "rand_like":
+            return 3**-0.5
+        case _:
+            return None
+
+
+def build_traced(build: Callable[[], Any]) -> tuple[Any, torch.nn.Module, dict[str, Start], frozenset[str]]:
+    """(what `build` returns, its module, how each parameter starts, the buffers that hold random numbers).
+
+    Afterwards the random parameters are random again (standard deviation as measured), so that nothing is degenerate.
+    """
+    trace = InitTrace()
+    with trace:
+        built = build()
+    module = built[0] if isinstance(built, tuple) else built
+    starts = {}
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, p in module.named_parameters():
+            if not p.is_floating_point():
+                continue
+            rms = float(p.double().square().mean().sqrt()) if p.numel() else 0.0
+            random = trace.is_random(p)
+            starts[name] = Start("zeros" if rms == 0 else "normal" if random else "constant", rms)
+            if random and rms:
+                p.copy_(rms * torch.randn(p.shape, generator=generator, dtype=torch.float64))
+        random_buffers = set()
+        for name, b in module.named_buffers():
+            if trace.is_random(b) and b.is_floating_point() and b.numel():
+                rms = float(b.double().square().mean().sqrt())
+                random_buffers.add(name)
+                starts[name] = Start("normal", rms)
+                b.copy_(rms * torch.randn(b.shape, generator=generator, dtype=torch.float64))
+    return built, module, starts, frozenset(random_buffers)
+
+
+def start_laws(laws: Laws, starts: list[dict[str, Start]]) -> dict[str, StartLaw]:
+    """The law of every parameter's start over all points. Where they fit no power, the nearest trend is taken."""
+    result = {}
+    for name, first in starts[0].items():
+        together = [s[name] for s in starts]
+        if any(s.kind != first.kind for s in together) or first.kind == "zeros":
+            kind = "zeros" if all(s.kind == "zeros" for s in together) else "normal"
+            if kind == "zeros":
+                result[name] = StartLaw("zeros", 0.0, None)
+                continue
+        numbers = [s.rms for s in together]
+        law = laws.number(numbers)
+        if law is not None:
+            power = Power.of({s: e for s, e in law[1].exponents if s != BATCH_SYMBOL})
+            result[name] = StartLaw(first.kind, law[0], power)
+        else:
+            result[name] = StartLaw(first.kind, numbers[0], laws.trend(numbers) or Power(), exact=False)
+    return result

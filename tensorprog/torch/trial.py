@@ -1,0 +1,128 @@
+"""Tries a place for a multiplier: the module with a factor there against the graph with the multiplier at it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from tensorprog.dims import BATCH_SYMBOL
+from tensorprog.exponents import Power
+from tensorprog.graph import Graph, Input, Scalar
+from tensorprog.interpret import Interpreter
+from tensorprog.parametrization import Parametrization, ParamExponents
+from tensorprog.torch.changes import Attribute, InputHook, OutputHook, Place
+
+if TYPE_CHECKING:
+    from tensorprog.torch.model import Reading
+
+FACTOR = 1.5
+CLOSE = 1e-4
+
+
+def interpreted(reading: Reading, factors: dict[str, float] | None = None, point: int = 0) -> list[Any]:
+    """The values of the graph's outputs at one point, for the parameters and data recorded there. `factors`: multiplier
+    -> its value (1 otherwise)."""
+    graph = _with_factors(reading.lowered.graph, factors or {})
+    program = replace(reading.architecture.program, forward=graph)
+    sizes = dict(reading.points[point])
+    batch = sizes.pop(BATCH_SYMBOL, 1)
+    neutral = ParamExponents(Power(), Power(), Power(), None, None)
+    parametrization = Parametrization("as it is", "sgd", dict.fromkeys(graph.parameters, neutral),
+                                      dict.fromkeys(graph.unknowns, Power()))  # fmt: skip
+    interpreter = Interpreter(program, sizes, sizes, parametrization, batch=batch)
+    interpreter.set_params(reading.arrays(point))
+    data = {name: arrays[point] for name, arrays in reading.lowered.data.items()}
+    for node in graph.nodes:
+        if isinstance(node.op, Input) and node.op.name not in data:
+            data[node.op.name] = interpreter.data[node.op.name]
+    kept = [node for _, node in graph.outputs]
+    values = interpreter.run(data, keep=set(kept), backward=False)
+    return [values[node] for node in kept]
+
+
+def _with_factors(graph: Graph, factors: dict[str, float]) -> Graph:
+    unknowns = {name: replace(u, base=Scalar(Fraction(factors[name]))) if name in factors else u
+                for name, u in graph.unknowns.items()}  # fmt: skip
+    return replace(graph, unknowns=unknowns)
+
+
+class Trial:
+    """Tries places in the module of a reading, as it was at the first point."""
+
+    def __init__(self, reading: Reading) -> None:
+        """Parameters that start at zero get other values: a place must be right for those too."""
+        self.reading = reading
+        generator = torch.Generator().manual_seed(2)
+        with torch.no_grad():
+            for p in reading.module.parameters():
+                if p.is_floating_point() and not p.any():
+                    p.copy_(0.3 * torch.randn(p.shape, generator=generator))
+
+    def works(self, name: str, place: Place) -> bool:
+        """Whether the factor at this place is the multiplier."""
+        wanted = interpreted(self.reading, {name: FACTOR})
+        try:
+            with self._placed(place):
+                found = self.reading.rerun()
+        except Exception:  # a hook or attribute that the module does not stand
+            return False
+        before = interpreted(self.reading)
+        same = moved = True
+        for a, b, c in zip(wanted, found, before, strict=True):
+            scale = float(np.abs(b).max()) or 1.0
+            same = same and a.size == b.size and float(np.abs(a - b.reshape(a.shape)).max()) <= CLOSE * scale
+            moved = moved and float(np.abs(a - c).max()) > 10 * CLOSE * scale
+        return same and moved
+
+    @contextlib.contextmanager
+    def _placed(self, place: Place) -> Iterator[None]:
+        module = self.reading.module
+        match place:
+            case Attribute(path, name, power):
+                target = module.get_submodule(path)
+                old = getattr(target, name)
+                setattr(target, name, old * FACTOR ** float(power))
+                try:
+                    yield
+                finally:
+                    setattr(target, name, old)
+            case OutputHook(path, output, axis, start, stop):
+                sizes = self.reading.points[0]
+
+                def after(_: Any, __: Any, result: Any) -> Any:
+                    return _scaled(result, output, axis, None if start is None else int(start.evaluate(sizes)),
+                                   None if stop is None else int(stop.evaluate(sizes)))  # fmt: skip
+
+                handle = module.get_submodule(path).register_forward_hook(after)
+                try:
+                    yield
+                finally:
+                    handle.remove()
+            case InputHook(path, argument):
+
+                def before(_: Any, args: Any) -> Any:
+                    return tuple(a * FACTOR if k == argument else a for k, a in enumerate(args))
+
+                handle = module.get_submodule(path).register_forward_pre_hook(before)
+                try:
+                    yield
+                finally:
+                    handle.remove()
+            case _:
+                raise ValueError(f"no trial of {place}")
+
+
+def _scaled(result: Any, output: int, axis: int | None, start: int | None, stop: int | None) -> Any:
+    if isinstance(result, tuple):
+        return tuple(_scaled(r, 0, axis, start, stop) if k == output else r for k, r in enumerate(result))
+    if axis is None:
+        return result * FACTOR
+    factor = torch.ones(result.shape[axis], dtype=result.dtype)
+    factor[start:stop] = FACTOR
+    return result * factor.reshape([-1 if k == axis % result.dim() else 1 for k in range(result.dim())])

@@ -1,0 +1,133 @@
+"""What is read from a module is the module: the lowered graph computes the same numbers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+from torch import nn  # noqa: E402
+
+import tensorprog.torch as tpt  # noqa: E402
+from tensorprog.errors import TensorProgError  # noqa: E402
+from tensorprog.torch.model import Reading, read  # noqa: E402
+from tests.torch.handwritten import CASES, MLP, NanoGPT, reals, tokens  # noqa: E402
+from tests.torch.support import legal, read64, worst_difference  # noqa: E402
+
+pytestmark = pytest.mark.torch
+
+
+@pytest.fixture(scope="module")
+def readings() -> dict[str, Reading]:
+    return {name: read64(case.build, case.inputs) for name, case in CASES.items()}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_lowered_graph_computes_what_the_module_computes(name: str, readings: dict[str, Reading]) -> None:
+    reading = readings[name]
+    legal(reading.lowered.graph)
+    for point in (0, len(reading.points) - 2):
+        assert worst_difference(reading, point) < 1e-12
+
+
+def test_a_wrong_graph_is_told_from_the_module(readings: dict[str, Reading]) -> None:
+    reading = readings["mlp"]
+    other = read64(lambda n: WrongMLP(n), CASES["mlp"].inputs)
+    swapped = replace(reading, lowered=other.lowered)
+    assert worst_difference(swapped) > 1e-2
+
+
+class WrongMLP(MLP):
+    def forward(self, x: Any) -> Any:
+        return self.l3(torch.relu(self.l2(torch.tanh(self.l1(x)))))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_parameter_is_derived(name: str, readings: dict[str, Reading]) -> None:
+    from tensorprog.torch.model import derive_reading
+
+    changes = derive_reading(readings[name], "adam").changes
+    assert {p.name for p in changes.parameters} == {n for n, _ in readings[name].module.named_parameters()}
+    for p in changes.parameters:
+        assert p.needed.lr is not None or not readings[name].trained[p.name]
+        assert not p.refused
+
+
+def test_tied_names_are_one_parameter() -> None:
+    result = tpt.derive(lambda n: NanoGPT(4 * n, n), tokens(3, 6), "adam")
+    change = result.changes.parameter("lm_head.weight")
+    assert (change.name, change.aliases) == ("wte.weight", ("lm_head.weight",))
+
+
+def test_sizes_are_exact_polynomials_of_the_builders_integers() -> None:
+    def build(hidden: int, ffn: int) -> nn.Module:
+        inner = 2 * ffn + 12
+        return nn.Sequential(nn.Linear(8, hidden), nn.ReLU(), nn.Linear(hidden, inner), nn.ReLU(), nn.Linear(inner, 3))
+
+    reading = read(build, reals(4, 8).float())
+    shapes = {n: [str(a.dim) for a in p.axes] for n, p in reading.lowered.graph.parameters.items()}
+    assert shapes["0.weight"] == ["hidden", "8"]
+    assert shapes["2.weight"] == ["2 ffn + 12", "hidden"]
+    assert shapes["4.weight"] == ["3", "2 ffn + 12"]
+
+
+def test_dropout_is_the_identity() -> None:
+    build = lambda n: nn.Sequential(nn.Linear(8, n), nn.ReLU(), nn.Dropout(0.3), nn.Linear(n, 3))  # noqa: E731
+    graph = read(build, reals(4, 8).float()).lowered.graph
+    assert {type(node.op).__name__ for node in graph.nodes} == {
+        "Input",
+        "Param",
+        "Contract",
+        "Add",
+        "Scale",
+        "Map",
+        "Loss",
+    }
+
+
+class Sorts(nn.Module):
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.inner = nn.Linear(8, n)
+        self.pick = Sorter()
+
+    def forward(self, x: Any) -> Any:
+        return self.pick(self.inner(x))
+
+
+class Sorter(nn.Module):
+    def forward(self, x: Any) -> Any:
+        return torch.sort(x).values
+
+
+def test_an_unknown_operation_is_an_error_that_names_it_and_its_module() -> None:
+    with pytest.raises(TensorProgError) as caught:
+        read(Sorts, reals(4, 8).float())
+    assert "aten.sort" in caught.value.message and "`pick` (Sorter)" in caught.value.message
+    assert "@tensorprog.torch.rule" in caught.value.fix
+
+
+def test_a_rule_of_ones_own_covers_an_operation() -> None:
+    from tensorprog.torch.lower.registry import RULES
+
+    try:
+        tpt.rule("aten.sort")(lambda low, call: (low.map(low.value(call["self"]), "relu"), None))
+        graph = read(Sorts, reals(4, 8).float()).lowered.graph
+    finally:
+        del RULES["sort"]
+    assert any(node.name == "pick.sort" for node in graph.nodes)
+
+
+def test_control_flow_that_varies_with_the_width_is_refused() -> None:
+    build = lambda n: nn.Sequential(nn.Linear(8, n), *[nn.ReLU() for _ in range(n)], nn.Linear(n, 3))  # noqa: E731
+    with pytest.raises(TensorProgError, match="does not do the same at all sizes"):
+        read(build, reals(4, 8).float())
+
+
+def test_a_size_that_is_rounded_is_looked_at_where_it_is_not() -> None:
+    build = lambda n: nn.Sequential(nn.Linear(8, 8 * (n // 8)), nn.ReLU(), nn.Linear(8 * (n // 8), 3))  # noqa: E731
+    reading = read(build, reals(4, 8).float())
+    assert reading.points[0]["n"] == 24
+    assert [str(a.dim) for a in reading.lowered.graph.parameters["0.weight"].axes] == ["n", "8"]
