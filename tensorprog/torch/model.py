@@ -19,9 +19,10 @@ from tensorprog.dims import BATCH_SYMBOL, Dim
 from tensorprog.errors import TensorProgError
 from tensorprog.functions import Function
 from tensorprog.graph import Graph, Init
-from tensorprog.optimizers import OPTIMIZERS
+from tensorprog.optimizers import Choice, Optimizer
+from tensorprog.optimizers.choice import choose
+from tensorprog.optimizers.policies import DEFAULT_POLICY, POLICIES
 from tensorprog.parametrization import Parametrization, ParamExponents
-from tensorprog.suggest import nearest
 from tensorprog.syntax import Arch
 from tensorprog.torch.capture import Trace, record
 from tensorprog.torch.changes import Changes
@@ -146,46 +147,53 @@ class ImportedDerivation:
 def derive(
     build: Callable[..., Any],
     inputs: Any = None,
-    optimizer: str = "adam",
+    optimizer: str | Optimizer | Choice = "adam",
     widths: Sequence[int] | Mapping[str, Sequence[int]] | None = None,
+    *,
     name: str | None = None,
+    vectors: str | Optimizer | None = None,
+    optimizer_for: Mapping[str, str | Optimizer] | None = None,
+    decay_policy: str | None = None,
 ) -> ImportedDerivation:
     """The exponents that every parameter of an existing model needs, under an optimizer.
 
     `build(n)`, or `build(hidden=.., ffn=..)` for independent axes, returns a module, or (module, inputs, loss) where
     `loss` maps the module's result to a number. `inputs`: a tensor, a tuple or dict of arguments, or a function of n
     that returns one. `widths`: the values of n to look at (four or more; by default small ones that the builder
-    accepts), or symbol -> values.
+    accepts), or symbol -> values. `vectors`, `optimizer_for`, `decay_policy`: as in `tensorprog.derivation.derive`.
 
     Raises TensorProgError where an operation is not covered or sizes follow no law.
     """
-    if optimizer not in OPTIMIZERS:
-        known = nearest(optimizer, OPTIMIZERS) or ", ".join(OPTIMIZERS)
-        raise TensorProgError(f"unknown optimizer `{optimizer}`", fix=known)
-    return derive_reading(read(build, inputs, widths, name), optimizer)
+    choice = choose(optimizer, vectors, optimizer_for or {})
+    return derive_reading(read(build, inputs, widths, name), choice, decay_policy)
 
 
-def derive_reading(reading: Reading, optimizer: str) -> ImportedDerivation:
+def derive_reading(
+    reading: Reading, optimizer: str | Optimizer | Choice, decay_policy: str | None = None
+) -> ImportedDerivation:
     """The exponents of a model that has been read."""
+    policy = decay_policy or DEFAULT_POLICY
+    if policy not in POLICIES:
+        raise TensorProgError(f"unknown policy of weight decay `{policy}`", fix=", ".join(POLICIES))
     architecture = reading.architecture
-    graph = architecture.graph
+    choice = choose(optimizer)
     with _collector_at_rest():
         try:
-            solution = solve(architecture.program, _units(graph), optimizer, {})
+            solution = solve(architecture.program, _units(architecture.graph), choice, {})
         except TensorProgError as error:
             raise error.located("", reading.name) from None
-        parametrization = without_multipliers(solution)
-        derivation = Derivation(architecture, optimizer, FORM, solution, parametrization)
+        parametrization = without_multipliers(solution, policy)
+        derivation = Derivation(architecture, choice.default.name, FORM, solution, parametrization, policy)
     return ImportedDerivation(reading, derivation)
 
 
-def without_multipliers(solution: Solution) -> Parametrization:
+def without_multipliers(solution: Solution, policy: str = DEFAULT_POLICY) -> Parametrization:
     """The solution in the gauge W = w: multipliers only where the uses of one parameter need different ones."""
     solver = solution.solver
-    units, forward, exponents = solver.units, solver.program.forward, solution.exponents
-    params = {name: _exponents(solution, name, sized(solution, name), 0, units) for name in forward.parameters}
-    unknowns = {name: units.unpack(exponents.M[name]) for name in forward.unknowns}
-    return Parametrization(FORM, solver.optimizer, params, unknowns)
+    forward, exponents = solver.program.forward, solution.exponents
+    params = {name: _exponents(solution, name, sized(solution, name), FORM, policy) for name in forward.parameters}
+    unknowns = {name: solver.units.unpack(exponents.M[name]) for name in forward.unknowns}
+    return Parametrization(FORM, solver.choice.default.name, params, unknowns, solver.choice)
 
 
 # --- reading --------------------------------------------------------------------------------------------
