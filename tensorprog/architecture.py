@@ -8,10 +8,11 @@ from functools import cached_property
 from pathlib import Path
 
 from tensorprog.autodiff import differentiate
-from tensorprog.errors import TensorProgError
+from tensorprog.errors import ShapeError, TensorProgError
 from tensorprog.functions import Function, user_function
 from tensorprog.graph import Graph, Program
 from tensorprog.model import Model
+from tensorprog.optimizers import Optimizer
 from tensorprog.syntax import Arch
 
 
@@ -75,6 +76,23 @@ class Architecture:
             return differentiate(roll(elaborate(self.tree, self.depths, symbolic=True)))
         except TensorProgError as error:
             raise error.located(self.source, self.file) from None
+
+    @cached_property
+    def optimizers(self) -> dict[str, Optimizer]:
+        """The optimizers that the file defines, by name. Raises TensorProgError where the size of a step is unclear."""
+        from tensorprog.optimizers.formula import define
+        from tensorprog.syntax import OptimizerDef
+
+        known: dict[str, Optimizer] = {}
+        try:
+            for statement in self.tree.statements:
+                if isinstance(statement, OptimizerDef):
+                    if statement.name in known:
+                        raise ShapeError(f"the optimizer `{statement.name}` is defined twice", statement.span)
+                    known[statement.name] = define(statement)
+        except TensorProgError as error:
+            raise error.located(self.source, self.file) from None
+        return known
 
     @cached_property
     def functions(self) -> dict[str, Function]:

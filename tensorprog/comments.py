@@ -6,12 +6,14 @@ inside a statement of several lines goes above it. One blank line between statem
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tensorprog import syntax as s
 from tensorprog.printer import declared, head, wrap
 
 Place = tuple[int, int]  # line, column
+Body = Sequence[s.Statement | s.Assignment]
 
 
 def weave(arch: s.Arch, source: str) -> str:
@@ -37,9 +39,7 @@ class _Weaver:
             if column >= 0:
                 self.comments.append(((number, column + 1), line[column:].rstrip()))
 
-    def body(
-        self, statements: tuple[s.Statement, ...], end: Place, depth: int, dims: frozenset[str], top: bool = False
-    ) -> None:
+    def body(self, statements: Body, end: Place, depth: int, dims: frozenset[str], top: bool = False) -> None:
         """Statements and comments up to `end`, where the body closes."""
         self.fresh = True
         for position, statement in enumerate(statements):
@@ -47,7 +47,8 @@ class _Weaver:
             self.above(start, depth)
             following = statements[position + 1 : position + 2]
             limit = min([end, *((n.span.line, n.span.column) for n in following)])
-            own, indices = declared([statement]) if top else (dims, dims)
+            whole = top and not isinstance(statement, s.Assignment)
+            own, indices = declared([statement]) if whole else (dims, dims)
             self.statement(statement, limit, depth, dims - indices | own)
             self.fresh = False
         self.above(end, depth)
@@ -71,14 +72,18 @@ class _Weaver:
         if self.comments and self.comments[0][0][0] == line and self.comments[0][0] < limit:
             self.out[-1] += "  " + self.comments.pop(0)[1]
 
-    def statement(self, statement: s.Statement, limit: Place, depth: int, dims: frozenset[str]) -> None:
+    def statement(self, statement: s.Statement | s.Assignment, limit: Place, depth: int, dims: frozenset[str]) -> None:
         span = statement.span
         end = span.end_line, span.end_column
         pad = "  " * depth
+        bodies: list[tuple[Body, Place, Place]]
         match statement:
             case s.Repeat(body=body) | s.Scan(body=body) | s.Block(body=body):
                 open_, close = self.braces((span.line, span.column))
                 bodies = [(body, open_, close)]
+            case s.OptimizerDef(rules=rules):
+                open_, close = self.braces((span.line, span.column))
+                bodies = [(rules, open_, close)]
             case s.If(then=then, otherwise=otherwise):
                 open_, close = self.braces((span.line, span.column))
                 bodies = [(then, open_, close)]

@@ -186,7 +186,7 @@ def derive(
             raise TensorProgError(f"unknown form `{form}`", fix=", ".join(FORMS))
         if policy not in POLICIES:
             raise TensorProgError(f"unknown policy of weight decay `{policy}`", fix=", ".join(POLICIES))
-        choice = choose(optimizer or graph.optimizer or "adam", vectors, optimizer_for or {})
+        choice = choose(optimizer or graph.optimizer or "adam", vectors, optimizer_for or {}, architecture.optimizers)
         _require_proportional(architecture)
         try:
             solution = solve(architecture.program, _units(graph), choice, architecture.functions)

@@ -15,6 +15,7 @@ from tensorprog.graph import Input, Node, Param, Program, Scalar, Update
 from tensorprog.initial import init_parameter, make_data, shape_of, whole
 from tensorprog.kernels import Context, kernel
 from tensorprog.optimizers import Optimizer
+from tensorprog.outer import Outer
 from tensorprog.parametrization import Parametrization
 from tensorprog.steps import Stepper, make_step
 
@@ -67,6 +68,7 @@ class Interpreter:
         chosen = {**{k: float(v) for k, v in options.items()}, **(optimizer_options or {})}
         for name in program.updates:
             self._steppers[name] = self._stepper(name, lr, chosen)
+        self.outer = Outer(self, self._steppers, seed)
         self.data = make_data(self.graph, self.widths, batch, seed if data_seed is None else data_seed, self.dtype)
 
     # --- construction -------------------------------------------------------------------------------
@@ -155,8 +157,8 @@ class Interpreter:
         updates = self.program.updates
         wanted = {u for u in updates.values() if changes or u in set(keep)}
         kept = frozenset(keep).difference(updates.values()) | {self.graph.loss}
-        values = self._evaluate(data, kept | {self.program.grads[name] for name in updates})
-        grads = {name: values[self.program.grads[name]] for name in updates}
+        values = self._evaluate(data, kept | self.outer.wants | {self.program.grads[name] for name in updates})
+        grads = self.outer.gradients({name: values[self.program.grads[name]] for name in updates}, data, values)
         for k, value in enumerate(values):
             if value is None:
                 continue

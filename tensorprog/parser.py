@@ -303,8 +303,15 @@ class _Builder(Transformer_NonRecursive[Token, Any]):
     def loss(self, meta: Any, children: list[Any]) -> s.Loss:
         return s.Loss(children[0], self.span(meta))
 
-    def optimizer(self, meta: Any, children: list[Any]) -> s.OptimizerDecl:
-        return s.OptimizerDecl(str(children[0]), tuple(c for c in children[1:] if c is not None), self.span(meta))
+    def optimizer(self, meta: Any, children: list[Any]) -> s.OptimizerDecl | s.OptimizerDef:
+        name, *items, rules = children
+        arguments = tuple(item for item in items if item is not None)
+        if rules is None:
+            return s.OptimizerDecl(str(name), arguments, self.span(meta))
+        return s.OptimizerDef(str(name), arguments, rules, self.span(meta))
+
+    def rules(self, meta: Any, children: list[Any]) -> tuple[s.Assignment, ...]:
+        return tuple(child for child in children if child is not None)
 
     def braces(self, meta: Any, children: list[Any]) -> tuple[s.Statement, ...]:
         return tuple(child for child in children if child is not None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from typing import assert_never
 
@@ -78,11 +78,13 @@ def declared(statements: Iterable[s.Statement]) -> tuple[frozenset[str], frozens
 # --- statements -------------------------------------------------------------------------------------
 
 
-def _lines(statement: s.Statement, dims: frozenset[str], depth: int) -> Iterator[str]:
+def _lines(statement: s.Statement | s.Assignment, dims: frozenset[str], depth: int) -> Iterator[str]:
     header = wrap("  " * depth + head(statement, dims))
     match statement:
         case s.Repeat(body=body) | s.Scan(body=body) | s.Block(body=body):
             yield from _braces(header, body, dims, depth)
+        case s.OptimizerDef(rules=rules):
+            yield from _braces(header, rules, dims, depth)
         case s.If(then=then, otherwise=otherwise):
             yield from _braces(header, then, dims, depth, end=" else {" if otherwise else "")
             if otherwise:
@@ -92,7 +94,7 @@ def _lines(statement: s.Statement, dims: frozenset[str], depth: int) -> Iterator
 
 
 def _braces(
-    header: list[str], body: tuple[s.Statement, ...], dims: frozenset[str], depth: int, end: str = ""
+    header: list[str], body: Sequence[s.Statement | s.Assignment], dims: frozenset[str], depth: int, end: str = ""
 ) -> Iterator[str]:
     yield from header
     for statement in body:
@@ -100,7 +102,7 @@ def _braces(
     yield "  " * depth + "}" + end
 
 
-def head(statement: s.Statement, dims: frozenset[str]) -> str:
+def head(statement: s.Statement | s.Assignment, dims: frozenset[str]) -> str:
     """The text of a statement up to and with its `{`, on one line."""
     match statement:
         case s.WidthDecl(names=names):
@@ -130,6 +132,10 @@ def head(statement: s.Statement, dims: frozenset[str]) -> str:
             return f"loss {text(value, dims)}"
         case s.OptimizerDecl(name=name, arguments=items):
             return f"optimizer {name}" + (f"({_assignments(items, ' = ', dims)})" if items else "")
+        case s.OptimizerDef(name=name, arguments=items):
+            return f"optimizer {name}" + (f"({_assignments(items, ' = ', dims)})" if items else "") + " {"
+        case s.Assignment(name=name, value=value):
+            return f"{name} = {text(value, dims)}"
         case s.Repeat(count=count, shared=shared):
             return f"repeat {text(count, dims)}{' shared' if shared else ''} {{"
         case s.Scan(index=index):

@@ -288,6 +288,16 @@ class OptimizerDecl:
 
 
 @dataclass(frozen=True, slots=True)
+class OptimizerDef:
+    """`optimizer mine(lr = 0.1, beta = 0.9) { m = beta * m + g; step = m }` : an optimizer by its formulas."""
+
+    name: str
+    arguments: tuple[Assignment, ...]
+    rules: tuple[Assignment, ...]
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
 class Repeat:
     """`repeat L { .. }` fresh parameters per layer; `repeat L shared { .. }` the same ones every time."""
 
@@ -342,7 +352,7 @@ class Block:
 
 Statement = (
     WidthDecl | DepthDecl | RegimeDecl | DimDecl | AxisDecl | InputDecl | ParamDecl | FnDecl | Let | Return
-    | Loss | OptimizerDecl | Repeat | Scan | If | Block
+    | Loss | OptimizerDecl | OptimizerDef | Repeat | Scan | If | Block
 )  # fmt: skip
 
 

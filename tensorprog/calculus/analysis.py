@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from tensorprog.calculus.layers import LoopBits
 from tensorprog.calculus.rules import rules_for
@@ -22,6 +23,9 @@ from tensorprog.functions import Function
 from tensorprog.graph import Accumulate, Map, Param, Parameter, Program, Scale, Softmax
 from tensorprog.optimizers import Choice, Optimizer
 from tensorprog.optimizers.choice import choose
+
+if TYPE_CHECKING:
+    from tensorprog.calculus.whole import Whole
 
 MAX_SWEEPS = 40
 
@@ -57,6 +61,7 @@ class Analysis:
     optimizer: str | Choice
     functions: Mapping[str, Function]
     exponents: Exponents
+    whole: Whole | None = None
     rules: list[Rule | None] = field(init=False)
     initial: list[Terms] = field(init=False)
     change: list[Terms] = field(init=False)
@@ -216,13 +221,21 @@ class Analysis:
                 result.add(k)
         return result
 
-    def train(self) -> bool:
-        """Add this sweep's updates to the parameters' changes; True if any new term appeared."""
+    def gradients(self) -> Mapping[str, Terms]:
+        """The terms of every parameter's gradient, after the last sweep."""
+        grads = {name: self.program.nodes[node].args[0] for name, node in self.program.updates.items()}
+        return {name: self.initial[grad] + self.change[grad] for name, grad in grads.items()}
+
+    def train(self, taken: int | None = None) -> bool:
+        """Add this sweep's updates to the parameters' changes; True if any new term appeared. `taken`: how many steps
+        were taken before (None: enough for every optimizer to have begun)."""
         moved = False
-        for name, node in self.program.updates.items():
-            grad = self.program.nodes[node].args[0]
-            step = self.update_terms(name, self.initial[grad] + self.change[grad])
-            lr = self.exponents.C[name]
+        gradients = self.whole.gradients(self) if self.whole is not None else self.gradients()
+        for name in self.program.updates:
+            if taken is not None and taken < self.optimizers[name].delay:
+                continue
+            step = self.update_terms(name, gradients[name])
+            lr = self.exponents.C[name] - (self.whole.shift(self, name, gradients) if self.whole is not None else 0)
             old = self.moved.get(name, ())
             new = reduce_terms([*old, *((size - lr, raw, grades) for size, raw, grades in step)])
             if new != old:
@@ -238,8 +251,8 @@ class Analysis:
         self.restart()
         self.settle()
         result = [self.snapshot()]
-        for _ in range(count):
-            self.train()
+        for taken in range(count):
+            self.train(taken)
             self.settle()
             result.append(self.snapshot())
         return result

@@ -29,6 +29,7 @@ from tensorprog.errors import TensorProgError
 from tensorprog.graph import Input
 from tensorprog.initial import init_parameter, make_data
 from tensorprog.interpret import Interpreter
+from tensorprog.outer import draw, sampled_loss
 from tensorprog.parametrization import Parametrization
 
 try:
@@ -86,6 +87,7 @@ class EmittedNetwork:
                 start = init_parameter(self.graph.parameters[param], rule, at, at_base, seed, dtype)
                 self.params[param] = attributes[path]
                 self.params[param].copy_(torch.from_numpy(start))
+        self._seed, self._count = seed, 0
         self.optimizer = self._optimizer(lr) if hasattr(self.model, "configure_optimizer") else None
         data = make_data(self.graph, widths, batch, seed, dtype)
         self.data: dict[str, Tensor] = {k: torch.from_numpy(v) for k, v in data.items()}
@@ -111,12 +113,13 @@ class EmittedNetwork:
         default = self.names["HYPERPARAMETERS"].get(name, {}).get("lr", 0.0)  # not there: nothing to train with it
         return float(lr.get(param, lr.get(name, default)))
 
-    def loss(self) -> Tensor:
-        """The loss of the batch, ready for `backward`."""
+    def loss(self, data: Mapping[str, Tensor] | None = None) -> Tensor:
+        """The loss of the batch (or of other data), ready for `backward`."""
+        data = self.data if data is None else data
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):  # the others are one step, scores and all
             outputs = self.model(*self._inputs)
             outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-            known = {**self.data, **dict(zip((name for name, _ in self.graph.outputs), outputs, strict=True))}
+            known = {**data, **dict(zip((name for name, _ in self.graph.outputs), outputs, strict=True))}
             method = getattr(self.model, "loss", None) or getattr(self.model, "training_loss", None)
             if method is None:
                 raise TensorProgError("the emitted program has no loss", fix="a `loss` line")
@@ -124,12 +127,41 @@ class EmittedNetwork:
 
     def step(self, take: Callable[[str, Tensor], None] | None = None) -> float:
         """One training step; the loss before it. `take(op, tensor)` sees every tensor of the forward pass."""
+        self._count += 1
+        if hasattr(self.optimizer, "take_sampled"):
+            self._take_sampled()
         self.model.zero_grad(set_to_none=True)
         loss = self.forward(take)
         loss.backward()
-        if self.optimizer is not None:
+        if hasattr(self.optimizer, "perturb"):
+            self.optimizer.step(self._again(loss))
+        elif self.optimizer is not None:
             self.optimizer.step()
         return float(loss.detach())
+
+    def _again(self, loss: Tensor) -> Callable[[], Tensor]:
+        """A closure for an optimizer that takes two gradients; the first is there already."""
+        calls = [lambda: loss, self._backward]
+        return lambda: calls.pop(0)()
+
+    def _backward(self, data: Mapping[str, Tensor] | None = None) -> Tensor:
+        self.model.zero_grad(set_to_none=True)
+        loss = self.loss(data)
+        loss.backward()
+        return loss
+
+    def _take_sampled(self) -> None:
+        """Gradients for targets drawn from the model itself, as `tensorprog.outer` does."""
+        node = sampled_loss(self.graph.nodes)
+        name, target = self.graph.nodes[node.args[1]].op, None
+        assert isinstance(name, Input)
+        with torch.no_grad():
+            outputs = self.model(*self._inputs)
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        place = [k for _, k in self.graph.outputs].index(node.args[0])
+        target = draw(node, outputs[place].detach().numpy(), self._seed, self._count)
+        self._backward({**self.data, name.name: torch.from_numpy(target)})
+        self.optimizer.take_sampled(target.size)
 
     def forward(self, take: Callable[[str, Tensor], None] | None = None) -> Tensor:
         """The loss; `take` as in `step`."""

@@ -8,6 +8,7 @@ from tensorprog.calculus.analysis import Analysis, Exponents, Snapshot, blown_up
 from tensorprog.calculus.shared import Sizes
 from tensorprog.calculus.terms import Terms, reduce_terms
 from tensorprog.coordcheck.probes import Probe
+from tensorprog.calculus.whole import Whole
 from tensorprog.derivation import Derivation
 from tensorprog.exponents import Power
 from tensorprog.parametrization import Parametrization
@@ -68,8 +69,9 @@ class Predictor:
         solver = derivation.solution.solver
         self.units, self.program, self.parametrization = solver.units, solver.program, parametrization
         self.sizes = Sizes(self.units)
+        whole = Whole(parametrization if exponents is None else None)
         exponents = exponents or in_gauge(derivation.solution.solver, parametrization)
-        analysis = _Training(self.program, self.units, derivation.choice, solver.functions, exponents)
+        analysis = _Training(self.program, self.units, derivation.choice, solver.functions, exponents, whole)
         pack = self.units.pack_power
         for quantity, name in touched:
             rule = parametrization.params[name]

@@ -27,6 +27,7 @@ from tensorprog.syntax import (
     Let,
     Loss,
     OptimizerDecl,
+    OptimizerDef,
     RegimeDecl,
     Repeat,
     Return,
@@ -59,7 +60,7 @@ def run(statements: tuple[Statement, ...], scope: Scope, block: Block | None) ->
                 if block is None:
                     raise ShapeError("`return` stands outside of a block", statement.span, fix="`output y = ..`")
                 result = _returned(value, scope)
-            case Loss() | OptimizerDecl() | RegimeDecl() | WidthDecl() | DepthDecl() | InputDecl():
+            case Loss() | OptimizerDecl() | OptimizerDef() | RegimeDecl() | WidthDecl() | DepthDecl() | InputDecl():
                 raise ShapeError("this stands at the top of the file only", statement.span)
             case _:
                 pass

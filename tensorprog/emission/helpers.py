@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from textwrap import dedent
 
+from tensorprog.emission.format import fold
 from tensorprog.emission.module import ClassPrinter
 from tensorprog.graph import Input
 from tensorprog.model import Compute, Loop, Model, Module, Use
@@ -188,7 +189,8 @@ def methods(multipliers: bool, optimizers: Sequence[Optimizer]) -> list[str]:
                 groups = groups.replace(old, new)
             groups = groups.replace("<keys>", ", ".join(f'"{key}"' for key in keys))
         texts.append(groups.replace("<only>", optimizers[0].name))
-    return "\n\n".join(dedent(text).strip("\n") for text in texts).split("\n")
+    lines = "\n\n".join(dedent(text).strip("\n") for text in texts).split("\n")
+    return [part for line in lines for part in fold(line, 96)]
 
 
 # --- the loss -----------------------------------------------------------------------------------------------

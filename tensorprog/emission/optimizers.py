@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from tensorprog.emission import optimizer_formulas
 from tensorprog.emission.format import Code, call, fold, number
 from tensorprog.emission.helpers import scaled
 from tensorprog.emission.optimizer_texts import MIXED, MUON_FACTOR, MUON_HEAD, MUON_KEY, MUON_PLAIN, TEXTS
@@ -23,11 +24,17 @@ def class_name(optimizer: Optimizer) -> str:
     """As written in a call."""
     if optimizer.torch is not None:
         return f"torch.optim.{optimizer.torch}"
-    if optimizer.normalisation == "spectral":
+    if optimizer.formula is not None:
+        return optimizer_formulas.class_name(optimizer)
+    if optimizer.name.startswith("muon") and optimizer.step is None:
         return "Muon"
     if optimizer.name in _CLASSES:
         return _CLASSES[optimizer.name]
-    raise TensorProgError(f"the optimizer {optimizer.name!r} cannot be emitted")
+    raise TensorProgError(
+        f"the optimizer `{optimizer.name}` cannot be emitted",
+        why="its step is a Python function, which has no text in PyTorch",
+        fix="its definition by formulas (tensorprog.optimizer), or a class of torch.optim (Optimizer(.., torch=..))",
+    )
 
 
 def hyperparameters(optimizer: Optimizer, options: Mapping[str, float]) -> dict[str, float]:
@@ -44,6 +51,10 @@ def hyperparameters(optimizer: Optimizer, options: Mapping[str, float]) -> dict[
 
 def construction(optimizer: Optimizer, values: Mapping[str, float], groups: Code) -> Code:
     """The call that makes the optimizer from its parameter groups."""
+    if optimizer.formula is not None:
+        given = {n: number(float(v)).text for n, v in values.items()}
+        shared = ("lr", "weight_decay", *optimizer.scaled)
+        return call(class_name(optimizer), groups, **{n: v for n, v in given.items() if n not in shared})
     keywords: dict[str, str] = {}
     for name, value in values.items():
         if name in ("lr", "weight_decay", *optimizer.scaled):
@@ -76,11 +87,13 @@ def shared_text(optimizer: Optimizer, values: Mapping[str, float]) -> str:
 
 def definitions(optimizers: Sequence[Optimizer]) -> list[str]:
     """Classes (each as text) for those of the optimizers that PyTorch does not have, and for mixing several."""
+    found = [optimizer_formulas.class_text(o) for o in optimizers if o.formula is not None]
+    if any("orthogonal(" in text for text in found):
+        found.insert(0, optimizer_formulas.ORTHOGONAL)
     wanted = {}
     for optimizer in optimizers:
-        if optimizer.torch is None:
+        if optimizer.torch is None and optimizer.formula is None:
             wanted[class_name(optimizer)] = optimizer.name
-    found = []
     for cls in sorted(wanted):
         text = TEXTS[cls]
         if cls == "Muon":
@@ -102,6 +115,13 @@ def definitions(optimizers: Sequence[Optimizer]) -> list[str]:
                 text = text.replace(MUON_FACTOR, "                factor = 1.0\n" + lines)
         found.append(text)
     if len(optimizers) > 1:
+        alone = next((o for o in optimizers if o.probe is not None), None)
+        if alone is not None:
+            raise TensorProgError(
+                f"the optimizer `{alone.name}` cannot be emitted together with another one",
+                why="it takes the gradient at perturbed weights, in a step of its own",
+                fix="one such optimizer for all parameters",
+            )
         found.append(MIXED)
     return [text.strip("\n") for text in found]
 

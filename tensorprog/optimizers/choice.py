@@ -37,7 +37,7 @@ class Choice:
                 raise
         if chosen is None and self.vectors is not None and sum(axis.dim.grows for axis in parameter.axes) < 2:
             chosen = self.vectors
-        return fitting(chosen or self.default, len(parameter.axes))
+        return fitting(chosen or self.default, len(parameter.axes), self.own)
 
     @property
     def title(self) -> str:
@@ -73,9 +73,13 @@ def choose(
         return default
     own = own or {}
     pairs = rules.items() if isinstance(rules, Mapping) else rules
-    return Choice(
+    choice = Choice(
         find(default, own),
         None if vectors is None else find(vectors, own),
         tuple((pattern, find(o, own)) for pattern, o in pairs),
         own,
     )
+    for optimizer in (choice.default, choice.vectors, *(o for _, o in choice.rules)):
+        if optimizer is not None and optimizer.vectors is not None:
+            find(optimizer.vectors, own)
+    return choice

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tensorprog.optimizers.arithmetic import Formula
 
 NORMALISATIONS = {
     "none": "linear in the gradient",
@@ -59,7 +62,8 @@ class Optimizer:
     `defaults`: hyperparameters by their names in torch.optim, with betas as beta1 and beta2 (flags are 0 or 1).
     `delay`: steps at the start that gather statistics and move nothing.
     `probe`: None, or the size of a perturbation of the parameters, without its radius `rho`, at which the gradient is
-    taken. `sampled`: it also wants the gradient for targets drawn from the model itself.
+    taken. `sampled`: it also wants the gradient for targets drawn from the model itself; `uses_norm`: the norm of the
+    whole gradient.
     `formula`: its definition in the language; `step`: its NumPy step, (stepper, w, g) -> None, w changed in place.
     """
 
@@ -76,7 +80,8 @@ class Optimizer:
     delay: int = 0
     probe: Size | None = None
     sampled: bool = False
-    formula: Any = None
+    uses_norm: bool = False
+    formula: Formula | None = None
     step: Callable[[Any, Any, Any], None] | None = None
 
     @property
@@ -107,10 +112,8 @@ class Optimizer:
     @property
     def needs_norm(self) -> bool:
         """Whether a step needs the norm of the whole gradient (of all parameters this optimizer updates)."""
-        return self.normalisation == "global" or any(size.norm for size in self._sizes())
-
-    def _sizes(self) -> tuple[Size, ...]:
-        return (*(size for _, size in self.scales), *((self.probe,) if self.probe else ()))
+        sizes = (*(size for _, size in self.scales), *((self.probe,) if self.probe else ()))
+        return self.uses_norm or self.normalisation == "global" or any(size.norm for size in sizes)
 
 
 def hyper(**values: float) -> tuple[tuple[str, float], ...]:
