@@ -47,8 +47,8 @@ class _Weaver:
             self.above(start, depth)
             following = statements[position + 1 : position + 2]
             limit = min([end, *((n.span.line, n.span.column) for n in following)])
-            whole = top and not isinstance(statement, s.Assignment)
-            own, indices = declared([statement]) if whole else (dims, dims)
+            inner = not top or isinstance(statement, s.Assignment)
+            own, indices = (dims, dims) if inner else declared([statement])
             self.statement(statement, limit, depth, dims - indices | own)
             self.fresh = False
         self.above(end, depth)

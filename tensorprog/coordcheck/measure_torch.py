@@ -88,7 +88,7 @@ class EmittedNetwork:
                 self.params[param] = attributes[path]
                 self.params[param].copy_(torch.from_numpy(start))
         self._seed, self._count = seed, 0
-        self.optimizer = self._optimizer(lr) if hasattr(self.model, "configure_optimizer") else None
+        self.optimizer: Any = self._optimizer(lr) if hasattr(self.model, "configure_optimizer") else None
         data = make_data(self.graph, widths, batch, seed, dtype)
         self.data: dict[str, Tensor] = {k: torch.from_numpy(v) for k, v in data.items()}
         self._inputs = [self.data[n.op.name] for n in self.graph.nodes

@@ -37,7 +37,7 @@ FORMULAS: dict[str, tuple[str, str]] = {
           m = momentum * m + g
           step = m
         }"""),
-    "sam": ("Foret et al. 2021, algorithm 1, arXiv:2010.01412; a radius per layer: Haas et al. 2024, arXiv:2411.00075", """
+    "sam": ("Foret et al. 2021, algorithm 1, arXiv:2010.01412; radii per layer: Haas et al. 2024, arXiv:2411.00075", """
         optimizer sam(lr = 0.1, rho = 0.05, momentum = 0, weight_decay = 0) {
           decay = coupled
           perturb = rho * g / global_norm

@@ -59,7 +59,7 @@ def optimizer_for(name: str, axes: int) -> Optimizer:
 
 
 def fitting(optimizer: Optimizer, axes: int, own: Mapping[str, Optimizer] | None = None) -> Optimizer:
-    """The optimizer itself, or the one (of the file's own, or of all) to which it leaves parameters with so few axes."""
+    """The optimizer itself, or the one (the file's own first) to which it leaves parameters with so few axes."""
     if optimizer.vectors is None or axes > 1:
         return optimizer
     return (own or {}).get(optimizer.vectors) or OPTIMIZERS[optimizer.vectors]
