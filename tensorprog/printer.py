@@ -40,11 +40,11 @@ def format_statement(statement: s.Statement, common: frozenset[str]) -> list[str
     return list(_lines(statement, common - indices | dims, 0))
 
 
-def declared(statements: Iterable[s.Statement]) -> tuple[frozenset[str], frozenset[str]]:
+def declared(statements: Iterable[s.Statement | s.Assignment]) -> tuple[frozenset[str], frozenset[str]]:
     """The names that statements declare as dims and as indices (the same rule as in the parser)."""
     dims: set[str] = set()
     indices: set[str] = set()
-    todo = list(statements)
+    todo: list[s.Statement | s.Assignment] = list(statements)
     while todo:
         statement = todo.pop()
         match statement:

@@ -8,7 +8,7 @@ from tensorprog import syntax as s
 from tensorprog.emission.format import Code, block, call, fold, method, number, over, plus, power, times
 from tensorprog.emission.names import Namespace, camel_case
 from tensorprog.optimizers import Optimizer
-from tensorprog.optimizers.arithmetic import SMALLEST_NORM, Formula, constant
+from tensorprog.optimizers.arithmetic import SMALLEST_NORM, Formula, constant, mentioned
 
 _TAKEN = frozenset("p grad group state lr decay loss self closure torch norm params moved F Tensor nn".split())
 
@@ -157,6 +157,7 @@ class _Writer:
             lines += ['state["t"] += 1', f'{self.names["t"]} = state["t"]']
         lines += [f'{self.names[name]} = state["{name}"]' for name in self.formula.state]
         if self.optimizer.sampled:
+            lines += ['if "sampled" not in state:', '    raise RuntimeError("call take_sampled before step")']
             lines.append(f'{self.names["sampled"]} = state["sampled"]')
         return lines
 
@@ -242,20 +243,6 @@ class _Writer:
 
 def _minus(code: Code) -> Code:
     return Code(f"-{code.at(5 if ' ** ' in code.text else 3)}", 3)
-
-
-def mentioned(expr: s.Expr) -> set[str]:
-    """The names in an expression."""
-    match expr:
-        case s.Name(id=name):
-            return {name}
-        case s.Negate(operand=operand):
-            return mentioned(operand)
-        case s.Binary(left=left, right=right):
-            return mentioned(left) | mentioned(right)
-        case s.Call(arguments=arguments):
-            return set().union(*(mentioned(a.value) for a in arguments))
-    return set()
 
 
 def _folded(line: str) -> list[str]:

@@ -131,6 +131,8 @@ def _apply(name: str, x: Any, y: Any = None) -> Any:
 def step_rule(formula: Formula, decay: str) -> Rule:
     """The NumPy step: w changed in place; state as arrays of w's type, numbers as floats."""
 
+    uses = set().union(*(mentioned(expr) for _, expr in formula.rules)) & {"global_norm", "sampled"}
+
     def rule(step: Any, w: Any, g: Any) -> None:
         hyper = step.hyper
         if decay == "coupled":
@@ -138,8 +140,8 @@ def step_rule(formula: Formula, decay: str) -> Rule:
         known: dict[str, Any] = {**hyper, **step.numbers, "t": float(step.count), "w": w, "g": g}
         for name in formula.state:
             known[name] = step.numbers.get(name, 0.0) if name in formula.scalars else step.buffer(name, w)
-        if "sampled" in step.state:
-            known["sampled"] = step.state["sampled"]
+        if uses & known.keys() != uses:
+            known |= alone(uses, step, g)
         for name, expr in formula.rules:
             if name == "perturb":
                 continue
@@ -154,6 +156,28 @@ def step_rule(formula: Formula, decay: str) -> Rule:
         w -= np.asarray(hyper["lr"] * known["step"], w.dtype)
 
     return rule
+
+
+def alone(uses: set[str], step: Any, g: Any) -> dict[str, Any]:
+    """What a network would tell a step, where there is none: the norm of this gradient, and it for the sampled one."""
+    known = {"sampled": step.state.get("sampled", g)} if "sampled" in uses else {}
+    if "global_norm" in uses and "global_norm" not in step.numbers:
+        known["global_norm"] = max(_apply("norm", g), SMALLEST_NORM)
+    return known
+
+
+def mentioned(expr: s.Expr) -> set[str]:
+    """The names in an expression."""
+    match expr:
+        case s.Name(id=name):
+            return {name}
+        case s.Negate(operand=operand):
+            return mentioned(operand)
+        case s.Binary(left=left, right=right):
+            return mentioned(left) | mentioned(right)
+        case s.Call(arguments=arguments):
+            return set().union(*(mentioned(a.value) for a in arguments))
+    return set()
 
 
 def perturbation(formula: Formula, hyper: Mapping[str, float], w: Any, g: Any, norm: float) -> Any:

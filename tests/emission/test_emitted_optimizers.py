@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tensorprog.optimizers import OPTIMIZERS
+from tensorprog.outer import draw, sampled_loss
 
 torch = pytest.importorskip("torch")
 _spec = importlib.util.spec_from_file_location("emit_support", Path(__file__).parent / "support.py")
@@ -43,10 +44,21 @@ def trained(optimizer: str, steps: int = 3):
     updater = model.configure_optimizer()
     data = {k: torch.from_numpy(v) for k, v in interpreter.data.items()}
     for _ in range(steps):
+        count, prediction = interpreter.outer.count + 1, model(data["x"]).detach().numpy()
         interpreter.step()
-        updater.zero_grad()
-        model.loss(model(data["x"]), data["f_target"]).backward()
-        updater.step()
+
+        def closure():
+            updater.zero_grad()
+            loss = model.loss(model(data["x"]), data["f_target"])
+            loss.backward()
+            return loss
+
+        if hasattr(updater, "take_sampled"):
+            updater.zero_grad()
+            target = draw(sampled_loss(architecture.graph.nodes), prediction, 0, count)
+            model.loss(model(data["x"]), torch.from_numpy(target)).backward()
+            updater.take_sampled(target.size)
+        updater.step(closure)
     return model, interpreter, updater, text
 
 

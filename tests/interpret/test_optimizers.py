@@ -73,7 +73,8 @@ def test_five_steps_equal_those_of_torch(torch64, name, options, shape):
 def test_degree_in_the_gradient_and_the_parameter(name):
     """Gradients times 7: the update is 7 times (degree 1) or as large (degree 0). Parameters times 7: relative ones."""
     row = OPTIMIZERS[name]
-    hyper = {"weight_decay": 0.0, "lr": 1e-3} | ({"eps": 1e-30} if "eps" in dict(row.defaults) else {})
+    out_of_the_way = {"eps": 1e-30, "gamma": 1e-30, "threshold": 1e30}
+    hyper = {"weight_decay": 0.0, "lr": 1e-3} | {k: v for k, v in out_of_the_way.items() if k in dict(row.defaults)}
     grads = gradients((6, 4))
     start = np.random.default_rng(1).standard_normal((6, 4))
 
