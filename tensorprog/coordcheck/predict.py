@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from tensorprog.calculus.analysis import Analysis, Exponents, Snapshot, blown_up, largest
 from tensorprog.calculus.shared import Sizes
 from tensorprog.calculus.terms import Terms, reduce_terms
-from tensorprog.coordcheck.probes import Probe
 from tensorprog.calculus.whole import Whole
+from tensorprog.coordcheck.probes import Probe
 from tensorprog.derivation import Derivation
 from tensorprog.exponents import Power
 from tensorprog.parametrization import Parametrization
