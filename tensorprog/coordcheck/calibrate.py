@@ -121,6 +121,8 @@ def _effects(derivation: Derivation, network: Interpreter) -> dict[str, float]:
     """Parameter -> the relative change that the next update makes to the value of its use; makes that update."""
     program, solution, solver = derivation.architecture.program, derivation.solution, derivation.solution.solver
     wanted = {k for o in solver.uses for k in (o.node, *(a for c in (*o.chain, o.node) for a in program.nodes[c].args))}
+    for _ in range(max((o.delay for o in solver.optimizers.values()), default=0)):
+        network.step()
     values = network.step(keep=wanted, changes=True)
     effect: dict[str, float] = {}
     for o in solver.uses:

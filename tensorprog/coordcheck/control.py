@@ -34,12 +34,18 @@ class Wrong:
     probes: tuple[Probe, ...]
 
 
+def first_step(derivation: Derivation) -> int:
+    """The number of steps until every parameter has moved."""
+    return 1 + max(optimizer.delay for optimizer in derivation.solution.solver.optimizers.values())
+
+
 def put_wrong(derivation: Derivation, places: Sequence[Probe], ladder: Ladder) -> Wrong | None:
     """The learning rate, too large or too small by n^1/2, that by the calculus shows in the most activations after one
     step; None if none does. The raw change of the parameter itself does not count: it would be no test of the rest."""
     activations = [p for p in places if p.param is None and p.kind == "value"]
-    right = Predictor(derivation, derivation.parametrization, 1, derivation.solution.exponents)
-    demanded = [right.at(probe, 1) for probe in activations]
+    steps = first_step(derivation)
+    right = Predictor(derivation, derivation.parametrization, steps, derivation.solution.exponents)
+    demanded = [right.at(probe, steps) for probe in activations]
     uses = dict.fromkeys(use.param for use in derivation.solution.solver.uses)
     trained = [name for name in uses if derivation.params[name].lr is not None]
     best: Wrong | None = None
@@ -50,12 +56,12 @@ def put_wrong(derivation: Derivation, places: Sequence[Probe], ladder: Ladder) -
             lr = rule.lr * Power.of({ladder.axis[0]: sign * ERROR})
             params = {**derivation.params, name: replace(rule, lr=lr)}
             wrong = replace(derivation.parametrization, name="control", params=params)
-            predicted = Predictor(derivation, wrong, 1)
+            predicted = Predictor(derivation, wrong, steps)
             showing = tuple(
                 probe
                 for probe, right_one in zip(activations, demanded, strict=True)
                 if right_one.exponent is not None
-                and (found := predicted.at(probe, 1)).exponent is not None
+                and (found := predicted.at(probe, steps)).exponent is not None
                 and not found.bound_only
                 and abs(ladder.exponent(found.exponent / right_one.exponent)) >= ERROR
             )

@@ -13,7 +13,7 @@ import numpy as np
 
 from tensorprog.coordcheck import judge
 from tensorprog.coordcheck.calibrate import base_rates, base_widths, batch_size, default_ladder
-from tensorprog.coordcheck.control import MOST_SEEDS, RUNGS, SEEDS, put_wrong
+from tensorprog.coordcheck.control import MOST_SEEDS, RUNGS, SEEDS, first_step, put_wrong
 from tensorprog.coordcheck.fault import first_at_fault
 from tensorprog.coordcheck.ladder import Ladder
 from tensorprog.coordcheck.overrides import override, put
@@ -113,13 +113,13 @@ def _trained(
 
 def _control(runs: Runs) -> Control | None:
     """Whether the check catches one wrong exponent: on a short ladder, with few seeds, after one step."""
-    derivation, ladder = runs.derivation, runs.ladder.lowest(RUNGS)
+    derivation, ladder, steps = runs.derivation, runs.ladder.lowest(RUNGS), first_step(runs.derivation)
     wrong = put_wrong(derivation, runs.probes, ladder)
     if wrong is None:
         return None
-    control = replace(runs, parametrization=wrong.parametrization, probes=wrong.probes, ladder=ladder, steps=1,
+    control = replace(runs, parametrization=wrong.parametrization, probes=wrong.probes, ladder=ladder, steps=steps,
                       progress=None)  # fmt: skip
-    demanded = Predictor(derivation, wrong.parametrization, 1, derivation.solution.exponents)
+    demanded = Predictor(derivation, wrong.parametrization, steps, derivation.solution.exponents)
     values, caught = control.measure(range(SEEDS)), None
     for more in (range(SEEDS, MOST_SEEDS), range(0)):
         rows = _rows(control, values, demanded, None)
