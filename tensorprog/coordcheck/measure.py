@@ -108,10 +108,14 @@ def measure(
                     result[row, t] = rms(values[node])
                 case "later gradient" if 0 < t < steps:
                     result[row, t] = rms(values[node])
+                case "argument":
+                    result[row, t] = rms(values[node])
                 case "terms" if t < steps:
                     result[row, t] = _independent(program, node, values)
                 case "update" if 0 < t < steps:  # the first update is the first change
                     result[row, t + 1] = rms(values[program.updates[probe.param or ""]])
+                case "product terms" if t:
+                    result[row, t] = _product_terms(program, node, start, values)
                 case kind if kind in PRODUCTS and t:
                     result[row, t] = _product(interpreter, probe, start, values)
                 case _:
@@ -128,7 +132,7 @@ def _needed(program: Program, probes: Sequence[Probe]) -> tuple[frozenset[int], 
                 wanted.update(_factors(program, probe.node))
             case "update":
                 wanted.add(program.updates[probe.param or ""])
-            case kind if kind in PRODUCTS:
+            case kind if kind in (*PRODUCTS, "product terms"):
                 wanted.update(program.nodes[probe.node].args)
             case kind if probe.param is None or kind in GRADIENTS:
                 wanted.add(probe.node)
@@ -154,6 +158,22 @@ def _product(interpreter: Interpreter, probe: Probe, start: Mapping[int, Array],
         return rms(interpreter.apply(probe.node, *operands))
 
 
+def _product_terms(program: Program, node: int, start: Mapping[int, Array], values: Values) -> float:
+    """How large the product of the changes of both operands would be if its terms were independent."""
+    args = program.nodes[node].args
+    return math.sqrt(_summed(program, node, values)) * math.prod(rms_change(values[a], start[a]) for a in args)
+
+
+def _summed(program: Program, node: int, values: Values) -> int:
+    """How many products each entry of a contraction is a sum of."""
+    op, args = program.nodes[node].op, program.nodes[node].args
+    assert isinstance(op, Contract)
+    sizes = dict(zip(op.left, values[args[0]].shape, strict=False))  # tokens lack the vocabulary, which is counted as 1
+    if op.right is not None:
+        sizes |= dict(zip(op.right, values[args[1]].shape, strict=False))
+    return math.prod(size for index, size in sizes.items() if index not in op.out)
+
+
 def _factors(program: Program, node: int) -> tuple[int, ...]:
     """The nodes whose sizes `_independent` multiplies."""
     op, args = program.nodes[node].op, program.nodes[node].args
@@ -171,8 +191,6 @@ def _independent(program: Program, node: int, values: Values) -> float:
         return max(_independent(program, a, values) for a in args)
     if not isinstance(op, Contract):
         return rms(values[node])
-    sizes = dict(zip(op.left, values[args[0]].shape, strict=False))
-    if op.right is not None:
-        sizes |= dict(zip(op.right, values[args[1]].shape, strict=False))
-    count = math.prod(size for index, size in sizes.items() if index not in op.out)
-    return math.sqrt(count) * math.prod(rms(values[a]) for a in args if values[a].dtype.kind == "f")  # tokens count 1
+    return math.sqrt(_summed(program, node, values)) * math.prod(
+        rms(values[a]) for a in args if values[a].dtype.kind == "f"
+    )

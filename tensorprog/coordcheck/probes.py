@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from tensorprog.calculus.shared import describe
 from tensorprog.derivation import Derivation
 from tensorprog.dims import Dim
-from tensorprog.graph import Const, Contract, Input, Loss, Merge, Param, Scale, Split, Window
+from tensorprog.functions import BUILTIN
+from tensorprog.graph import Const, Contract, Input, Loss, Map, Merge, Node, Param, Scale, Softmax, Split, Window
 
 EXTRAS = ("split", "spectral", "updates", "gradients")
 GRADIENTS = ("gradient", "later gradient")
+HIDDEN = ("terms", "product terms", "argument")
 PRODUCTS = ("dW.x", "W.dx", "dW.dx")
 
 
@@ -27,7 +29,9 @@ class Probe:
     - "spectral": as value of `param`, but the largest singular value of the matrix [first axis, rest];
     - one of PRODUCTS: the contraction `node` of a parameter, its operand number `position`, with an activation x: the
       change of one with the start of the other, or both changes;
-    - "terms": for a gradient, how large it would be if the terms it sums were independent; no row of its own.
+    and, with no row of their own (HIDDEN):
+    - "terms": how large a gradient would be if the terms it sums were independent; "product terms": the same for dW.dx;
+    - "argument": of a bounded function, at every step (the value, not its change).
     """
 
     name: str
@@ -84,10 +88,30 @@ def probes(derivation: Derivation, extras: Collection[str] = ()) -> list[Probe]:
         found.append(Probe(name if seen[name] == 1 else f"{name} #{seen[name]}", node.id))
     if "split" in extras:
         found += _products(derivation, found)
+    for argument in arguments(derivation):
+        found.append(Probe(describe(graph.nodes[argument], graph.nodes), argument, None, "argument"))
     for name, node_id in program.grads.items():
         if name in places:
             kinds = ("gradient", "terms", "later gradient") if "gradients" in extras else ("gradient", "terms")
             found += [Probe(name, node_id, name, kind) for kind in kinds]
+    return found
+
+
+def bounded(derivation: Derivation, node: Node) -> bool:
+    """Whether a node is a bounded function of its argument, one that saturates (a step is as it is at any size)."""
+    if not isinstance(node.op, Map):
+        return isinstance(node.op, Softmax)
+    function = derivation.architecture.functions.get(node.op.fn) or BUILTIN[node.op.fn]
+    facts = function.facts[node.op.derivative]
+    return facts.tail == 0 and facts.degree is None
+
+
+def arguments(derivation: Derivation) -> dict[int, list[int]]:
+    """Node -> the bounded functions (nodes) that it is the argument of."""
+    found: dict[int, list[int]] = {}
+    for node in derivation.architecture.graph.nodes:
+        if bounded(derivation, node):
+            found.setdefault(node.args[0], []).append(node.id)
     return found
 
 
@@ -107,7 +131,7 @@ def _products(derivation: Derivation, found: Sequence[Probe]) -> list[Probe]:
             continue
         if moves[node.args[1 - use.position]]:
             name = names.get(node.id) or f"[{describe(node, nodes)}]"
-            result += [Probe(name, node.id, None, part, use.position) for part in PRODUCTS]
+            result += [Probe(name, node.id, None, part, use.position) for part in (*PRODUCTS, "product terms")]
     return result
 
 

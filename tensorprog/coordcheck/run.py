@@ -18,8 +18,9 @@ from tensorprog.coordcheck.fault import first_at_fault
 from tensorprog.coordcheck.ladder import Ladder
 from tensorprog.coordcheck.overrides import override, put
 from tensorprog.coordcheck.predict import Predictor, Touched
-from tensorprog.coordcheck.probes import EXTRAS, GRADIENTS, Probe, growing_sums, probes
+from tensorprog.coordcheck.probes import EXTRAS, GRADIENTS, HIDDEN, Probe, growing_sums, probes
 from tensorprog.coordcheck.report import CheckReport, Control, Row
+from tensorprog.coordcheck.saturation import doubt, saturated
 from tensorprog.coordcheck.statistics import TOLERANCE
 from tensorprog.derivation import Derivation
 from tensorprog.errors import TensorProgError
@@ -207,15 +208,23 @@ def _rows(runs: Runs, values: Measurement, demanded: Predictor, own: Predictor |
     rows: Rows = {}
     for k, probe in enumerate(runs.probes):
         for t in range(runs.steps + 1):
-            if probe.kind == "terms" or np.isnan(values[k, t]).all():  # the latter: no such tensor, or not now
+            if probe.kind in HIDDEN or np.isnan(values[k, t]).all():  # the latter: no such tensor, or not now
                 continue
             scale = values[sums[probe.param], t] if probe.kind in GRADIENTS else values[k, 0]
             rounds = probe.kind in GRADIENTS or (t > 0 and probe.kind in ("value", "spectral"))
             known = rounds and not np.isnan(scale).all()
-            limits = judge.Limits(unit * float(np.nanmax(scale)) if known else 0.0, independent.get((k, t), 0.0))
+            hidden = _top(values[k + 1, t]) if probe.kind == "dW.dx" else 0.0  # its "product terms" come next
+            limits = judge.Limits(
+                unit * float(np.nanmax(scale)) if known else 0.0, independent.get((k, t), 0.0), hidden
+            )
             theirs = own.at(probe, t) if own else None
             rows[k, t] = judge.row(probe, t, demanded.at(probe, t), theirs, values[k, t], runs.ladder, limits)
-    return rows
+    return doubt(runs.derivation, runs.probes, rows, saturated(runs.derivation, runs.ladder, runs.probes, values))
+
+
+def _top(values: Measurement) -> float:
+    """The root mean square over all seeds at the top of the ladder, from [rung, seed]."""
+    return float(np.sqrt(np.mean(values[-1] ** 2)))
 
 
 def _independent(runs: Runs, values: Measurement) -> dict[tuple[int, int], float]:

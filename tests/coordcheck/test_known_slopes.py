@@ -1,0 +1,95 @@
+"""The slopes that Tensor Programs predicts for a perceptron of three layers, measured part by part.
+
+tanh, a loss whose derivative is a constant, one step, five seeds. Source: Yang & Hu 2021 (Tensor Programs IV,
+arXiv:2011.14522), sections 3 and 5, and Everett et al. 2024 (arXiv:2407.05872) for the parts of the readout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any
+
+import pytest
+
+from tensorprog.api import check, derive
+from tensorprog.architecture import parse
+from tensorprog.coordcheck.report import CheckReport, Row
+
+TANH = """
+width n
+dim d = 64, outputs = 8
+axis i: d, j: n, k: n, c: outputs
+input x[i]
+param W1[j,i], W2[k,j], W3[c,k]
+h1[j] = W1[j,i] x[i]
+x1[j] = tanh(h1[j])
+h2[k] = W2[k,j] x1[j]
+x2[k] = tanh(h2[k])
+output f[c] = W3[c,k] x2[k]
+loss mean(f)
+"""
+COLUMNS = (("x1", "change"), ("x2", "change"), ("f", "W.dx"), ("f", "dW.x"), ("f", "change"), ("f", "init"))
+HALF = Fraction(1, 2)
+STANDARD_INIT = {"form": "table3", "overrides": ["init[W3]=-1/2", "lr[W1]=0", "lr[W2]=-1", "lr[W3]=-1"]}
+LAWS: Mapping[str, tuple[str, dict[str, Any], tuple[Fraction | int, ...]]] = {
+    "standard initialisation, adam at muP's rates": ("adam", STANDARD_INIT, (0, 0, HALF, 0, HALF, 0)),
+    "muP, sgd": ("sgd", {}, (0, 0, 0, 0, 0, -HALF)),
+    "muP, adam": ("adam", {}, (0, 0, 0, 0, 0, -HALF)),
+    "standard, sgd at 1/n": (
+        "sgd",
+        {"parametrization": "sp", "lr_exponent": Fraction(-1)},
+        (-3 * HALF, -HALF, 0, 0, 0, 0),
+    ),
+    "neural tangent, sgd": ("sgd", {"parametrization": "ntp"}, (-HALF, -HALF, 0, 0, 0, 0)),
+}
+
+
+def row(report: CheckReport, tensor: str, part: str) -> Row:
+    return next(r for r in report.rows if (r.tensor, r.part) == (tensor, part))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", LAWS)
+def test_the_known_slopes_are_predicted_and_measured(case: str) -> None:
+    optimizer, chosen, law = LAWS[case]
+    options = {key: value for key, value in chosen.items() if key != "form"}
+    derivation = derive(parse(TANH), optimizer, chosen.get("form"))
+    report = check(
+        derivation, widths=[128, 256, 512, 1024, 2048], seeds=5, max_seeds=5, steps=1, also=["split"], **options
+    )
+    for (tensor, part), exponent in zip(COLUMNS, law, strict=True):
+        found = row(report, tensor, part)
+        assert found.calculus == str(exponent), (tensor, part)
+        assert found.measured is not None and found.low is not None and found.high is not None
+        assert abs(found.measured - float(exponent)) < 0.15, (tensor, part)
+        mixed = (tensor, part) == (
+            "f",
+            "change",
+        )  # a sum of two laws: the smaller one is a transient, told from the law
+        assert found.low - 0.1 < float(exponent) < found.high + 0.1 or (mixed and found.calculus_verdict == "agrees")
+        assert found.high - found.low < 0.4, (tensor, part)
+    assert report.exit_code == (0 if case.startswith("muP") else 1)
+
+
+def test_the_parts_of_a_product_show_what_its_sum_hides() -> None:
+    """A hidden matrix that hardly learns: the change of its product still follows the change of its input."""
+    derivation = derive(parse(TANH), "adam")
+    report = check(derivation, overrides=["lr[W2]=-3/2"], widths=[64, 128, 256, 512], seeds=5, max_seeds=5, steps=1,
+                   also=["split"])  # fmt: skip
+    assert row(report, "h2", "change").verdict == "agrees"
+    alone = row(report, "h2", "dW.x")
+    assert (alone.verdict, alone.calculus, alone.calculus_verdict) == ("disagrees", "-1/2", "agrees")
+    assert report.fault is not None and (report.fault.param, report.fault.quantity) == ("W2", "lr")
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "muon"])
+def test_spectral_norms_and_updates_scale_as_their_terms_say(optimizer: str) -> None:
+    """Matrices start random and change by a finite rank; Yang, Simon & Bernstein 2023 (arXiv:2310.17813): in muP both
+    have the norm (fan out / fan in)^1/2."""
+    report = check(parse(TANH), optimizer, "table3", widths=[128, 256, 512, 1024], seeds=5, steps=2,
+                   also=["spectral", "updates"])  # fmt: skip
+    for tensor, exponent in (("W1", HALF), ("W2", 0), ("W3", -HALF)):
+        for part in ("spectral init", "spectral change"):
+            found = row(report, tensor, part)
+            assert (found.predicted, found.verdict) == (str(exponent), "agrees"), (tensor, part)
+        assert row(report, tensor, "update").verdict == "agrees"

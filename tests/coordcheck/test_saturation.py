@@ -1,0 +1,65 @@
+"""A bounded function under-reads what grows: what stands behind it never agrees."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tensorprog.api import check, derive
+from tensorprog.architecture import parse
+from tensorprog.coordcheck.probes import arguments
+from tensorprog.coordcheck.saturation import DULL, spread_degree
+
+NETWORK = """
+width n
+dim d = 32, outputs = 8
+axis i: d, j: n, k: n, c: outputs
+input x[i]
+fn bump(z) = z / (1 + z^2)
+param W1[j,i], W2[k,j], W3[c,k]
+h1[j] = W1[j,i] x[i]
+x1[j] = ACT(h1[j])
+h2[k] = W2[k,j] x1[j]
+x2[k] = ACT(h2[k])
+output f[c] = W3[c,k] x2[k]
+loss mean(f)
+"""
+
+
+@pytest.mark.parametrize("act", ["tanh", "sigmoid", "erf", "hardtanh", "sin", "bump"])
+def test_bounded_functions_are_known_by_their_facts(act: str) -> None:
+    derivation = derive(parse(NETWORK.replace("ACT", act)), "adam")
+    assert len(arguments(derivation)) == 2
+
+
+@pytest.mark.parametrize("act", ["relu", "gelu", "square", "identity", "softplus"])
+def test_unbounded_functions_do_not_saturate(act: str) -> None:
+    assert not arguments(derive(parse(NETWORK.replace("ACT", act)), "adam"))
+
+
+def test_a_function_is_saturated_where_its_values_stop_spreading() -> None:
+    assert spread_degree(np.tanh, 0.1) > 0.95
+    assert spread_degree(np.tanh, 4.0) < 0.2 < DULL
+    assert spread_degree(lambda x: np.maximum(x, 0), 4.0) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("act", ["tanh", "sigmoid"])
+@pytest.mark.parametrize("exponent", ["1/2", "1"])
+def test_behind_a_saturated_function_nothing_agrees(act: str, exponent: str) -> None:
+    """The first layer blows up like n^1/2 or n: h1 says so, and what stands behind tanh(h1) must not agree, however
+    flat it looks."""
+    text = NETWORK.replace("ACT", act)
+    report = check(parse(text), "adam", overrides=[f"lr[W1]={exponent}"], widths=[64, 128, 256, 512], seeds=6,
+                   max_seeds=6, steps=2, control=False)  # fmt: skip
+    at = {(row.tensor, row.part, row.step): row for row in report.rows}
+    assert at["h1", "change", 1].verdict == "disagrees"
+    for tensor in ("x1", "h2", "x2", "f"):
+        assert at[tensor, "change", 1].verdict != "agrees"
+        assert not at[tensor, "init", 0].reason.startswith("saturated")
+    assert all(row.verdict != "agrees" for row in report.rows if row.step == 2)
+    assert any(row.reason.startswith("saturated: the argument `h1`") for row in report.rows)
+
+
+def test_a_stable_network_is_not_called_saturated() -> None:
+    report = check(parse(NETWORK.replace("ACT", "tanh")), "adam", widths=[64, 128, 256, 512], seeds=6, steps=2)
+    assert report.verdict == "agrees"
