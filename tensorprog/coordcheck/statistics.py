@@ -35,11 +35,13 @@ class Slope:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """`line`: the slope of a plain power law. `beyond`: the slope that remains for large widths when a second,
-    vanishing power is fitted too; None unless that changes the slope significantly (by twice its 95% error).
-    `drift`: by how much the slope between the two largest widths differs from `line`; 0 unless significantly."""
+    """`line`: the slope of a plain power law. `rest`: the slope that remains for large widths when a second, vanishing
+    power is fitted too (None: not fitted). `beyond`: the same, None unless that changes the slope significantly (by
+    twice its 95% error). `drift`: by how much the slope between the two largest widths differs from `line`; 0 unless
+    significantly."""
 
     line: Slope
+    rest: Slope | None = None
     beyond: Slope | None = None
     drift: float = 0.0
 
@@ -51,25 +53,36 @@ def fit(widths: Floats, rms: Floats, predicted: float | None = None) -> Fit:
     Errors are the jackknife's: every seed is left out once, and the spread of the estimates tells the error. Where the
     line agrees with `predicted`, nothing more is fitted.
     """
-    squares = rms**2
-    total = squares.sum(axis=1)
-    left_out = np.maximum(total[:, None] - squares, np.finfo(np.float64).tiny)
-    all_then_without_each = np.column_stack([total, left_out])
-    logs = np.asarray(np.log2(all_then_without_each) / 2, dtype=np.float64)
+    logs = _pooled_logs(rms)
     design = _design(tuple(widths.tolist()))
     line = design.slope @ logs
     if rms.shape[1] < 2:
         return Fit(Slope(float(line[0]), -math.inf, math.inf))
-    beyond, drift = None, 0.0
+    rest_slope, beyond, drift = None, None, 0.0
     settled = predicted is not None and verdict(predicted, interval(line)) == "agrees"
     if len(widths) > 3 and not settled:
         rest = _beyond_transient(design, logs)
+        rest_slope = interval(rest)
         if _significant(rest - line):
-            beyond = interval(rest)
+            beyond = rest_slope
         last = (logs[-1] - logs[-2]) / np.log2(widths[-1] / widths[-2])
         if _significant(last - line):
             drift = float(last[0] - line[0])
-    return Fit(interval(line), beyond, drift)
+    return Fit(interval(line), rest_slope, beyond, drift)
+
+
+def lines(widths: Floats, rms: Floats) -> tuple[Floats, Floats]:
+    """Slopes of plain power laws and half their 95% intervals, for many `rms` [.., width, seed] at once."""
+    estimates = np.einsum("w,...ws->...s", _design(tuple(widths.tolist())).slope, _pooled_logs(rms))
+    return estimates[..., 0], np.asarray(_error(estimates[..., 1:]))
+
+
+def _pooled_logs(rms: Floats) -> Floats:
+    """log2 of the root of the sum of squares of all seeds, then without each: one entry more than `rms` [.., seed]."""
+    squares = rms**2
+    total = squares.sum(axis=-1, keepdims=True)
+    left_out = np.maximum(total - squares, np.finfo(np.float64).tiny)
+    return np.asarray(np.log2(np.concatenate([total, left_out], axis=-1)) / 2)
 
 
 def _significant(estimates: Floats) -> bool:
@@ -115,16 +128,16 @@ def _beyond_transient(design: _Design, logs: Floats) -> Floats:
     return np.asarray(design.slope @ logs - np.where(better, design.transient_slopes[best], 0.0))
 
 
-def _error(left_out: Floats) -> float:
-    """Half the 95% interval, from the estimates without each seed."""
-    count = left_out.size
-    spread = math.sqrt((count - 1) / count * float(np.sum((left_out - left_out.mean()) ** 2)))
-    return _T95[min(count - 1, 30) - 1] * spread
+def _error(left_out: Floats) -> Floats:
+    """Half the 95% interval, from the estimates without each seed (the last axis)."""
+    count = left_out.shape[-1]
+    squares = np.sum((left_out - left_out.mean(axis=-1, keepdims=True)) ** 2, axis=-1)
+    return np.asarray(_T95[min(count - 1, 30) - 1] * np.sqrt((count - 1) / count * squares))
 
 
 def interval(estimates: Floats) -> Slope:
     """The first estimate, from all seeds, with the jackknife's 95% interval from the others, without each seed."""
-    error = _error(estimates[1:])
+    error = float(_error(estimates[1:]))
     return Slope(float(estimates[0]), float(estimates[0]) - error, float(estimates[0]) + error)
 
 
@@ -138,7 +151,7 @@ def pooled(rms: Floats) -> tuple[Floats, Floats]:
     if count < 2:
         return value, np.full(len(rms), math.inf)
     left_out = np.log2(np.maximum(total - squares, np.finfo(np.float64).tiny)) / 2
-    return value, np.array([_error(row) for row in left_out])
+    return value, _error(left_out)
 
 
 def verdict(predicted: float, measured: Slope, tolerance: float = TOLERANCE) -> str:
