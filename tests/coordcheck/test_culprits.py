@@ -88,7 +88,8 @@ def test_a_constant_coupled_weight_decay_of_adam_is_named() -> None:
     found = fault(text, "adam", ["weight_decay[*]=0"], also=["split"])
     assert (found.tensor, found.part) == ("h2", "dW.x")
     assert (found.param, found.quantity, found.trained, found.repaired) == ("W2", "weight_decay", "1", "n^-1/2")
-    assert check(parse(text), widths=WIDTHS, seeds=6, steps=1, control=False, also=["split"]).verdict == "agrees"
+    right = check(parse(text), widths=WIDTHS, seeds=6, max_seeds=6, steps=1, control=False, also=["split"])
+    assert {row.part for row in right.rows if row.verdict != "agrees"} <= {"dW.dx"} and right.exit_code == 0
 
 
 def test_attention_over_the_root_of_the_width_is_named_in_a_transformer() -> None:
