@@ -31,24 +31,29 @@ def mlp(n: int) -> tuple[nn.Module, Any, Callable[[Any], Any]]:
 
 
 class Attention(nn.Module):
-    """Causal self-attention with a fused projection and no attribute that holds its scale."""
+    """Causal self-attention without an attribute that holds its scale; one projection or three."""
 
-    def __init__(self, n: int, heads: int) -> None:
+    def __init__(self, n: int, heads: int, fused: bool) -> None:
         super().__init__()
-        self.heads = heads
-        self.c_attn, self.c_proj = nn.Linear(n, 3 * n), nn.Linear(n, n)
+        self.heads, self.fused = heads, fused
+        if fused:
+            self.c_attn = nn.Linear(n, 3 * n)
+        else:
+            self.q, self.k, self.v = (nn.Linear(n, n) for _ in range(3))
+        self.c_proj = nn.Linear(n, n)
 
     def forward(self, x: Any) -> Any:
         b, t, n = x.shape
-        q, k, v = (y.view(b, t, self.heads, n // self.heads).transpose(1, 2) for y in self.c_attn(x).split(n, dim=2))
+        parts = self.c_attn(x).split(n, dim=2) if self.fused else (self.q(x), self.k(x), self.v(x))
+        q, k, v = (y.view(b, t, self.heads, n // self.heads).transpose(1, 2) for y in parts)
         y = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
         return self.c_proj(y.transpose(1, 2).reshape(b, t, n))
 
 
 class Block(nn.Module):
-    def __init__(self, n: int, heads: int) -> None:
+    def __init__(self, n: int, heads: int, fused: bool) -> None:
         super().__init__()
-        self.ln_1, self.attn, self.ln_2 = nn.LayerNorm(n), Attention(n, heads), nn.LayerNorm(n)
+        self.ln_1, self.attn, self.ln_2 = nn.LayerNorm(n), Attention(n, heads, fused), nn.LayerNorm(n)
         self.up, self.down = nn.Linear(n, 4 * n), nn.Linear(4 * n, n)
 
     def forward(self, x: Any) -> Any:
@@ -59,12 +64,14 @@ class Block(nn.Module):
 class NanoGPT(nn.Module):
     """A GPT whose embedding is its readout too."""
 
-    def __init__(self, n: int, heads: int = 2, layers: int = 2, tied: bool = True, std: float | None = None) -> None:
+    def __init__(
+        self, n: int, heads: int = 2, layers: int = 2, tied: bool = True, std: float | None = None, fused: bool = True
+    ) -> None:
         """`std`: of all weights alike, as in GPT-2 (default: 1 for embeddings, fan-in to the power -1/2 for others)."""
         super().__init__()
         self.std = std
         self.wte, self.wpe = nn.Embedding(VOCAB, n), nn.Embedding(TIME, n)
-        self.h = nn.ModuleList(Block(n, heads) for _ in range(layers))
+        self.h = nn.ModuleList(Block(n, heads, fused) for _ in range(layers))
         self.ln_f, self.lm_head = nn.LayerNorm(n), nn.Linear(n, VOCAB, bias=False)
         self.apply(self._start)
         if tied:
