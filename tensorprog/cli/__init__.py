@@ -10,7 +10,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from tensorprog.cli import check, classify, derive, emit, explain, fmt, graph, transfer
+from tensorprog.cli import check, classify, derive, emit, explain, fmt, graph, lint, transfer
 from tensorprog.cli.terminal import BAD_INPUT, OK, discard_output
 from tensorprog.errors import TensorProgError
 
@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=_Version())
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (derive, explain, emit, check, transfer, classify, graph, fmt):
+    for command in (derive, explain, emit, check, transfer, classify, graph, lint, fmt):
         command.add(commands)
     return top
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -30,6 +30,11 @@ from tensorprog.torch.laws import Laws
 from tensorprog.torch.lower import Lowered, lower
 from tensorprog.torch.present import StartLaw, build_traced, start_laws
 from tensorprog.torch.zipped import Zipped, zip_traces
+
+if TYPE_CHECKING:
+    from tensorprog.coordcheck.report import CheckReport
+    from tensorprog.torch.groups import Groups
+    from tensorprog.torch.lint import LintReport
 
 WIDTHS = (3, 5, 7, 10)
 MULTIPLES = (1, 8, 64)  # tried in turn, where a builder does not accept tiny sizes or rounds them
@@ -121,6 +126,37 @@ class ImportedDerivation:
     def params(self) -> Mapping[str, ParamExponents]:
         """Graph parameter -> its exponents, without multipliers."""
         return self.derivation.params
+
+    def apply(self, model: Any, base: int | Mapping[str, int], lr: Any = None, weight_decay: Any = None,
+              eps: float | None = None, **options: Any) -> Groups:  # fmt: skip
+        """Changes a model of this kind in place; its parameter groups (see `tensorprog.torch.apply.apply`)."""
+        from tensorprog.torch.apply import apply
+
+        return apply(self.changes, model, base, lr, weight_decay, eps, **options)
+
+    def remove(self, model: Any) -> None:
+        """Undoes `apply`, to the last bit (see `tensorprog.torch.apply.remove`)."""
+        from tensorprog.torch.apply import remove
+
+        remove(model)
+
+    def fold(self, model: Any) -> tuple[str, ...]:
+        """Turns what `apply` multiplied into plain weights (see `tensorprog.torch.fold.fold`)."""
+        from tensorprog.torch.fold import fold
+
+        return fold(model)
+
+    def check(self, widths: Sequence[int] | None = None, **options: Any) -> CheckReport:
+        """Every operation's measured exponent against its prediction (see `tensorprog.torch.nodecheck.check_model`)."""
+        from tensorprog.torch.nodecheck import check_model
+
+        return check_model(self, widths, **options)
+
+    def lint(self) -> LintReport:
+        """What is wrong with the model as it stands (see `tensorprog.torch.lint.lint`)."""
+        from tensorprog.torch.lint import lint
+
+        return lint(self)
 
     def explain(self, param: str, quantity: str | None = None) -> str:
         """The whole chain behind the numbers of one parameter."""

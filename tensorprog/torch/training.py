@@ -94,13 +94,13 @@ def _one(name: str, groups: list[dict[str, Any]], lr: float | None) -> Any:
 def default_widths(build: Build, inputs: Any = None, loss: Any = None) -> tuple[int, ...]:
     """Four arguments of the builder, each twice the one before: the largest ladder whose networks have at most
     `MOST_ENTRIES` entries, judged by how their number grows (a builder may count in units of its own)."""
-    top, count = FIRST, _entries(construct(build, FIRST, inputs, loss))
+    top, count = FIRST, entries(construct(build, FIRST, inputs, loss))
     while top < TOP and 4 * count <= MOST_ENTRIES:
-        top, count = 2 * top, _entries(construct(build, 2 * top, inputs, loss))
+        top, count = 2 * top, entries(construct(build, 2 * top, inputs, loss))
     return (top // 8, top // 4, top // 2, top)
 
 
-def _entries(built: Built) -> int:
+def entries(built: Built) -> int:
     return sum(p.numel() for p in built.module.parameters())
 
 
@@ -159,7 +159,7 @@ def _run(
     parameters = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
     start = [p.detach().clone() for _, p in parameters]
     places = [Place(name, "parameter") for name, _ in parameters]
-    columns = [[_rms(value) for value in start]]
+    columns = [[root_mean_square(value) for value in start]]
     values: list[Tensor] = []
     nodes: list[Node] = []
     ops: list[str] = []
@@ -172,9 +172,9 @@ def _run(
             if first:
                 nodes.append(node)
                 values.append(tensor.detach().clone())  # an operation in place may change it later
-                column.append(_rms(values[-1]))
+                column.append(root_mean_square(values[-1]))
             elif len(column) < len(values) and values[len(column)].shape == tensor.shape:
-                column.append(_rms(tensor.detach(), values[len(column)]))
+                column.append(root_mean_square(tensor.detach(), values[len(column)]))
             else:
                 column.append(float("nan"))
 
@@ -193,7 +193,7 @@ def _run(
                                       f"{_difference(ops, recorder.ops)}",
                                       why="tensors of different steps cannot be compared",
                                       fix="a forward pass without data-dependent control flow")  # fmt: skip
-            moved = [_rms(p.detach(), old) for (_, p), old in zip(parameters, start, strict=True)]
+            moved = [root_mean_square(p.detach(), old) for (_, p), old in zip(parameters, start, strict=True)]
             columns.append(moved + column)
         if t < steps:
             module.zero_grad(set_to_none=True)
@@ -224,7 +224,7 @@ def _difference(first: Sequence[str], other: Sequence[str]) -> str:
     return ""
 
 
-def _rms(x: Tensor, start: Tensor | None = None) -> float:
+def root_mean_square(x: Tensor, start: Tensor | None = None) -> float:
     """Root mean square of x, or of x - start; entries that a mask has put at minus infinity do not count."""
     shown = (x if start is None else start) > torch.finfo(x.dtype).min
     difference = x.to(torch.float64) if start is None else x.to(torch.float64) - start.to(torch.float64)

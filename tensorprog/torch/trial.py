@@ -56,12 +56,14 @@ class Trial:
     """Tries places in the module of a reading, as it was at the first point."""
 
     def __init__(self, reading: Reading) -> None:
-        """Parameters that start at zero get other values: a place must be right for those too."""
+        """Weights get other values, so large that every factor shows in the outputs, and none that is zero."""
         self.reading = reading
         generator = torch.Generator().manual_seed(2)
         with torch.no_grad():
             for p in reading.module.parameters():
-                if p.is_floating_point() and not p.any():
+                if p.is_floating_point() and p.dim() > 1:
+                    p.copy_(2 * (p.shape[0] / p.numel()) ** 0.5 * torch.randn(p.shape, generator=generator))
+                elif p.is_floating_point() and not p.any():
                     p.copy_(0.3 * torch.randn(p.shape, generator=generator))
 
     def works(self, name: str, place: Place) -> bool:

@@ -1,0 +1,218 @@
+"""What is wrong with a model as its author wrote it: every quantity that scales wrongly, by what it does.
+
+The network is what it is, and one learning rate serves all parameters at every width. A quantity is judged by a
+counterfactual: everything else is as derived, this alone is as it is now; what the calculus then predicts says which
+tensor goes wrong first, and with which exponent.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from tensorprog.calculus.analysis import Exponents, largest
+from tensorprog.coordcheck.predict import Predictor
+from tensorprog.derivation import SCHEMA
+from tensorprog.exponents import Power
+from tensorprog.torch.changes import (
+    UNIT,
+    Absorb,
+    Attribute,
+    Changes,
+    ConfigField,
+    InputHook,
+    MultiplierChange,
+    OutputHook,
+    ParameterChange,
+)
+from tensorprog.torch.measure import Spot, spots
+
+if TYPE_CHECKING:
+    from tensorprog.torch.model import ImportedDerivation
+
+STEPS = 3  # updates that are looked ahead
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One quantity that scales wrongly. `what`: init | lr | multiplier; `where`: a parameter, or the multiplier's name.
+    `now`, `needed`: its exponents. `effect`: grows | vanishes | "its part vanishes" (other parameters still move the
+    tensor); `exponent`: of the size of `tensor`, which is where it shows first, at `part` (init, or change at step
+    `step`). `fix`: one line."""
+
+    what: str
+    where: str
+    now: str
+    needed: str
+    effect: str
+    exponent: str
+    tensor: str
+    part: str
+    step: int
+    fix: str
+
+    @property
+    def says(self) -> str:
+        """Where it goes wrong, and how."""
+        when = "at init" if self.part == "init" else f"after {self.step} update{'s' if self.step > 1 else ''}"
+        size = f"n^{self.exponent}"
+        match self.effect:
+            case "grows":
+                return f"{self.tensor} blows up {when}: {size}"
+            case "vanishes":
+                return f"{self.tensor} stands still {when}: {size}"
+            case _:
+                return f"what it contributes to {self.tensor} vanishes {when}: {size}"
+
+
+@dataclass(frozen=True)
+class LintReport:
+    """All findings, worst first."""
+
+    model: str
+    optimizer: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """1 if anything is wrong."""
+        return 1 if self.findings else 0
+
+    @property
+    def entries(self) -> tuple[tuple[str, Finding], ...]:
+        """Findings that differ only in the number of a layer as one: (name with a star, the first of them)."""
+        groups: dict[tuple[str, ...], list[Finding]] = {}
+        for f in self.findings:
+            key = (f.what, _any_layer(f.where), f.now, f.needed, f.effect, f.exponent, f.part, _any_layer(f.fix))
+            groups.setdefault(key, []).append(f)
+        return tuple((_any_layer(g[0].where) if len(g) > 1 else g[0].where, g[0]) for g in groups.values())
+
+    def to_json(self) -> dict[str, Any]:
+        return {"schema": SCHEMA, "model": self.model, "optimizer": self.optimizer,
+                "findings": [asdict(f) for f in self.findings]}  # fmt: skip
+
+    def render(self, format: str = "table", *, color: bool = False) -> str:
+        """As `table` (findings that agree but for a layer's number share an entry) or `json`."""
+        if format == "json":
+            return json.dumps(self.to_json(), indent=1) + "\n"
+        red, plain = ("\x1b[31m", "\x1b[0m") if color else ("", "")
+        lines = []
+        for name, f in self.entries:
+            fix = f.fix if name == f.where else _any_layer(f.fix)
+            lines += [f"{red}n^{f.exponent}{plain}  {name}: {_NAMES[f.what]} scales like {f.now}, must like {f.needed}",
+                      f"    {f.says}", f"    fix: {fix}", ""]  # fmt: skip
+        count = len(self.findings)
+        what = f"{count} finding{'s' if count != 1 else ''}" if count else "nothing is wrong"
+        lines.append(f"{self.model}: {what}, under {self.optimizer} with one learning rate")
+        return "\n".join(lines) + "\n"
+
+    def __str__(self) -> str:
+        return self.render()
+
+
+def _any_layer(text: str) -> str:
+    return re.sub(r"(?<=[A-Za-z_])\.\d+(?=\.)", ".*", text)
+
+
+_NAMES = {"init": "its initial spread", "lr": "its learning rate", "multiplier": "the factor"}
+
+
+def lint(p: ImportedDerivation) -> LintReport:
+    """What is wrong with the model that `p` was derived from, worst first: largest exponent, then earliest."""
+    changes, places = p.changes, [spot for spot in spots(p) if spot.probe.param is None]
+    derived = Predictor(p.derivation, p.derivation.parametrization, STEPS, p.derivation.solution.exponents)
+    found: list[tuple[tuple[Any, ...], Finding]] = []
+    for what, where, now, needed, exponents, fix in _quantities(p, changes):
+        alone = Predictor(p.derivation, p.derivation.parametrization, STEPS, exponents)
+        effect = _effect(places, derived, alone)
+        if effect is None and what == "lr" and now.degree < needed.degree:
+            effect = "its part vanishes", now.degree - needed.degree, 1, _used_at(p, places, where)
+        if effect is not None:
+            kind, size, step, place = effect
+            finding = Finding(what, where, str(now), str(needed), kind, str(size), places[place].probe.name,
+                              "change" if step else "init", step, fix)  # fmt: skip
+            found.append(((-abs(size), size < 0, step, place), finding))
+    found.sort(key=lambda pair: pair[0])
+    return LintReport(p.reading.name, p.derivation.optimizer, tuple(finding for _, finding in found))
+
+
+def _quantities(p: ImportedDerivation, changes: Changes) -> Iterator[tuple[str, str, Power, Power, Exponents, str]]:
+    """(what, where, now, needed, all exponents as derived but this one as it is, fix) of what is not as it must be."""
+    solver, right = p.derivation.solution.solver, p.derivation.solution.exponents
+    pack = solver.units.pack_power
+    for c in changes.parameters:
+        if c.name not in right.A or c.refused:
+            continue
+        if c.init_factor != UNIT and c.init_now is not None and c.needed.init_std is not None:
+            wrong = Exponents({**right.A, c.name: -pack(c.init_now)}, right.C, right.M)
+            yield "init", c.name, c.init_now, c.needed.init_std, wrong, _init_fix(c)
+        if c.needed.lr is not None and c.needed.lr != UNIT:
+            wrong = Exponents(right.A, {**right.C, c.name: 0}, right.M)
+            yield "lr", c.name, UNIT, c.needed.lr, wrong, f"a parameter group with lr * {_ratio(c.needed.lr)}"
+    for unknown, power in p.derivation.parametrization.unknowns.items():
+        if power != UNIT:
+            m = _change_of(changes, unknown, p)
+            wrong = Exponents(right.A, right.C, {**right.M, unknown: 0})
+            yield "multiplier", m.name, m.now, m.needed, wrong, _multiplier_fix(m)
+
+
+def _effect(places: Sequence[Spot], derived: Predictor, alone: Predictor) -> tuple[str, Fraction, int, int] | None:
+    """(grows | vanishes, exponent, step, place) of the first tensor that goes wrong; None: none does.
+
+    A tensor grows if its size, or that of its change, exceeds every bound; it vanishes if its change does and should
+    not. A start that is too small is no fault by itself: what it lacks is learned."""
+    units = derived.units
+    for step, (good, bad) in enumerate(zip(derived.snapshots, alone.snapshots, strict=True)):
+        for place, spot in enumerate(places):
+            wanted, found = (largest((s.change if step else s.initial)[spot.probe.node]) for s in (good, bad))
+            size = None if found is None else units.degree(found)
+            if size is not None and size > 0:
+                return "grows", size, step, place
+            if step and wanted is not None and units.degree(wanted) == 0 and size is not None and size < 0:
+                return "vanishes", size, step, place
+    return None
+
+
+def _used_at(p: ImportedDerivation, places: Sequence[Spot], param: str) -> int:
+    """The first result that a parameter's own use makes."""
+    at = next(place for u, (_, place) in p.reading.lowered.multipliers.items()
+              if p.reading.lowered.graph.unknowns[u].param == param)  # fmt: skip
+    return next((k for k, spot in enumerate(places) if spot.place >= at), 0)
+
+
+def _change_of(changes: Changes, unknown: str, p: ImportedDerivation) -> MultiplierChange:
+    """The change that a multiplier of the graph is among: of the same module, and of the same parameter or none."""
+    module, _ = p.reading.lowered.multipliers[unknown]
+    param = p.reading.lowered.graph.unknowns[unknown].param
+    return next(m for m in changes.multipliers if m.module == module and m.param == param)
+
+
+def _ratio(power: Power) -> str:
+    return " * ".join(f"({s} / base_{s}) ** {e if e.denominator == 1 else float(e)}" for s, e in power.exponents)
+
+
+def _init_fix(c: ParameterChange) -> str:
+    return f"after the initialisation, {c.name}.mul_({_ratio(c.init_factor)})"
+
+
+def _multiplier_fix(m: MultiplierChange) -> str:
+    factor = _ratio(m.factor)
+    for place in m.places:
+        match place:
+            case ConfigField(name):
+                return f"config.{name} *= {factor}"
+            case Attribute(module, name):
+                return f"{module}.{name} *= {factor}"
+            case OutputHook(module, _, None):
+                return f"multiply the output of {module} by {factor}"
+            case OutputHook(module, _, axis, start, stop):
+                return f"multiply entries {start} to {stop} (axis {axis}) of the output of {module} by {factor}"
+            case InputHook(module):
+                return f"multiply the input of {module} by {factor}"
+            case Absorb(param):
+                return f"multiply {param} by {factor}, and its learning rate as the optimizer wants it"
+    return f"in {m.module or 'the model'}, multiply by {factor}"

@@ -1,0 +1,151 @@
+"""The check of an applied parametrization on the model itself: every recorded operation against its prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from math import gcd
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tensorprog.coordcheck import judge
+from tensorprog.coordcheck.calibrate import MOST_ENTRIES
+from tensorprog.coordcheck.ladder import Ladder
+from tensorprog.coordcheck.predict import Predictor
+from tensorprog.coordcheck.report import CheckReport, Row
+from tensorprog.coordcheck.run import ROUNDING
+from tensorprog.coordcheck.statistics import TOLERANCE
+from tensorprog.errors import TensorProgError
+from tensorprog.graph import Graph
+from tensorprog.torch.building import construct
+from tensorprog.torch.changes import UNIT
+from tensorprog.torch.measure import Rates, Spot, Trained, spots
+from tensorprog.torch.training import FIRST, TOP, Floats, Progress, entries
+
+if TYPE_CHECKING:
+    from tensorprog.torch.model import ImportedDerivation
+
+
+def check_model(
+    p: ImportedDerivation,
+    widths: Sequence[int] | None = None,
+    *,
+    seeds: int = 5,
+    max_seeds: int | None = None,
+    steps: int = 3,
+    lr: float | None = None,
+    keep: Collection[str] = (),
+    unmodified: bool = False,
+    progress: Progress | None = None,
+) -> CheckReport:
+    """Applies `p` to the model at every width, trains it, and compares the exponent of every tensor with the derived
+    one.
+
+    `widths`: values of the builder's symbol (of several symbols: of the first; the others grow by the same factors);
+    default: four, as wide as stays small. The base width lies below them. `lr`: at the base width (default:
+    calibrated for each parameter). `keep`: parameters and multipliers to leave as they are; `unmodified`: all of them,
+    with one learning rate, to see what is wrong then. Other arguments as in `tensorprog.coordcheck.run.check`. Raises
+    TensorProgError for unusable arguments.
+    """
+    if seeds < 1 or steps < 1:
+        raise TensorProgError("seeds and steps must be at least 1", fix="seeds=5, steps=3")
+    every, ladder = spots(p), _ladder(p, widths)
+    places = [spot for spot in every if unmodified or not _moved(p, spot)]
+    trained = Trained(p, tuple(places), _base(ladder), tuple(keep), unmodified)
+    rate = lr if lr is not None else trained.rates(ladder.rungs[0])
+    predictor = Predictor(p.derivation, p.derivation.parametrization, steps, p.derivation.solution.exponents)
+    values = np.zeros((len(places), steps + 1, len(ladder.rungs), 0))
+    rows: tuple[Row, ...] = ()
+    while values.shape[3] < max(seeds, max_seeds or 2 * seeds):
+        more = range(values.shape[3], values.shape[3] + seeds)
+        values = np.concatenate([values, _measure(trained, ladder, more, steps, rate, progress)], axis=3)
+        rows = _rows(places, predictor, values, ladder)
+        if not any(judge.wants_seeds(row, values.shape[3]) for row in rows):
+            break
+    left_out = tuple(spot.probe.name for spot in every if spot not in places)
+    return CheckReport(p.reading.name, p.derivation.optimizer, "derived", "module", ladder.sizes, values.shape[3],
+                       steps, lr, TOLERANCE, rows, left_out)  # fmt: skip
+
+
+def _moved(p: ImportedDerivation, spot: Spot) -> bool:
+    """Whether a multiplier may stand before this tensor in the model and after it in the derivation: it leads to the
+    product that the multiplier belongs to, inside of the same module."""
+    lowered = p.reading.lowered
+    for unknown, node in lowered.products.items():
+        if p.derivation.parametrization.unknowns.get(unknown, UNIT) != UNIT:
+            module, _ = lowered.multipliers[unknown]
+            if spot.module == module and spot.probe.node != node and spot.probe.node in _below(lowered.graph, node):
+                return True
+    return False
+
+
+def _below(graph: Graph, node: int) -> set[int]:
+    """Everything that a node is computed from."""
+    found: set[int] = set()
+    todo = list(graph.nodes[node].args)
+    while todo:
+        if (k := todo.pop()) not in found:
+            found.add(k)
+            todo += graph.nodes[k].args
+    return found
+
+
+def _rows(spots: Sequence[Spot], predictor: Predictor, values: Floats, ladder: Ladder) -> tuple[Row, ...]:
+    unit = ROUNDING * float(np.finfo(np.float32).eps)
+    return tuple(
+        judge.row(spot.probe, t, predictor.at(spot.probe, t), None, values[k, t], ladder,
+                  judge.Limits(unit * float(np.nanmax(values[k, 0])) if t else 0.0))
+        for k, spot in enumerate(spots) for t in range(values.shape[1]) if not np.isnan(values[k, t]).all()
+    )  # fmt: skip
+
+
+def _measure(
+    trained: Trained, ladder: Ladder, seeds: range, steps: int, rate: float | Rates, progress: Progress | None
+) -> Floats:
+    """Sizes [spot, 1 + steps, rung, seed]."""
+    found, done, total = [], 0, len(seeds) * sum(size**2 for size in ladder.sizes)
+    for rung, size in zip(ladder.rungs, ladder.sizes, strict=True):
+        for seed in seeds:
+            found.append(trained.sizes(rung, seed, rate, steps))
+            done += size**2
+            if progress:
+                progress(done, total, seeds.stop)
+    grid = np.stack(found, axis=-1)
+    return grid.reshape(*grid.shape[:2], len(ladder.rungs), len(seeds))
+
+
+def _ladder(p: ImportedDerivation, widths: Sequence[int] | None) -> Ladder:
+    """The sizes of all symbols at every rung."""
+    symbols, first = p.reading.symbols, dict(p.reading.points[0])
+    if len(symbols) == 1:
+        return Ladder.of(symbols, tuple(widths or _default(p, symbols[0])))
+    lead = first[symbols[0]]
+    for width in widths or (lead, 2 * lead, 4 * lead, 8 * lead):
+        if any((first[s] * width) % lead for s in symbols):
+            raise TensorProgError(f"{symbols[0]} = {width} is no multiple of {lead}, from which the others grow alike",
+                                  fix=f"widths=[{lead}, {2 * lead}, {4 * lead}, {8 * lead}]")  # fmt: skip
+    sizes = widths or (lead, 2 * lead, 4 * lead, 8 * lead)
+    return Ladder(tuple({s: first[s] * w // lead for s in symbols} for w in sizes), symbols)
+
+
+def _default(p: ImportedDerivation, symbol: str) -> tuple[int, ...]:
+    """Four widths, each twice the one before, the largest with at most MOST_ENTRIES entries."""
+    from tensorprog.torch.model import _call
+
+    def count(n: int) -> int:
+        return entries(construct(lambda _: _call(p.reading.build, {symbol: n}), n, p.reading.inputs))
+
+    top, size = FIRST, count(FIRST)
+    while top < TOP and 4 * size <= MOST_ENTRIES:
+        top, size = 2 * top, count(2 * top)
+    return (top // 8, top // 4, top // 2, top)
+
+
+def _base(ladder: Ladder) -> dict[str, int]:
+    """A quarter of the lowest rung, or as small a part of it as whole numbers allow."""
+    lowest = ladder.rungs[0]
+    common = 0
+    for size in lowest.values():
+        common = gcd(common, size)
+    part = next(d for d in (4, 3, 2, 1) if common % d == 0)
+    return {s: size // part for s, size in lowest.items()}

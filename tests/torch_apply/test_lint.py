@@ -1,0 +1,103 @@
+"""Linting says what is wrong with a model as it stands, by the exponents the calculus predicts for it, and no more."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch import nn  # noqa: E402
+
+import tensorprog.torch as tpt  # noqa: E402
+from tensorprog.cli import main  # noqa: E402
+from tests.torch_apply import models  # noqa: E402
+
+pytestmark = pytest.mark.torch
+
+
+def findings(build, optimizer, inputs=None):
+    return [(f.what, f.where, f.effect, f.exponent, f.tensor, f.part, f.step)
+            for f in tpt.derive(build, inputs=inputs, optimizer=optimizer).lint().findings]  # fmt: skip
+
+
+def test_a_perceptron_under_adam_with_one_learning_rate():
+    """Hidden weights and readout learn n times too fast; the readout starts n^1/2 too large, which shows at the first
+    update; nothing is said of biases."""
+    assert findings(models.mlp, "adamw") == [
+        ("lr", "hidden.weight", "grows", "1", "hidden: addmm", "change", 1),
+        ("lr", "readout.weight", "grows", "1", "readout: addmm", "change", 1),
+        ("init", "readout.weight", "grows", "1/2", "readout: addmm", "change", 1),
+    ]
+
+
+def test_a_perceptron_under_sgd_with_one_learning_rate():
+    """The first layer and the biases learn n times too slowly, which others hide; the readout too fast."""
+    found = findings(models.mlp, "sgd")
+    assert [f[:4] for f in found] == [
+        ("lr", "readout.weight", "grows", "1"),
+        ("lr", "first.weight", "its part vanishes", "-1"),
+        ("lr", "first.bias", "its part vanishes", "-1"),
+        ("lr", "hidden.bias", "its part vanishes", "-1"),
+        ("init", "readout.weight", "grows", "1/2"),
+    ]
+    assert found[1][4] == "first: addmm" and found[3][4] == "hidden: addmm"
+
+
+def test_attention_at_one_over_root_d_is_found_at_the_scores():
+    found = findings(lambda n: models.nanogpt(n, layers=1), "adamw")
+    scores = next(f for f in found if f[0] == "multiplier" and "attn" in f[1])
+    assert scores[2:5] == ("grows", "1/2", "h.0.attn: bmm")
+    readout = next(f for f in found if f[0] == "multiplier" and "lm_head" in f[1])
+    assert readout[2:] == ("grows", "1", "lm_head: mm", "init", 0)
+    assert not [f for f in found if f[0] == "init"]  # fan-in initialisation is right
+
+
+class Table9(nn.Module):
+    """A perceptron with the multipliers of Tensor Programs V, table 9, in its code: in muP for SGD as it stands."""
+
+    def __init__(self, n):
+        super().__init__()
+        self.n, self.enter = n, nn.Linear(6, n, bias=False)
+        self.hidden, self.leave = nn.Linear(n, n, bias=False), nn.Linear(n, 3, bias=False)
+        for layer in (self.enter, self.hidden, self.leave):
+            nn.init.normal_(layer.weight, std=n**-0.5)
+
+    def forward(self, x):
+        x = torch.relu(self.enter(x) * self.n**0.5)
+        return self.leave(torch.relu(self.hidden(x))) * self.n**-0.5
+
+
+def test_nothing_is_said_of_a_model_in_mup_and_applying_changes_nothing():
+    p = tpt.derive(Table9, inputs=torch.randn(4, 6), optimizer="sgd")
+    assert p.lint().findings == () and p.lint().exit_code == 0 and not p.changes.needed
+    model = Table9(32)
+    before = [w.clone() for w in model.parameters()]
+    with pytest.warns(tpt.AppliedWarning, match="in muP for sgd already"):
+        groups = p.apply(model, base=4, lr=0.3)
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+    assert [g["lr"] for g in groups] == [0.3]
+    assert findings(Table9, "adam", torch.randn(4, 6))  # for another optimizer it is not
+
+
+SOURCE = """
+import torch
+def build(n):
+    return torch.nn.Sequential(torch.nn.Linear(4, n), torch.nn.ReLU(), torch.nn.Linear(n, 2)), torch.randn(5, 4)
+"""
+
+
+def test_the_command_prints_the_findings_and_how_to_mend_them(tmp_path: Path, capsys):
+    path = tmp_path / "my_model.py"
+    path.write_text(SOURCE)
+    assert main(["lint", f"{path}:build", "--optimizer", "adam"]) == 1
+    text = capsys.readouterr().out
+    assert "n^1  2.weight: its learning rate scales like 1, must like n^-1" in text
+    assert "2: addmm blows up after 1 update: n^1" in text and "fix: " in text
+    assert main(["lint", f"{path}:build", "--optimizer", "adam", "--format", "json"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert report["schema"] == 1 and {f["what"] for f in report["findings"]} == {"lr", "init"}
+    assert main(["lint", f"{path}:nothing"]) == 2
+    assert "has no function" in capsys.readouterr().err
