@@ -45,7 +45,7 @@ class Sized:
     """What a form needs to know of one parameter, packed exponents: `initial` A, `lr` C, `gradient` (entries of
     dW, None if zero), `entries` (number of entries), `growing` axes; `step`: entries of a step, `value`: of W at any
     time (None if zero). `floored`: it starts at zero under an optimizer whose step is relative to the parameter, so
-    that the optimizer's own floor is its first scale."""
+    that the optimizer's own floor is its first scale. `gauge`: the multiplier's exponent a, if it is given."""
 
     initial: int
     lr: int
@@ -55,6 +55,7 @@ class Sized:
     step: int | None
     value: int | None
     floored: bool
+    gauge: int | None
 
 
 def sized(solution: Solution, name: str) -> Sized:
@@ -70,12 +71,14 @@ def sized(solution: Solution, name: str) -> Sized:
     return Sized(
         exponents.A[name], exponents.C[name], size, sum(dims), sum(1 for d in dims if d),
         None if step is None else step - exponents.C[name], max(values, default=None),
-        floored=solver.optimizers[name].relative and zero,
+        floored=solver.optimizers[name].relative and zero, gauge=solution.gauges.get(name),
     )  # fmt: skip
 
 
 def gauge(form: str, s: Sized) -> int:
-    """The multiplier exponent a of a parameter (W = n^-a w) that the form chooses."""
+    """The multiplier exponent a of a parameter (W = n^-a w) that the form chooses, unless it is given."""
+    if s.gauge is not None:
+        return s.gauge
     if s.floored and form != "table3":  # w must be Theta(1), like the floor
         return s.initial
     match form:

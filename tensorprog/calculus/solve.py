@@ -321,11 +321,13 @@ class Solver(Analysis):
 
 @dataclass(frozen=True, slots=True)
 class Solution:
-    """Exponents, and what substituting them back gives: the sizes at the fixpoint of training."""
+    """Exponents, and what substituting them back gives: the sizes at the fixpoint of training. `gauges`: parameter ->
+    its own multiplier exponent a, where that is not for the form to choose."""
 
     solver: Solver
     exponents: Exponents
     snapshot: Snapshot
+    gauges: Mapping[str, int] = field(default_factory=dict)
 
 
 def prepare(program: Program, units: Units, optimizer: str | Choice, functions: Mapping[str, Function]) -> Solver:

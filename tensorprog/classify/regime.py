@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from tensorprog.architecture import Architecture
-from tensorprog.calculus.analysis import Exponents, largest
+from tensorprog.calculus.analysis import Exponents, Snapshot, largest
 from tensorprog.calculus.shared import describe
 from tensorprog.classify.needed import Change, changes_needed
 from tensorprog.classify.rate import Rate, largest_rate
@@ -19,7 +19,7 @@ from tensorprog.optimizers import Choice, Optimizer
 from tensorprog.optimizers.choice import choose
 from tensorprog.parametrization import Parametrization
 from tensorprog.parametrizations import in_gauge, read
-from tensorprog.programme.trajectory import Trainer, Trajectory, layer_node
+from tensorprog.programme.trajectory import Trainer, Trajectory, layer_node, require_own_steps
 
 SGD_ONLY = "it is defined for SGD"
 FINER = 1680  # times finer units than predictions need, for breakpoints of the learning rate
@@ -178,13 +178,7 @@ def trainer_for(
     cover."""
     choice = choose(optimizer or architecture.graph.optimizer or "adam", vectors, optimizer_for or {})
     solver = unsolved(architecture, choice, FINER)
-    for name in solver.program.updates:
-        if solver.optimizers[name].normalisation == "global":
-            raise TensorProgError(
-                f"{solver.optimizers[name].name} divides by the norm of the whole gradient",
-                why="under arbitrary exponents that norm couples all learning rates, which is not covered yet",
-                fix="--optimizer sgd, or an optimizer that normalises each parameter by itself",
-            )
+    require_own_steps(solver.optimizers[name] for name in solver.program.updates)
     return Trainer(solver.program, solver.units, choice, solver.functions, solver.exponents)
 
 
@@ -200,10 +194,7 @@ def _verdicts(
     result = trainer.run(exponents)
 
     def moves(k: int) -> Moves:
-        initial, change = largest(result.snapshot.initial[k]), largest(result.snapshot.change[k])
-        unpack = trainer.units.unpack
-        return Moves(describe(nodes[k], nodes), None if initial is None else unpack(initial),
-                     None if change is None else unpack(change))  # fmt: skip
+        return _moves(trainer, result.snapshot, k)
 
     growth = None
     if result.excess:
@@ -216,8 +207,6 @@ def _verdicts(
         if size is not None or trainer.moved.get(name):
             contributions[name] = None if size is None else trainer.units.unpack(size)
     hidden = features(trainer)
-    fed = {a for n in nodes if isinstance(n.op, Map | Softmax) for a in n.args}
-    vanishing = [m for k in hidden if k in fed for m in [moves(k)] if m.initial is not None and m.initial.degree < 0]
     rates = {e.lr for e in parametrization.params.values() if e.lr is not None}
     common = next(iter(rates)).degree if len(rates) == 1 else None
     return Classification(
@@ -225,7 +214,7 @@ def _verdicts(
         settled=result.settled or bool(result.excess), seen=result.step,
         outputs=tuple(moves(k) for _, k in program.forward.outputs),
         features=tuple(moves(k) for k in hidden), contributions=contributions,
-        vanishing=tuple(vanishing), r=_r(trainer, result), rate_factor=rate.factor,
+        vanishing=vanishing_starts(trainer, result.snapshot), r=_r(trainer, result), rate_factor=rate.factor,
         rate_binding=describe(nodes[rate.binding.node], nodes) if rate.binding else "",
         rate_sharp=rate.sharp, global_rate=common, changes=changes,
     )  # fmt: skip
@@ -241,6 +230,20 @@ def features(trainer: Trainer) -> list[int]:
     return [n.id for n in program.forward.nodes
             if n.id in from_data and n.id in from_weights and n.id not in outputs and (n.name or n.id in layers)
             and any(axis.dim.grows for axis in n.axes)]  # fmt: skip
+
+
+def vanishing_starts(trainer: Trainer, snapshot: Snapshot) -> tuple[Moves, ...]:
+    """Hidden arguments of nonlinearities whose initial value vanishes."""
+    fed = {a for n in trainer.program.forward.nodes if isinstance(n.op, Map | Softmax) for a in n.args}
+    found = [_moves(trainer, snapshot, k) for k in features(trainer) if k in fed]
+    return tuple(m for m in found if m.initial is not None and m.initial.degree < 0)
+
+
+def _moves(trainer: Trainer, snapshot: Snapshot, k: int) -> Moves:
+    nodes, unpack = trainer.program.forward.nodes, trainer.units.unpack
+    initial, change = largest(snapshot.initial[k]), largest(snapshot.change[k])
+    return Moves(describe(nodes[k], nodes), None if initial is None else unpack(initial),
+                 None if change is None else unpack(change))  # fmt: skip
 
 
 def _descendants(program: Program, kind: type) -> set[int]:

@@ -59,6 +59,9 @@ class Form(int):
 
     __rmul__ = __mul__
 
+    def __bool__(self) -> bool:
+        return int.__bool__(self) or bool(self.key)  # a form that happens to be 0 here is not nothing
+
     def __floordiv__(self, other: int) -> int:
         raise TypeError("a form is not divided")
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from tensorprog.calculus.analysis import MAX_SWEEPS, Exponents, Snapshot, largest
 from tensorprog.calculus.solve import Solver, sensitive
 from tensorprog.calculus.terms import Terms
+from tensorprog.errors import CalculusError
+from tensorprog.optimizers import Optimizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,11 @@ class Trainer(Solver):
                     found.append(Excess(k, step, size, part))
         return found
 
+    def record_steps(self) -> None:
+        """Keep the optimizer's steps at C = 0 of the last run, as solving does."""
+        self.step = {name: tuple((size + self.exponents.C[name], raw, grades) for size, raw, grades in terms)
+                     for name, terms in self.moved.items()}  # fmt: skip
+
     def contribution(self, name: str) -> int | None:
         """The packed exponent of what a parameter's own change makes of the value of its use (the largest of several);
         None: it does not move. To be asked after `run`."""
@@ -84,6 +91,17 @@ class Trainer(Solver):
             if size is not None:
                 sizes.append(size + self.exponents.M[occurrence.use])
         return max(sizes, default=None)
+
+
+def require_own_steps(optimizers: Iterable[Optimizer]) -> None:
+    """Raises CalculusError for an optimizer whose step of one parameter depends on the size of all gradients."""
+    for optimizer in optimizers:
+        if optimizer.normalisation == "global":
+            raise CalculusError(
+                f"{optimizer.name} divides by the norm of the whole gradient",
+                why="under arbitrary exponents that norm couples all learning rates, which is not covered yet",
+                fix="--optimizer sgd, or an optimizer that normalises each parameter by itself",
+            )
 
 
 def layer_node(solver: Solver, name: str) -> list[int]:

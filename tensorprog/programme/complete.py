@@ -1,0 +1,301 @@
+"""The best stable completion of what the user fixes: an exact linear programme over the forms of the calculus.
+
+The size of every tensor is a maximum of affine forms of the unknown exponents. The programme knows some of these
+forms; its solution is tried by prediction; what then exceeds Theta(1) says which forms were missing, until nothing
+does. So the answer is always verified by substitution. First the own updates are made as large as possible, the
+smallest first (leximin: no update vanishes faster than it must), then the initial sizes, then the multipliers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from math import lcm
+
+from tensorprog.calculus.analysis import Exponents, blown_up, largest
+from tensorprog.calculus.shared import describe
+from tensorprog.calculus.uses import Occurrence
+from tensorprog.errors import CalculusError, TensorProgError
+from tensorprog.exponents import Units
+from tensorprog.parametrizations.gauge import gauge_degree
+from tensorprog.programme.fixes import Fix
+from tensorprog.programme.forms import Form
+from tensorprog.programme.simplex import Infeasible, Row, Tableau, UnboundedError, maximise
+from tensorprog.programme.stages import ZERO, Constraint, Lost, NewsError, Stages, row_of
+from tensorprog.programme.trajectory import Trainer, Trajectory
+from tensorprog.programme.unknowns import Affine, Unknowns, constraining
+
+BOX = 16  # no exponent of interest is larger
+MAX_ROUNDS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """`point`: the values of `unknowns`. `contributions`: parameter -> exponent of its own update. `lost`: what
+    vanishes, slowest last. `certified`: whether all binding constraints are sound. `cuts`: all constraints known."""
+
+    unknowns: Unknowns
+    point: tuple[Fraction, ...]
+    exponents: Exponents
+    trajectory: Trajectory
+    contributions: Mapping[str, Fraction]
+    lost: tuple[Lost, ...]
+    certified: bool
+    cuts: tuple[Constraint, ...]
+
+
+class ConflictError(TensorProgError):
+    """What is fixed cannot be had together. `fixes`: the texts of a set of requirements that conflict."""
+
+    fixes: tuple[str, ...] = ()
+
+
+class Programme:
+    """The constraints on the unknowns, as far as they are known."""
+
+    def __init__(self, trainer: Trainer, fixes: Sequence[Fix], start: Exponents) -> None:
+        self.trainer, self.nodes = trainer, trainer.program.forward.nodes
+        self.unknowns = Unknowns(trainer, _gauged(trainer, fixes))
+        self.names = self.unknowns.names
+        self.constraints: list[Constraint] = []
+        self._known: set[tuple[tuple[tuple[int, Fraction], ...], Fraction]] = set()
+        self.updates: dict[str, Constraint] = {}
+        self.starts: dict[str, Constraint] = {}
+        self.scales: dict[str, Constraint] = {}
+        self.rounds = 0
+        self.numbered: dict[int, Constraint] = {}  # row of the tableau -> constraint
+        self._entered = 0  # constraints that are in the tableau
+        for fix in fixes:
+            self._require(fix)
+        for affine in self.unknowns.use.values():
+            self._add(row_of(affine, ZERO), "gauge", "a multiplier at one of several uses")
+        self.tableau = Tableau(len(self.unknowns.names))
+        self.point: Sequence[Fraction] = self.unknowns.point(start)
+        self.look(self.point)
+
+    # --- constraints --------------------------------------------------------------------------------
+
+    def _require(self, fix: Fix) -> None:
+        shared = self.unknowns.new(fix.text) if None in fix.values.values() else None
+        for name, value in fix.values.items():
+            if fix.quantity == "scale":
+                affine = self.unknowns.scale[name]
+            else:
+                affine = self.unknowns.raw(name, fix.quantity)
+                if fix.quantity == "multiplier":
+                    for use in self.trainer.uses_of.get(name, ()):
+                        if use in self.unknowns.use:
+                            self.equal(self.unknowns.use[use], ZERO, fix.text)
+            self.equal(affine - shared if shared is not None else affine, value or ZERO, fix.text)
+
+    def equal(self, affine: Affine, value: Fraction, text: str, kind: str = "fix") -> None:
+        """Not only at most, but equal."""
+        self._add(row_of(affine, value), kind, text)
+
+    def feasible(self) -> Tableau:
+        """A tableau with all constraints known so far, at a feasible point. Raises ConflictError if there is none."""
+        for c in self.constraints[self._entered :]:
+            if c.kind != "fix":
+                self.numbered[self.tableau.add(c.row)] = c
+            elif not self.tableau.equal(c.row.coefficients, c.row.bound):
+                raise self.conflict()
+        self._entered = len(self.constraints)
+        if isinstance(self.tableau.maximise({}), Infeasible):
+            raise self.conflict()
+        return self.tableau
+
+    def conflict(self) -> ConflictError:
+        """The error for constraints that cannot be had together, from a certificate over all of them."""
+        rows = [(c, sign) for c in self.constraints for sign in ((1, -1) if c.kind == "fix" else (1,))]
+        found = maximise({}, [Row({j: sign * v for j, v in c.row.coefficients.items()}, sign * c.row.bound)
+                              for c, sign in rows], len(self.unknowns.names))  # fmt: skip
+        assert isinstance(found, Infeasible)
+        return conflict(self, [rows[k][0] for k in sorted(found.conflict)])
+
+    def fixed_by(self, residual: Iterable[int]) -> list[Constraint]:
+        """What the user fixed of these variables."""
+        variables = set(residual)
+        return [c for c in self.constraints if c.kind == "fix" and variables & set(c.row.coefficients)]
+
+    def _add(self, row: Row, kind: str, text: str, node: int = -1, *, sound: bool = True) -> bool:
+        key = (tuple(sorted((j, Fraction(c)) for j, c in row.coefficients.items())), row.bound)
+        if key in self._known or (not key[0] and row.bound >= 0):
+            return False
+        self._known.add(key)
+        self.constraints.append(Constraint(row, kind, text, node, sound))
+        return True
+
+    def cut(self, size: int, what: str, node: int) -> Constraint:
+        """The constraint that a size, as a form at the current point, be at most 0."""
+        form = size if isinstance(size, Form) else Form(size)
+        terms = {j: c for j, c in enumerate(form.coefficients(len(self.unknowns.names))) if c}
+        value = self.trainer.units.degree(int(size))
+        bound = sum((c * self.point[j] for j, c in terms.items()), ZERO) - value
+        return Constraint(Row(terms, bound), "stability", what, node, form.sound)
+
+    def look(self, point: Sequence[Fraction]) -> tuple[Trajectory, bool]:
+        """Predict at a point and learn from it: the forms of all that is watched, of updates and of starts. Also
+        whether any of them was news."""
+        self.point = point
+        self._refine(point)
+        trainer = self.trainer
+        result = trainer.run(self.unknowns.exponents(point))
+        news = False
+        hidden = blown_up(trainer.program, result.snapshot, trainer.functions) if result.excess else set()
+        for k in trainer.watched:
+            if k in hidden:
+                continue
+            for part, terms in (("start", result.snapshot.initial[k]), ("change", result.snapshot.change[k])):
+                size = largest(terms)
+                if size is not None:
+                    news |= self._learn(self.cut(size, f"the {part} of `{describe(self.nodes[k], self.nodes)}`", k))
+        if result.excess:
+            return result, news
+        for name in trainer.program.updates:
+            size = trainer.contribution(name)
+            if size is not None:
+                use = trainer.uses_by_param(name)[0].node
+                news |= self._objective(self.updates, name, self.cut(size, f"the update of {name}", use))
+        for name in trainer.uses_of:
+            own = constraining(trainer, name)
+            for occurrence in trainer.uses_by_param(name):
+                start = self._start(occurrence) if occurrence.use in own else None
+                if start is not None:
+                    cut = self.cut(start, f"the start of {name}", occurrence.node)
+                    news |= self._objective(self.starts, occurrence.use, cut)
+        for k, name in trainer.multiplier_at.items():
+            size = largest(result.snapshot.initial[k] + result.snapshot.change[k])
+            if size is not None:
+                news |= self._objective(self.scales, name, self.cut(size, f"`?{name}`", k))
+        return result, news
+
+    def _refine(self, point: Sequence[Fraction]) -> None:
+        """Units fine enough for a point."""
+        units = self.trainer.units
+        denominator = lcm(units.denominator, *(value.denominator for value in point))
+        if denominator != units.denominator:
+            old = self.trainer
+            finer = Units(*units.groups, denominator=denominator)
+            self.trainer = Trainer(old.program, finer, old.choice, old.functions, old.exponents)
+            self.unknowns.trainer = self.trainer
+
+    def news(self, point: Sequence[Fraction]) -> bool:
+        """Whether a prediction at the point teaches anything."""
+        return self.look(point)[1]
+
+    def _start(self, occurrence: Occurrence) -> int | None:
+        """The size of a use's value for the initial W alone, over all that it meets."""
+        trainer, name = self.trainer, occurrence.param
+        gain = trainer.used(occurrence, trainer.unit_terms(trainer.program.forward.parameters[name]))
+        if gain is None:
+            return None
+        gain = gain - trainer.exponents.A[name] + trainer.exponents.M[occurrence.use]
+        return gain if occurrence.multiplier is None else gain - trainer.exponents.M[occurrence.multiplier]
+
+    def _learn(self, cut: Constraint) -> bool:
+        if not cut.row.coefficients:
+            return False
+        return self._add(cut.row, "stability", cut.text, cut.node, sound=cut.sound)
+
+    def _objective(self, known: dict[str, Constraint], key: str, cut: Constraint) -> bool:
+        """Aim at a form if it is larger here than the one aimed at before."""
+        news = self._learn(cut)
+        old = known.get(key)
+        if old is not None and old.row.slack(self.point) <= cut.row.slack(self.point):
+            return news
+        known[key] = cut
+        return True
+
+    # --- solving ------------------------------------------------------------------------------------
+
+    def solve(self) -> Completed:
+        """Raises ConflictError if what is fixed leaves nothing stable, CalculusError if no end is found."""
+        best: tuple[tuple[list[Fraction], list[Fraction]], tuple[Fraction, ...], Trajectory, Stages] | None = None
+        for self.rounds in range(1, MAX_ROUNDS + 1):
+            try:
+                stages = self._stages()
+            except NewsError:
+                continue
+            point = stages.point
+            result, news = self.look(point)
+            if result.excess:
+                if not news:
+                    break
+                continue
+            if result.settled:
+                score = (_worst_first(self._values(self.updates)), _worst_first(self._values(self.starts)))
+                if best is None or score >= best[0]:
+                    best = (score, point, result, stages)
+                if not news:
+                    break
+        if best is None:
+            raise CalculusError("no stable completion was found", self.nodes[0].span,
+                                why="the linear programme and the predictions do not settle on an answer")  # fmt: skip
+        exponents = _plain(self.unknowns.exponents(best[1]))
+        result = self.trainer.run(exponents)
+        contributions = {name: -cut.row.slack(best[1]) for name, cut in self.updates.items()}
+        lost = tuple(lost for lost in best[3].lost if lost.exponent < 0)
+        exact = all(contributions[name] == one.exponent for one in lost for name in one.params)
+        if any(c.kind == "box" for one in lost for c in one.binding):
+            raise CalculusError("some exponent is bounded by nothing", self.nodes[0].span)
+        return Completed(
+            self.unknowns, best[1], exponents, result, contributions, lost,
+            exact and all(c.sound for one in lost for c in one.binding), tuple(self.constraints),
+        )  # fmt: skip
+
+    def _values(self, known: Mapping[str, Constraint]) -> list[Fraction]:
+        return [-cut.row.slack(self.point) for cut in known.values()]
+
+    def _stages(self) -> Stages:
+        try:
+            return self._all_stages()
+        except UnboundedError:
+            for j, name in enumerate(self.unknowns.names):
+                for sign in (1, -1):
+                    self._add(Row({j: sign}, Fraction(BOX)), "box", name)
+            return self._all_stages()
+
+    def _all_stages(self) -> Stages:
+        stages = Stages(self)
+        stages.leximin(self.updates)
+        stages.leximin(self.starts)
+        stages.leximin(self.scales)
+        stages.largest(self.unknowns.use.values(), -1)  # of several uses, the least demanding needs no multiplier
+        stages.zero(Affine({j: 1}) for j, name in enumerate(self.unknowns.names) if "=" in name)
+        stages.zero(self.unknowns.multiplier.values())
+        return stages
+
+
+def conflict(programme: Programme, constraints: Sequence[Constraint]) -> ConflictError:
+    """The error for requirements that cannot be had together."""
+    fixed = list(dict.fromkeys(c.text for c in constraints if c.kind == "fix"))
+    lines = [f"--fix {text!r}" for text in fixed]
+    nodes = programme.nodes
+    lines += list(dict.fromkeys(f"{c.text} (line {nodes[c.node].span.line}) at most Theta(1)"
+                                for c in constraints if c.kind == "stability"))  # fmt: skip
+    span = next((nodes[c.node].span for c in constraints if c.kind == "stability"), nodes[0].span)
+    error = ConflictError("no stable completion: " + "; ".join(lines), span,
+                          why="these requirements cannot be had together, though without any one the others can",
+                          fix="leave out one of them")  # fmt: skip
+    error.fixes = tuple(fixed)
+    return error
+
+
+def _worst_first(values: Iterable[Fraction]) -> list[Fraction]:
+    return sorted(values)
+
+
+def _plain(exponents: Exponents) -> Exponents:
+    return Exponents({n: int(v) for n, v in exponents.A.items()}, {n: int(v) for n, v in exponents.C.items()},
+                     {n: int(v) for n, v in exponents.M.items()})  # fmt: skip
+
+
+def _gauged(trainer: Trainer, fixes: Sequence[Fix]) -> list[str]:
+    """Parameters whose own multiplier matters to what is fixed."""
+    found: set[str] = set()
+    for fix in fixes:
+        for name in fix.values:
+            if fix.quantity in ("multiplier", "init_std") or (fix.quantity == "lr" and gauge_degree(trainer, name)):
+                found.add(name)
+    return [name for name in trainer.program.forward.parameters if name in found]

@@ -1,0 +1,136 @@
+"""Objectives one after the other, on the constraints that are known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Protocol
+
+from tensorprog.programme.simplex import Optimum, Row, Tableau
+from tensorprog.programme.unknowns import Affine
+
+ZERO = Fraction(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """`row` <= its bound. `kind`: "fix" (of the user), "stability" (of a tensor) or "box". `sound`: whether it holds
+    for all exponents, not only as long as the same terms rule a norm or a normalised gradient."""
+
+    row: Row
+    kind: str
+    text: str
+    node: int = -1
+    sound: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Parameters whose own updates vanish like n^exponent, and the constraints that allow no more."""
+
+    params: tuple[str, ...]
+    exponent: Fraction
+    binding: tuple[Constraint, ...]
+
+
+def row_of(affine: Affine, bound: Fraction) -> Row:
+    return Row(dict(affine.terms), bound)
+
+
+class Knowledge(Protocol):
+    """What the stages need of the programme they serve."""
+
+    names: list[str]
+    numbered: dict[int, Constraint]
+    updates: dict[str, Constraint]
+
+    def feasible(self) -> Tableau:
+        """All constraints that are known, at a feasible point."""
+
+    def news(self, point: Sequence[Fraction]) -> bool:
+        """Whether a prediction at the point teaches anything."""
+
+    def fixed_by(self, residual: Iterable[int]) -> list[Constraint]:
+        """What the user fixed of these variables."""
+
+
+class NewsError(Exception):
+    """A prediction on the way taught something: constraints that the point violates, or larger forms to aim at."""
+
+
+class Stages:
+    """Objectives one after the other; each keeps what the ones before have reached."""
+
+    def __init__(self, programme: Knowledge) -> None:
+        self.programme = programme
+        self.tableau = programme.feasible().copy()
+        self.count = len(programme.names)
+        self.lost: list[Lost] = []
+        self.levels = 0
+        self.rows: dict[int, Row] = {}  # those of this object, by their number in the tableau
+
+    def _add(self, row: Row) -> int:
+        number = self.tableau.add(row)
+        self.rows[number] = row
+        return number
+
+    @property
+    def point(self) -> tuple[Fraction, ...]:
+        """A point that all stages so far agree on."""
+        return self._maximise({}).x[: self.count]
+
+    def _maximise(self, objective: Mapping[int, Fraction | int]) -> Optimum:
+        found = self.tableau.maximise(objective)
+        assert isinstance(found, Optimum)  # feasible to begin with, and what is kept was reached
+        return found
+
+    def leximin(self, forms: Mapping[str, Constraint]) -> None:
+        """Make the smallest of the forms as large as possible, then the next, ..."""
+        level = self.tableau.variable()
+        rows = {self._add(Row({level: 1}, ZERO)): ""}
+        for name, cut in forms.items():
+            above = {level: 1, **{j: -c for j, c in cut.row.coefficients.items()}}
+            rows[self._add(Row(above, -cut.row.bound))] = name
+        while len(rows) > 1:
+            found = self._maximise({level: 1})
+            self._look_early(found)
+            tight = {k: name for k, name in rows.items() if name and (not found.value or found.duals.get(k))}
+            if forms is self.programme.updates:
+                constraints = self.programme.numbered
+                binding = [constraints[k] for k in sorted(found.duals) if k in constraints]
+                residual: dict[int, Fraction] = {}  # of the objective, which only what is fixed can make up for
+                for k, y in found.duals.items():
+                    for j, c in (constraints[k].row if k in constraints else self.rows[k]).coefficients.items():
+                        residual[j] = residual.get(j, ZERO) + y * c
+                fixed = self.programme.fixed_by(j for j, c in residual.items() if c and j != level)
+                self.lost.append(Lost(tuple(tight.values()), found.value, (*fixed, *binding)))
+            for k, name in tight.items():
+                row = forms[name].row
+                self.tableau.remove(k)
+                del rows[k]
+                self._add(Row({j: -c for j, c in row.coefficients.items()}, -row.bound - found.value))
+        for k in rows:
+            self.tableau.remove(k)
+
+    def _look_early(self, found: Optimum) -> None:
+        """Now and then, see whether it is worth going on: there may be constraints that are not known yet."""
+        self.levels += 1
+        if self.levels & (self.levels - 1) == 0 and self.programme.news(found.x[: self.count]):
+            raise NewsError
+
+    def largest(self, affines: Iterable[Affine], sign: int) -> None:
+        """The largest sum of the variables times sign."""
+        total = Affine()
+        for affine in affines:
+            total = total + affine
+        if total.terms:
+            found = self._maximise((total * sign).terms)
+            self.tableau.add(row_of(total * -sign, -found.value))
+
+    def zero(self, affines: Iterable[Affine]) -> None:
+        """Each of them 0, as long as that costs nothing."""
+        for affine in affines:
+            before = self.tableau.copy()
+            if not self.tableau.equal(affine.terms, ZERO) or not isinstance(self.tableau.maximise({}), Optimum):
+                self.tableau = before

@@ -1,0 +1,187 @@
+"""The best stable completion of fixed exponents: against the local solver, exhaustive search and hand calculations."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from itertools import product
+
+import pytest
+
+import tensorprog as tp
+from tensorprog.calculus.analysis import Exponents
+from tensorprog.classify import classify
+from tensorprog.classify.regime import trainer_for
+from tensorprog.exponents import Power
+from tensorprog.optimizers.choice import choose
+from tensorprog.programme import completion
+from tensorprog.programme.complete import ConflictError, Programme
+from tensorprog.programme.completion import complete
+from tensorprog.programme.fixes import read_fix
+from tensorprog.programme.trajectory import Trainer
+
+HALF, QUARTER = Fraction(1, 2), Fraction(1, 4)
+MLP = tp.load("examples/mlp.tp")
+ATTENTION = tp.parse("""
+width n
+axis t: 4, s: 4, i: 4, j: n, e: n, c: 3
+input x[t,i]
+param U[j,i], Q[e,j], K[e,j], V[e,j], R[c,e]
+h[t,j] = U[j,i] x[t,i]
+q[t,e] = Q[e,j] h[t,j]
+k[t,e] = K[e,j] h[t,j]
+v[t,e] = V[e,j] h[t,j]
+scores[t,s] = ?scale{n^(-1/2)} * (q[t,e] k[s,e])
+y[t,e] = softmax[s](scores[t,s]) v[s,e]
+output f[t,c] = R[c,e] y[t,e]
+loss mse(f)
+""")
+
+
+def n(exponent: Fraction | int) -> Power:
+    return Power.of({"n": Fraction(exponent)})
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "muon"])
+@pytest.mark.parametrize("example", ["mlp", "rnn", "lstm", "resnet", "gpt", "gpt_tied"])
+def test_with_nothing_fixed_it_is_what_the_local_solver_derives(example: str, optimizer: str) -> None:
+    """Two ways to the same exponents: read off locally in graph order, and a global linear programme; and the same
+    multipliers between the uses of a tied weight. The programme starts from zero exponents, which know nothing."""
+    architecture = tp.load(f"examples/{example}.tp")
+    trainer = completion.trainer_for(architecture, choose(optimizer))
+    zero = trainer.exponents if example in ("mlp", "rnn", "gpt_tied") else None
+    start = zero or completion.derived_or_zero(architecture, choose(optimizer), trainer)
+    found = Programme(trainer, [], start).solve()
+    derived = completion.derived_or_zero(architecture, choose(optimizer), found.unknowns.trainer)
+    assert found.exponents == derived
+    assert not found.lost and found.trajectory.stable
+
+
+def stable_and_updates(trainer: Trainer, exponents: Exponents) -> list[Fraction] | None:
+    """The exponents of all own updates, smallest first; None if unstable."""
+    if not trainer.run(exponents).stable:
+        return None
+    sizes = [trainer.contribution(name) for name in trainer.program.updates]
+    return sorted(trainer.units.degree(size) for size in sizes if size is not None)
+
+
+ONE_LAYER = tp.parse("""
+width n
+axis i: 4, j: n, k: n, c: 3
+input x[i]
+param U[j,i], W[k,j], V[c,k]
+h[j] = tanh(U[j,i] x[i])
+g[k] = tanh(W[k,j] h[j])
+output f[c] = V[c,k] g[k]
+loss mse(f)
+""")
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("init", ["sp", "mup"])
+def test_no_learning_rates_on_a_grid_do_better(optimizer: str, init: str) -> None:
+    """Exhaustive: for a fixed start, of all learning rates that are multiples of n^1/2, none is stable and has larger
+    updates in the order of the programme (the smallest first)."""
+    found = complete(ONE_LAYER, [f"init = {init}"], optimizer)
+    trainer = trainer_for(ONE_LAYER, optimizer)
+    unit = trainer.units.denominator // 2
+    finer = trainer.units.denominator // found.completed.unknowns.trainer.units.denominator
+    start = {name: value * finer for name, value in found.completed.exponents.A.items()}
+    best = max(
+        updates
+        for rates in product(range(-3, 4), repeat=3)
+        if (updates := stable_and_updates(
+            trainer, Exponents(start, dict(zip("UWV", (unit * r for r in rates), strict=True)),
+                               dict.fromkeys(trainer.exponents.M, 0)))) is not None
+    )  # fmt: skip
+    assert sorted(found.completed.contributions.values()) == best
+    assert found.maximal == (init == "mup")
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_attention_with_the_scale_of_the_standard_transformer(optimizer: str) -> None:
+    """With 1/sqrt(d) fixed, d^1/2 |q| |k| must stay Theta(1) for q0 . dk, dq . k0 and dq . dk, all aligned: the best
+    that treats queries and keys alike has all four of size n^-1/4. (Tensor Programs V, definition 4.1, takes 1/d.)"""
+    found = complete(ATTENTION, ["?scale = -1/2"], optimizer)
+    assert {name: found.contribution(name) for name in "UVR"} == dict.fromkeys("UVR", Power())
+    assert found.contribution("Q") == found.contribution("K") == n(-QUARTER)
+    (lost,) = found.completed.lost
+    assert set(lost.params) == {"Q", "K"}
+    assert any(c.text == "the change of `scores`" for c in lost.binding)
+    assert any(c.text == "?scale = -1/2" for c in lost.binding)
+    assert complete(ATTENTION, ["?scale = n^-1"], optimizer).maximal
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_one_global_learning_rate_costs_nothing_with_multipliers(optimizer: str) -> None:
+    """Tensor Programs V, Table 9, for SGD; for Adam multipliers do the same."""
+    found = complete(MLP, ["lr = global"], optimizer)
+    assert found.maximal
+    assert len({e.lr for e in found.parametrization.params.values()}) == 1
+    if optimizer == "sgd":
+        assert found.parametrization.params == tp.derive(MLP, "sgd", "table9").parametrization.params
+
+
+def test_the_standard_start_with_one_rate_is_the_largest_stable_rate_of_sp() -> None:
+    """Two ways to one number: the linear programme over one global rate, and Newton's method of the classifier."""
+    for optimizer in ("sgd", "adam"):
+        found = complete(MLP, ["init = sp", "lr = global", "no multipliers"], optimizer)
+        rate = classify(MLP, "sp", optimizer)
+        assert rate.global_rate is not None and rate.rate_factor is not None
+        assert {e.lr for e in found.parametrization.params.values()} == {n(rate.global_rate + rate.rate_factor)}
+
+
+def test_a_completion_is_what_the_classifier_sees() -> None:
+    """What is lost is what the classifier measures of the same parametrization; what is fixed is kept."""
+    found = complete(MLP, ["init = sp", "no multipliers"], "adam")
+    seen = classify(MLP, found.parametrization, "adam")
+    assert seen.stable and not seen.maximal
+    assert seen.contributions == {name: found.contribution(name) for name in seen.contributions}
+    sp = classify(MLP, "sp", "adam").parametrization
+    for name, e in found.parametrization.params.items():
+        assert (e.multiplier, e.init_std) == (sp.params[name].multiplier, sp.params[name].init_std)
+
+
+@pytest.mark.parametrize(
+    ("fixes", "kept"),
+    [
+        (["init = sp", "lr = 0", "no multipliers"], 2),
+        (["init = sp", "lr[W3] = 0", "no multipliers", "lr[b1] = 0"], 3),
+        (["lr[W1] = 0", "lr[W1] = 1"], 2),
+        (["lr = global", "init[W1] = 1"], 1),
+    ],
+)
+def test_a_conflict_names_requirements_none_of_which_can_be_left_out(fixes: list[str], kept: int) -> None:
+    """An irreducible infeasible subset: without any one of the named requirements a completion exists."""
+    with pytest.raises(ConflictError) as caught:
+        complete(MLP, fixes, "adam")
+    named = [fix for fix in fixes if f"--fix {fix!r}" in caught.value.message]
+    assert len(named) == kept
+    for left_out in named:
+        rest = [fix for fix in named if fix != left_out]
+        assert complete(MLP, rest, "adam").completed.trajectory.stable
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("lr", "`lr` fixes nothing"),
+        ("rate = 0", "`rate` is nothing to fix"),
+        ("lr[W9] = 0", "there is no such parameter"),
+        ("lr = fast", "`fast` is no exponent"),
+        ("?scale = 0", "the program has no multiplier `?scale`"),
+        ("init[b1] = 0", "there is no such parameter"),
+    ],
+)
+def test_a_requirement_that_makes_no_sense_is_refused(text: str, message: str) -> None:
+    with pytest.raises(tp.TensorProgError) as caught:
+        read_fix(trainer_for(MLP), text)
+    assert message in caught.value.message and caught.value.fix
+
+
+def test_several_widths_are_refused() -> None:
+    text = (
+        "width n, m\naxis i: 4, j: n, k: m, c: 3\ninput x[i]\nparam U[j,i], W[k,j], V[c,k]\nh[j] = relu(U[j,i] x[i])\n"
+    )
+    text += "g[k] = relu(W[k,j] h[j])\noutput f[c] = V[c,k] g[k]\nloss mse(f)\nregime n, m: proportional\n"
+    with pytest.raises(tp.TensorProgError, match="several widths"):
+        complete(tp.parse(text), ["lr = 0"], "adam")
