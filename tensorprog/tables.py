@@ -41,18 +41,24 @@ def _common(names: Sequence[str]) -> str:
     return ".".join(part[0] if len(set(part)) == 1 else "*" for part in parts)
 
 
+def grouped(derivation: Derivation) -> list[tuple[str, str]]:
+    """The rows of the table: (shown name, the parameter of that name or in the first of the layers that agree)."""
+    graph, params = derivation.architecture.graph, derivation.params
+    names, optimizers = list(params), derivation.solution.solver.optimizers
+    content = [(tuple(str(a.dim) for a in graph.parameters[n].axes), params[n], optimizers[n].name) for n in names]
+    return [(shown, names[k]) for shown, k in collapse(names, content)]
+
+
 def parameter_rows(derivation: Derivation) -> list[tuple[str, ...]]:
     """One row per parameter; the layers of a repeat share one if they agree."""
-    graph, params = derivation.architecture.graph, derivation.params
-    names = list(params)
-    optimizers, mixed = derivation.solution.solver.optimizers, headers(derivation)[-1] == "optimizer"
-    content = [(tuple(str(a.dim) for a in graph.parameters[n].axes), params[n], optimizers[n].name) for n in names]
+    mixed = headers(derivation)[-1] == "optimizer"
     rows: list[tuple[str, ...]] = []
-    for shown, k in collapse(names, content):
-        shape, e, optimizer = content[k]
-        rows.append((shown, "[" + ", ".join(shape) + "]", power_text(e.multiplier), power_text(e.init_std, "0"),
+    for shown, name in grouped(derivation):
+        shape = ", ".join(str(axis.dim) for axis in derivation.architecture.graph.parameters[name].axes)
+        e, optimizer = derivation.params[name], derivation.solution.solver.optimizers[name].name
+        rows.append((shown, f"[{shape}]", power_text(e.multiplier), power_text(e.init_std, "0"),
                      power_text(e.lr), power_text(e.weight_decay), power_text(e.eps),
-                     *(power_text(dict(e.others).get(name)) for name in other_quantities(derivation)),
+                     *(power_text(dict(e.others).get(other)) for other in other_quantities(derivation)),
                      *((optimizer,) if mixed else ())))  # fmt: skip
     return rows
 

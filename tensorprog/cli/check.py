@@ -5,13 +5,17 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tensorprog.cli import module
 from tensorprog.cli.arguments import add_derivation, command, count, derived, fraction, names, rate, widths
 from tensorprog.cli.pictures import add_save, saver
 from tensorprog.cli.terminal import color, progress, show
 from tensorprog.errors import TensorProgError
+
+if TYPE_CHECKING:
+    from tensorprog.coordcheck.report import CheckReport
+    from tensorprog.derivation import Derivation
 
 MAX_JOBS = 8
 
@@ -22,6 +26,14 @@ def add(commands: Any) -> None:
     sub.set_defaults(default_of=sub.get_default)
     sub.add_argument("--module", metavar="model.py:build", help="instead of FILE: check your own PyTorch model")
     add_derivation(sub)
+    add_measurement(sub)
+    sub.add_argument("--all", action="store_true", help="print every row, not only the worst step of each tensor")
+    sub.add_argument("--format", choices=("table", "json"), default="table")
+    add_save(sub, {"widths": "coordinate_check", "slopes": "slope_forest"})
+
+
+def add_measurement(sub: argparse.ArgumentParser) -> None:
+    """The arguments that `measured` reads."""
     sub.add_argument("--widths", type=widths, metavar="64,128,..", help="increasing (default: by the network's size)")
     sub.add_argument(
         "--seeds", type=count, metavar="N", help="networks per width (default: 5); more are added where needed"
@@ -49,9 +61,6 @@ def add(commands: Any) -> None:
     sub.add_argument("--no-control", action="store_true", help="run no negative control")
     sub.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     sub.add_argument("--jobs", type=count, metavar="N", help="networks trained at once (default: one per core)")
-    sub.add_argument("--all", action="store_true", help="print every row, not only the worst step of each tensor")
-    sub.add_argument("--format", choices=("table", "json"), default="table")
-    add_save(sub, {"widths": "coordinate_check", "slopes": "slope_forest"})
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -59,28 +68,41 @@ def run(arguments: argparse.Namespace) -> int:
         return module.run(arguments)
     if arguments.file is None:
         raise TensorProgError("there is nothing to check", fix="tpcalc check FILE, or --module my_model.py:build")
-    from tensorprog.api import check
+    workers(arguments)
+    save = saver(arguments)
+    _, report = measured(arguments)
+    save(report)
+    show(report.render(arguments.format, color=color(sys.stdout), every=arguments.all))
+    return report.exit_code
 
+
+def workers(arguments: argparse.Namespace) -> int:
+    """How many networks are trained at once. Call it before anything loads NumPy, which then takes one core for each:
+    more threads inside of each would only wait for one another."""
+    jobs: int = arguments.jobs or min(os.cpu_count() or 1, MAX_JOBS)
+    if jobs > 1:
+        for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+            os.environ.setdefault(variable, "1")
+    return jobs
+
+
+def measured(arguments: argparse.Namespace) -> tuple[Derivation, CheckReport]:
+    """The derivation and the check that the arguments ask for."""
     if arguments.lr_exponent is not None and arguments.parametrization == "derived":
         raise TensorProgError("--lr-exponent has no meaning for the derived parametrization",
                               fix="--parametrization sp, or no --lr-exponent")  # fmt: skip
-    save = saver(arguments)
-    jobs = arguments.jobs or min(os.cpu_count() or 1, MAX_JOBS)
-    if jobs > 1:  # one core each: more threads inside of each would only wait for one another
-        for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-            os.environ.setdefault(variable, "1")
+    jobs = workers(arguments)
+    from tensorprog.api import check
+
     derivation = derived(arguments)
     options = {
         name: value
         for name in ("seeds", "max_seeds", "batch", "widths")
         if (value := getattr(arguments, name)) is not None
     }
-    report = check(
+    return derivation, check(
         derivation, steps=arguments.steps, lr=arguments.lr, lr_exponent=arguments.lr_exponent,
         backend=arguments.backend, parametrization=arguments.parametrization, dtype=arguments.dtype,
         overrides=arguments.set, also=arguments.also, control=not arguments.no_control,
         jobs=jobs, progress=progress if sys.stderr.isatty() else None, **options,
     )  # fmt: skip
-    save(report)
-    show(report.render(arguments.format, color=color(sys.stdout), every=arguments.all))
-    return report.exit_code

@@ -23,9 +23,10 @@ def run(arguments: argparse.Namespace) -> int:
         save = saver(arguments)
         save(derived(arguments))
         return OK
-    if arguments.optimizer or arguments.form:
-        raise TensorProgError("--optimizer and --form have a meaning only for a picture: the text shows no exponents",
-                              fix="--save graph.svg")  # fmt: skip
+    for name in ("optimizer", "vectors", "optimizer_for", "decay_policy", "form"):
+        if getattr(arguments, name):
+            raise TensorProgError(f"--{name.replace('_', '-')} has a meaning only for a picture",
+                                  why="the text shows no exponents", fix="--save graph.svg")  # fmt: skip
     from tensorprog.architecture import load
     from tensorprog.export import export
 

@@ -26,36 +26,41 @@ from tensorprog.plots.style import (
     shortened,
 )
 
-LETTER, COLUMN, GAP, LINE = 0.062, 1.65, 0.14, 0.19  # inches
+LETTER, GAP, LINE = 0.062, 0.14, 0.19  # inches
 TOP, BOTTOM, RIGHT = 0.62, 0.78, 0.14
-LONGEST = 28  # letters of a name
+COLUMN = {False: 1.65, True: 1.15}  # narrow or not
+LONGEST = {False: 28, True: 17}  # letters of a name
 REACH = 3.0  # slopes further out than this beyond all predictions are drawn at the edge, with an arrow
 
 
-def slope_forest(report: CheckReport, theme: Theme = LIGHT, *, limit: int = 60, heading: bool = True) -> Figure:
+def slope_forest(
+    report: CheckReport, theme: Theme = LIGHT, *, limit: int = 60, narrow: bool = False, heading: bool = True
+) -> Figure:
     """One line per tensor (at most `limit`: see `select.chosen`), one column per part: a box at the predicted exponent,
-    as wide as the tolerance, and the measured slope with its 95% interval, the verdict as shape and colour."""
+    as wide as the tolerance, and the measured slope with its 95% interval, the verdict as shape and colour.
+    `narrow`: for a phone."""
+    column, longest = COLUMN[narrow], LONGEST[narrow]
     shown = chosen(report, limit)
     parts = list(dict.fromkeys(row.part for group in shown for row in group.rows))
     top = TOP if heading else 0.34
-    names = 0.25 + LETTER * min(LONGEST, max((len(group.tensor) for group in shown), default=0))
-    width = names + len(parts) * COLUMN + (len(parts) - 1) * GAP + RIGHT
+    names = 0.25 + LETTER * min(longest, max((len(group.tensor) for group in shown), default=0))
+    width = names + len(parts) * column + (len(parts) - 1) * GAP + RIGHT
     height = top + len(shown) * LINE + BOTTOM
     low, high = _range([row for group in shown for row in group.rows], report.tolerance)
     with drawing():
         figure = new_figure(width, height, theme)
-        for column, part in enumerate(parts):
-            box = (names + column * (COLUMN + GAP), BOTTOM, COLUMN, len(shown) * LINE)
+        for place, part in enumerate(parts):
+            box = (names + place * (column + GAP), BOTTOM, column, len(shown) * LINE)
             axes = new_axes(figure, box, theme)
             _scales(axes, low, high, len(shown), theme)
             axes.set_title(part, fontsize=SMALL, color=theme.muted, loc="left", pad=4)
-            for place, group in enumerate(shown):
-                if column == 0:
-                    axes.text(-0.05, place, plain(shortened(group.tensor, LONGEST)), ha="right", va="center",
+            for line, group in enumerate(shown):
+                if place == 0:
+                    axes.text(-0.05, line, plain(shortened(group.tensor, longest)), ha="right", va="center",
                               transform=axes.get_yaxis_transform(), fontsize=SMALL, color=theme.ink)  # fmt: skip
                 for row in group.rows:
                     if row.part == part:
-                        _row(axes, row, place, low, high, report.tolerance, theme)
+                        _row(axes, row, line, low, high, report.tolerance, theme)
         if heading:
             _heading(figure, report, len(shown), theme)
         figure.text(
@@ -125,4 +130,6 @@ def _legend(figure: Figure, report: CheckReport, theme: Theme) -> None:
         for word in reversed(WORDS)
     ]
     handles.append(Rectangle((0, 0), 1, 1, color=theme.band, label=f"predicted ± {report.tolerance:g}"))
-    figure.legend(handles=handles, loc="lower center", ncols=len(handles), **legend_style(theme))
+    width, _ = figure.get_size_inches()
+    columns = len(handles) if width > 1.05 * len(handles) else 2
+    figure.legend(handles=handles, loc="lower center", ncols=columns, **legend_style(theme))

@@ -33,12 +33,13 @@ from tensorprog.plots.style import (
 FILLS: tuple[Any, ...] = ("none", "full", "top", "left", "bottom", "right")  # of the marks, one for each part
 PANEL, GAP, MARGIN = (1.55, 1.05), (0.18, 0.42), (0.62, 0.62, 0.15, 0.88)  # inches; margins: left, bottom, right, top
 DODGE = 0.09  # octaves of width between the parts of a tensor
+PANELS = 24  # at most
 LONGEST = 25  # letters of a panel's title
 ROOM = 0.35  # octaves above and below
 
 
 def coordinate_check(
-    report: CheckReport, theme: Theme = LIGHT, *, columns: int = 4, limit: int = 24, heading: bool = True
+    report: CheckReport, theme: Theme = LIGHT, *, columns: int = 4, limit: int = PANELS, heading: bool = True
 ) -> Figure:
     """One panel per tensor (at most `limit`: see `select.chosen`): sizes over the ladder of widths with their 95%
     intervals, the predicted slope dashed, the verdict as the mark's shape and colour.
@@ -50,8 +51,11 @@ def coordinate_check(
     shown = chosen(report, limit)
     columns = max(1, min(columns, len(shown)))
     lines = math.ceil(len(shown) / columns)
-    left, bottom, right, top = MARGIN if heading else (*MARGIN[:3], 0.28)
+    left, bottom, right, top = MARGIN if heading else (*MARGIN[:3], 0.4)
     width = left + columns * PANEL[0] + (columns - 1) * GAP[0] + right
+    handles = _handles(report, shown, theme)
+    legend_columns = min(len(handles), max(2, int(width / 1.05)))
+    bottom += 0.17 * (math.ceil(len(handles) / legend_columns) - 1)
     height = bottom + lines * PANEL[1] + (lines - 1) * GAP[1] + top
     low, high = _range(report, shown)
     with drawing():
@@ -65,7 +69,7 @@ def coordinate_check(
             _panel(axes, report, group, theme)
         if heading:
             _heading(figure, report, len(shown), theme)
-        _legend(figure, report, shown, theme)
+        figure.legend(handles=handles, loc="lower center", ncols=legend_columns, **legend_style(theme))
         figure.text(0.13 / width, 0.5, "size, relative to the smallest width", rotation=90, color=theme.muted,
                     fontsize=SMALL, va="center", ha="center")  # fmt: skip
     return figure
@@ -169,7 +173,8 @@ def _heading(figure: Figure, report: CheckReport, shown: int, theme: Theme) -> N
     figure.text(0.13 / width, 1 - 0.36 / height, counts(report) + some, fontsize=SMALL, color=theme.muted, va="center")
 
 
-def _legend(figure: Figure, report: CheckReport, shown: list[Group], theme: Theme) -> None:
+def _handles(report: CheckReport, shown: list[Group], theme: Theme) -> list[Line2D]:
+    """The legend's entries."""
     parts = list(dict.fromkeys(row.part for group in shown for row in group.rows))
     common: dict[str, Any] = {
         "linestyle": "none",
@@ -185,6 +190,4 @@ def _legend(figure: Figure, report: CheckReport, shown: list[Group], theme: Them
     if report.parametrization != "derived":
         label = f"the calculus for {report.parametrization}"
         handles.append(Line2D([], [], color=theme.muted, linewidth=0.9, linestyle=(0, (1, 1.6)), label=label))
-    width, _ = figure.get_size_inches()
-    columns = min(len(handles), max(2, int(width / 1.05)))
-    figure.legend(handles=handles, loc="lower center", ncols=columns, **legend_style(theme))
+    return handles

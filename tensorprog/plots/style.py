@@ -23,8 +23,6 @@ FORMATS = ("svg", "png", "pdf")
 DPI = 200
 SMALL, NORMAL, LARGE = 7.0, 8.0, 10.0  # points
 
-Mathtext = str  # matplotlib's own: `$n^{-1/2}$`
-
 
 @dataclass(frozen=True, slots=True)
 class Theme:
@@ -115,9 +113,9 @@ def render(figure: Figure, format: str = "svg", *, text: bool = False) -> bytes:
     return out.getvalue()
 
 
-def power(exponent: Fraction | str | None, symbol: str = "n") -> Mathtext:
-    """`n^-1/2` as matplotlib typesets it, exponents 0 and 1 written too; `zero` for what is exactly zero."""
-    return "zero" if exponent is None else f"${symbol}^{{{exponent}}}$"
+def power(exponent: Fraction | str | None, symbol: str = "n") -> str:
+    """`n^-1/2`, exponents 0 and 1 written too; `zero` for what is exactly zero."""
+    return "zero" if exponent is None else f"{symbol}^{exponent}"
 
 
 def plain(text: str) -> str:

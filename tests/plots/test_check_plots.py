@@ -21,7 +21,7 @@ from tensorprog.coordcheck.report import CheckReport, Row  # noqa: E402
 from tensorprog.errors import TensorProgError  # noqa: E402
 from tensorprog.plots import DARK, LIGHT, THEMES, Theme, coordinate_check, render, slope_forest  # noqa: E402
 from tensorprog.plots.select import chosen, groups  # noqa: E402
-from tensorprog.plots.style import FORMATS, MARKS  # noqa: E402
+from tensorprog.plots.style import MARKS  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 MLP = str(ROOT / "examples" / "mlp.tp")
@@ -31,7 +31,7 @@ QUICK = ["--widths", "32,64", "--seeds", "2", "--max-seeds", "2", "--steps", "1"
 @pytest.fixture(scope="module")
 def standard() -> CheckReport:
     """The perceptron in standard parametrization: some rows agree, some disagree."""
-    return check(MLP, "adam", parametrization="sp", widths=[64, 128, 256], seeds=3, max_seeds=3, steps=1)
+    return check(MLP, "adam", parametrization="sp", widths=[32, 64, 128], seeds=3, max_seeds=3, steps=1)
 
 
 Sizes = tuple[tuple[float | None, ...], ...]
@@ -76,8 +76,9 @@ def test_the_forest_places_every_row_at_its_measured_exponent(standard: CheckRep
             assert marks[place].get_marker() == MARKS[row.verdict]
 
 
-@pytest.mark.parametrize("draw", [coordinate_check, slope_forest])
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize(
+    ("draw", "format"), [(coordinate_check, "svg"), (slope_forest, "svg"), (slope_forest, "png"), (slope_forest, "pdf")]
+)
 def test_same_result_same_bytes_whatever_the_users_settings(draw, format: str, standard: CheckReport) -> None:  # type: ignore[no-untyped-def]
     standard = replace(standard, rows=tuple(row for row in standard.rows if row.tensor in ("W2", "h2")))
     first = render(draw(standard), format)

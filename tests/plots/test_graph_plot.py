@@ -27,7 +27,11 @@ EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "examples").glob("*.tp"
 LIMITS = (8, 16, 1000)
 
 
-@pytest.fixture(scope="module", params=EXAMPLES, ids=lambda path: path.stem)
+@pytest.fixture(
+    scope="module",
+    params=[e for e in EXAMPLES if e.stem in ("mlp", "gpt_tied", "lstm", "resnet")],
+    ids=lambda path: path.stem,
+)
 def derivation(request: pytest.FixtureRequest) -> Derivation:
     return derive(request.param, "adam")
 
@@ -161,4 +165,4 @@ def test_graph_saves_a_picture_and_refuses_what_would_have_no_meaning(
     assert capsys.readouterr() == ("", "")
     assert ElementTree.parse(tmp_path / "a.svg").getroot().tag.endswith("svg")
     assert main(["graph", file, "--optimizer", "sgd"]) == 2
-    assert "only for a picture" in capsys.readouterr().err
+    assert "--optimizer has a meaning only for a picture" in capsys.readouterr().err

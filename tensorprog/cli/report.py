@@ -1,0 +1,52 @@
+"""`tpcalc report`: one HTML page to hand to a colleague."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+from tensorprog.cli.arguments import add_derivation, command, derived
+from tensorprog.cli.check import add_measurement, measured, workers
+from tensorprog.cli.emit import add_base_width, emitted
+from tensorprog.cli.terminal import OK, write_whole
+from tensorprog.errors import TensorProgError
+
+
+def add(commands: Any) -> None:
+    sub = command(commands, "report", "write one HTML page: derived, emitted, measured, and how to do it again", run)
+    sub.add_argument("-o", "--output", type=Path, metavar="FILE", required=True, help="where to write the page")
+    add_derivation(sub)
+    add_base_width(sub)
+    sub.add_argument("--no-check", action="store_true", help="train nothing; leave the check out")
+    sub.add_argument("--transfer", type=Path, action="append", default=[], metavar="FILE",
+                     help="show this result of `tpcalc transfer --format json` (may be repeated)")  # fmt: skip
+    add_measurement(sub)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    workers(arguments)
+    from tensorprog.report import report_page
+
+    output: Path = arguments.output
+    if not output.absolute().parent.is_dir():
+        raise TensorProgError(f"cannot write {output}: No such file or directory")
+    sweeps = [_sweep(path) for path in arguments.transfer]
+    derivation, check = (derived(arguments), None) if arguments.no_check else measured(arguments)
+    commands = {"This page": shlex.join(["tpcalc", *arguments.words])}
+    write_whole(output, report_page(derivation, emitted(arguments, derivation), check, sweeps, commands))
+    return OK
+
+
+def _sweep(path: Path) -> Any:
+    from tensorprog.plots.sweep import from_json
+
+    try:
+        return from_json(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise TensorProgError(f"cannot read {path}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError):
+        raise TensorProgError(f"{path} holds no result of a transfer experiment",
+                              fix="tpcalc transfer FILE --format json > transfer.json") from None  # fmt: skip

@@ -1,0 +1,148 @@
+"""The page: every section from its result, one template, everything inline."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+from matplotlib.figure import Figure
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import PythonLexer
+
+from tensorprog.coordcheck.report import CheckReport, Row
+from tensorprog.derivation import Derivation
+from tensorprog.plots.forest import slope_forest
+from tensorprog.plots.ladder import PANELS, coordinate_check
+from tensorprog.plots.network import computation_graph
+from tensorprog.plots.select import chosen, counts, groups
+from tensorprog.plots.style import DARK, LIGHT, WORDS, Theme
+from tensorprog.plots.sweep import Sweep, transfer_curves
+from tensorprog.report.content import all_forms, facts, file_name, provenance
+from tensorprog.report.pictures import Pictures, theme_colors
+
+CODE_STYLES = ("xcode", "github-dark")  # of Pygments, for light and dark
+MOST = 12  # rows that do not agree are listed up to this number; the whole table has all
+SIGNS = {"agrees": "\N{BLACK CIRCLE}", "inconclusive": "\N{BLACK DIAMOND}", "disagrees": "\N{HEAVY MULTIPLICATION X}"}
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A figure for wide screens and one for narrow ones (the same, if one serves both)."""
+
+    wide: Markup
+    narrow: Markup | None = None
+
+
+def report_page(
+    derivation: Derivation,
+    code: str,
+    check: CheckReport | None = None,
+    sweeps: Sequence[Sweep] = (),
+    commands: Mapping[str, str] | None = None,
+) -> str:
+    """The page as HTML. `code`: the emitted program. `check`, `sweeps`: what was measured; without them their sections
+    are left out. `commands`: what to type to get each part again, by name."""
+    pictures = Pictures()
+    title = file_name(derivation)
+    network = pictures.svg(lambda theme: computation_graph(derivation, theme, heading=False), f"The graph of {title}")
+    transfers = [
+        (sweep, Picture(pictures.svg(_curves(sweep, 3), sweep.title), pictures.svg(_curves(sweep, 1), sweep.title)))
+        for sweep in sweeps
+    ]
+    checked = None if check is None else _checked(check, pictures)
+    environment = Environment(
+        loader=PackageLoader("tensorprog.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters |= {"powers": powers, "signed": signed, "breakable": breakable}
+    return environment.get_template("page.html.j2").render(
+        title=title, file=derivation.architecture.file, optimizer=derivation.choice.title,
+        widths=derivation.widths, facts=facts(derivation), source=derivation.architecture.source.rstrip("\n"),
+        network=network, forms=all_forms(derivation), code=_highlighted(code), check=check, checked=checked,
+        transfers=transfers, commands=dict(commands or {}), signs=SIGNS,
+        provenance=provenance(derivation, ("torch",) if check and check.backend == "torch" else ()),
+        colors={"light": theme_colors(LIGHT), "dark": theme_colors(DARK)}, mixes=pictures.variables,
+        code_styles=_code_styles(),
+    )  # fmt: skip
+
+
+# --- sections -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """The section about the check."""
+
+    sizes: Picture
+    slopes: Picture
+    counts: str
+    shown: str
+    not_agreeing: tuple[Row, ...]
+    more: int
+    table: str
+
+
+def _checked(check: CheckReport, pictures: Pictures) -> Checked:
+    def sizes(columns: int) -> Markup:
+        return pictures.svg(lambda theme: coordinate_check(check, theme, columns=columns, heading=False),
+                            "Sizes of the tensors against the width")  # fmt: skip
+
+    def slopes(narrow: bool) -> Markup:
+        return pictures.svg(lambda theme: slope_forest(check, theme, narrow=narrow, heading=False),
+                            "Measured slopes beside the predicted exponents")  # fmt: skip
+
+    others = sorted((row for row in check.rows if row.verdict != "agrees"), key=lambda row: WORDS.index(row.verdict))
+    return Checked(
+        Picture(sizes(4), sizes(2)), Picture(slopes(False), slopes(True)),
+        counts(check), _shown(check), tuple(others[:MOST]),
+        max(0, len(others) - MOST), check.render(every=True),
+    )  # fmt: skip
+
+
+def _shown(check: CheckReport) -> str:
+    panels, tensors = len(chosen(check, PANELS)), len(groups(check))
+    if panels == tensors:
+        return ""
+    return f"Shown are {panels} of {tensors} tensors: first those that do not agree, then others all over the network."
+
+
+def _curves(sweep: Sweep, columns: int) -> Callable[[Theme], Figure]:
+    def draw(theme: Theme) -> Figure:
+        return transfer_curves(sweep, theme, columns=columns, heading=False)
+
+    return draw
+
+
+# --- text ---------------------------------------------------------------------------------------------
+
+
+def powers(text: str) -> Markup:
+    """Escaped text, its `^-1/2` set as superscripts."""
+    return Markup(re.sub(r"\^(-?\d+(?:/\d+)?)", r"<sup>\1</sup>", str(escape(text))).replace("<sup>-", "<sup>&minus;"))
+
+
+def breakable(name: str) -> Markup:
+    """Escaped text that may be broken after a dot or an underscore."""
+    return Markup(re.sub(r"([._])", r"\1<wbr>", str(escape(name))))
+
+
+def signed(value: float | None) -> str:
+    """`+0.50`, or a dash."""
+    return "-" if value is None else f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _highlighted(code: str) -> Markup:
+    return Markup(highlight(code, PythonLexer(), HtmlFormatter(cssclass="code", wrapcode=True)))
+
+
+def _code_styles() -> dict[str, Markup]:
+    """CSS of the code's colours, without its ground."""
+    found = {}
+    for theme, style in zip(("light", "dark"), CODE_STYLES, strict=True):
+        lines = HtmlFormatter(style=style, nobackground=True).get_style_defs(".code").splitlines()
+        found[theme] = Markup("\n".join(line for line in lines if re.match(r"\.code \.\w+ ", line)))
+    return found
