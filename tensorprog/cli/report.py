@@ -6,13 +6,16 @@ import argparse
 import json
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tensorprog.cli.arguments import add_derivation, command, derived
 from tensorprog.cli.check import add_measurement, measured, workers
 from tensorprog.cli.emit import add_base_width, emitted
 from tensorprog.cli.terminal import OK, write_whole
 from tensorprog.errors import TensorProgError
+
+if TYPE_CHECKING:
+    from tensorprog.hptransfer.report import TransferReport
 
 
 def add(commands: Any) -> None:
@@ -33,20 +36,20 @@ def run(arguments: argparse.Namespace) -> int:
     output: Path = arguments.output
     if not output.absolute().parent.is_dir():
         raise TensorProgError(f"cannot write {output}: No such file or directory")
-    sweeps = [_sweep(path) for path in arguments.transfer]
+    transfers = [_read(path) for path in arguments.transfer]
     derivation, check = (derived(arguments), None) if arguments.no_check else measured(arguments)
     commands = {"This page": shlex.join(["tpcalc", *arguments.words])}
-    write_whole(output, report_page(derivation, emitted(arguments, derivation), check, sweeps, commands))
+    write_whole(output, report_page(derivation, emitted(arguments, derivation), check, transfers, commands))
     return OK
 
 
-def _sweep(path: Path) -> Any:
-    from tensorprog.plots.sweep import from_json
+def _read(path: Path) -> TransferReport:
+    from tensorprog.hptransfer.report import TransferReport
 
     try:
-        return from_json(json.loads(path.read_text(encoding="utf-8")))
+        return TransferReport.from_json(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise TensorProgError(f"cannot read {path}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise TensorProgError(f"{path} holds no result of a transfer experiment",
                               fix="tpcalc transfer FILE --format json > transfer.json") from None  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from html import escape
 from typing import Any
 
@@ -124,6 +124,14 @@ class TransferReport:
             head[key] = [asdict(row) for row in value] if rows else value
         return {**head, "flops": {str(k): v for k, v in self.flops.items()}, "verdict": self.verdict}
 
+    @staticmethod
+    def from_json(result: Mapping[str, Any]) -> TransferReport:
+        """The inverse of `to_json`. Raises KeyError or TypeError for anything else."""
+        known = {field.name: _tuples(result[field.name]) for field in fields(TransferReport)}
+        rows = {"records": Record, "optima": Optimum, "drifts": Drift, "wider": Wider}
+        lists = {name: tuple(kind(**_tuples(row)) for row in known[name]) for name, kind in rows.items()}
+        return TransferReport(**{**known, **lists, "flops": {int(k): v for k, v in known["flops"].items()}})
+
     def render(self, format: str = "table", *, color: bool = False) -> str:
         """As `table` or `json`."""
         if format == "json":
@@ -137,3 +145,10 @@ class TransferReport:
 
     def _repr_html_(self) -> str:
         return f"<pre>{escape(self.render())}</pre>"
+
+
+def _tuples(value: Any) -> Any:
+    """Lists of JSON as tuples, one level deep in an object."""
+    if isinstance(value, dict):
+        return {key: _tuples(entry) for key, entry in value.items()}
+    return tuple(value) if isinstance(value, list) else value

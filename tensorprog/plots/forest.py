@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
 from tensorprog.coordcheck.report import CheckReport, Row
-from tensorprog.plots.select import chosen, counts
+from tensorprog.plots.select import chosen, counts, groups, role
 from tensorprog.plots.style import (
     LARGE,
     LIGHT,
@@ -36,30 +36,30 @@ REACH = 3.0  # slopes further out than this beyond all predictions are drawn at 
 def slope_forest(
     report: CheckReport, theme: Theme = LIGHT, *, limit: int = 60, narrow: bool = False, heading: bool = True
 ) -> Figure:
-    """One line per tensor (at most `limit`: see `select.chosen`), one column per part: a box at the predicted exponent,
-    as wide as the tolerance, and the measured slope with its 95% interval, the verdict as shape and colour.
-    `narrow`: for a phone."""
+    """One line per tensor (at most `limit`: see `select.chosen`), one column for starts and one for changes: a box at
+    the predicted exponent, as wide as the tolerance, and the measured slope with its 95% interval, the verdict as shape
+    and colour. `narrow`: for a phone."""
     column, longest = COLUMN[narrow], LONGEST[narrow]
     shown = chosen(report, limit)
-    parts = list(dict.fromkeys(row.part for group in shown for row in group.rows))
+    roles = sorted({role(row) for group in shown for row in group.rows}, reverse=True)
     top = TOP if heading else 0.34
-    names = 0.25 + LETTER * min(longest, max((len(group.tensor) for group in shown), default=0))
-    width = names + len(parts) * column + (len(parts) - 1) * GAP + RIGHT
+    names = 0.25 + LETTER * min(longest, max((len(group.name) for group in shown), default=0))
+    width = names + len(roles) * column + (len(roles) - 1) * GAP + RIGHT
     height = top + len(shown) * LINE + BOTTOM
     low, high = _range([row for group in shown for row in group.rows], report.tolerance)
     with drawing():
         figure = new_figure(width, height, theme)
-        for place, part in enumerate(parts):
+        for place, name in enumerate(roles):
             box = (names + place * (column + GAP), BOTTOM, column, len(shown) * LINE)
             axes = new_axes(figure, box, theme)
             _scales(axes, low, high, len(shown), theme)
-            axes.set_title(part, fontsize=SMALL, color=theme.muted, loc="left", pad=4)
+            axes.set_title(name, fontsize=SMALL, color=theme.muted, loc="left", pad=4)
             for line, group in enumerate(shown):
                 if place == 0:
-                    axes.text(-0.05, line, plain(shortened(group.tensor, longest)), ha="right", va="center",
+                    axes.text(-0.05, line, plain(shortened(group.name, longest)), ha="right", va="center",
                               transform=axes.get_yaxis_transform(), fontsize=SMALL, color=theme.ink)  # fmt: skip
                 for row in group.rows:
-                    if row.part == part:
+                    if role(row) == name:
                         _row(axes, row, line, low, high, report.tolerance, theme)
         if heading:
             _heading(figure, report, len(shown), theme)
@@ -115,12 +115,12 @@ def _row(axes: Axes, row: Row, place: int, low: float, high: float, tolerance: f
 
 def _heading(figure: Figure, report: CheckReport, shown: int, theme: Theme) -> None:
     width, height = figure.get_size_inches()
-    tensors = len({row.tensor for row in report.rows})
+    total = len(groups(report))
     name = report.file.replace("\\", "/").rpartition("/")[2]
     parametrization = "muP" if report.parametrization == "derived" else report.parametrization
     figure.text(0.13 / width, 1 - 0.15 / height, f"{plain(name)} under {report.optimizer}, {parametrization}",
                 fontsize=LARGE, fontweight="bold", color=theme.ink, va="center")  # fmt: skip
-    some = "" if shown == tensors else f"; {shown} of {tensors} tensors shown"
+    some = "" if shown == total else f"; {shown} of {total} tensors shown"
     figure.text(0.13 / width, 1 - 0.35 / height, counts(report) + some, fontsize=SMALL, color=theme.muted, va="center")
 
 

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from tensorprog.coordcheck.report import CheckReport, Row
-from tensorprog.plots.select import Floats, Group, chosen, counts, points, when
+from tensorprog.coordcheck.report import CheckReport, Row, when
+from tensorprog.plots.select import Floats, Group, chosen, counts, groups, points, role
 from tensorprog.plots.style import (
     LARGE,
     LIGHT,
@@ -30,9 +30,9 @@ from tensorprog.plots.style import (
     shortened,
 )
 
-FILLS: tuple[Any, ...] = ("none", "full", "top", "left", "bottom", "right")  # of the marks, one for each part
+FILLS: dict[str, Any] = {"init": "none", "change": "full"}  # of the marks
 PANEL, GAP, MARGIN = (1.55, 1.05), (0.18, 0.42), (0.62, 0.62, 0.15, 0.88)  # inches; margins: left, bottom, right, top
-DODGE = 0.09  # octaves of width between the parts of a tensor
+DODGE = 0.09  # octaves of width by which initial values stand left, changes right
 PANELS = 24  # at most
 LONGEST = 25  # letters of a panel's title
 ROOM = 0.35  # octaves above and below
@@ -123,7 +123,7 @@ def _ratio(octaves: int) -> str:
 
 def _panel(axes: Axes, report: CheckReport, group: Group, theme: Theme) -> None:
     axes.set_title(
-        plain(shortened(group.tensor, LONGEST)), fontsize=NORMAL, color=theme.ink, loc="left", pad=13, fontweight="bold"
+        plain(shortened(group.name, LONGEST)), fontsize=NORMAL, color=theme.ink, loc="left", pad=13, fontweight="bold"
     )
     axes.text(0, 1.04, _claims(group, report.steps), transform=axes.transAxes, fontsize=SMALL - 0.5, color=theme.muted)
     logs = np.log2(np.array(report.widths, dtype=np.float64))
@@ -132,20 +132,16 @@ def _panel(axes: Axes, report: CheckReport, group: Group, theme: Theme) -> None:
         color = theme.verdict(row.verdict)
         if found is None:
             if row.reason:
-                axes.text(0.5, 0.16 if k else 0.84, f"{when(row)}: {row.reason}", transform=axes.transAxes,
-                          fontsize=SMALL - 1, color=color, ha="center", va="center", wrap=True)  # fmt: skip
+                axes.text(0.5, 0.16 if k else 0.84, f"{when(row.part, row.step)}: {row.reason}", color=color, wrap=True,
+                          fontsize=SMALL - 1, ha="center", va="center", transform=axes.transAxes)  # fmt: skip
             continue
         sizes, half = found
-        x = logs + DODGE * (2 * k - len(group.rows) + 1)
+        x = logs + (DODGE if role(row) == "change" else -DODGE)
         _line(axes, x, row.predicted, theme.ink, (0, (4, 2.5)))
         if row.calculus != row.predicted:
             _line(axes, x, row.calculus, theme.muted, (0, (1, 1.6)))
         axes.plot(x, sizes, color=color, linewidth=0.7, alpha=0.6, zorder=2)
-        mark: dict[str, Any] = {
-            "fmt": MARKS[row.verdict],
-            "fillstyle": FILLS[k % len(FILLS)],
-            "markerfacecoloralt": theme.ground,
-        }
+        mark: dict[str, Any] = {"fmt": MARKS[row.verdict], "fillstyle": FILLS[role(row)]}
         axes.errorbar(x, sizes, half, color=color, markersize=4, markeredgewidth=0.9, elinewidth=0.9, zorder=3, **mark)
 
 
@@ -157,15 +153,15 @@ def _line(axes: Axes, x: Floats, exponent: str | None, color: str, dashes: tuple
 
 def _claims(group: Group, steps: int) -> str:
     """The predictions in words: `init n^0, change n^-1 (step 2)`."""
-    claims = [f"{row.part} {power(row.predicted)}" + (f" (step {row.step})" if row.step and steps > 1 else "")
+    claims = [f"{role(row)} {power(row.predicted)}" + (f" (step {row.step})" if row.step and steps > 1 else "")
               for row in group.rows]  # fmt: skip
     return ", ".join(claims)
 
 
 def _heading(figure: Figure, report: CheckReport, shown: int, theme: Theme) -> None:
     width, height = figure.get_size_inches()
-    tensors = len({row.tensor for row in report.rows})
-    some = "" if shown == tensors else f"; {shown} of {tensors} tensors are shown, those that agree least among them"
+    total = len(groups(report))
+    some = "" if shown == total else f"; {shown} of {total} tensors are shown, those that agree least among them"
     name = report.file.replace("\\", "/").rpartition("/")[2]
     parametrization = "muP" if report.parametrization == "derived" else report.parametrization
     figure.text(0.13 / width, 1 - 0.16 / height, f"{plain(name)} under {report.optimizer}, {parametrization}",
@@ -175,15 +171,11 @@ def _heading(figure: Figure, report: CheckReport, shown: int, theme: Theme) -> N
 
 def _handles(report: CheckReport, shown: list[Group], theme: Theme) -> list[Line2D]:
     """The legend's entries."""
-    parts = list(dict.fromkeys(row.part for group in shown for row in group.rows))
-    common: dict[str, Any] = {
-        "linestyle": "none",
-        "markersize": 4,
-        "markeredgewidth": 0.9,
-        "markerfacecoloralt": theme.ground,
-    }
-    handles = [Line2D([], [], marker="o", color=theme.muted, fillstyle=FILLS[k % len(FILLS)], label=part, **common)
-               for k, part in enumerate(parts)]  # fmt: skip
+    roles = sorted({role(row) for group in shown for row in group.rows}, reverse=True)
+    common: dict[str, Any] = {"linestyle": "none", "markersize": 4, "markeredgewidth": 0.9}
+    handles = [
+        Line2D([], [], marker="o", color=theme.muted, fillstyle=FILLS[name], label=name, **common) for name in roles
+    ]
     handles += [Line2D([], [], marker=MARKS[word], color=theme.verdict(word), label=word, **common)
                 for word in reversed(WORDS)]  # fmt: skip
     handles.append(Line2D([], [], color=theme.ink, linewidth=0.9, linestyle=(0, (4, 2.5)), label="predicted slope"))

@@ -17,9 +17,10 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """What is drawn of a tensor: of every part (its start, its change, ...) the step that agrees least."""
+    """What is drawn of a tensor, together: its start and its change, each at the step that agrees least. Whatever else
+    is measured of it (its spectral norm, its gradient, a part of a product) is a group of its own, and named so."""
 
-    tensor: str
+    name: str
     rows: tuple[Row, ...]
 
     @property
@@ -28,34 +29,40 @@ class Group:
         return min(WORDS.index(row.verdict) for row in self.rows)
 
 
+def role(row: Row) -> str:
+    """Which of the two places in its group a row takes: `init` | `change`."""
+    return "init" if row.part.endswith("init") else "change"
+
+
 def groups(report: CheckReport) -> list[Group]:
-    """One group per tensor, in the order of the forward pass."""
+    """All groups, in the order in which their first rows come."""
     worst: dict[str, dict[str, Row]] = {}
     for row in report.rows:
-        known = worst.setdefault(row.tensor, {})
-        if row.part not in known or WORDS.index(row.verdict) < WORDS.index(known[row.part].verdict):
-            known[row.part] = row
-    return [Group(tensor, tuple(rows.values())) for tensor, rows in worst.items()]
+        what = row.part.removesuffix(role(row)).strip()
+        known = worst.setdefault(f"{row.tensor} {what}".strip(), {})
+        if role(row) not in known or WORDS.index(row.verdict) < WORDS.index(known[role(row)].verdict):
+            known[role(row)] = row
+    return [Group(name, tuple(rows.values())) for name, rows in worst.items()]
 
 
 def chosen(report: CheckReport, limit: int) -> list[Group]:
-    """At most `limit` groups in forward order. If there are more tensors, one stands for those whose names differ only
+    """At most `limit` groups in their order. If there are more, one stands for those whose names differ only
     in a layer's number (the one that agrees least); then all that do not agree are kept, and as many others as there is
     room for, evenly spread over the network, those with names of their own first."""
     found = groups(report)
     if len(found) <= limit:
         return found
-    place = {group.tensor: k for k, group in enumerate(found)}
+    place = {group.name: k for k, group in enumerate(found)}
     worst: dict[str, Group] = {}
     for group in found:
-        kind = re.sub(r"(?<=\.)\d+(?=\.)", "*", group.tensor)
+        kind = re.sub(r"(?<=\.)\d+(?=\.)", "*", group.name)
         if kind not in worst or group.badness < worst[kind].badness:
             worst[kind] = group
-    kept = sorted((g for g in worst.values() if g.badness < 2), key=lambda g: (g.badness, place[g.tensor]))[:limit]
+    kept = sorted((g for g in worst.values() if g.badness < 2), key=lambda g: (g.badness, place[g.name]))[:limit]
     for own_name in (True, False):
-        others = [g for g in worst.values() if g.badness == 2 and g.tensor.startswith("[") != own_name]
+        others = [g for g in worst.values() if g.badness == 2 and g.name.startswith("[") != own_name]
         kept += spread(others, limit - len(kept))
-    return sorted(kept, key=lambda g: place[g.tensor])
+    return sorted(kept, key=lambda g: place[g.name])
 
 
 def spread(items: list[Group], count: int) -> list[Group]:
@@ -73,11 +80,6 @@ def points(row: Row) -> tuple[Floats, Floats] | None:
     if rms.ndim != 2 or not rms.size or not np.all(np.isfinite(rms)) or not np.all(rms > 0):
         return None
     return pooled(rms)
-
-
-def when(row: Row) -> str:
-    """The part and its step: `init`, `change 2`."""
-    return row.part if not row.step else f"{row.part} {row.step}"
 
 
 def counts(report: CheckReport) -> str:

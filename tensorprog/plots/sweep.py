@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -191,24 +191,3 @@ def _legend(figure: Figure, sweep: Sweep, colors: dict[int, str], theme: Theme) 
     width, _ = figure.get_size_inches()
     columns = min(len(handles), max(2, int(width / 0.95)))
     figure.legend(handles=handles, loc="lower center", ncols=columns, **legend_style(theme))
-
-
-def from_json(result: Mapping[str, Any]) -> Sweep:
-    """The sweep of a `tpcalc transfer --format json`. Raises KeyError or TypeError if it is none."""
-    axis = result["axis"][0]
-    quantity = {"lr": "learning rate", "init": "initial std", "weight_decay": "weight decay"}.get(result["sweep"])
-    runs = [Run(r["parametrization"], int(r["sizes"][axis]), float(r["value"]), int(r["seed"]), r["loss"])
-            for r in result["records"]]  # fmt: skip
-    optima = [Optimum(o["parametrization"], int(o["sizes"][axis]), o["value"], o["low"], o["high"], o["loss"])
-              for o in result["optima"]]  # fmt: skip
-    notes = [(d["parametrization"], _drift(d)) for d in result["drifts"]]
-    name = str(result["file"]).replace("\\", "/").rpartition("/")[2]
-    title = f"{name} under {result['optimizer']} on {result['data']}: {result['steps']} steps, {result['seeds']} seeds"
-    return Sweep(title, quantity or str(result["sweep"]), axis, tuple(runs), tuple(optima), tuple(notes))
-
-
-def _drift(drift: Mapping[str, Any]) -> str:
-    if drift["octaves"] is None:
-        return f"{drift['verdict']}: an optimum lies outside of the grid"
-    interval = "" if drift["low"] is None else f" [{drift['low']:+.2f}, {drift['high']:+.2f}]"
-    return f"{drift['verdict']}: {drift['octaves']:+.2f}{interval} octaves per doubling"

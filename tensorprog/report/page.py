@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
-from matplotlib.figure import Figure
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
 from tensorprog.coordcheck.report import CheckReport, Row
 from tensorprog.derivation import Derivation
+from tensorprog.hptransfer.report import TransferReport
+from tensorprog.hptransfer.show import curves
 from tensorprog.plots.forest import slope_forest
 from tensorprog.plots.ladder import PANELS, coordinate_check
 from tensorprog.plots.network import computation_graph
 from tensorprog.plots.select import chosen, counts, groups
-from tensorprog.plots.style import DARK, LIGHT, WORDS, Theme
-from tensorprog.plots.sweep import Sweep, transfer_curves
+from tensorprog.plots.style import DARK, LIGHT, WORDS
+from tensorprog.plots.sweep import transfer_curves
 from tensorprog.report.content import all_forms, facts, file_name, provenance
 from tensorprog.report.pictures import Pictures, theme_colors
 
@@ -41,18 +42,15 @@ def report_page(
     derivation: Derivation,
     code: str,
     check: CheckReport | None = None,
-    sweeps: Sequence[Sweep] = (),
+    transfers: Sequence[TransferReport] = (),
     commands: Mapping[str, str] | None = None,
 ) -> str:
-    """The page as HTML. `code`: the emitted program. `check`, `sweeps`: what was measured; without them their sections
-    are left out. `commands`: what to type to get each part again, by name."""
+    """The page as HTML. `code`: the emitted program. `check`, `transfers`: what was measured; without them their
+    sections are left out. `commands`: what to type to get each part again, by name."""
     pictures = Pictures()
     title = file_name(derivation)
     network = pictures.svg(lambda theme: computation_graph(derivation, theme, heading=False), f"The graph of {title}")
-    transfers = [
-        (sweep, Picture(pictures.svg(_curves(sweep, 3), sweep.title), pictures.svg(_curves(sweep, 1), sweep.title)))
-        for sweep in sweeps
-    ]
+    transferred = [_transferred(transfer, pictures) for transfer in transfers]
     checked = None if check is None else _checked(check, pictures)
     environment = Environment(
         loader=PackageLoader("tensorprog.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
@@ -63,7 +61,7 @@ def report_page(
         title=title, file=derivation.architecture.file, optimizer=derivation.choice.title,
         widths=derivation.widths, facts=facts(derivation), source=derivation.architecture.source.rstrip("\n"),
         network=network, forms=all_forms(derivation), code=_highlighted(code), check=check, checked=checked,
-        transfers=transfers, commands=dict(commands or {}), signs=SIGNS,
+        transferred=transferred, commands=dict(commands or {}), signs=SIGNS,
         provenance=provenance(derivation, ("torch",) if check and check.backend == "torch" else ()),
         colors={"light": theme_colors(LIGHT), "dark": theme_colors(DARK)}, mixes=pictures.variables,
         code_styles=_code_styles(),
@@ -110,11 +108,25 @@ def _shown(check: CheckReport) -> str:
     return f"Shown are {panels} of {tensors} tensors: first those that do not agree, then others all over the network."
 
 
-def _curves(sweep: Sweep, columns: int) -> Callable[[Theme], Figure]:
-    def draw(theme: Theme) -> Figure:
-        return transfer_curves(sweep, theme, columns=columns, heading=False)
+@dataclass(frozen=True, slots=True)
+class Transferred:
+    """The section about one transfer experiment. `verdict`: in the words of a check."""
 
-    return draw
+    title: str
+    verdict: str
+    said: str
+    curves: Picture
+    table: str
+
+
+def _transferred(report: TransferReport, pictures: Pictures) -> Transferred:
+    sweep = curves(report)
+
+    def drawn(columns: int) -> Markup:
+        return pictures.svg(lambda theme: transfer_curves(sweep, theme, columns=columns, heading=False), sweep.title)
+
+    verdict = {"transfers": "agrees", "drifts": "disagrees"}.get(report.verdict, "inconclusive")
+    return Transferred(sweep.title, verdict, report.verdict, Picture(drawn(3), drawn(1)), report.render())
 
 
 # --- text ---------------------------------------------------------------------------------------------

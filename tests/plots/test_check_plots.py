@@ -20,7 +20,7 @@ from tensorprog.cli import main  # noqa: E402
 from tensorprog.coordcheck.report import CheckReport, Row  # noqa: E402
 from tensorprog.errors import TensorProgError  # noqa: E402
 from tensorprog.plots import DARK, LIGHT, THEMES, Theme, coordinate_check, render, slope_forest  # noqa: E402
-from tensorprog.plots.select import chosen, groups  # noqa: E402
+from tensorprog.plots.select import chosen, groups, role  # noqa: E402
 from tensorprog.plots.style import MARKS  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,11 +46,11 @@ def made_up(verdicts: dict[str, str], sizes: Sizes = ((1.0, 1.1), (1.0, 0.9))) -
 def test_every_series_is_drawn_with_the_slope_and_the_mark_of_its_row(standard: CheckReport) -> None:
     figure = coordinate_check(standard)
     panels = {axes.get_title(loc="left"): axes for axes in figure.axes}
-    assert set(panels) == {row.tensor for row in standard.rows}
+    assert set(panels) == {group.name for group in groups(standard)} >= {row.tensor for row in standard.rows}
     drawn = 0
     for group in groups(standard):
         measured = [row for row in group.rows if row.measured is not None]
-        series = [container.lines[0] for container in panels[group.tensor].containers]
+        series = [container.lines[0] for container in panels[group.name].containers]
         assert len(series) == len(measured)
         for row, line in zip(measured, series, strict=True):
             x, y = np.asarray(line.get_xdata()), np.asarray(line.get_ydata())
@@ -66,10 +66,10 @@ def test_every_series_is_drawn_with_the_slope_and_the_mark_of_its_row(standard: 
 def test_the_forest_places_every_row_at_its_measured_exponent(standard: CheckReport) -> None:
     figure = slope_forest(standard)
     by_part = {axes.get_title(loc="left"): axes for axes in figure.axes}
-    names = [group.tensor for group in groups(standard)]
-    for part, axes in by_part.items():
+    shown = [(k, row) for k, group in enumerate(groups(standard)) for row in group.rows]
+    for name, axes in by_part.items():
         marks = {round(line.get_ydata()[0]): line for line in axes.lines if line.get_marker() in MARKS.values()}
-        rows = {names.index(r.tensor): r for r in standard.rows if r.part == part and r.measured is not None}
+        rows = {k: row for k, row in shown if role(row) == name and row.measured is not None}
         assert set(marks) == set(rows)
         for place, row in rows.items():
             assert marks[place].get_xdata()[0] == row.measured
@@ -115,7 +115,7 @@ sys.stdout.buffer.write(picture)
 def test_a_large_network_keeps_every_row_that_does_not_agree() -> None:
     verdicts = {f"layers.{k}.h": "agrees" for k in range(50)} | {f"t{k}": "agrees" for k in range(50)}
     verdicts |= {"layers.33.h": "disagrees", "t7": "inconclusive", "[t8 t9]": "disagrees"}
-    shown = [group.tensor for group in chosen(made_up(verdicts), 10)]
+    shown = [group.name for group in chosen(made_up(verdicts), 10)]
     assert len(shown) == 10
     assert {"layers.33.h", "t7", "[t8 t9]", "t49"} <= set(shown)
     assert shown == [name for name in verdicts if name in shown]  # in forward order

@@ -9,27 +9,26 @@ from typing import Any
 from tensorprog.api import check, derive, emit
 from tensorprog.coordcheck.report import CheckReport
 from tensorprog.derivation import Derivation
+from tensorprog.hptransfer.report import Drift, Optimum, Record, TransferReport, Wider
 from tensorprog.report import report_page
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 VOID = {"meta", "link", "br", "img", "wbr", "path", "use", "rect", "circle", "hr", "input"}
 
-# What `tpcalc transfer --format json` writes (docs/reference/json-schema.md), cut down to what a page reads.
-TRANSFER: dict[str, Any] = {
-    "schema": 1, "file": "some/where/mlp.tp", "optimizer": "adam", "sweep": "lr", "data": "digits", "steps": 50,
-    "seeds": 2, "axis": ["n"],
-    "records": [
-        {"parametrization": name, "sizes": {"n": size}, "value": 2.0**k, "seed": seed, "initial": 2.3,
-         "loss": None if k > -3 else 0.5 + 0.1 * (k + 7) ** 2 / size}
+TRANSFER = TransferReport(
+    file="some/where/mlp.tp", optimizer="adam", form="table8", sweep="lr", data="digits", data_id="0", axis=("n",),
+    sizes=(32, 64), base={"n": 32}, lr=None, steps=50, batch=8, seeds=2, tolerance=0.2, versions={"torch": "2"},
+    records=tuple(
+        Record(name, {"n": size}, 2.0**k, seed, None if k > -3 else 0.5 + 0.1 * (k + 7) ** 2 / size, 2.3)
         for name in ("derived", "sp") for size in (32, 64) for k in range(-10, -1) for seed in range(2)
-    ],
-    "optima": [{"parametrization": "derived", "sizes": {"n": 32}, "status": "found", "value": 0.01, "low": 0.009,
-                "high": 0.011, "loss": 0.5}],
-    "drifts": [
-        {"parametrization": "derived", "octaves": 0.01, "low": -0.04, "high": 0.06, "verdict": "transfers"},
-        {"parametrization": "sp", "octaves": None, "low": None, "high": None, "verdict": "inconclusive"},
-    ],
-}  # fmt: skip
+    ),
+    optima=(
+        *(Optimum("derived", {"n": size}, "found", 0.01, 0.009, 0.011, 0.5, 0.1, 9) for size in (32, 64)),
+        *(Optimum("sp", {"n": size}, "below", None, None, None, None, None, 9) for size in (32, 64)),
+    ),
+    drifts=(Drift("derived", 0.01, -0.04, 0.06, "transfers", 0.5, 0.49), Drift("sp", None, None, None, "inconclusive")),
+    wider=(Wider("derived", 8, 1, 0), Wider("sp", 3, 1, 5, (0.1, 32, 64))), flops={32: 1e9, 64: 4e9},
+)  # fmt: skip
 
 
 def checked(derivation: Derivation, **options: Any) -> CheckReport:

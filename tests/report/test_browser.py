@@ -16,7 +16,6 @@ for _package in ("matplotlib", "jinja2", "pygments"):
 webdriver = pytest.importorskip("selenium.webdriver")
 
 from tensorprog.api import derive, emit
-from tensorprog.plots.sweep import from_json
 from tensorprog.report import report_page
 from tests.report.pages import EXAMPLES, TRANSFER, checked
 
@@ -53,7 +52,7 @@ def address(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     derivation = derive(EXAMPLES / f"{request.param}.tp", "adam")
     whole = request.param == "mlp"
     check = checked(derivation, parametrization="sp") if whole else None
-    text = report_page(derivation, emit(derivation), check, [from_json(TRANSFER)] if whole else [], {"This": "tpcalc"})
+    text = report_page(derivation, emit(derivation), check, [TRANSFER] if whole else [], {"This": "tpcalc"})
     file = tmp_path_factory.mktemp("page") / "report.html"
     file.write_text(text, encoding="utf-8")
     return file.as_uri()
