@@ -45,11 +45,12 @@ class _Largest:
     places: dict[str, int]
     value: dict[str, int] = field(default_factory=dict)
     seen: dict[str, list[int]] = field(default_factory=dict)
+    floor: dict[str, int] = field(default_factory=dict)  # what is taken at least
 
     def report(self, key: str, value: int) -> bool:
         """True if the value in force for the key changed."""
         seen = self.seen.setdefault(key, [])
-        seen.append(value)
+        seen.append(max(value, self.floor.get(key, value)))
         target = max(seen)
         if len(seen) < self.places[key] and key in self.value:
             target = max(target, self.value[key])
@@ -66,6 +67,43 @@ class _Largest:
                 changed = True
         self.seen = {}
         return changed
+
+
+QUIET = 10  # sweeps without any exponent moving, more than any term needs to travel from the loss to an exponent
+
+
+@dataclass
+class _Circle:
+    """Whether sweeps run in circles. `held`: use or multiplier -> the largest demand in the circle that was found;
+    `known`: whether those were let go again; `moving`: a parameter whose exponents go round; `still`: for how many
+    sweeps no exponent moved."""
+
+    past: list[tuple[Exponents, dict[str, int]]] = field(default_factory=list)
+    held: dict[str, int] = field(default_factory=dict)
+    known: bool = False
+    moving: str = ""
+    still: int = 0
+
+    def quiet(self, same: bool) -> bool:
+        """Whether no exponent has moved for `QUIET` sweeps, this one the `same` as the one before."""
+        self.still = self.still + 1 if same else 0
+        return self.still >= QUIET
+
+    def closes(self, exponents: Exponents, demands: dict[str, int]) -> bool:
+        """Takes note of a sweep's end; True if it is an earlier one's, and what is held has grown."""
+        now = Exponents(dict(exponents.A), dict(exponents.C), dict(exponents.M))
+        start = next((k for k in range(len(self.past) - 2, -1, -1) if self.past[k][0] == now), None)
+        self.past.append((now, dict(demands)))
+        if start is None:
+            return False
+        round_, self.past = self.past[start:], []
+        self.moving = next((p for quantity in ("A", "C") for p in getattr(now, quantity)
+                            if len({getattr(e, quantity)[p] for e, _ in round_}) > 1), "")  # fmt: skip
+        most = {name: max(d.get(name, value) for _, d in round_) for name, value in demands.items()
+                if len({d.get(name) for _, d in round_}) > 1}  # fmt: skip
+        before, self.held = self.held, {**self.held, **{u: max(v, self.held.get(u, v)) for u, v in most.items()}}
+        self.known = self.known and self.held == before  # back in the same circle: the larger demands stay
+        return bool(self.held)
 
 
 class Solver(Analysis):
@@ -262,8 +300,13 @@ class Solver(Analysis):
     # --- to the end ---------------------------------------------------------------------------------
 
     def solve(self) -> Exponents:
-        """Sweep until nothing moves. Raises CalculusError if that does not end."""
-        for _ in range(MAX_SWEEPS):
+        """Sweep until nothing moves. Raises CalculusError if that does not end.
+
+        Sweeps may run in circles: one parameter's demand rests on the speed of another, which follows a sweep later.
+        Then the largest demands of the circle hold until everything rests, and are let go to see that it stays.
+        """
+        circle = _Circle()
+        for _ in range(2 * MAX_SWEEPS):
             self._relax()
             self.unsettled = False
             before = self._state()
@@ -280,10 +323,19 @@ class Solver(Analysis):
                     self._move(name)
             steady = not moved or (bool(self.program.forward.loops) and self._state() == before)
             if not self._take_steps() and steady and not self.unsettled:
+                if not circle.held or circle.known:
+                    self.solved = True
+                    return self.exponents
+                circle.known, self.demand.floor, self.excess.floor = True, {}, {}
+            elif circle.quiet(self._state() == before):  # terms that alternate without consequence
                 self.solved = True
                 return self.exponents
+            elif circle.closes(self.exponents, {**self.demand.value, **self.excess.value}):
+                self.demand.floor = self.excess.floor = circle.held
+        moving = circle.moving or next(iter(self.exponents.A), "")
+        node = next((n for n in self.program.forward.nodes if isinstance(n.op, Param) and n.op.name == moving), None)
         raise CalculusError(
-            "the exponents do not settle", self.program.forward.nodes[0].span,
+            f"the exponents of `{moving}` do not settle", (node or self.program.forward.nodes[0]).span,
             why="each sweep over the graph asks for other exponents than the one before",
         )  # fmt: skip
 

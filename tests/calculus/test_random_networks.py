@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections import Counter
 from fractions import Fraction
-from pathlib import Path
 
 import pytest
 
+from benchmarks.agreement import networks
 from tensorprog.api import check, derive
 from tensorprog.architecture import parse
 from tensorprog.calculus.analysis import largest
 from tensorprog.coordcheck.report import Row
 from tensorprog.errors import CalculusError
-
-_spec = importlib.util.spec_from_file_location("networks", Path(__file__).with_name("networks.py"))
-assert _spec and _spec.loader
-networks = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(networks)
 
 OPTIMIZERS = ("adam", "sgd", "muon")
 SEEDS = range(240)

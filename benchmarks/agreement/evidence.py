@@ -1,0 +1,150 @@
+"""What measured sizes are evidence for: does a tensor follow the exponent that was predicted?
+
+A seed fixes the data and the random streams at every width, so the sizes r [width, seed] of one tensor are first
+centred: log r minus its mean over the widths. The profile is the trimmed mean over the seeds at each width, which no
+single training run that went astray can rule. Every estimate below is also made without each seed in turn
+(jackknife), which gives its standard error and a Student's t.
+
+- The plain slope: least squares of the profile on log n.
+- The next power: exponents are multiples of 1/2 here, and independent contributions add up, so a tensor whose power is
+  a half less than predicted falls at least that fast. What falls distinctly more slowly has the predicted power.
+- The lasting part: y = r^2 n^(-2p), p the prediction, is fitted by A + B n^(-1/2). A power that is too small leaves
+  A > 0 as it grows; one that is too large leaves nothing, A <= 0. Slower transients than n^(-1/2) do not occur.
+
+Many rows are judged, so to disagree in the end asks for much more than the 95% of an interval: the two-sided quantile
+of Student's t at 1 / 100 over the number of rows of a campaign.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+TOLERANCE = 0.2
+NEXT = 0.5  # to the next smaller exponent
+CAMPAIGN = 500_000  # rows, of all campaigns one is likely to run
+SHARE = 0.05  # of the mean square at the largest width: a lasting part below it is not there yet
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """`verdict`: agrees | disagrees | inconclusive. `slope`: the plain one, with its 95% interval. `lasting`: the
+    share of the predicted power in the mean square at the largest width, with its 95% interval."""
+
+    verdict: str
+    reason: str
+    slope: float
+    low: float
+    high: float
+    lasting: float = math.nan
+    lasting_low: float = math.nan
+    lasting_high: float = math.nan
+
+
+def student(p: float, degrees: int) -> float:
+    """The two-sided quantile of Student's t: |t| exceeds it with probability p (Hill 1970, algorithm 396)."""
+    if degrees == 1:
+        return 1 / math.tan(p * math.pi / 2)
+    if degrees == 2:
+        return math.sqrt(2 / (p * (2 - p)) - 2)
+    n = degrees
+    a = 1 / (n - 0.5)
+    b = 48 / (a * a)
+    c = ((20700 * a / b - 98) * a - 16) * a + 96.36
+    d = ((94.5 / (b + c) - 3) / b + 1) * math.sqrt(a * math.pi / 2) * n
+    x = d * p
+    y = x ** (2 / n)
+    if y > 0.05 + a:
+        x = NormalDist().inv_cdf(p / 2)
+        y = x * x
+        if n < 5:
+            c += 0.3 * (n - 4.5) * (x + 0.6)
+        c = (((0.05 * d * x - 5) * x - 7) * x - 2) * x + b + c
+        y = (((((0.4 * y + 6.3) * y + 36) * y + 94.5) / c - y - 3) / b + 1) * x
+        y = math.expm1(a * y * y)
+    else:
+        y = ((1 / (((n + 6) / (n * y) - 0.089 * d - 0.822) * (n + 2) * 3) + 0.5 / (n + 4)) * y - 1) * (n + 1) / (
+            n + 2
+        ) + 1 / y
+    return math.sqrt(n * y)
+
+
+def judge(widths: Floats, sizes: Floats, predicted: float, *, bound: bool, final: bool) -> Evidence:
+    """The evidence of `sizes` [width, seed], all positive and finite, for the exponent `predicted`.
+
+    `bound`: the prediction is only an upper bound. `final`: no more will be measured; before that, what disagrees
+    at 1 in 1000 is worth more seeds and larger widths.
+    """
+    seeds = sizes.shape[1]
+    raw = np.log2(sizes)
+    centred = raw - raw.mean(axis=0)
+    logs = np.column_stack([_profile(centred), *(_profile(np.delete(centred, k, axis=1)) for k in range(seeds))])
+    usual, strict = student(0.05, seeds - 1), student(0.01 / CAMPAIGN if final else 0.001, seeds - 1)
+
+    slopes = _line(widths, logs)
+    slope, error = float(slopes[0]), _error(slopes[1:])
+    tops = (logs[-1] - logs[-2]) / np.log2(widths[-1] / widths[-2])
+    top, top_error = float(tops[0]), _error(tops[1:])
+    low, high = slope - usual * error, slope + usual * error
+
+    def found(verdict: str, reason: str = "", lasting: tuple[float, float, float] = (math.nan,) * 3) -> Evidence:
+        return Evidence(verdict, reason, slope, low, high, *lasting)
+
+    if abs(slope - predicted) <= TOLERANCE and predicted - TOLERANCE <= low and high <= predicted + TOLERANCE:
+        return found("agrees")
+    if bound and high <= predicted + TOLERANCE:
+        return found("agrees", "a bound, and below it")
+    shares = _lasting(widths, logs, predicted)
+    share, spread = float(shares[0]), _error(shares[1:])
+    lasting = (share, share - usual * spread, share + usual * spread)
+    if slope - strict * error > predicted + TOLERANCE and top - usual * top_error > predicted + TOLERANCE / 2:
+        return found("disagrees", "grows faster", lasting)
+    if share - usual * spread > SHARE and high <= predicted + TOLERANCE:
+        return found("agrees", "once what vanishes faster is taken off", lasting)
+    if slope + strict * error < predicted - TOLERANCE and share + usual * spread < SHARE:
+        return found("disagrees", "grows more slowly", lasting)
+    if low > predicted - NEXT + TOLERANCE / 2 and high <= predicted + TOLERANCE and top > slope - usual * top_error:
+        return found("agrees", "it falls more slowly than the next power would", lasting)
+    return found("inconclusive", "the error is too large" if error * usual > TOLERANCE else "a transient", lasting)
+
+
+def _profile(centred: Floats) -> Floats:
+    """The mean over the seeds at each width, without the outer fifths."""
+    count = centred.shape[1]
+    cut = count // 5
+    return np.asarray(np.sort(centred, axis=1)[:, cut : count - cut].mean(axis=1))
+
+
+def _line(widths: Floats, logs: Floats) -> Floats:
+    """Least squares with weights sqrt(width): the slope of every column."""
+    x = np.log2(widths)
+    weights = np.sqrt(widths)
+    x = x - np.average(x, weights=weights)
+    return np.asarray((weights * x) @ logs / ((weights * x) @ x))
+
+
+def _lasting(widths: Floats, logs: Floats, predicted: float) -> Floats:
+    """A / (A + B n^(-1/2)) at the largest width, for r^2 n^(-2 p) = A + B n^(-1/2), errors relative; every column."""
+    y = np.exp2(2 * (logs - predicted * np.log2(widths)[:, None]))
+    y = y / y[-1]
+    u = np.sqrt(widths[-1] / widths)
+    weights = (widths**0.25)[:, None] / y  # relative errors, larger widths count more
+    ones, us = weights, weights * u[:, None]
+    target = weights * y
+    a11, a12, a22 = (ones * ones).sum(0), (ones * us).sum(0), (us * us).sum(0)
+    b1, b2 = (ones * target).sum(0), (us * target).sum(0)
+    det = a11 * a22 - a12 * a12
+    a, b = (a22 * b1 - a12 * b2) / det, (a11 * b2 - a12 * b1) / det
+    return np.asarray(a / np.where(np.abs(a + b) > 1e-12, a + b, 1e-12))
+
+
+def _error(left_out: Floats) -> float:
+    """The jackknife's standard error."""
+    count = left_out.size
+    return math.sqrt((count - 1) / count * float(np.sum((left_out - left_out.mean()) ** 2)))
