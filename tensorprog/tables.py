@@ -165,18 +165,34 @@ _LATEX = {"\\": r"\textbackslash{}", "_": r"\_", "&": r"\&", "%": r"\%", "#": r"
           "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}  # fmt: skip
 
 
-def latex_cell(cell: str) -> str:
-    """`n^-1/2` as mathematics; everything else escaped."""
+def latex_cell(cell: str, column: str = "") -> str:
+    """A cell in LaTeX: powers and shapes as mathematics, parameters in typewriter, everything else escaped."""
+    if column == "parameter":
+        return r"\texttt{" + _escaped(cell) + "}"
+    if column == "shape":
+        return "$" + r" \times ".join(map(_math, cell.strip("[]").split(", "))) + "$" if cell != "[]" else "scalar"
+    if cell == "-":
+        return "--"
     if re.fullmatch(r"\w+(\^-?\d+(/\d+)?)?( \w+(\^-?\d+(/\d+)?)?)*", cell) and ("^" in cell or len(cell) == 1):
-        return "$" + re.sub(r"\^(-?\d+(?:/\d+)?)", r"^{\1}", cell).replace(" ", r"\,") + "$"
-    return "".join(_LATEX.get(c, c) for c in cell)
+        return "$" + _math(cell) + "$"
+    return _escaped(cell)
+
+
+def _escaped(text: str) -> str:
+    return "".join(_LATEX.get(c, c) for c in text)
+
+
+def _math(text: str) -> str:
+    """`4 n`, `n / 16`, `width^-1/2` inside of mathematics."""
+    words = re.sub(r"[A-Za-z]\w+", lambda word: r"\mathit{" + _escaped(word[0]) + "}", text.replace(" / ", "/"))
+    return re.sub(r"\^(-?\d+(?:/\d+)?)", r"^{\1}", words).replace(" ", r"\,")
 
 
 def latex(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
     """A booktabs tabular (needs \\usepackage{booktabs})."""
     lines = [r"\begin{tabular}{" + "l" * len(header) + "}", r"\toprule", " & ".join(map(latex_cell, header)) + r" \\",
              r"\midrule"]  # fmt: skip
-    lines += [" & ".join(map(latex_cell, row)) + r" \\" for row in rows]
+    lines += [" & ".join(map(latex_cell, row, header)) + r" \\" for row in rows]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
