@@ -153,8 +153,10 @@ def _line(axes: Axes, x: Floats, exponent: str | None, color: str, dashes: tuple
 
 def _claims(group: Group, steps: int) -> str:
     """The predictions in words: `init n^0, change n^-1 (step 2)`."""
-    claims = [f"{role(row)} {power(row.predicted)}" + (f" (step {row.step})" if row.step and steps > 1 else "")
-              for row in group.rows]  # fmt: skip
+    claims = []
+    for row in group.rows:
+        name = f"{role(row)} " if row.part.endswith(role(row)) else ""
+        claims.append(name + power(row.predicted) + (f" (step {row.step})" if row.step and steps > 1 else ""))
     return ", ".join(claims)
 
 

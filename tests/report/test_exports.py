@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ loss mse(f)
 """
 
 
+@cache
 def derivations() -> list[Derivation]:
     """The examples, and a network whose names would be commands or subscripts in LaTeX."""
     return [*(derive(path, "adam") for path in EXAMPLES), derive(parse(STRANGE, "a_b%&#.tp"), "sgd")]
