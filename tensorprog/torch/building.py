@@ -40,7 +40,7 @@ class Built:
 
     def loss(self, outputs: Any) -> Tensor:
         """The scalar to be trained: the builder's loss, the module's own (`outputs.loss`, or a scalar output), or the
-        mean squared distance of every output to fixed standard normal targets."""
+        mean squared distance of every floating result to fixed standard normal targets."""
         if self.criterion is not None:
             found = self.criterion(outputs)
         else:
@@ -54,7 +54,14 @@ class Built:
 
 
 def _to_noise(outputs: Any) -> Tensor:
-    parts = [t for t in tensors(outputs) if t.requires_grad]
+    top = (
+        outputs.values()
+        if isinstance(outputs, Mapping)
+        else outputs
+        if isinstance(outputs, tuple | list)
+        else (outputs,)
+    )
+    parts = [t for t in top if isinstance(t, torch.Tensor) and t.is_floating_point() and t.requires_grad]
     if not parts:
         raise TensorProgError("no output of the module depends on its parameters", fix=WRITE)
     generator = torch.Generator().manual_seed(0)

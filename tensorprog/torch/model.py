@@ -146,7 +146,7 @@ class ImportedDerivation:
 
         return fold(model)
 
-    def check(self, widths: Sequence[int] | None = None, **options: Any) -> CheckReport:
+    def check(self, widths: Any = None, **options: Any) -> CheckReport:
         """Every operation's measured exponent against its prediction (see `tensorprog.torch.nodecheck.check_model`)."""
         from tensorprog.torch.nodecheck import check_model
 

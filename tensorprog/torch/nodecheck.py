@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from fractions import Fraction
+from itertools import pairwise
 from math import gcd
 from typing import TYPE_CHECKING
 
@@ -16,19 +18,21 @@ from tensorprog.coordcheck.report import CheckReport, Row
 from tensorprog.coordcheck.run import ROUNDING
 from tensorprog.coordcheck.statistics import TOLERANCE
 from tensorprog.errors import TensorProgError
-from tensorprog.graph import Graph
 from tensorprog.torch.building import construct
 from tensorprog.torch.changes import UNIT
 from tensorprog.torch.measure import Rates, Spot, Trained, spots
+from tensorprog.torch.places import below
 from tensorprog.torch.training import FIRST, TOP, Floats, Progress, entries
 
 if TYPE_CHECKING:
     from tensorprog.torch.model import ImportedDerivation
 
+Widths = Sequence[int] | Mapping[str, Sequence[int]] | None
+
 
 def check_model(
     p: ImportedDerivation,
-    widths: Sequence[int] | None = None,
+    widths: Widths = None,
     *,
     seeds: int = 5,
     max_seeds: int | None = None,
@@ -41,8 +45,8 @@ def check_model(
     """Applies `p` to the model at every width, trains it, and compares the exponent of every tensor with the derived
     one.
 
-    `widths`: values of the builder's symbol (of several symbols: of the first; the others grow by the same factors);
-    default: four, as wide as stays small. The base width lies below them. `lr`: at the base width (default:
+    `widths`: values that every symbol of the builder takes in turn, or symbol -> its values, which climb by the same
+    factors; default: four, as wide as stays small. The base width lies below them. `lr`: at the base width (default:
     calibrated for each parameter). `keep`: parameters and multipliers to leave as they are; `unmodified`: all of them,
     with one learning rate, to see what is wrong then. Other arguments as in `tensorprog.coordcheck.run.check`. Raises
     TensorProgError for unusable arguments.
@@ -74,20 +78,13 @@ def _moved(p: ImportedDerivation, spot: Spot) -> bool:
     for unknown, node in lowered.products.items():
         if p.derivation.parametrization.unknowns.get(unknown, UNIT) != UNIT:
             module, _ = lowered.multipliers[unknown]
-            if spot.module == module and spot.probe.node != node and spot.probe.node in _below(lowered.graph, node):
+            if (
+                spot.module == module
+                and spot.probe.node != node
+                and spot.probe.node in below(lowered.graph.nodes, node)
+            ):
                 return True
     return False
-
-
-def _below(graph: Graph, node: int) -> set[int]:
-    """Everything that a node is computed from."""
-    found: set[int] = set()
-    todo = list(graph.nodes[node].args)
-    while todo:
-        if (k := todo.pop()) not in found:
-            found.add(k)
-            todo += graph.nodes[k].args
-    return found
 
 
 def _rows(spots: Sequence[Spot], predictor: Predictor, values: Floats, ladder: Ladder) -> tuple[Row, ...]:
@@ -114,26 +111,28 @@ def _measure(
     return grid.reshape(*grid.shape[:2], len(ladder.rungs), len(seeds))
 
 
-def _ladder(p: ImportedDerivation, widths: Sequence[int] | None) -> Ladder:
+def _ladder(p: ImportedDerivation, widths: Widths) -> Ladder:
     """The sizes of all symbols at every rung."""
-    symbols, first = p.reading.symbols, dict(p.reading.points[0])
-    if len(symbols) == 1:
-        return Ladder.of(symbols, tuple(widths or _default(p, symbols[0])))
-    lead = first[symbols[0]]
-    for width in widths or (lead, 2 * lead, 4 * lead, 8 * lead):
-        if any((first[s] * width) % lead for s in symbols):
-            raise TensorProgError(f"{symbols[0]} = {width} is no multiple of {lead}, from which the others grow alike",
-                                  fix=f"widths=[{lead}, {2 * lead}, {4 * lead}, {8 * lead}]")  # fmt: skip
-    sizes = widths or (lead, 2 * lead, 4 * lead, 8 * lead)
-    return Ladder(tuple({s: first[s] * w // lead for s in symbols} for w in sizes), symbols)
+    symbols = p.reading.symbols
+    if not isinstance(widths, Mapping):
+        return Ladder.of(symbols, tuple(widths or _default(p)))
+    if set(widths) != set(symbols):
+        raise TensorProgError(f"widths are needed for each of {', '.join(symbols)}")
+    columns = [Ladder.of((s,), tuple(widths[s])).sizes for s in symbols]
+    factors = {tuple(Fraction(b, a) for a, b in pairwise(sizes)) for sizes in columns}
+    if len(factors) > 1:
+        raise TensorProgError("the widths must climb together, by the same factors",
+                              fix=", ".join(f"{s}: 32, 64, 128" for s in symbols))  # fmt: skip
+    return Ladder(tuple(dict(zip(symbols, row, strict=True)) for row in zip(*columns, strict=True)), tuple(symbols))
 
 
-def _default(p: ImportedDerivation, symbol: str) -> tuple[int, ...]:
+def _default(p: ImportedDerivation) -> tuple[int, ...]:
     """Four widths, each twice the one before, the largest with at most MOST_ENTRIES entries."""
     from tensorprog.torch.model import _call
 
     def count(n: int) -> int:
-        return entries(construct(lambda _: _call(p.reading.build, {symbol: n}), n, p.reading.inputs))
+        point = dict.fromkeys(p.reading.symbols, n)
+        return entries(construct(lambda _: _call(p.reading.build, point), n, p.reading.inputs))
 
     top, size = FIRST, count(FIRST)
     while top < TOP and 4 * size <= MOST_ENTRIES:

@@ -125,8 +125,23 @@ def _product_places(reading: Reading, name: str, module: str) -> Iterator[Place]
                 yield OutputHook(path, output)
             else:
                 yield OutputHook(path, output, -1, window[0], window[1])
+    leads = below(nodes, product)
+    for path, (node, output) in _last_sites(reading).items():  # through sums too, such as rotary positions
+        if path.startswith(f"{module}.") and path not in seen and node in leads:
+            yield OutputHook(path, output)
     for argument in range(3):
         yield InputHook(module, argument)
+
+
+def below(nodes: tuple[Node, ...], node: int) -> set[int]:
+    """Everything that a node is computed from."""
+    found: set[int] = set()
+    todo = list(nodes[node].args)
+    while todo:
+        if (k := todo.pop()) not in found:
+            found.add(k)
+            todo += nodes[k].args
+    return found
 
 
 def _linear_sources(

@@ -1,0 +1,111 @@
+"""Several widths that grow apart, several optimizers at once, convolutions and norms: applied, undone, folded."""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch import nn  # noqa: E402
+
+import tensorprog.torch as tpt  # noqa: E402
+from tensorprog.errors import TensorProgError  # noqa: E402
+from tests.torch_apply import models  # noqa: E402
+
+pytestmark = pytest.mark.torch
+
+
+class Block(nn.Module):
+    def __init__(self, hidden, ffn):
+        super().__init__()
+        self.enter, self.up, self.down = nn.Linear(5, hidden), nn.Linear(hidden, ffn), nn.Linear(ffn, hidden)
+        self.norm, self.leave = nn.LayerNorm(hidden), nn.Linear(hidden, 3)
+
+    def forward(self, x):
+        x = self.enter(x)
+        return self.leave(self.norm(x + self.down(torch.relu(self.up(x)))))
+
+
+@pytest.fixture(scope="module")
+def two_widths():
+    return tpt.derive(Block, inputs=torch.randn(4, 5), optimizer="adamw")
+
+
+def test_independent_widths_each_count_where_they_are_summed(two_widths):
+    model = Block(hidden=24, ffn=160)
+    before = {name: w.detach().clone() for name, w in model.named_parameters()}
+    groups = two_widths.apply(model, base={"hidden": 8, "ffn": 16}, lr=1.0)
+    rates = {name: g["lr"] for g in groups for name in g["param_names"]}
+    assert groups.sizes == {"hidden": 24, "ffn": 160}
+    assert rates["up.weight"] == pytest.approx(1 / 3) and rates["down.weight"] == pytest.approx(1 / 10)
+    assert rates["enter.weight"] == 1 and rates["leave.weight"] == pytest.approx(1 / 3)
+    torch.testing.assert_close(model.leave.weight, before["leave.weight"] * 3**-0.5)  # n^-1/2 now, n^-1 needed
+    assert torch.equal(model.down.weight, before["down.weight"])
+    with pytest.raises(TensorProgError, match="the base needs a value for each of hidden, ffn"):
+        two_widths.apply(Block(24, 160), base={"hidden": 8})
+
+
+@pytest.mark.slow
+def test_both_widths_grow_in_the_check(two_widths):
+    report = two_widths.check(widths={"hidden": (32, 64, 128, 256), "ffn": (64, 128, 256, 512)}, seeds=4, steps=2)
+    assert report.verdict != "disagrees", str(report)
+    assert {row.tensor for row in report.rows} >= {"up: addmm", "leave: addmm"}
+
+
+def test_muon_and_the_optimizer_of_its_vectors_have_groups_of_their_own():
+    p = tpt.derive(models.mlp, optimizer="muon")
+    model, inputs, loss = models.mlp(24)
+    with pytest.raises(TensorProgError, match="two optimizers need two learning rates"):
+        p.apply(model, base=8, lr=0.02)
+    groups = p.apply(model, base=8, lr={"muon": 0.02, "adam": 1e-3})
+    muon, adam = groups.of("muon"), groups.of("adam")
+    assert sorted(name for g in muon for name in g["param_names"]) == [
+        "first.weight",
+        "hidden.weight",
+        "readout.weight",
+    ]
+    optimizers = [torch.optim.Muon(muon), torch.optim.Adam(adam)]
+    rates = {name: g["lr"] for g in groups for name in g["param_names"]}
+    hidden = str(p.changes.parameter("hidden.weight").needed.lr)
+    assert rates["hidden.weight"] == 0.02 and hidden == "1"
+    assert rates["first.weight"] == pytest.approx(0.02 * 3**0.5) and rates["first.bias"] == 1e-3
+    loss(model(inputs)).backward()
+    for optimizer in optimizers:
+        optimizer.step()
+
+
+class TiedConvolutions(nn.Module):
+    """Attention of growing size over a few positions, between convolutions and batch norm."""
+
+    def __init__(self, n):
+        super().__init__()
+        self.enter, self.norm = nn.Conv1d(3, n, 3, padding=1), nn.BatchNorm1d(n)
+        self.q, self.k, self.leave = nn.Conv1d(n, n, 1), nn.Conv1d(n, n, 1), nn.Conv1d(n, 4, 1)
+        self.scale = n**-0.5
+
+    def forward(self, x):
+        x = torch.relu(self.norm(self.enter(x)))
+        scores = torch.einsum("bct,bcs->bts", self.q(x), self.k(x)) * self.scale
+        return self.leave(torch.einsum("bts,bcs->bct", scores.softmax(-1), x))
+
+
+def test_an_attribute_takes_the_factor_and_folding_moves_it_into_a_convolution():
+    inputs = torch.randn(4, 3, 6)
+    p = tpt.derive(lambda n: TiedConvolutions(2 * n), inputs=inputs, optimizer="adam")
+    torch.manual_seed(0)
+    model = TiedConvolutions(24)
+    p.apply(model, base=4, lr=1e-3)
+    assert model.scale == pytest.approx(24**-0.5 * 3**-0.5)
+    expected = model(inputs)
+    p.fold(model)
+    assert model.scale == 24**-0.5
+    torch.testing.assert_close(model(inputs), expected)
+    stock = TiedConvolutions(24)
+    stock.load_state_dict(model.state_dict())
+    torch.testing.assert_close(stock(inputs), expected)
+    again = TiedConvolutions(24)
+    start = [w.clone() for w in again.parameters()]
+    p.apply(again, base=4)
+    p.remove(again)
+    assert again.scale == 24**-0.5
+    assert all(torch.equal(a, b) for a, b in zip(again.parameters(), start, strict=True))
