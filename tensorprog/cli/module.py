@@ -10,7 +10,7 @@ from tensorprog.errors import TensorProgError
 
 # What the check of a module understands, besides the entries that argparse itself makes.
 _UNDERSTOOD = ("module", "file", "optimizer", "lr", "widths", "seeds", "steps", "all", "format", "jobs", "run",
-               "command", "default_of")  # fmt: skip
+               "command", "default_of", "words")  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -20,8 +20,9 @@ VOCAB, BASE, WIDE = 61, 2, 6
 
 def gpt2(n):
     """Two heads, which grow; embedding and readout are one."""
-    config = transformers.GPT2Config(n_embd=16 * n, n_head=2, n_layer=1, vocab_size=VOCAB, n_positions=32, attn_pdrop=0.0,
-                                     embd_pdrop=0.0, resid_pdrop=0.0, bos_token_id=0, eos_token_id=0)  # fmt: skip
+    config = transformers.GPT2Config(n_embd=16 * n, n_head=2, n_layer=1, vocab_size=VOCAB, n_positions=32,
+                                     attn_pdrop=0.0, embd_pdrop=0.0, resid_pdrop=0.0, bos_token_id=0,
+                                     eos_token_id=0)  # fmt: skip
     return transformers.GPT2LMHeadModel(config)
 
 
