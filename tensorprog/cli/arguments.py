@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tensorprog.derivation import Derivation
 
+MAX_SECONDS = 24 * 3600.0
 MAX_WIDTH, MAX_COUNT = 1 << 16, 1_000_000  # of what `check` is asked to train
 
 
@@ -102,6 +104,14 @@ def rate(text: str) -> float:
     if not 0 < rate < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r}: write a positive number, such as 0.01")
     return rate
+
+
+def seconds(text: str) -> float:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h)?", text.strip())
+    value = float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2] or "s"] if found else 0.0
+    if not 0 < value <= MAX_SECONDS:
+        raise argparse.ArgumentTypeError(f"{text!r}: write a time of at most 24h, such as 60s, 5m or 1h")
+    return value
 
 
 def names(text: str) -> tuple[str, ...]:

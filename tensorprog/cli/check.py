@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from tensorprog.cli import module
-from tensorprog.cli.arguments import add_derivation, command, count, derived, fraction, names, rate, widths
+from tensorprog.cli.arguments import add_derivation, command, count, derived, fraction, names, rate, seconds, widths
 from tensorprog.cli.pictures import add_save, saver
 from tensorprog.cli.terminal import color, progress, show
 from tensorprog.errors import TensorProgError
@@ -39,6 +39,7 @@ def add_measurement(sub: argparse.ArgumentParser) -> None:
         "--seeds", type=count, metavar="N", help="networks per width (default: 5); more are added where needed"
     )
     sub.add_argument("--max-seeds", type=count, metavar="N", help="at most this many (default: 4 times --seeds)")
+    sub.add_argument("--budget", type=seconds, metavar="60s", help="add seeds where needed for so long")
     sub.add_argument("--steps", type=count, default=3, metavar="N", help="updates per run (default: 3)")
     sub.add_argument("--batch", type=count, metavar="N", help="examples per step (default: from the network's size)")
     sub.add_argument("--lr", type=rate, metavar="X", help="learning rate at the base width (default: calibrated)")
@@ -46,6 +47,7 @@ def add_measurement(sub: argparse.ArgumentParser) -> None:
         "--lr-exponent", type=fraction, metavar="E", help="global learning rate ~ n^E, with --parametrization"
     )
     sub.add_argument("--backend", choices=("numpy", "torch"), default="numpy")
+    sub.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="for --backend torch")
     sub.add_argument(
         "--parametrization",
         default="derived",
@@ -97,12 +99,12 @@ def measured(arguments: argparse.Namespace) -> tuple[Derivation, CheckReport]:
     derivation = derived(arguments)
     options = {
         name: value
-        for name in ("seeds", "max_seeds", "batch", "widths")
+        for name in ("seeds", "max_seeds", "budget", "batch", "widths")
         if (value := getattr(arguments, name)) is not None
     }
     return derivation, check(
         derivation, steps=arguments.steps, lr=arguments.lr, lr_exponent=arguments.lr_exponent,
-        backend=arguments.backend, parametrization=arguments.parametrization, dtype=arguments.dtype,
-        overrides=arguments.set, also=arguments.also, control=not arguments.no_control,
+        backend=arguments.backend, device=arguments.device, parametrization=arguments.parametrization,
+        dtype=arguments.dtype, overrides=arguments.set, also=arguments.also, control=not arguments.no_control,
         jobs=jobs, progress=progress if sys.stderr.isatty() else None, **options,
     )  # fmt: skip

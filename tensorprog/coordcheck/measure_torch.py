@@ -67,6 +67,7 @@ class EmittedNetwork:
         seed: int,
         lr: Rates = None,
         dtype: str = "float64",
+        device: str = "cpu",
     ) -> None:
         architecture = derivation.architecture
         model, self.graph, self.parametrization = architecture.model, architecture.graph, parametrization
@@ -77,7 +78,7 @@ class EmittedNetwork:
         exec(compile(self.text, f"<emitted {name}>", "exec"), self.names)
         main = [value for value in self.names.values() if isinstance(value, type)][-1]
         with torch.random.fork_rng(devices=[]):  # the constructor draws initial weights
-            self.model: Any = main(**widths).to(getattr(torch, dtype))
+            self.model: Any = main(**widths).to(device, getattr(torch, dtype))
         attributes = dict(self.model.named_parameters())
         at, at_base = {**depths, **widths, BATCH_SYMBOL: batch}, {**depths, **base, BATCH_SYMBOL: batch}
         self.params: dict[str, Tensor] = {}
@@ -90,7 +91,7 @@ class EmittedNetwork:
         self._seed, self._count = seed, 0
         self.optimizer: Any = self._optimizer(lr) if hasattr(self.model, "configure_optimizer") else None
         data = make_data(self.graph, widths, batch, seed, dtype)
-        self.data: dict[str, Tensor] = {k: torch.from_numpy(v) for k, v in data.items()}
+        self.data: dict[str, Tensor] = {k: torch.from_numpy(v).to(device) for k, v in data.items()}
         self._inputs = [self.data[n.op.name] for n in self.graph.nodes
                         if isinstance(n.op, Input) and n.op.kind != "target"]  # fmt: skip
 
@@ -301,15 +302,19 @@ def measure(
     batch: int,
     lr: float | Mapping[str, float],
     dtype: str,
+    device: str = "cpu",
 ) -> Float:
     """rms [probe, 1 + steps], as `tensorprog.coordcheck.measure.measure`; nan in the rows of tensors that the program
-    does not make."""
+    does not make. Raises TensorProgError without the device."""
+    if device != "cpu" and not torch.cuda.is_available():
+        raise TensorProgError("there is no CUDA device", why="PyTorch sees none on this machine", fix="--device cpu")
     nodes = [p.node for p in probes if p.param is None and p.kind == "value"]
     if any(p.kind in PRODUCTS for p in probes):
         raise TensorProgError("the parts of products are not measured in the emitted program",
                               fix="--backend numpy, or no --also split")  # fmt: skip
     found = plan(derivation, parametrization, nodes, widths, base, batch)
-    network = EmittedNetwork(derivation, parametrization, widths, base, batch=batch, seed=seed, lr=lr, dtype=dtype)
+    network = EmittedNetwork(derivation, parametrization, widths, base, batch=batch, seed=seed, lr=lr, dtype=dtype,
+                              device=device)  # fmt: skip
     wanted = set(found.places.values())
     ops: list[str] = []
     now: dict[int, Tensor] = {}
@@ -332,9 +337,9 @@ def measure(
             match p.kind:
                 case "value" | "spectral":
                     size = spectral_norm if p.kind == "spectral" else rms
-                    result[row, t] = size((w - begin[p.param] if t else w).numpy())
+                    result[row, t] = size((w - begin[p.param] if t else w).cpu().numpy())
                 case "update" if t > 1:
-                    result[row, t] = rms((w - before[p.param]).numpy())
+                    result[row, t] = rms((w - before[p.param]).cpu().numpy())
                 case _:
                     pass
         before = current
@@ -349,8 +354,8 @@ def measure(
             if p.param is None and p.node in found.places:
                 value = now[found.places[p.node]]
                 start.setdefault(row, value)
-                result[row, t] = rms((value - start[row] if t else value).numpy())
+                result[row, t] = rms((value - start[row] if t else value).cpu().numpy())
             elif p.kind == ("later gradient" if t else "gradient") and t < steps and p.param in network.params:
                 gradient = network.params[p.param].grad
-                result[row, t] = 0.0 if gradient is None else rms(gradient.numpy())
+                result[row, t] = 0.0 if gradient is None else rms(gradient.cpu().numpy())
     return result

@@ -98,6 +98,7 @@ class CheckReport:
     left_out: tuple[str, ...] = ()  # tensors that the backend's program does not make
     control: Control | None = None  # None: not run, or no wrong exponent would show
     fault: Fault | None = None
+    budget: float | None = None  # seconds; None: none was set
 
     @property
     def verdict(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -29,6 +30,7 @@ from tensorprog.parametrizations import read
 
 __all__ = ["CheckReport", "Row", "check"]
 
+MOST = 1000  # seeds, however large the budget
 ROUNDING = 32.0  # a change below this many units of rounding of the tensor itself is no change
 Progress = Callable[[int, int, int], None]  # done, total (of this round of seeds), seeds when it ends
 Rows = dict[tuple[int, int], Row]  # (position of the probe, step) -> row
@@ -41,8 +43,10 @@ def check(
     widths: Sequence[int] | None = None,
     seeds: int = 5,
     max_seeds: int | None = None,
+    budget: float | None = None,
     steps: int = 3,
     backend: str = "numpy",
+    device: str = "cpu",
     parametrization: str | Parametrization = "derived",
     overrides: Sequence[str] = (),
     also: Collection[str] = (),
@@ -58,7 +62,9 @@ def check(
 
     `widths`: values of every width symbol; the base width lies below them (`calibrate.base_widths`). `seeds`: networks
     per width to begin with; more are added, up to `max_seeds` (default 4 * seeds), while intervals are too wide, or a
-    disagreement rests on few seeds or is a near miss. `steps`: updates.
+    disagreement rests on few seeds or is a near miss. `budget`: seconds for the whole check; the seeds added are then
+    limited by the time (and by `max_seeds`, if given), so their number depends on the machine; what so many seeds say
+    does not. `steps`: updates. `device`: "cuda" for the torch backend.
     `lr`: one base learning rate for all; default: calibrated (coordcheck/calibrate.py). `parametrization`: "derived",
     a Parametrization, or a name in `parametrizations.NAMED`, whose global learning rate scales like n^`lr_exponent`.
     `overrides`: exponents put otherwise, such as "lr[W1]=-1" (coordcheck/overrides.py). `also`: what else is measured,
@@ -69,6 +75,9 @@ def check(
     ladder = Ladder.of(derivation.widths, tuple(widths or default_ladder(derivation)))
     if seeds < 1 or steps < 1:
         raise TensorProgError("seeds and steps must be at least 1", fix="--seeds 5 --steps 3")
+    if device != "cpu" and backend != "torch":
+        raise TensorProgError(f"NumPy does not run on `{device}`", fix="--backend torch, or --device cpu")
+    deadline = None if budget is None else time.monotonic() + budget
     unknown = sorted(set(also) - set(EXTRAS))
     if unknown:
         raise TensorProgError(f"nothing called `{unknown[0]}` can be measured", fix=", ".join(EXTRAS))
@@ -79,8 +88,10 @@ def check(
     batch = batch or batch_size(derivation, ladder.sizes)
     base = base_widths(derivation, ladder.sizes)
     rates = base_rates(derivation, ladder.rungs[0], base, batch=batch) if lr is None else lr
-    runs = Runs(derivation, used, places, ladder, base, batch, steps, rates, backend, dtype, jobs, progress)
-    values, found = _until_conclusive(runs, demanded, own, seeds, max(seeds, max_seeds or 4 * seeds))
+    runs = Runs(derivation, used, places, ladder, base, batch, steps, rates, backend, device, dtype, jobs, progress)
+    most = max(seeds, max_seeds or (MOST if deadline else 4 * seeds))
+    controlled = _control(runs) if control else None
+    values, found = _until_conclusive(runs, demanded, own, seeds, most, deadline)
     rows = tuple(found.values())
     fault = None if own is None else first_at_fault(derivation, used, touched, ladder, places, found)
     measured = {row.tensor for row in rows}
@@ -89,7 +100,7 @@ def check(
         parametrization="derived" if own is None else used.name, backend=backend, widths=ladder.sizes,
         seeds=values.shape[3], steps=steps, lr=lr, tolerance=TOLERANCE, rows=rows,
         left_out=tuple(probe.name for probe in places if probe.name not in measured),
-        control=_control(runs) if control else None, fault=fault,
+        control=controlled, fault=fault, budget=budget,
     )  # fmt: skip
 
 
@@ -147,6 +158,7 @@ class Runs:
     steps: int
     rates: float | Mapping[str, float]
     backend: str
+    device: str
     dtype: str
     jobs: int
     progress: Progress | None
@@ -156,12 +168,14 @@ class Runs:
         runs = [(rung, seed) for rung in self.ladder.rungs for seed in seeds]
         costs = [size**2 for size in self.ladder.sizes for _ in seeds]
         train, done = _backend(self.backend), 0
+        where = {"device": self.device} if self.backend == "torch" else {}
         found: list[Measurement] = []
 
         def one(run: tuple[Mapping[str, int], int]) -> Measurement:
             rung, seed = run
             return train(self.derivation, self.parametrization, self.probes, rung, self.base, seed=seed,
-                         steps=self.steps, batch=self.batch, lr=self.rates, dtype=self.dtype)  # fmt: skip
+                         steps=self.steps, batch=self.batch, lr=self.rates, dtype=self.dtype,
+                         **where)  # fmt: skip
 
         with ThreadPoolExecutor(self.jobs if self.backend == "numpy" else 1) as pool:
             for cost, measured in zip(costs, pool.map(one, runs), strict=True):
@@ -186,16 +200,20 @@ def _backend(name: str) -> Callable[..., Measurement]:
 
 
 def _until_conclusive(
-    runs: Runs, demanded: Predictor, own: Predictor | None, seeds: int, most: int
+    runs: Runs, demanded: Predictor, own: Predictor | None, seeds: int, most: int, deadline: float | None
 ) -> tuple[Measurement, Rows]:
-    """Sizes and rows, with `seeds` more networks at a time while they could change a verdict."""
+    """Sizes and rows, with `seeds` more networks at a time while they could change a verdict, and while the next ones
+    are expected to be done before the deadline."""
     values = np.zeros((len(runs.probes), runs.steps + 1, len(runs.ladder.rungs), 0))
     rows: Rows = {}
     while values.shape[3] < most:
-        more = range(values.shape[3], min(values.shape[3] + seeds, most))
+        more, start = range(values.shape[3], min(values.shape[3] + seeds, most)), time.monotonic()
         values = np.concatenate([values, runs.measure(more)], axis=3)
         rows = _rows(runs, values, demanded, own)
         if not any(judge.wants_seeds(row, values.shape[3]) for row in rows.values()):
+            break
+        now = time.monotonic()
+        if deadline is not None and 2 * now - start > deadline:
             break
     return values, rows
 

@@ -55,6 +55,8 @@ def table(report: CheckReport, *, color: bool, every: bool) -> str:
             f"widths {widths}; {report.seeds} seeds, {report.steps} steps, tolerance {report.tolerance}")  # fmt: skip
     counts = ", ".join(f"{report.count(v)} {v}" for v in _ORDER)
     tail = [f"{len(report.rows)} rows: {counts}"]
+    if report.budget is not None:
+        tail.append(f"{report.seeds} seeds within a budget of {report.budget:g} s")
     if report.fault:
         tail.append(str(report.fault))
     if report.control:

@@ -13,6 +13,7 @@ from tensorprog.coordcheck import run
 from tensorprog.coordcheck.control import put_wrong
 from tensorprog.coordcheck.ladder import Ladder
 from tensorprog.coordcheck.probes import probes
+from tensorprog.errors import TensorProgError
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.tp"))
 MLP = Path(__file__).parents[2] / "examples" / "mlp.tp"
@@ -42,6 +43,32 @@ def test_a_control_that_is_not_caught_makes_the_check_inconclusive(monkeypatch: 
     assert report.verdict == "inconclusive"
     assert "NOT caught" in report.render()
     assert check(MLP, control=False, **options).verdict == "agrees"
+
+
+def test_a_budget_buys_seeds_and_the_same_seeds_say_the_same() -> None:
+    """Small widths leave the output undecided, so that seeds are wanted to the end."""
+    options = {"widths": [16, 32, 64], "seeds": 3, "steps": 1, "batch": 2, "control": False}
+    short = check(MLP, budget=1e-6, **options)
+    long = check(MLP, budget=1.5, **options)
+    assert short.seeds == 3 < long.seeds
+    assert f"{long.seeds} seeds within a budget of 1.5 s" in long.render()
+    again = check(MLP, **{**options, "max_seeds": long.seeds})
+    assert again.seeds == long.seeds and again.rows == long.rows
+
+
+def test_a_device_that_is_not_there_is_refused() -> None:
+    with pytest.raises(TensorProgError, match="NumPy does not run on `cuda`"):
+        check(MLP, device="cuda", widths=[16, 32])
+
+
+@pytest.mark.torch
+def test_cuda_is_refused_without_a_cuda_device() -> None:
+    if __import__("torch").cuda.is_available():
+        report = check(MLP, backend="torch", device="cuda", widths=[32, 64, 128], seeds=3, steps=1)
+        assert report.rows and report.control is not None and report.control.caught
+        return
+    with pytest.raises(TensorProgError, match="there is no CUDA device"):
+        check(MLP, backend="torch", device="cuda", widths=[16, 32])
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
