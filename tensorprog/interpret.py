@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -45,11 +46,13 @@ class Interpreter:
         lr: float | Mapping[str, float] | None = None,
         functions: Mapping[str, Function] | None = None,
         optimizer_options: Mapping[str, float] | None = None,
+        start: bool = True,
     ) -> None:
         """`base`: the base widths. `lr`: the base learning rate, one for all or by parameter or optimizer name.
 
         Options (the graph's, overridden by `optimizer_options`) go to the parametrization's optimizer only, not to
         one that a parameter names for itself or that Muon leaves vectors to. `data_seed` defaults to `seed`.
+        Without `start` there is no network yet, only what all of these sizes share: see `fresh`.
         """
         self.program, self.graph = program, program.forward
         self.parametrization, self.dtype = parametrization, np.dtype(dtype)
@@ -59,19 +62,29 @@ class Interpreter:
         self._shapes = [shape_of(n.axes, self.widths) for n in program.nodes]
         self._kernels = [self._kernel(n) for n in program.nodes]
         self._schedules: dict[object, tuple[tuple[int, tuple[int, ...]], ...]] = {}
-        self.params: dict[str, Array] = {}
-        self._steppers: dict[str, Stepper] = {}
-        for name, parameter in self.graph.parameters.items():
-            exponents = parametrization.params[name]
-            self.params[name] = init_parameter(parameter, exponents, self.widths, self.base, seed, self.dtype)
         options = dict(self.graph.optimizer_options) if self.graph.optimizer == parametrization.optimizer else {}
-        chosen = {**{k: float(v) for k, v in options.items()}, **(optimizer_options or {})}
-        for name in program.updates:
-            self._steppers[name] = self._stepper(name, lr, chosen)
-        self.outer = Outer(self, self._steppers, seed)
-        self.data = make_data(self.graph, self.widths, batch, seed if data_seed is None else data_seed, self.dtype)
+        self._lr, self._options = lr, {**{k: float(v) for k, v in options.items()}, **(optimizer_options or {})}
+        if start:
+            self._start(seed, seed if data_seed is None else data_seed)
 
     # --- construction -------------------------------------------------------------------------------
+
+    def fresh(self, seed: int) -> Interpreter:
+        """Another network of the same sizes and parametrization, with weights and data of its own; what is planned for
+        these sizes is shared."""
+        other = copy(self)
+        other._start(seed, seed)
+        return other
+
+    def _start(self, seed: int, data_seed: int) -> None:
+        self.params: dict[str, Array] = {}
+        for name, parameter in self.graph.parameters.items():
+            exponents = self.parametrization.params[name]
+            self.params[name] = init_parameter(parameter, exponents, self.widths, self.base, seed, self.dtype)
+        self._steppers = {name: self._stepper(name, self._lr, self._options) for name in self.program.updates}
+        self.outer = Outer(self, self._steppers, seed)
+        batch = self.widths[BATCH_SYMBOL]
+        self.data = make_data(self.graph, self.widths, batch, data_seed, self.dtype)
 
     def _kernel(self, node: Node) -> Callable[..., Array] | None:
         if isinstance(node.op, Input | Param | Update):

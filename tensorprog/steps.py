@@ -128,6 +128,11 @@ def _moments(step: Stepper, g: Array, scratch: Array) -> tuple[Array, Array]:
 
 def _update_moments(step: Stepper, first: Array, second: Array, g: Array, scratch: Array) -> None:
     beta1, beta2 = step.hyper["beta1"], step.hyper["beta2"]
+    if step.count == 1:  # from zero: the same numbers, with fewer passes
+        np.multiply(g, 1 - beta1, out=first)
+        np.multiply(g, g, out=second)
+        second *= 1 - beta2
+        return
     _average(first, g, 1 - beta1, scratch)
     second *= beta2
     np.multiply(g, g, out=scratch)
@@ -149,16 +154,29 @@ def _adam(step: Stepper, w: Array, g: Array, decoupled: bool = False) -> None:
         _decoupled(step, w)
     else:
         g = _coupled(step, w, g)
+    # the moments are kept without their factors 1 - beta, which are put where they cost nothing
+    beta1, beta2 = hyper["beta1"], hyper["beta2"]
+    unit = math.sqrt((1 - beta2**count) / (1 - beta2))
+    factor = -hyper["lr"] * unit * (1 - beta1) / (1 - beta1**count)
     first, second = step.buffer("first", g), step.buffer("second", g)
     flat = [np.reshape(x, -1) for x in (w, g, first, second)]
     assert np.shares_memory(flat[0], w), "parameters are contiguous"
     for start in range(0, w.size, _BLOCK):  # so that all passes over an entry find it in the cache
         w_, g_, first_, second_ = (x[start : start + _BLOCK] for x in flat)
         scratch = step.buffer("scratch", w_)[: w_.size]
-        _update_moments(step, first_, second_, g_, scratch)
-        root = _root(second_, math.sqrt(1 - hyper["beta2"] ** count), hyper["eps"], scratch)
-        np.divide(first_, root, out=scratch)
-        _add(w_, -hyper["lr"] / (1 - hyper["beta1"] ** count), scratch, scratch)
+        if count == 1:
+            np.copyto(first_, g_)
+            np.multiply(g_, g_, out=second_)
+        else:
+            first_ *= beta1
+            first_ += g_
+            second_ *= beta2
+            np.multiply(g_, g_, out=scratch)
+            second_ += scratch
+        np.sqrt(second_, out=scratch)
+        scratch += hyper["eps"] * unit
+        np.divide(first_, scratch, out=scratch)
+        _add(w_, factor, scratch, scratch)
 
 
 def _adamw(step: Stepper, w: Array, g: Array) -> None:

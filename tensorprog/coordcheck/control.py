@@ -19,7 +19,7 @@ from tensorprog.exponents import Power
 from tensorprog.parametrization import Parametrization
 
 RUNGS, SEEDS, MOST_SEEDS = 3, 4, 8  # of a control: it is meant to be cheap
-CANDIDATES = 6  # parameters considered: what an early one does wrong shows in most tensors
+CANDIDATES = 4  # parameters considered: what an early one does wrong shows in most tensors
 ERROR = Fraction(1, 2)
 
 
@@ -56,7 +56,7 @@ def put_wrong(derivation: Derivation, places: Sequence[Probe], ladder: Ladder) -
             lr = rule.lr * Power.of({ladder.axis[0]: sign * ERROR})
             params = {**derivation.params, name: replace(rule, lr=lr)}
             wrong = replace(derivation.parametrization, name="control", params=params)
-            predicted = Predictor(derivation, wrong, steps)
+            predicted = Predictor(derivation, wrong, steps, like=right)
             showing = tuple(
                 probe
                 for probe, right_one in zip(activations, demanded, strict=True)

@@ -51,11 +51,12 @@ def first_at_fault(
     *_, step, k = min(wrong)
     probe, row = probes[k], rows[k, step]
     demanded = Predictor(derivation, used, step, derivation.solution.exponents).at(probe, step).exponent
-    found = Predictor(derivation, used, step, None, touched).at(probe, step).exponent
+    own = Predictor(derivation, used, step, None, touched)
+    found = own.at(probe, step).exponent
     near = _nearness(derivation, probe.node)
     missing = demanded / found if demanded is not None and found is not None else Power()
     for repair in (*_to_derived(derivation, used, touched, near), *_shifts(derivation, used, touched, near, missing)):
-        repaired = Predictor(derivation, used, step, repair.exponents, repair.touched).at(probe, step)
+        repaired = Predictor(derivation, used, step, repair.exponents, repair.touched, own).at(probe, step)
         if repaired.exponent == demanded and not repaired.bound_only:
             return _fault(repair, used, row)
     return Fault(row.tensor, row.part, row.step)

@@ -64,6 +64,22 @@ def spectral_norm(x: Array) -> float:
     return norm
 
 
+def planned(
+    derivation: Derivation,
+    parametrization: Parametrization,
+    widths: Mapping[str, int],
+    base: Mapping[str, int],
+    batch: int,
+    lr: float | Mapping[str, float],
+    dtype: str,
+) -> Interpreter:
+    """What networks of these sizes share, whatever their seeds."""
+    return Interpreter(
+        derivation.architecture.program, widths, base, parametrization, batch=batch, dtype=dtype, lr=lr,
+        functions=derivation.architecture.functions, start=False,
+    )  # fmt: skip
+
+
 def measure(
     derivation: Derivation,
     parametrization: Parametrization,
@@ -76,14 +92,14 @@ def measure(
     batch: int,
     lr: float | Mapping[str, float],
     dtype: str,
+    plan: Interpreter | None = None,
 ) -> npt.NDArray[np.float64]:
     """Sizes [probe, 1 + steps] of one network: column 0 the initial value, column t what holds after t updates (a
-    gradient: before the next one); nan where there is nothing to measure."""
+    gradient: before the next one); nan where there is nothing to measure. `plan`: what `planned` gives for the same
+    sizes, made here if it is not given."""
     program = derivation.architecture.program
-    interpreter = Interpreter(
-        program, widths, base, parametrization, batch=batch, seed=seed, dtype=dtype, lr=lr,
-        functions=derivation.architecture.functions,
-    )  # fmt: skip
+    plan = plan or planned(derivation, parametrization, widths, base, batch, lr, dtype)
+    interpreter = plan.fresh(seed)
     forward, backward = _needed(program, probes)
     result = np.full((len(probes), steps + 1), np.nan)
     start: dict[int, Array] = {}

@@ -308,7 +308,7 @@ def measure(
     does not make. Raises TensorProgError without the device."""
     if device != "cpu" and not torch.cuda.is_available():
         raise TensorProgError("there is no CUDA device", why="PyTorch sees none on this machine", fix="--device cpu")
-    nodes = [p.node for p in probes if p.param is None and p.kind == "value"]
+    nodes = [p.node for p in probes if p.param is None and p.kind in ("value", "argument")]
     if any(p.kind in PRODUCTS for p in probes):
         raise TensorProgError("the parts of products are not measured in the emitted program",
                               fix="--backend numpy, or no --also split")  # fmt: skip
@@ -354,7 +354,8 @@ def measure(
             if p.param is None and p.node in found.places:
                 value = now[found.places[p.node]]
                 start.setdefault(row, value)
-                result[row, t] = rms((value - start[row] if t else value).cpu().numpy())
+                moved = t and p.kind == "value"
+                result[row, t] = rms((value - start[row] if moved else value).cpu().numpy())
             elif p.kind == ("later gradient" if t else "gradient") and t < steps and p.param in network.params:
                 gradient = network.params[p.param].grad
                 result[row, t] = 0.0 if gradient is None else rms(gradient.cpu().numpy())

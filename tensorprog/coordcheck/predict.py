@@ -63,15 +63,22 @@ class Predictor:
         steps: int,
         exponents: Exponents | None = None,
         touched: Touched = frozenset(),
+        like: Predictor | None = None,
     ):
         """`exponents`: in the calculus' gauge (default: the parametrization's). `touched`: which epsilons and weight
-        decays are not as derived."""
+        decays are not as derived. `like`: one for the same derivation, whose rules are used again."""
         solver = derivation.solution.solver
         self.units, self.program, self.parametrization = solver.units, solver.program, parametrization
         self.sizes = Sizes(self.units)
         whole = Whole(parametrization if exponents is None else None)
         exponents = exponents or in_gauge(derivation.solution.solver, parametrization)
-        analysis = _Training(self.program, self.units, derivation.choice, solver.functions, exponents, whole)
+        analysis: _Training
+        if like is None:
+            analysis = _Training(self.program, self.units, derivation.choice, solver.functions, exponents, whole)
+        else:
+            analysis = like.analysis
+            analysis.exponents, analysis.whole, analysis.eps, analysis.decay = exponents, whole, {}, {}
+        self.analysis: _Training = analysis
         pack = self.units.pack_power
         for quantity, name in touched:
             rule = parametrization.params[name]

@@ -168,23 +168,31 @@ class Runs:
         runs = [(rung, seed) for rung in self.ladder.rungs for seed in seeds]
         costs = [size**2 for size in self.ladder.sizes for _ in seeds]
         train, done = _backend(self.backend), 0
-        where = {"device": self.device} if self.backend == "torch" else {}
+        more: dict[str, dict[str, Any]] = {}  # rung -> what else its networks are told
+        for rung in self.ladder.rungs:
+            more[str(rung)] = {"device": self.device} if self.backend == "torch" else {"plan": self._plan(rung)}
         found: list[Measurement] = []
 
         def one(run: tuple[Mapping[str, int], int]) -> Measurement:
             rung, seed = run
             return train(self.derivation, self.parametrization, self.probes, rung, self.base, seed=seed,
                          steps=self.steps, batch=self.batch, lr=self.rates, dtype=self.dtype,
-                         **where)  # fmt: skip
+                         **more[str(rung)])  # fmt: skip
 
-        with ThreadPoolExecutor(self.jobs if self.backend == "numpy" else 1) as pool:
-            for cost, measured in zip(costs, pool.map(one, runs), strict=True):
+        jobs = self.jobs if self.backend == "numpy" else 1
+        with ThreadPoolExecutor(jobs) as pool:
+            for cost, measured in zip(costs, pool.map(one, runs) if jobs > 1 else map(one, runs), strict=True):
                 found.append(measured)
                 done += cost
                 if self.progress:
                     self.progress(done, sum(costs), seeds.stop)
         grid = np.stack(found, axis=-1)
         return grid.reshape(*grid.shape[:2], len(self.ladder.rungs), len(seeds))
+
+    def _plan(self, rung: Mapping[str, int]) -> Any:
+        from tensorprog.coordcheck.measure import planned
+
+        return planned(self.derivation, self.parametrization, rung, self.base, self.batch, self.rates, self.dtype)
 
 
 def _backend(name: str) -> Callable[..., Measurement]:
