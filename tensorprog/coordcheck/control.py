@@ -19,7 +19,7 @@ from tensorprog.exponents import Power
 from tensorprog.parametrization import Parametrization
 
 RUNGS, SEEDS, MOST_SEEDS = 3, 4, 8  # of a control: it is meant to be cheap
-CANDIDATES = 4  # parameters considered: what an early one does wrong shows in most tensors
+CANDIDATES = 6  # parameters considered: what an early one does wrong shows in most tensors
 ERROR = Fraction(1, 2)
 
 

@@ -11,7 +11,7 @@ import pytest
 from tensorprog.api import derive
 from tensorprog.architecture import parse
 from tensorprog.coordcheck.measure import measure
-from tensorprog.coordcheck.probes import probes
+from tensorprog.coordcheck.probes import HIDDEN, probes
 from tensorprog.emission import emit
 from tensorprog.errors import TensorProgError
 from tensorprog.interpret import Interpreter
@@ -73,7 +73,7 @@ def test_five_steps_of_training_agree(path: Path, optimizer: str) -> None:
 @pytest.mark.parametrize("path", MEASURED, ids=lambda p: p.stem)
 def test_every_tensor_is_found_and_measured_as_numpy_measures_it(path: Path) -> None:
     derivation = derive(path, "adam")
-    places = [p for p in probes(derivation, ["spectral", "updates", "gradients"]) if p.kind != "terms"]
+    places = [p for p in probes(derivation, ["spectral", "updates", "gradients"]) if p.kind not in HIDDEN]
     widths, base = dict.fromkeys(derivation.widths, WIDTH), dict.fromkeys(derivation.widths, BASE)
     chosen: dict[str, Any] = {"seed": 2, "steps": 2, "batch": BATCH, "lr": 0.01, "dtype": "float64"}
     arguments: tuple[Any, ...] = (derivation, derivation.parametrization, places, widths, base)
@@ -146,7 +146,7 @@ output id[k] = dir[k,j] h[j]
 loss mse(id)
 """
     derivation = derive(parse(text), "sgd")
-    places = [p for p in probes(derivation) if p.kind != "terms"]
+    places = [p for p in probes(derivation) if p.kind not in HIDDEN]
     arguments: tuple[Any, ...] = (derivation, derivation.parametrization, places, {"n": 16}, {"n": 8})
     chosen: dict[str, Any] = {"seed": 0, "steps": 2, "batch": 2, "lr": 0.1, "dtype": "float64"}
     expected = pytest.approx(measure(*arguments, **chosen), rel=1e-9, nan_ok=True)
