@@ -133,8 +133,9 @@ def _transferred(report: TransferReport, pictures: Pictures) -> Transferred:
 
 
 def powers(text: str) -> Markup:
-    """Escaped text, its `^-1/2` set as superscripts."""
-    return Markup(re.sub(r"\^(-?\d+(?:/\d+)?)", r"<sup>\1</sup>", str(escape(text))).replace("<sup>-", "<sup>&minus;"))
+    """Escaped text, its `^-1/2` set as superscripts and names between backquotes as code."""
+    named = re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text)))
+    return Markup(re.sub(r"\^(-?\d+(?:/\d+)?)", r"<sup>\1</sup>", named).replace("<sup>-", "<sup>&minus;"))
 
 
 def breakable(name: str) -> Markup:
