@@ -96,15 +96,39 @@ def transfer(
     form: str | None = None,
     *,
     widths: Sequence[int] = (32, 64, 128, 256, 512),
+    depths: Sequence[int] | None = None,
     **options: Any,
 ) -> TransferReport:
     """Train over a grid of learning rates (or of another hyperparameter) at every width, and see whether the best one
-    stays where it is. The first width is the base width; options: `hptransfer.run.transfer`."""
+    stays where it is. With `depths`: at every depth, at one width. The first size is the base size; options:
+    `hptransfer.run.transfer`. Raises TensorProgError for unusable arguments."""
     from tensorprog.coordcheck.ladder import Ladder
     from tensorprog.hptransfer.run import transfer as transfer_derivation
 
     derivation = _derivation(subject, optimizer, form)
+    if depths is None:
+        ladder = Ladder.of(derivation.widths, widths)
+    else:
+        derivation = _at_depth(derivation, depths[0])
+        if len(widths) != 1:
+            raise TensorProgError("either the widths or the depths vary, not both", fix="--widths 64 --depths 2,4,8,16")
+        symbols = tuple(derivation.architecture.depths)
+        ladder = Ladder.of(symbols, depths, dict.fromkeys(derivation.widths, widths[0]))
     try:
-        return transfer_derivation(derivation, ladder=Ladder.of(derivation.widths, widths), **options)
+        return transfer_derivation(derivation, ladder=ladder, **options)
     except TensorProgError as error:
         raise error.located(derivation.architecture.source, derivation.architecture.file) from None
+
+
+def _at_depth(derivation: Derivation, depth: int) -> Derivation:
+    """The same with every `depth` symbol unrolled at `depth`, so that this is the base depth."""
+    known = derivation.architecture
+    if not known.graph.depths:
+        raise TensorProgError(f"{known.file} has no `depth` symbol", fix="depth L, and repeat L { .. }")
+    depths = {symbol: depth for symbol, _ in known.graph.depths}
+    if dict(known.graph.depths) == depths and known.depths == depths:
+        return derivation
+    return derive_architecture(
+        Architecture(known.source, known.file, depths), derivation.choice, derivation.form,
+        decay_policy=derivation.decay_policy,
+    )  # fmt: skip

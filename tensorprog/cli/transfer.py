@@ -13,6 +13,7 @@ from tensorprog.cli.pictures import add_save, saver
 from tensorprog.cli.terminal import Bar, color, show
 
 MAX_JOBS = 8
+DEFAULT_WIDTHS = {True: (32, 64, 128, 256, 512), False: (64,)}  # whether it is the width that varies
 
 
 def add(commands: Any) -> None:
@@ -20,8 +21,10 @@ def add(commands: Any) -> None:
     add_derivation(sub)
     sub.add_argument("--sweep", default="lr", metavar="WHAT",
                      help="lr (default), init, momentum, weight_decay or multiplier:NAME")  # fmt: skip
-    sub.add_argument("--widths", type=widths, default=(32, 64, 128, 256, 512), metavar="32,64,..",
+    sub.add_argument("--widths", type=widths, metavar="32,64,..",
                      help="increasing; the first is the base width (default: 32,64,128,256,512)")  # fmt: skip
+    sub.add_argument("--depths", type=widths, metavar="2,4,..",
+                     help="instead of widths: increasing, at the one width of --widths (default: 64)")  # fmt: skip
     sub.add_argument("--lrs", "--values", dest="values", type=values, metavar="0.01,0.02,..",
                      help="the grid at every width (default: around the optimizer's own value)")  # fmt: skip
     sub.add_argument("--no-extend", dest="extend", action="store_false",
@@ -48,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     save = saver(arguments)
     jobs = arguments.jobs or min(os.cpu_count() or 1, MAX_JOBS)
     report = transfer(
-        derived(arguments), sweep=arguments.sweep, widths=arguments.widths, values=arguments.values,
+        derived(arguments), sweep=arguments.sweep, widths=arguments.widths or DEFAULT_WIDTHS[arguments.depths is None], depths=arguments.depths, values=arguments.values,
         extend=arguments.extend, parametrizations=arguments.parametrization.split(","), data=arguments.data,
         lr=arguments.lr, steps=arguments.steps, batch=arguments.batch, seeds=arguments.seeds, jobs=jobs,
         store=arguments.output, progress=Bar().show if sys.stderr.isatty() else None,

@@ -34,13 +34,14 @@ class Store:
             fresh = path is None or not Path(path).exists() or Path(path).stat().st_size == 0
             self._connection = sqlite3.connect(":memory:" if path is None else str(path), timeout=60)
             if fresh:
+                self._connection.execute("begin immediate")  # all of it or nothing, whenever we are killed
                 self._connection.execute(f"pragma application_id = {APPLICATION}")
                 self._connection.execute(f"pragma user_version = {VERSION}")
+                self._connection.execute(_TABLE)
+                self._connection.commit()
             found = [self._connection.execute(f"pragma {p}").fetchone()[0] for p in ("application_id", "user_version")]
             if found != [APPLICATION, VERSION]:
                 raise TensorProgError(f"{path} holds no results of this version", fix="another file name after -o")
-            self._connection.execute(_TABLE)
-            self._connection.commit()
         except OSError as error:
             raise TensorProgError(f"cannot read {path}: {error.strerror}") from None
         except sqlite3.Error as error:

@@ -53,9 +53,11 @@ class Network:
         exec(compile(job.source, "<emitted>", "exec"), names)
         main = [value for value in names.values() if isinstance(value, type)][-1]
         _scale_tables(names, job)
-        accepted = inspect.signature(main).parameters
+        fixed = [symbol for symbol, _ in job.sizes if symbol not in inspect.signature(main).parameters]
+        if fixed:
+            raise ValueError(f"the emitted program has a fixed {fixed[0]}")
         with torch.random.fork_rng(devices=[]):  # the constructor draws initial weights
-            self.model: Any = main(**{symbol: size for symbol, size in job.sizes if symbol in accepted})
+            self.model: Any = main(**dict(job.sizes))
         generator = torch.Generator().manual_seed(_seed(job))
         self.model.reset_parameters(generator=generator)
         self.optimizer = self._optimizer(names["HYPERPARAMETERS"])
