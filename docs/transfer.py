@@ -36,15 +36,15 @@ class Experiment:
 
 
 EXPERIMENTS = (
-    Experiment("mlp", "sgd", (32, 64, 128, 256, 512), 40, 64, 8),
+    Experiment("mlp", "sgd", (32, 64, 128, 256, 512), 40, 64, 6),
     Experiment("mlp", "adam", (32, 64, 128, 256, 512), 40, 64, 8),
-    Experiment("mlp", "muon", (16, 32, 64, 128, 256), 40, 64, 6),
-    Experiment("convnet", "sgd", (16, 32, 64, 128, 256), 40, 32, 4),
-    Experiment("convnet", "adam", (16, 32, 64, 128, 256), 40, 32, 4),
-    Experiment("convnet", "muon", (8, 16, 32, 64, 128), 40, 32, 4),
-    Experiment("gpt", "sgd", (16, 32, 64, 128, 256), 100, 8, 4),
+    Experiment("mlp", "muon", (16, 32, 64, 128, 256), 40, 64, 4),
+    Experiment("convnet", "sgd", (16, 32, 64, 128, 256), 40, 16, 3),
+    Experiment("convnet", "adam", (16, 32, 64, 128, 256), 40, 16, 4),
+    Experiment("convnet", "muon", (8, 16, 32, 64, 128), 40, 16, 4),
+    Experiment("gpt", "sgd", (16, 32, 64, 128, 256), 100, 8, 3),
     Experiment("gpt", "adam", (16, 32, 64, 128, 256), 100, 8, 4),
-    Experiment("gpt", "muon", (16, 64, 256), 50, 8, 4),
+    Experiment("gpt", "muon", (16, 64, 256), 40, 8, 4),
 )
 
 
