@@ -39,12 +39,12 @@ EXPERIMENTS = (
     Experiment("mlp", "sgd", (32, 64, 128, 256, 512), 40, 64, 6),
     Experiment("mlp", "adam", (32, 64, 128, 256, 512), 40, 64, 8),
     Experiment("mlp", "muon", (16, 32, 64, 128, 256), 40, 64, 4),
-    Experiment("convnet", "sgd", (16, 32, 64, 128, 256), 40, 16, 3),
+    Experiment("convnet", "sgd", (8, 16, 32, 64, 128), 40, 16, 4),
     Experiment("convnet", "adam", (16, 32, 64, 128, 256), 40, 16, 4),
     Experiment("convnet", "muon", (8, 16, 32, 64, 128), 40, 16, 4),
     Experiment("gpt", "sgd", (16, 32, 64, 128, 256), 100, 8, 3),
     Experiment("gpt", "adam", (16, 32, 64, 128, 256), 100, 8, 4),
-    Experiment("gpt", "muon", (16, 64, 256), 40, 8, 4),
+    Experiment("gpt", "muon", (16, 64, 256), 30, 8, 3),
 )
 
 

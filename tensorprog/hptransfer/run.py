@@ -83,6 +83,9 @@ def transfer(
         raise TensorProgError("steps, batch, seeds and jobs must be at least 1")
     if sweep == "lr" and lr is not None:
         raise TensorProgError("the learning rate is swept, so it cannot be fixed", fix="the grid's values instead")
+    sampled = next((o.name for o in derivation.solution.solver.optimizers.values() if o.sampled), None)
+    if sampled is not None:
+        raise TensorProgError(f"{sampled} cannot be trained here", why="its step needs targets drawn from the model")
     swept = sweep_of(derivation, sweep, values)
     grid = swept.grid(values)
     architecture = derivation.architecture

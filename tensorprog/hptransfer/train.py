@@ -44,6 +44,10 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+class _NotFinite(Exception):  # noqa: N818  (what happens, no error)
+    """A loss is not finite: the step is not made."""
+
+
 class Network:
     """The emitted network of a job with its optimizer; the swept quantity is set."""
 
@@ -88,14 +92,23 @@ class Network:
         return self._loss(*(_argument(name, known) for name in self._wanted))
 
     def step(self, batch: Mapping[str, Array]) -> float:
-        """One training step; the loss before it."""
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = self.loss(batch)
-        value = float(loss.detach())
-        if math.isfinite(value):
+        """One training step; the loss before it, nan if a loss was not finite."""
+        losses: list[float] = []
+
+        def closure() -> Any:  # called twice by an optimizer that takes two gradients
+            self.optimizer.zero_grad(set_to_none=True)
+            loss = self.loss(batch)
+            losses.append(float(loss.detach()))
+            if not math.isfinite(losses[-1]):
+                raise _NotFinite
             loss.backward()
-            self.optimizer.step()
-        return value
+            return loss
+
+        try:
+            self.optimizer.step(closure)
+        except _NotFinite:
+            return math.nan
+        return losses[0]
 
 
 def train(job: Job, data: Data) -> Outcome:

@@ -11,6 +11,7 @@ import pytest
 
 import tensorprog as tp
 from tensorprog.cli import main
+from tensorprog.hptransfer.data import Examples
 from tensorprog.hptransfer.plan import at_coordinate, coordinate
 from tests.transfer.support import NETWORK, saved, small
 
@@ -81,6 +82,44 @@ def test_a_coordinate_stands_for_its_value(sweep: str, value: float) -> None:
     assert math.isclose(at_coordinate(sweep, coordinate(sweep, value)), value, abs_tol=1e-12)
 
 
+@pytest.mark.parametrize("optimizer", ["sam", "muon", "adafactor", "adopt"])
+def test_optimizers_of_every_kind_learn(tmp_path: Path, optimizer: str) -> None:
+    """Two gradients in a step; two optimizers side by side; relative steps; a first step that moves nothing."""
+    report = tp.transfer(tp.parse(NETWORK), optimizer=optimizer, widths=(8, 16), seeds=1, steps=30, batch=16,
+                         data=saved(tmp_path / "d.npz"), parametrizations=["derived"])  # fmt: skip
+    assert all(o.status == "found" for o in report.optima)
+    best = min(r.loss for r in report.records if r.loss is not None)
+    assert best < 0.6 * report.records[0].initial
+
+
+def test_the_depth_may_vary_instead_of_the_width() -> None:
+    text = """
+    width n
+    depth L
+    dim d = 6, classes = 3
+    axis i: d, j: n, k: n, c: classes
+    input x[i]
+    param U[j,i], V[c,k]
+    h[j] = U[j,i] x[i]
+    repeat L {
+      param W[k,j]
+      h[k] = h[k] + W[k,j] relu(h[j])
+    }
+    output f[c] = V[c,k] h[k]
+    loss cross_entropy(f)
+    """
+    arrays_of = {"x": np.ones((4, 6), np.float32), "f_target": np.zeros(4, np.int64)}
+    options = {"steps": 3, "batch": 2, "seeds": 1, "values": (0.01,), "extend": False, "parametrizations": ["sp"]}
+    report = tp.transfer(tp.parse(text), widths=(8,), depths=(1, 2, 4), data=Examples("ones", arrays_of), **options)
+    assert report.axis == ("L",) and report.base == {"n": 8, "L": 1}
+    assert [dict(r.sizes) for r in report.records] == [{"n": 8, "L": depth} for depth in (1, 2, 4)]
+    assert report.flops[1] < report.flops[2] < report.flops[4]
+    with pytest.raises(tp.TensorProgError, match="not both"):
+        tp.transfer(tp.parse(text), widths=(8, 16), depths=(1, 2), data=Examples("ones", arrays_of), **options)
+    with pytest.raises(tp.TensorProgError, match="no `depth` symbol"):
+        tp.transfer(tp.parse(NETWORK), widths=(8,), depths=(1, 2), **options)
+
+
 def test_larger_than_the_smaller_is_told_seed_by_seed(tmp_path: Path) -> None:
     report = small(tmp_path / "d.npz", seeds=3)
     for wider in report.wider:
@@ -114,6 +153,7 @@ def test_the_command_prints_a_table_or_json(tmp_path: Path, capsys: pytest.Captu
     (["--widths", "8,16", "--sweep", "momentum", "--values", "0.5,1"], "no grid for momentum"),
     (["--widths", "8,16", "--sweep", "momentum", "--optimizer", "adagrad"], "adagrad has no momentum"),
     (["--widths", "8,16", "--parametrization", "best"], "unknown parametrization `best`"),
+    (["--widths", "8,16", "--optimizer", "sophia"], "sophia cannot be trained here"),
     (["--widths", "8,16", "--data", "letters"], "unknown data `letters`"),
     (["--widths", "8,16", "-o", "/absent/runs"], "cannot use /absent/runs"),
 ])  # fmt: skip
