@@ -51,7 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
     save = saver(arguments)
     jobs = arguments.jobs or min(os.cpu_count() or 1, MAX_JOBS)
     report = transfer(
-        derived(arguments), sweep=arguments.sweep, widths=arguments.widths or DEFAULT_WIDTHS[arguments.depths is None], depths=arguments.depths, values=arguments.values,
+        derived(arguments), sweep=arguments.sweep, values=arguments.values, depths=arguments.depths,
+        widths=arguments.widths or DEFAULT_WIDTHS[arguments.depths is None],
         extend=arguments.extend, parametrizations=arguments.parametrization.split(","), data=arguments.data,
         lr=arguments.lr, steps=arguments.steps, batch=arguments.batch, seeds=arguments.seeds, jobs=jobs,
         store=arguments.output, progress=Bar().show if sys.stderr.isatty() else None,
