@@ -16,6 +16,7 @@ from tensorprog.coordcheck.statistics import Slope, interval
 
 Floats = npt.NDArray[np.float64]
 REACH = 2  # steps of the grid on either side of the best value: what the parabola is fitted to
+STEEP = 4.0  # a parabola with its vertex within half a step of the best value has (2.5 / 1.5)^2 < 3
 TOLERANCE = 0.2  # octaves per doubling; a drift surely smaller than this counts as none
 ALIKE = 1e-9  # octaves
 
@@ -56,20 +57,38 @@ def wanted(octaves: Floats, losses: Floats, step: float) -> list[float]:
 
 def vertex(octaves: Floats, losses: Floats, step: float) -> Vertex:
     """The optimum of log2 losses [value, seed] at increasing `octaves`: the vertex of a least-squares parabola through
-    the values within REACH steps of the best one."""
+    the values within REACH steps of the best one, up to a cliff."""
     means = without_each(losses)
     at = int(np.argmin(means[:, 0]))
     if at in (0, len(octaves) - 1):
         return Vertex("below" if at == 0 else "above")
     near = np.abs(octaves - octaves[at]) <= REACH * step + ALIKE
-    x = octaves[near] - octaves[at]
-    curvature, slope, constant = np.polyfit(x, means[near], 2)
+    x, heights = _basin(octaves[near] - octaves[at], means[near])
+    curvature, slope, constant = np.polyfit(x, heights, 2)
     if np.any(curvature <= 0):
         return Vertex("no minimum")
     moved = -slope / (2 * curvature)
     if moved[0] < x[0] or moved[0] > x[-1]:  # a vertex outside of what was fitted
         return Vertex("no minimum")
     return Vertex("found", octaves[at] + moved, constant - slope**2 / (4 * curvature), float(curvature[0]))
+
+
+def _basin(x: Floats, losses: Floats) -> tuple[Floats, Floats]:
+    """The coordinates x around the best value, at 0, and their losses [value, 1 + seed], without a cliff: what rises
+    above the best more than STEEP times as far as the curve does on its lower side. Of a cliff the nearest value stays,
+    at that height, since the curve turns upwards before it."""
+    best = losses[x == 0]
+    left, right = losses[x < 0] - best, losses[x > 0] - best
+    limit = STEEP * np.minimum(left.max(axis=0), right.max(axis=0))
+    off = losses[:, 0] - best[0, 0] > limit[0]
+    keep = np.ones(len(x), dtype=bool)
+    for side in (x < 0, x > 0):
+        cliff = np.flatnonzero(off & side)
+        keep[cliff] = False
+        if len(cliff):
+            keep[cliff[np.argmin(np.abs(x[cliff]))]] = True
+    heights = np.where(off[:, None], np.minimum(losses, best + limit), losses)
+    return x[keep], heights[keep]
 
 
 def error_bars(estimates: Floats) -> Slope:

@@ -57,6 +57,22 @@ def test_intervals_of_the_drift_hold_the_truth_as_often_as_they_say(moves: float
     assert 0.92 <= inside / repetitions <= 0.98
 
 
+@pytest.mark.parametrize("side", [-1, 1])
+def test_how_high_a_cliff_is_does_not_matter_for_the_optimum_beside_it(side: int) -> None:
+    """Beyond the largest stable learning rate nothing is learnt; how much that is, says nothing about the optimum. A
+    parabola through all values would move by three quarters of a step and more."""
+    x = np.arange(-3.0, 4.0)
+    gentle = np.where(side * x <= 0, 0.05 * np.abs(x), 0.0)
+    found, plain = [], []
+    for height in (0.5, 0.8, 5.0):
+        losses = gentle + np.where(side * x > 0, height, 0.0)
+        found.append(fit.vertex(x, np.tile(losses[:, None], 3), 1.0).octaves[0])
+        curvature, slope, _ = np.polyfit(x[1:-1], losses[1:-1], 2)
+        plain.append(-slope / (2 * curvature))
+    assert max(found) - min(found) < 1e-9
+    assert max(map(abs, found)) < 1 < max(map(abs, plain))
+
+
 @pytest.mark.parametrize(("at", "status"), [(-12.0, "below"), (1.0, "above")])
 def test_an_optimum_at_the_end_of_the_grid_is_not_fitted(at: float, status: str) -> None:
     assert fit.vertex(GRID, curve(np.random.default_rng(0), at, 3, 0.01), 1.0).status == status
