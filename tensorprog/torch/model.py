@@ -73,7 +73,6 @@ class Reading:
     trained: Mapping[str, bool]
     shapes: tuple[Mapping[str, tuple[int, ...]], ...]
     run: _Run = field(repr=False)
-    parts: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -95,6 +94,13 @@ class Reading:
             if leaf.kind == "param" and leaf.name in self.lowered.graph.parameters:
                 array = leaf.tensor.detach().double().numpy()
                 found[leaf.name] = array.reshape([s for s in array.shape if s != 1])
+            elif leaf.kind == "param" and leaf.name in self.lowered.parts:
+                array = leaf.tensor.detach().double().numpy()
+                array = array.reshape([s for s in array.shape if s != 1])
+                for part in self.lowered.parts[leaf.name]:
+                    ends = [int(d.evaluate(self.points[point])) for d in (part.start, part.stop)]
+                    cut = [slice(None)] * part.axis + [slice(*ends)]
+                    found[part.name] = array[tuple(cut)]
         return found
 
     def rerun(self) -> list[Any]:

@@ -32,7 +32,7 @@ def changes_of(reading: Reading, derivation: Derivation) -> Changes:
 def _parameter(reading: Reading, derivation: Derivation, name: str) -> ParameterChange:
     start = reading.starts.get(name, StartLaw("constant", 0.0, Power()))
     shape = shape_of(reading, name)
-    parts = reading.parts.get(name, ())
+    parts = reading.lowered.parts.get(name, ())
     graph_names = [part.name for part in parts] or ([name] if name in derivation.params else [])
     aliases = reading.aliases[name]
     if not graph_names:
@@ -44,7 +44,7 @@ def _parameter(reading: Reading, derivation: Derivation, name: str) -> Parameter
     needed = derivation.params[first]
     reasons = derivation.reasons[first]
     found = tuple(
-        Part(part.axis, part.start, part.stop, start.power, derivation.params[part.name], derivation.reasons[part.name])
+        Part(_whole_axis(shape, part.axis), part.start, part.stop, start.power, derivation.params[part.name], derivation.reasons[part.name])
         for part in parts
     )
     if len({_numbers(part.needed) for part in found}) <= 1:
@@ -52,6 +52,11 @@ def _parameter(reading: Reading, derivation: Derivation, name: str) -> Parameter
     optimizer = derivation.solution.solver.optimizers[first].name
     return ParameterChange(name, aliases, shape, start.kind, start.power, needed, optimizer,
                            frozen=needed.lr is None, parts=found, reasons=reasons)  # fmt: skip
+
+
+def _whole_axis(shape: tuple[Dim, ...], axis: int) -> int:
+    """The axis of a parameter, from its number among those not of size 1."""
+    return [k for k, dim in enumerate(shape) if dim.constant != 1][axis]
 
 
 def _numbers(e: ParamExponents) -> tuple[Power | None, ...]:

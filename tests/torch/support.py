@@ -30,12 +30,7 @@ def worst_difference(reading: Reading, point: int = 0, sites: bool = True) -> fl
                                       dict.fromkeys(graph.unknowns, Power()))  # fmt: skip
     interpreter = Interpreter(program, sizes, sizes, parametrization, batch=batch)
     trace = reading.zipped.traces[point]
-    values = {}
-    for leaf in trace.leaves.values():
-        if leaf.kind == "param" and leaf.name in graph.parameters:
-            array = leaf.tensor.detach().double().numpy()
-            values[leaf.name] = array.reshape([s for s in array.shape if s != 1])
-    interpreter.set_params(values)
+    interpreter.set_params(reading.arrays(point))
     data = {name: arrays[point] for name, arrays in reading.lowered.data.items()}
     for node in graph.nodes:
         if isinstance(node.op, Input) and node.op.name not in data:

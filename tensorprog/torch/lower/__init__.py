@@ -17,6 +17,7 @@ from tensorprog.torch.lower.data import Data
 from tensorprog.torch.lower.nodes import scalar_of
 from tensorprog.torch.lower.registry import RULES, rule
 from tensorprog.torch.lower.values import Atom, Sizes, Value, is_one
+from tensorprog.torch.segments import Segment, segmented
 from tensorprog.torch.zipped import Call, Varying, Zipped
 
 __all__ = ["Lowered", "Lowering", "Site", "lower", "rule"]
@@ -37,13 +38,14 @@ class Site:
 class Lowered:
     """`graph`; `sites`: the recorded results that are nodes of it; `data`: input name -> its array at every point;
     `multipliers`: unknown multiplier -> (module, place) where it stands; `products`: multiplier -> the product before
-    it; `notes`: what was assumed."""
+    it; `parts`: parameter -> its ranges that count as parameters; `notes`: what was assumed."""
 
     graph: Graph
     sites: tuple[Site, ...]
     data: Mapping[str, tuple[Any, ...]]
     multipliers: Mapping[str, tuple[str, int]]
     products: Mapping[str, int]
+    parts: Mapping[str, tuple[Segment, ...]]
     notes: tuple[str, ...]
 
 
@@ -209,11 +211,16 @@ def lower(
     for label, node in outputs:
         low.name(node, label)
     graph, place = _reachable(low, outputs, loss, name)
+    graph, moved, parts = segmented(graph)
+    place = {old: moved[new] for old, new in place.items() if new in moved}
     kept = tuple(replace(s, node=place[s.node]) for s in sites if s.node in place)
     data = {n: arrays for n, arrays in low.data.arrays.items() if any(_is_input(node, n) for node in graph.nodes)}
-    sites_of = {u: where for u, where in low.sites.items() if u in graph.unknowns}
+    whole = {part.name: p for p, ranges in parts.items() for part in ranges}
+    origin = {u.name: f"{whole[u.param]}@{u.name.rsplit('@', 1)[1]}" if u.param in whole else u.name
+              for u in graph.unknowns.values()}  # fmt: skip
+    sites_of = {u: low.sites[old] for u, old in origin.items()}
     products = {u: place[node] for u, node in low.products.items() if u in graph.unknowns and node in place}
-    return Lowered(graph, kept, data, sites_of, products, tuple(dict.fromkeys(low.notes)))
+    return Lowered(graph, kept, data, sites_of, products, parts, tuple(dict.fromkeys(low.notes)))
 
 
 def _needed(zipped: Zipped) -> list[Call]:
