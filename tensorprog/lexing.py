@@ -23,7 +23,7 @@ CLOSERS = {"LPAR": ")", "LSQB": "]", "LBRACE": "}", "VALUED": "}"}
 _CLOSING = {"RPAR": ")", "RSQB": "]", "RBRACE": "}"}
 
 # Words of Python that a generated program needs for itself, besides Python's keywords.
-_TAKEN = frozenset(
+TAKEN = frozenset(
     "self cls super torch nn F math np numpy range len int float bool str list tuple dict set zip enumerate "
     "print isinstance type property object forward parameters modules buffers training state_dict".split()
 )
@@ -42,7 +42,7 @@ def check_name(token: Token) -> str:
         raise ParseError(f"`{name}` is not a word of the language", span_of(token), fix=f"`{name.lower()}`")
     if len(name) > MAX_NAME_LENGTH:
         raise ParseError(f"this name is longer than {MAX_NAME_LENGTH} characters", span_of(token))
-    if keyword.iskeyword(name) or name in _TAKEN or name.startswith("__"):
+    if keyword.iskeyword(name) or name in TAKEN or name.startswith("__"):
         hidden = name.startswith("__")
         what = "a name that begins with two underscores" if hidden else f"`{name}`"
         raise ParseError(

@@ -10,7 +10,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from tensorprog.cli import check, classify, derive, emit, explain, fmt, graph, lint, report, transfer
+from tensorprog.cli import check, classify, derive, emit, explain, fmt, graph, import_, lint, report, transfer
 from tensorprog.cli.terminal import BAD_INPUT, OK, discard_output
 from tensorprog.errors import TensorProgError
 
@@ -48,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=_Version())
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (derive, explain, emit, check, transfer, report, classify, graph, lint, fmt):
+    for command in (derive, explain, emit, check, transfer, report, classify, import_, lint, graph, fmt):
         command.add(commands)
     return top
 

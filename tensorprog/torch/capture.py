@@ -73,8 +73,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
     """Records into `trace` while it is entered; `watch` modules first. All tensors seen are kept alive, so that an
     identity is never used twice."""
 
-    def __init__(self, module: torch.nn.Module, names: Mapping[int, str], frozen: frozenset[str] = frozenset()) -> None:
-        """`names`: identity of a tensor -> what it is called, of inputs. `frozen`: buffers that count as parameters."""
+    def __init__(
+        self, module: torch.nn.Module, inputs: Mapping[int, tuple[str, Any]], frozen: frozenset[str] = frozenset()
+    ) -> None:
+        """`inputs`: identity of a tensor -> what it is called, and itself. `frozen`: buffers taken as parameters."""
         super().__init__()
         self.trace = Trace()
         self._alive: list[Any] = []
@@ -82,7 +84,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         self._live: set[int] = set()  # values that depend on a parameter
         self._params: dict[int, str] = {}
         self._storages: dict[int, tuple[str, torch.Tensor]] = {}
-        self._names = dict(names)
+        self._names = {key: name for key, (name, _) in inputs.items()}
+        self._data_storages = {t.untyped_storage()._cdata: name for name, t in inputs.values()}  # through views
         self._stack: list[str] = [""]
         self._paths = {id(m): path for path, m in module.named_modules()}
         self.trace.modules = {path: type(m).__name__ for path, m in module.named_modules()}
@@ -154,7 +157,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         number = self._value.get(id(tensor))
         if number is None:
             number = self._new(tensor)
-            self.trace.leaves[number] = Leaf("data", self._names.get(id(tensor), ""), tensor.detach().clone())
+            name = self._names.get(id(tensor)) or self._data_storages.get(tensor.untyped_storage()._cdata, "")
+            self.trace.leaves[number] = Leaf("data", name, tensor.detach().clone())
         return number
 
     # --- operations -----------------------------------------------------------------------------------
@@ -248,7 +252,7 @@ def record(
     """
     names = {}
     for path, leaf in _named((args, dict(kwargs))):
-        names[id(leaf)] = path
+        names[id(leaf)] = (path, leaf)
     recorder = Recorder(module, names, frozen)
     was_training = {m: m.training for m in module.modules()}
     module.train()

@@ -182,6 +182,15 @@ class ImportedDerivation:
 
         return table(self, color=color)
 
+    def to_tp(self) -> str:
+        """The architecture as a .tp file, which derives to the same exponents.
+
+        Raises TensorProgError for what the language has no notation for, and if the text would derive to others.
+        """
+        from tensorprog.torch.faithful import faithful_text
+
+        return faithful_text(self.derivation, self.reading.lowered.graph)
+
     def __str__(self) -> str:
         return self.render()
 

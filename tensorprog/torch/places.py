@@ -31,9 +31,6 @@ from tensorprog.torch.changes import (
 if TYPE_CHECKING:
     from tensorprog.torch.model import Reading
 
-TRIAL = Fraction(3, 2)
-CLOSE = 1e-3
-
 
 def multiplier_changes(reading: Reading, derivation: Derivation) -> tuple[MultiplierChange, ...]:
     """Every multiplier of the model: products of activations, and parameters whose uses differ."""
@@ -75,6 +72,12 @@ def present(nodes: tuple[Node, ...], product: int) -> Power:
     """How the fixed scalars at a product of activations scale together: those on its operands, up to relabelling, and
     those that follow it."""
     total = UNIT
+    after = next((n for n in nodes if product in n.args and isinstance(n.op, Scale)), None)
+    if after is not None and isinstance(after.op, Scale):
+        total = total * scalar_power(after.op.scalar)
+    while isinstance((scale := nodes[product].op), Scale):
+        total = total * scalar_power(scale.scalar)
+        product = nodes[product].args[0]
     for a in nodes[product].args:
         at = nodes[a]
         while isinstance(at.op, Split | Merge | Scale) or (isinstance(at.op, Contract) and at.op.right is None
@@ -82,9 +85,6 @@ def present(nodes: tuple[Node, ...], product: int) -> Power:
             if isinstance(at.op, Scale):
                 total = total * scalar_power(at.op.scalar)
             at = nodes[at.args[0]]
-    after = next((n for n in nodes if product in n.args and isinstance(n.op, Scale)), None)
-    if after is not None and isinstance(after.op, Scale):
-        total = total * scalar_power(after.op.scalar)
     return total
 
 
@@ -111,6 +111,8 @@ def _product_places(reading: Reading, name: str, module: str) -> Iterator[Place]
             yield Attribute(module, key)
     nodes = reading.lowered.graph.nodes
     product = reading.lowered.products[name]
+    while isinstance(nodes[product].op, Scale):
+        product = nodes[product].args[0]
     seen: set[str] = set()
     ends: dict[int, list[tuple[str, int]]] = {}
     for path, (node, output) in _last_sites(reading).items():
@@ -184,8 +186,8 @@ def place_text(place: Place) -> str:
         case OutputHook(module, _, axis, start, stop):
             part = "" if axis is None else f"[.., {start}:{stop}]"
             return f"hook on the output of {module}{part}"
-        case InputHook(module, _):
-            return f"hook on the input of {module}"
+        case InputHook(module, argument):
+            return f"hook on the input of {module}" + (f" (argument {argument})" if argument else "")
         case Absorb(param, _, _, _):
             return f"absorbed in {param}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
@@ -44,14 +45,34 @@ def _parameter(reading: Reading, derivation: Derivation, name: str) -> Parameter
     needed = derivation.params[first]
     reasons = derivation.reasons[first]
     found = tuple(
-        Part(_whole_axis(shape, part.axis), part.start, part.stop, start.power, derivation.params[part.name], derivation.reasons[part.name])
+        Part(
+            _whole_axis(shape, part.axis),
+            part.start,
+            part.stop,
+            start.power,
+            derivation.params[part.name],
+            derivation.reasons[part.name],
+        )
         for part in parts
     )
-    if len({_numbers(part.needed) for part in found}) <= 1:
+    found = _joined(found)
+    if len(found) <= 1:
         found = ()
     optimizer = derivation.solution.solver.optimizers[first].name
     return ParameterChange(name, aliases, shape, start.kind, start.power, needed, optimizer,
                            frozen=needed.lr is None, parts=found, reasons=reasons)  # fmt: skip
+
+
+def _joined(parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    """Neighbouring ranges with the same exponents as one."""
+    result: list[Part] = []
+    for part in parts:
+        last = result[-1] if result else None
+        if last is not None and last.stop == part.start and _numbers(last.needed) == _numbers(part.needed):
+            result[-1] = replace(last, stop=part.stop)
+        else:
+            result.append(part)
+    return tuple(result)
 
 
 def _whole_axis(shape: tuple[Dim, ...], axis: int) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import pairwise
 
 from tensorprog.dims import Dim
 from tensorprog.graph import (
@@ -52,21 +53,24 @@ class _ObstacleError(Exception):
     """A window cannot be moved up here."""
 
 
-def segmented(graph: Graph) -> tuple[Graph, dict[int, int], dict[str, tuple[Segment, ...]]]:
-    """(the graph with its cuts moved up, old node -> new node, parameter -> its ranges in order)."""
-    unequal = [n for n in graph.nodes if _cuts(graph, n) and _growth(graph, n)] + _unequal_sums(graph)
+def segmented(graph: Graph, everywhere: bool = False) -> tuple[Graph, dict[int, int], dict[str, tuple[Segment, ...]]]:
+    """(the graph with its cuts moved up, old node -> new node, parameter -> its ranges in order). `everywhere`: also
+    cuts along growing axes into parts that grow alike."""
+    unequal = [n for n in graph.nodes if _cuts(graph, n) and _growth(graph, n, everywhere)] + _unequal_sums(graph)
     split: frozenset[str] = frozenset()
     if unequal:
-        probe = _Rewriter(graph, None)
+        probe = _Rewriter(graph, None, everywhere)
         probe.run()
         split = frozenset(probe.segments)
     while split:
-        work = _Rewriter(graph, split)
+        work = _Rewriter(graph, split, everywhere)
         result, place = work.run()
         whole = {n.op.name for n in result.nodes if isinstance(n.op, Param)}
         bad = {p for p in split if p in whole or not _disjoint(work.segments.get(p, {}))}
         if not bad:
-            parts = {p: tuple(sorted(found.values(), key=lambda s: _order(s.start))) for p, found in work.segments.items()}
+            parts = {
+                p: tuple(sorted(found.values(), key=lambda s: _order(s.start))) for p, found in work.segments.items()
+            }
             return result, place, parts
         split -= bad
     return graph, {n.id: n.id for n in graph.nodes}, {}
@@ -76,11 +80,11 @@ def _cuts(graph: Graph, node: Node) -> bool:
     return isinstance(node.op, Window) and not node.op.taps and node.op.stride == 1
 
 
-def _growth(graph: Graph, node: Node) -> bool:
-    """Whether a window keeps less than the order of size of the axis."""
+def _growth(graph: Graph, node: Node, everywhere: bool) -> bool:
+    """Whether a window keeps less than the order of size of the axis; with `everywhere`, whether the axis grows."""
     assert isinstance(node.op, Window)
     before = graph.nodes[node.args[0]].axes[node.op.axis].dim
-    return before.growth != node.axes[node.op.axis].dim.growth
+    return before.grows if everywhere else before.growth != node.axes[node.op.axis].dim.growth
 
 
 def _unequal_sums(graph: Graph) -> list[Node]:
@@ -91,20 +95,20 @@ def _unequal_sums(graph: Graph) -> list[Node]:
 
 def _order(dim: Dim) -> Fraction:
     """A value that sorts sizes where one is larger at all large widths."""
-    return dim.evaluate({s: 10**6 for s in dim.symbols})
+    return dim.evaluate(dict.fromkeys(dim.symbols, 10**6))
 
 
 def _disjoint(segments: Mapping[object, Segment]) -> bool:
     ordered = sorted(segments.values(), key=lambda s: _order(s.start))
     same_axis = len({s.axis for s in ordered}) == 1
-    return same_axis and all(_order(a.stop) <= _order(b.start) for a, b in zip(ordered, ordered[1:], strict=False))
+    return same_axis and all(_order(a.stop) <= _order(b.start) for a, b in pairwise(ordered))
 
 
 class _Rewriter:
     """One pass over the graph. `split`: the parameters that may be cut; None: those that must be (a first pass)."""
 
-    def __init__(self, graph: Graph, split: frozenset[str] | None) -> None:
-        self.graph, self.split = graph, split
+    def __init__(self, graph: Graph, split: frozenset[str] | None, everywhere: bool) -> None:
+        self.graph, self.split, self.everywhere = graph, split, everywhere
         self.nodes: list[Node] = []
         self.parameters = dict(graph.parameters)
         self.unknowns = dict(graph.unknowns)
@@ -130,9 +134,12 @@ class _Rewriter:
         op = old.op
         if _cuts(self.graph, old):
             assert isinstance(op, Window)
-            if self.split is not None or _growth(self.graph, old):
+            if self.split is not None or _growth(self.graph, old, self.everywhere):
                 try:
-                    return self.push(args[0], op.axis, op.offset, old.axes[op.axis].dim)
+                    cut = self.push(args[0], op.axis, op.offset, old.axes[op.axis].dim)
+                    if old.name and not self.nodes[cut].name:
+                        self.nodes[cut] = replace(self.nodes[cut], name=old.name)
+                    return cut
                 except _ObstacleError:
                     pass
         if isinstance(op, Contract) and op.right is not None:
@@ -280,7 +287,9 @@ class _Rewriter:
 
     # --- sums over an axis that is put together -----------------------------------------------------
 
-    def _parts(self, at: int, indices: tuple[int, ...], out: tuple[int, ...]) -> tuple[int, list[tuple[int, Dim, Dim]]] | None:
+    def _parts(
+        self, at: int, indices: tuple[int, ...], out: tuple[int, ...]
+    ) -> tuple[int, list[tuple[int, Dim, Dim]]] | None:
         """(summed index, [(node, start, size)]) if a factor is several tensors side by side along a summed axis, of
         different orders of size."""
         node = self.nodes[at]

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from tensorprog.torch.model import Reading
 
 FACTOR = 1.5
-CLOSE = 1e-4
+LIVELY = 2.0  # entries of a matrix times the square root of its smaller side
+VISIBLE = 1e-4  # the least relative effect of the factor that can be told from rounding
 
 
 def interpreted(reading: Reading, factors: dict[str, float] | None = None, point: int = 0) -> list[Any]:
@@ -56,15 +57,18 @@ class Trial:
     """Tries places in the module of a reading, as it was at the first point."""
 
     def __init__(self, reading: Reading) -> None:
-        """Weights get other values, so large that every factor shows in the outputs, and none that is zero."""
+        """All parameters get values at which everything matters: a place must be right for those too."""
         self.reading = reading
         generator = torch.Generator().manual_seed(2)
         with torch.no_grad():
             for p in reading.module.parameters():
-                if p.is_floating_point() and p.dim() > 1:
-                    p.copy_(2 * (p.shape[0] / p.numel()) ** 0.5 * torch.randn(p.shape, generator=generator))
-                elif p.is_floating_point() and not p.any():
+                if not p.is_floating_point():
+                    continue
+                if p.dim() > 1:
+                    p.copy_(LIVELY * (max(p.shape) / p.numel()) ** 0.5 * torch.randn(p.shape, generator=generator))
+                elif not p.any():
                     p.copy_(0.3 * torch.randn(p.shape, generator=generator))
+        self.before = interpreted(reading)
 
     def works(self, name: str, place: Place) -> bool:
         """Whether the factor at this place is the multiplier."""
@@ -74,13 +78,14 @@ class Trial:
                 found = self.reading.rerun()
         except Exception:  # a hook or attribute that the module does not stand
             return False
-        before = interpreted(self.reading)
-        same = moved = True
-        for a, b, c in zip(wanted, found, before, strict=True):
+        effect = error = 0.0
+        for a, b, c in zip(wanted, found, self.before, strict=True):
+            if a.size != b.size:
+                return False
             scale = float(np.abs(b).max()) or 1.0
-            same = same and a.size == b.size and float(np.abs(a - b.reshape(a.shape)).max()) <= CLOSE * scale
-            moved = moved and float(np.abs(a - c).max()) > 10 * CLOSE * scale
-        return same and moved
+            effect = max(effect, float(np.abs(a - c).max()) / scale)
+            error = max(error, float(np.abs(a - b.reshape(a.shape)).max()) / scale)
+        return effect > VISIBLE and error < effect / 100
 
     @contextlib.contextmanager
     def _placed(self, place: Place) -> Iterator[None]:

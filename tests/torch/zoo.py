@@ -26,10 +26,9 @@ def llama_like(kind: str, **extra: Any) -> Callable[[int], Any]:
         import transformers as t
 
         config = getattr(t, f"{kind}Config")(
-            vocab_size=V, hidden_size=16 * n, intermediate_size=40 * n, num_hidden_layers=2, num_attention_heads=2 * n,
-            num_key_value_heads=n, head_dim=8, max_position_embeddings=32, use_cache=False,
-            pad_token_id=0, bos_token_id=1, eos_token_id=2,
-            **extra,
+            **{"vocab_size": V, "hidden_size": 16 * n, "intermediate_size": 40 * n, "num_hidden_layers": 2,
+               "num_attention_heads": 2 * n, "num_key_value_heads": n, "head_dim": 8, "max_position_embeddings": 32,
+               "use_cache": False, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, **extra}
         )  # fmt: skip
         return getattr(t, f"{kind}ForCausalLM")(config)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+from tensorprog.graph import Scalar
 from tensorprog.torch.capture import Ref
 from tensorprog.torch.lower.reductions import Positions
 from tensorprog.torch.lower.registry import rule
@@ -149,10 +151,15 @@ def scatter(low: Lowering, call: Call) -> Value:
         dim, arg = given[0]
     else:
         arg = call["index"]
-    value = low.value(source)
     positions = _positions(low, arg)
     rows: Value = positions if isinstance(positions, Positions) else low.data.tokens(positions, out[dim], "index")
     old = [("old", k) for k in range(rank)]
+    if source is None:  # one number at every position
+        summed = low.sum(rows, (dim,), True)
+        part = summed.with_dims((*summed.dims[:dim], summed.dims[-1], *summed.dims[dim + 1 : -1]))
+        part = low.scale(part, low.number(call["value"]))
+        return low.add([base, part]) if isinstance(base, Value) else low.shift(part, base or Scalar(Fraction(0)))
+    value = low.value(source)
     if call.op in ("scatter", "scatter_add"):
         own = [("new", k) if k == dim else ("old", k) for k in range(rank)]
         part = low.contract(rows, [*own, ("old", dim)], value, own, old)

@@ -130,6 +130,25 @@ def topk(low: Lowering, call: Call) -> tuple[Value, Value]:
     return picked, one_hot_positions(rows, dim, rank)
 
 
+@rule("sort", "argsort")
+def sort(low: Lowering, call: Call) -> Any:
+    """In full order along a finite axis."""
+    value = low.plain(low.value(call["self"]))
+    rank = len(value.dims)
+    dim = low.axis_of(call["dim"] if call["dim"] is not None else -1, rank)
+    size = low.dim(value.sizes(dim, low.points)).constant
+    if size is None or size > 64:
+        low.refuse("it sorts along an axis that grows, or a long one", "a selection along a short finite axis")
+    assert size is not None
+    ordered = value if call["descending"] else low.scale(value, MINUS)
+    rows = one_hot_of_largest(low, ordered, dim, int(size))
+    positions = one_hot_positions(rows, dim, rank)
+    if call.op == "argsort":
+        return positions
+    labels = [f"x{k}" for k in range(rank)]
+    return low.contract(value, labels, rows, ["k", *labels], [*labels[:dim], "k", *labels[dim + 1 :]]), positions
+
+
 def one_hot_of_largest(low: Lowering, value: Value, dim: int, count: int) -> Value:
     """[k, *axes]: 1 where the entry is the k-th largest along `dim`."""
     from tensorprog.torch.lower.views import joined

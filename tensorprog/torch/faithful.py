@@ -1,0 +1,58 @@
+"""The text of an imported graph, checked: deriving the text gives the exponents of the graph."""
+
+from __future__ import annotations
+
+from tensorprog.architecture import parse
+from tensorprog.calculus.solve import Solution, solve
+from tensorprog.derivation import Derivation, _collector_at_rest, _units
+from tensorprog.errors import TensorProgError
+from tensorprog.exponents import Power
+from tensorprog.graph import Graph
+from tensorprog.torch.emit_tp import Emitted, emit_tp
+from tensorprog.torch.segments import segmented
+
+
+def faithful_text(derivation: Derivation, graph: Graph) -> str:
+    """The graph as text; fused parameters as one per range, where that derives to the same.
+
+    Raises TensorProgError where neither does.
+    """
+    cut, _, parts = segmented(graph, everywhere=True)
+    whole = {part.name: name for name, ranges in parts.items() for part in ranges}
+    attempts = [(cut, whole)] if parts else []
+    wrong: list[str] = []
+    for candidate, names in [*attempts, (graph, {})]:
+        emitted = emit_tp(candidate)
+        wrong = differences(derivation, emitted, names)
+        if not wrong:
+            return emitted.text
+    raise TensorProgError(
+        f"the text would derive to other exponents: {wrong[0]}", why="--emit-tp writes only what derives to the same"
+    )
+
+
+def differences(derivation: Derivation, emitted: Emitted, whole: dict[str, str]) -> list[str]:
+    """Where deriving the text gives other exponents: initial size, learning rate (without multipliers), multipliers."""
+    architecture = parse(emitted.text, "emitted.tp")
+    with _collector_at_rest():
+        solution = solve(architecture.program, _units(architecture.graph), derivation.choice, architecture.functions)
+    found = []
+    for name, short in emitted.parameters.items():
+        here, there = _exponents(derivation.solution, whole.get(name, name)), _exponents(solution, short)
+        if here != there:
+            found.append(f"`{name}`: {_text(here)}, in the text {_text(there)}")
+    for name, short in emitted.multipliers.items():
+        one = derivation.solution.solver.units.unpack(derivation.solution.exponents.M[name])
+        other = solution.solver.units.unpack(solution.exponents.M[short])
+        if one != other:
+            found.append(f"`{name}`: {one}, in the text {other}")
+    return found
+
+
+def _exponents(solution: Solution, name: str) -> tuple[Power, Power]:
+    units, exponents = solution.solver.units, solution.exponents
+    return units.unpack(-exponents.A[name]), units.unpack(-exponents.C[name])
+
+
+def _text(pair: tuple[Power, Power]) -> str:
+    return f"init {pair[0]}, lr {pair[1]}"
