@@ -42,15 +42,17 @@ def emit(
     form: str | None = None,
     base_width: int | Mapping[str, int] | None = None,
     framework: str = "torch",
+    depths: Mapping[str, int] | None = None,
 ) -> str:
     """A self-contained PyTorch program: module, initialisation, parameter groups.
 
     `base_width`: the width (or width symbol -> width) at which the program is exactly the standard model; default
-    256 for every symbol. Raises TensorProgError for unusable arguments.
+    256 for every symbol; `depths`: the depth (symbol -> depth) at which it is so; default: the file's, else 2. Raises
+    TensorProgError for unusable arguments.
     """
     from tensorprog.emission import emit as emit_model
 
-    derivation = _derivation(subject, optimizer, form)
+    derivation = _derivation(subject, optimizer, form).unrolled(depths)
     base = base_widths(derivation.widths, base_width)
     architecture = derivation.architecture
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -13,17 +13,28 @@ from tensorprog.functions import Function, user_function
 from tensorprog.graph import Graph, Program
 from tensorprog.model import Model
 from tensorprog.optimizers import Optimizer
-from tensorprog.syntax import Arch
+from tensorprog.syntax import Arch, DepthDecl
 
 
 @dataclass(frozen=True)
 class Architecture:
     """One .tp program. `depths`: the finite depth at which each `repeat` symbol is unrolled (default: the
-    file's, else 2). The stages are computed when first asked for."""
+    file's, else 2). `rolled`: depths stay symbols, and a `repeat` over one is a single layer with a layer axis
+    (`roll`). The stages are computed when first asked for."""
 
     source: str
     file: str = "<string>"
     depths: Mapping[str, int] = field(default_factory=dict)
+    rolled: bool = False
+
+    @cached_property
+    def symbolic(self) -> Architecture:
+        """The same program with symbolic depths; itself where depths are given or the file has none."""
+        if self.depths or self.rolled or not any(isinstance(s, DepthDecl) for s in self.tree.statements):
+            return self
+        symbolic = replace(self, rolled=True)
+        symbolic.__dict__["tree"] = self.tree
+        return symbolic
 
     @cached_property
     def tree(self) -> Arch:
@@ -41,18 +52,19 @@ class Architecture:
         from tensorprog.elaborate import elaborate
 
         try:
-            return elaborate(self.tree, self.depths)
+            return elaborate(self.tree, self.depths, symbolic=self.rolled)
         except TensorProgError as error:
             raise error.located(self.source, self.file) from None
 
     @cached_property
     def graph(self) -> Graph:
-        """The flat forward graph."""
+        """The flat forward graph. Raises NoPowerLawError for a stack with symbolic depth that is no residual stream."""
         from tensorprog.inline import inline
         from tensorprog.legality import check
+        from tensorprog.roll import roll
 
         try:
-            graph = inline(self.model)
+            graph = roll(self.model) if self.rolled else inline(self.model)
             check(graph, self.tree)
         except TensorProgError as error:
             raise error.located(self.source, self.file) from None
@@ -62,20 +74,6 @@ class Architecture:
     def program(self) -> Program:
         """Forward, backward and update nodes."""
         return differentiate(self.graph)
-
-    @cached_property
-    def rolled(self) -> Program | None:
-        """The program with symbolic depths: every `repeat` over one is a single layer with a layer axis (`roll`).
-        None if the file has no such loop. Raises NoPowerLawError for a stack that is no residual stream."""
-        from tensorprog.elaborate import elaborate
-        from tensorprog.roll import roll
-
-        if not self.graph.depths:
-            return None
-        try:
-            return differentiate(roll(elaborate(self.tree, self.depths, symbolic=True)))
-        except TensorProgError as error:
-            raise error.located(self.source, self.file) from None
 
     @cached_property
     def optimizers(self) -> dict[str, Optimizer]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import gc
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,7 +16,7 @@ from tensorprog.architecture import Architecture
 from tensorprog.calculus.analysis import largest
 from tensorprog.calculus.forms import DEFAULT_FORM, FORMS, gradient_norm, parametrize
 from tensorprog.calculus.solve import Solution, Solver, prepare, solve
-from tensorprog.errors import CalculusError, TensorProgError
+from tensorprog.errors import CalculusError, NoPowerLawError, TensorProgError
 from tensorprog.exponents import Power, Units
 from tensorprog.graph import Graph, Scale
 from tensorprog.optimizers import Choice, Optimizer
@@ -31,7 +32,10 @@ QUANTITIES = ("multiplier", "init_std", "lr", "weight_decay", "eps")
 
 @dataclass(frozen=True)
 class Derivation:
-    """The result of `derive`: `parametrization` holds the exponents, `solution` what they follow from."""
+    """The result of `derive`: `parametrization` holds the exponents, `solution` what they follow from.
+
+    Where depths are symbols (`architecture.rolled`), a parameter `layers.*.W` stands for that of every layer. `note`:
+    why a depth is not a symbol, though the file has one."""
 
     architecture: Architecture
     optimizer: str
@@ -39,6 +43,7 @@ class Derivation:
     solution: Solution
     parametrization: Parametrization
     decay_policy: str = DEFAULT_POLICY
+    note: str = ""
 
     @property
     def choice(self) -> Choice:
@@ -48,6 +53,31 @@ class Derivation:
     @property
     def widths(self) -> tuple[str, ...]:
         return self.architecture.graph.widths
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """The symbols that exponents may have: widths, and depths that are symbols."""
+        return self.solution.solver.units.symbols
+
+    def unrolled(self, depths: Mapping[str, int] | None = None) -> Derivation:
+        """The same answer for a network of finite depth (`depths`; default: the file's, else 2), with a parameter for
+        every layer: what can be emitted and trained. Its exponents of a depth are those derived here; its `solution`
+        knows the widths alone."""
+        if not self.architecture.rolled:
+            return self
+        flat = replace(self.architecture, rolled=False, depths=dict(depths or {}))
+        found = _derive(flat, self.choice, self.form, self.decay_policy)
+        mine, own = self.parametrization, found.parametrization
+        lifted = replace(own, params={name: mine.params[self.rolled_name(name)] for name in own.params},
+                         unknowns={name: mine.unknowns[self.rolled_name(name)] for name in own.unknowns})  # fmt: skip
+        return replace(found, parametrization=lifted)
+
+    def rolled_name(self, name: str) -> str:
+        """A name in the unrolled network as it is here: `layers.3.W` -> `layers.*.W`."""
+        for loop in self.architecture.graph.loops:
+            head, _, tail = loop.prefix.rpartition("*")
+            name = re.sub(rf"(?<![\w.]){re.escape(head)}\d+{re.escape(tail)}", loop.prefix, name)
+        return name
 
     @property
     def params(self) -> Mapping[str, ParamExponents]:
@@ -90,7 +120,7 @@ class Derivation:
 
     def to_json(self) -> dict[str, Any]:
         """The machine-readable result (documented in docs/reference/json-schema.md)."""
-        graph, symbols = self.architecture.graph, self.widths
+        graph, symbols = self.architecture.graph, self.symbols
 
         def exponent(power: Power | None) -> dict[str, str] | None:
             return None if power is None else power.as_json(symbols)
@@ -180,20 +210,35 @@ def derive(
     Source: Yang & Hu 2021 (Tensor Programs IV, arXiv:2011.14522); Yang et al. 2022 (V, arXiv:2203.03466).
     """
     with _collector_at_rest():
-        graph = architecture.graph
         form, policy = form or DEFAULT_FORM, decay_policy or DEFAULT_POLICY
         if form not in FORMS:
             raise TensorProgError(f"unknown form `{form}`", fix=", ".join(FORMS))
         if policy not in POLICIES:
             raise TensorProgError(f"unknown policy of weight decay `{policy}`", fix=", ".join(POLICIES))
-        choice = choose(optimizer or graph.optimizer or "adam", vectors, optimizer_for or {}, architecture.optimizers)
         _require_proportional(architecture)
+
+        def solved(architecture: Architecture) -> Derivation:
+            choice = choose(
+                optimizer or architecture.graph.optimizer or "adam",
+                vectors,
+                optimizer_for or {},
+                architecture.optimizers,
+            )
+            return _derive(architecture, choice, form, policy)
+
         try:
-            solution = solve(architecture.program, _units(graph), choice, architecture.functions)
-            parametrization = parametrize(solution, form, policy)
-            return Derivation(architecture, choice.default.name, form, solution, parametrization, policy)
-        except TensorProgError as error:
-            raise error.located(architecture.source, architecture.file) from None
+            return solved(architecture.symbolic)
+        except NoPowerLawError as error:
+            return replace(solved(architecture), note=error.message)
+
+
+def _derive(architecture: Architecture, choice: Choice, form: str, policy: str) -> Derivation:
+    try:
+        solution = solve(architecture.program, _units(architecture.graph), choice, architecture.functions)
+        parametrization = parametrize(solution, form, policy)
+        return Derivation(architecture, choice.default.name, form, solution, parametrization, policy)
+    except TensorProgError as error:
+        raise error.located(architecture.source, architecture.file) from None
 
 
 def unsolved(architecture: Architecture, choice: Choice, finer: int = 1) -> Solver:

@@ -81,7 +81,8 @@ def _verb(size: Size | None) -> str:
 def _size_reason(binding: Binding | None, explainer: Explainer) -> str:
     if binding is None:
         return "nothing constrains it"
-    return f"its use {_law(binding)}: gain {explainer.power(binding.gain)}"
+    layers = ", and the stream sums it over all layers" if binding.layers else ""
+    return f"its use {_law(binding)}{layers}: gain {explainer.power(binding.gain)}"
 
 
 def _update_reason(binding: Binding | None, optimizer: Optimizer, explainer: Explainer) -> str:
@@ -89,7 +90,8 @@ def _update_reason(binding: Binding | None, optimizer: Optimizer, explainer: Exp
         return "its gradient is exactly zero"
     step = binding_step(explainer, binding)
     size = "lr" if step == "1" else f"lr * {step}"
-    return f"entries of a step of {optimizer.name} are {size}; its use {_law(binding)}"
+    layers = f"; all layers move the stream together: {explainer.power(binding.layers)}" if binding.layers else ""
+    return f"entries of a step of {optimizer.name} are {size}; its use {_law(binding)}{layers}"
 
 
 def _law(binding: Binding) -> str:

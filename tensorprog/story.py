@@ -71,6 +71,8 @@ class _Story:
         binding = self.explainer.initial_binding(self.param)
         if binding is not None:
             lines += self._use(binding, f"the value of {self.param}'s use must be at most Theta(1)")
+            if binding.layers:
+                lines.append(f"  the stream sums it over all layers: {self.power(binding.layers)} more")
             lines.append(f"  => multiplier * std * {self.power(binding.gain)} = Theta(1)")
         if self.a:
             lines.append(f"  the multiplier carries {self.power(-self.a)} of it, the initial std the rest")
@@ -87,6 +89,9 @@ class _Story:
         step = binding_step(self.explainer, binding)
         lines.append(f"  a step of {self.optimizer.name} ({self._normalisation()}) has entries lr * {step}")
         lines += self._use(binding, f"the update of {self.param} must move its use by Theta(1)")
+        if binding.layers:
+            lines.append(f"  all layers move the stream together, by {self.power(binding.layers)} more "
+                         "(their number, times the gain from there to the stream)")  # fmt: skip
         lines.append(f"  => lr * {self.power(binding.gain)} = Theta(1)")
         if self.a:
             lines.append(f"  with w = W / multiplier: lr {self.power(-self.sized.lr)} becomes {self.exponents.lr}")
@@ -133,11 +138,34 @@ def _multiplier_story(derivation: Derivation, name: str) -> str:
     if best is None:
         return lines[0] + "\n  what it multiplies is exactly zero, or it belongs to one use of a parameter\n"
     operand, part, term = best
+    taken = [k for k in nodes if k in solver.depth.takes]
+    if taken:
+        return _folded("\n".join([lines[0], *_branch_story(derivation, taken)]))
     label = describe(solver.program.nodes[operand], solver.program.nodes)
     lines.append(f"  constraint: what it multiplies, `{label}`, must become Theta(1); its largest term is the {part}, "
                  f"{explainer.power(largest((term,)))}")  # fmt: skip
     lines += [f"      {line}" for line in explainer.chain(operand, part, term)]
     return _folded("\n".join(lines))
+
+
+def _branch_story(derivation: Derivation, nodes: list[int]) -> list[str]:
+    """Why the multiplier in front of the branches of a residual stack is what it is."""
+    solver, snapshot = derivation.solution.solver, derivation.solution.snapshot
+    explainer = Explainer(derivation.solution)
+    lines = []
+    for k in nodes:
+        operand = solver.program.nodes[k].args[0]
+        label = describe(solver.program.nodes[operand], solver.program.nodes)
+        summed = solver.depth.summed(operand, snapshot.initial[operand])
+        lines.append(f"  branch `{label}`")
+        lines.append(f"    its initial values, summed over all layers, are {explainer.power(summed)}: "
+                     "the stream must stay Theta(1)")  # fmt: skip
+        if solver.depth.takes[k]:
+            layers = explainer.power(solver.depth.layers(k))
+            lines.append("    in it the output of one matrix reaches another: for the product of both updates to move "
+                         "the stream by Theta(1), as each update does, the branch itself must move by Theta(1) in "
+                         f"every layer, and {layers} layers add up")  # fmt: skip
+    return lines
 
 
 def _folded(text: str) -> str:

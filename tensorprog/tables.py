@@ -88,15 +88,19 @@ def title(derivation: Derivation) -> str:
 
 
 def notes(derivation: Derivation) -> list[str]:
-    """Multipliers, the gradient norm, and at what finite depth a repeat was unrolled."""
+    """Multipliers, the gradient norm, and what becomes of the depth."""
     lines = [f"?{name} = {power}" if "@" not in name else f"multiplier of {name.rsplit('@', 1)[0]} "
              f"at its use {name.rsplit('@', 1)[1]} = {power}"
              for name, power in derivation.multipliers.items()]  # fmt: skip
     if derivation.decay_policy != DEFAULT_POLICY:
         lines.append(f"weight decay: {derivation.decay_policy} ({POLICIES[derivation.decay_policy].says})")
     lines.append(f"global gradient norm = {power_text(derivation.gradient_norm)}")
-    lines += [f"depth {symbol}: unrolled at {count} (exponents are those of the width)"
-              for symbol, count in derivation.architecture.graph.depths]  # fmt: skip
+    graph = derivation.architecture.graph
+    lines += [f"depth {symbol}: a symbol; it grows after the widths" for symbol in derivation.symbols
+              if symbol not in graph.widths]  # fmt: skip
+    why = f"; {derivation.note}" if derivation.note else ""
+    lines += [f"depth {symbol}: unrolled at {count} (exponents are those of the width{why})"
+              for symbol, count in graph.depths]  # fmt: skip
     return lines
 
 

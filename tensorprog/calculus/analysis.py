@@ -17,6 +17,7 @@ from tensorprog.calculus.layers import LoopBits
 from tensorprog.calculus.rules import rules_for
 from tensorprog.calculus.shared import Rule, Sizes, power_size
 from tensorprog.calculus.terms import EVEN, FLIPS, STAYS, Terms, as_entries, leading, reduce_terms
+from tensorprog.calculus.terms import largest as largest  # one place for those who read an analysis
 from tensorprog.errors import CalculusError, NoPowerLawError
 from tensorprog.exponents import Units
 from tensorprog.functions import Function
@@ -45,11 +46,6 @@ class Snapshot:
 
     initial: tuple[Terms, ...]
     change: tuple[Terms, ...]
-
-
-def largest(terms: Terms) -> int | None:
-    """The size of a sum of terms; None for an exact zero."""
-    return max((term[0] for term in terms), default=None)
 
 
 @dataclass

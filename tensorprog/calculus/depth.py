@@ -2,7 +2,8 @@
 
 Three objectives, in this order:
 1. the update of every parameter contributes Theta(1) to the stream, all layers together: their contributions are
-   aligned, so that in one layer the update moves the use of a parameter by 1 / (L * gradient there);
+   aligned, so that in one layer the update moves the use of a parameter by 1 / (L * the gain from there to the
+   stream);
 2. so does every product of two updates of matrices in one branch (the change of W contracted with the change of its
    input): the branch must then be multiplied by L^-1, so that what happens inside of a layer is Theta(1);
 3. then initial contributions are as large as the stream stays Theta(1): L^-1/2 if they are of zero mean over layers.
@@ -16,10 +17,11 @@ Dey et al. 2025 (CompleteP, arXiv:2505.01618), section 6: two or more.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tensorprog.calculus.shared import Sizes
-from tensorprog.calculus.terms import Terms, is_zero_mean
+from tensorprog.calculus.terms import Terms, is_zero_mean, largest
 from tensorprog.calculus.uses import Occurrence
 from tensorprog.graph import Add, Contract, Fold, Merge, Program, Scale, Split, Window
 
@@ -42,11 +44,12 @@ class Depth:
         for loop in program.forward.loops:
             for stream in loop.streams:
                 self._walk(stream.increment, ())
+        self.symbols = tuple(sorted({symbol for loop in program.forward.loops for symbol in loop.axis.dim.symbols}))
+        self.path = {k for loop in program.forward.loops for stream in loop.streams for k in stream.path}
         if program.forward.loops:
             matrices = {o.node for o in uses if o.param in program.updates and self._sums(o)}
-            paths = {k for loop in program.forward.loops for stream in loop.streams for k in stream.path}
             for node in self.takes:
-                self.takes[node] = self._two_matrices(node, matrices, paths)
+                self.takes[node] = self._two_matrices(node, matrices)
 
     def _walk(self, node: int, scales: tuple[int, ...]) -> None:
         here = self.program.nodes[node]
@@ -75,13 +78,13 @@ class Depth:
         own = (op.left, op.right)[occurrence.position]
         return any(i not in op.out for i in own)
 
-    def _two_matrices(self, node: int, matrices: set[int], paths: set[int]) -> bool:
+    def _two_matrices(self, node: int, matrices: set[int]) -> bool:
         """Whether in the branch below `node` the output of one matrix reaches the input of another."""
         depth: dict[int, int] = {}  # matrices on the longest way up to a node
         stack = [node]
         while stack:
             k = stack[-1]
-            below = [] if k in paths else [a for a in self.program.nodes[k].args if a not in self.takes]
+            below = [] if k in self.path else [a for a in self.program.nodes[k].args if a not in self.takes]
             missing = [a for a in below if a not in depth]
             if missing:
                 stack += missing
@@ -90,7 +93,19 @@ class Depth:
             depth[k] = max((depth[a] for a in below), default=0) + (k in matrices)
         return depth[node] >= 2
 
-    # --- gains --------------------------------------------------------------------------------------
+    # --- sizes --------------------------------------------------------------------------------------
+
+    def part(self, size: int) -> int:
+        """The powers of depths in a packed exponent."""
+        return sum(self.sizes.units.part(size, symbol) for symbol in self.symbols)
+
+    def judged(self, initial: Terms, change: Terms) -> int | None:
+        """The size of a tensor as initial sizes and multipliers see it: its powers of widths at any time, its powers
+        of depths at initialisation. (What updates add in powers of depths, the learning rates answer for.)"""
+        size = largest(initial + change)
+        if size is None or not self.symbols:
+            return size
+        return size - self.part(size) + self.part(largest(initial) or 0)
 
     def layers(self, node: int) -> int:
         """The packed exponent of the number of layers that a node has a copy in."""
@@ -103,17 +118,36 @@ class Depth:
         return max((size + (full // 2 if is_zero_mean(grades[-1]) else full) for size, _, grades in terms),
                    default=None)  # fmt: skip
 
-    def excess(self, node: int, gradient: Terms) -> int:
-        """How much more than at Theta(1) the layers together would move the loss, if a change of Theta(1) were made
-        at `node` in every layer: their number times the gradient there, but for the widths."""
-        full = self.layers(node)
-        if not full:
-            return 0
-        size = max((term[0] for term in gradient), default=0)
-        symbols = self.program.nodes[node].axes[-1].dim.symbols
-        return full + sum(self.sizes.units.part(size, symbol) for symbol in symbols)
+    def over_layers(self, node: int, size: int, initial: Terms) -> int:
+        """That size of a node, summed over all layers as its initial terms are."""
+        return size - self.part(size) + self.part(self.summed(node, initial) or 0)
 
-    def without_depth(self, node: int, size: int) -> int:
-        """A size at a node, but for its powers of the depth."""
-        symbols = self.program.nodes[node].axes[-1].dim.symbols
-        return size - sum(self.sizes.units.part(size, symbol) for symbol in symbols)
+    # --- gains --------------------------------------------------------------------------------------
+
+    def gains(self, initial: Sequence[Terms], scalar_size: Callable[[Scale], int]) -> dict[int, int]:
+        """For every node inside of a layer: the power of the depth by which a change of it changes the stream (a
+        change of the stream counts relative to the stream, should it grow). Zeros at the start count as Theta(1)."""
+        gain: dict[int, int] = {}
+        nodes = self.program.nodes
+
+        def raise_to(node: int, value: int) -> None:
+            if node not in self.path and (node not in gain or gain[node] < value):
+                gain[node] = value
+
+        for loop in self.program.forward.loops:
+            for stream in loop.streams:
+                gain[stream.increment] = -max(0, self.part(largest(initial[stream.path[-1]]) or 0))
+        for node in reversed(self.program.forward.nodes):
+            here = gain.get(node.id)
+            if here is None:
+                continue
+            for position, a in enumerate(node.args):
+                if not nodes[a].axes or not nodes[a].axes[-1].loop:
+                    continue
+                factor = 0
+                if isinstance(node.op, Scale):
+                    factor = self.part(scalar_size(node.op))
+                elif isinstance(node.op, Contract) and len(node.args) == 2:
+                    factor = self.part(largest(initial[node.args[1 - position]]) or 0)
+                raise_to(a, here + factor)
+        return gain

@@ -7,7 +7,7 @@ question; what it was replayed on is its explanation.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 from tensorprog.calculus.analysis import largest
@@ -56,7 +56,8 @@ Replay = tuple[list[Place], Sums]
 @dataclass(frozen=True, slots=True)
 class Binding:
     """The use of a parameter that fixes a number: at `node`, with the term `term` of operand `other` (None if the
-    parameter is not contracted). `part`: of which part of the operand; `gain`: size of the result for W at size 0."""
+    parameter is not contracted). `part`: of which part of the operand; `gain`: size of the result for W at size 0.
+    `layers`: how much of the gain is due to what all layers of a loop do together."""
 
     occurrence: Occurrence
     node: Node
@@ -65,6 +66,7 @@ class Binding:
     term: Term | None
     sums: Sums
     gain: int
+    layers: int = 0
 
 
 class Explainer:
@@ -76,26 +78,40 @@ class Explainer:
         self.program = self.solver.program
         self.units = self.solver.units
         self.names = {bit: name for name, bit in self.solver.bits.items()}
+        for name, bit in self.solver.bits.items():
+            layers = self.program.forward.parameters[name].layers
+            if layers is not None:
+                span = self.solver.sizes.loops[layers.loop].span
+                for k, where in enumerate(("earlier layers", "later layers", "all layers"), 1):
+                    self.names[bit << k * span] = f"{name} ({where})"
 
     # --- bindings -----------------------------------------------------------------------------------
 
-    def binding(self, param: str, weight: Terms) -> Binding | None:
-        """The most demanding use of `param` when its terms are `weight`."""
+    def binding(self, param: str, weight: Terms, *, update: bool) -> Binding | None:
+        """The most demanding use of `param` when its terms are `weight`, those of an update or of its start."""
         best: Binding | None = None
         for occurrence in self.solver.uses_by_param(param):
+            layers = self.solver.share(occurrence) if update else self._summed(occurrence, weight)
+            taken = 0 if update or occurrence.multiplier is None else self.solver.exponents.M[occurrence.multiplier]
             for candidate in self._candidates(occurrence, weight):
-                if best is None or candidate.gain > best.gain:
-                    best = candidate
+                gain = candidate.gain + layers - taken
+                if best is None or gain > best.gain:
+                    best = replace(candidate, gain=gain, layers=layers)
         return best
+
+    def _summed(self, occurrence: Occurrence, weight: Terms) -> int:
+        """How much more the sum over all layers demands of a parameter's start than its use in one."""
+        own, all_layers = self.solver.used(occurrence, weight), self.solver.demanded(occurrence, weight)
+        return 0 if own is None or all_layers is None else all_layers - own
 
     def initial_binding(self, param: str) -> Binding | None:
         """What fixes the initial size."""
-        return self.binding(param, self.solver.unit_terms(self.program.forward.parameters[param]))
+        return self.binding(param, self.solver.unit_terms(self.program.forward.parameters[param]), update=False)
 
     def update_binding(self, param: str) -> Binding | None:
         """What fixes the learning rate."""
         step = self.solver.step.get(param, ())
-        return self.binding(param, step) if step else None
+        return self.binding(param, step, update=True) if step else None
 
     def _candidates(self, occurrence: Occurrence, weight: Terms) -> Iterator[Binding]:
         node = self.program.nodes[occurrence.node]

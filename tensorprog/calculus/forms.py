@@ -43,9 +43,10 @@ SOURCES = {
 @dataclass(frozen=True, slots=True)
 class Sized:
     """What a form needs to know of one parameter, packed exponents: `initial` A, `lr` C, `gradient` (entries of
-    dW, None if zero), `entries` (number of entries), `growing` axes; `step`: entries of a step, `value`: of W at any
-    time (None if zero). `floored`: it starts at zero under an optimizer whose step is relative to the parameter, so
-    that the optimizer's own floor is its first scale. `gauge`: the multiplier's exponent a, if it is given."""
+    dW, None if zero), `entries` (their number, in all layers), `growing` axes; `step`: entries of a step, `value`:
+    of W at any time (None if zero). `floored`: it starts at zero under an optimizer whose step is relative to the
+    parameter, so that the optimizer's own floor is its first scale. `gauge`: the multiplier's exponent a, if it is
+    given."""
 
     initial: int
     lr: int
@@ -65,11 +66,12 @@ def sized(solution: Solution, name: str) -> Sized:
     grad = program.grads.get(name)
     size = None if grad is None else largest(solution.snapshot.initial[grad] + solution.snapshot.change[grad])
     dims = [solver.sizes(axis.dim) for axis in parameter.axes]
+    layers = solver.sizes(parameter.layers.dim) if parameter.layers else 0
     exponents, zero = solution.exponents, solver.starts_at_zero(parameter)
     step, moved = largest(solver.step.get(name, ())), largest(solver.moved.get(name, ()))
     values = [v for v in (None if zero else -exponents.A[name], moved) if v is not None]
     return Sized(
-        exponents.A[name], exponents.C[name], size, sum(dims), sum(1 for d in dims if d),
+        exponents.A[name], exponents.C[name], size, sum(dims) + layers, sum(1 for d in dims if d),
         None if step is None else step - exponents.C[name], max(values, default=None),
         floored=solver.optimizers[name].relative and zero, gauge=solution.gauges.get(name),
     )  # fmt: skip

@@ -18,7 +18,7 @@ from tensorprog.calculus.rank import require_finite_rank
 from tensorprog.calculus.shared import describe
 from tensorprog.calculus.terms import Terms, leading, reduce_terms
 from tensorprog.calculus.uses import Occurrence, occurrences
-from tensorprog.errors import CalculusError
+from tensorprog.errors import CalculusError, NoPowerLawError
 from tensorprog.exponents import Units
 from tensorprog.functions import Function
 from tensorprog.graph import (
@@ -141,6 +141,7 @@ class Solver(Analysis):
         self.speed = _Largest(count_param)
         self.excess = _Largest(count_multiplier)
         self.step: dict[str, Terms] = {}  # the optimizer's steps so far, at C = 0
+        self.gains: dict[int, int] = {}  # see depth.py
         self.unsettled = False
         self.solved = False
 
@@ -154,7 +155,7 @@ class Solver(Analysis):
         name = self.multiplier_at.get(node)
         if name is not None:
             operand = self.program.nodes[node].args[0]
-            size = largest(self.initial[operand] + self.change[operand])
+            size = self.depth.judged(self.initial[operand], self.change[operand])
             scale = self.program.nodes[node].op
             assert isinstance(scale, Scale)
             if size is not None and node in self.depth.takes:
@@ -169,11 +170,9 @@ class Solver(Analysis):
 
     def _over_layers(self, node: int, operand: int, size: int) -> int:
         """The size of what the multiplier at `node` multiplies, summed over all layers (see depth.py)."""
-        summed = self.depth.summed(operand, self.initial[operand] + self.change[operand])
-        assert summed is not None
         if self.depth.takes[node]:
-            summed = max(summed, self.depth.without_depth(node, size) + self.depth.layers(node))
-        return summed
+            return size - self.depth.part(size) + self.depth.layers(node)
+        return self.depth.over_layers(operand, size, self.initial[operand])
 
     def through(self, occurrence: Occurrence, terms: Terms) -> Terms:
         """Terms of W at size 0, carried along the chain to the operand (without the implicit multiplier)."""
@@ -195,35 +194,36 @@ class Solver(Analysis):
         """The size of a use's value for given terms of W, over initial and change terms of x, after its tail.
 
         An unknown multiplier in the tail counts; the implicit multiplier of the use does not."""
-        size = largest(self.used_terms(occurrence, weight))
+        size = self.depth.judged(*self.used_terms(occurrence, weight))
         return None if size is None else size + self.tail_size(occurrence)
 
     def demanded(self, occurrence: Occurrence, weight: Terms) -> int | None:
         """The size that must not exceed Theta(1): of the use's value, and of the sum over layers that it feeds."""
-        terms = self.used_terms(occurrence, weight)
-        size = largest(terms)
+        initial, change = self.used_terms(occurrence, weight)
+        size = self.depth.judged(initial, change)
         if size is None:
             return None
         tail = self.tail_size(occurrence)
         feed = self.depth.feeds.get(occurrence.node)
         if feed is None:
             return size + tail
-        size += self.depth.without_depth(occurrence.node, tail)  # no need to fill up a branch that the file makes small
-        summed = self.depth.summed(occurrence.node, terms)
-        assert summed is not None
-        return max(size, summed + self.scales_size(feed.scales))
+        summed = self.depth.over_layers(occurrence.node, size, initial) + self.scales_size(feed.scales)
+        return max(size + tail - self.depth.part(tail), summed)  # no need to fill up what the file makes small
 
-    def used_terms(self, occurrence: Occurrence, weight: Terms) -> Terms:
-        """The terms of a use's value for given terms of W, over initial and change terms of x, before its tail."""
+    def used_terms(self, occurrence: Occurrence, weight: Terms) -> tuple[Terms, Terms]:
+        """The terms of a use's value for given terms of W, with the initial x and with its change, before its tail."""
         node = self.program.nodes[occurrence.node]
         operand = self.through(occurrence, weight)
-        if isinstance(node.op, Contract):
-            other = node.args[1 - occurrence.position]
-            x = self.initial[other] + self.change[other]
-            rule = self.rules[occurrence.node]
-            assert rule is not None
+        if not isinstance(node.op, Contract):
+            return operand, ()
+        other = node.args[1 - occurrence.position]
+        rule = self.rules[occurrence.node]
+        assert rule is not None
+
+        def product(x: Terms) -> Terms:
             return rule.initial([operand, x] if occurrence.position == 0 else [x, operand])
-        return operand
+
+        return product(self.initial[other]), product(self.change[other])
 
     def tail_size(self, occurrence: Occurrence) -> int:
         """The packed exponent of the scalars that follow a use."""
@@ -246,7 +246,7 @@ class Solver(Analysis):
         step = self.step.get(param)
         if step:
             size = self.used(occurrence, step)
-            if size is not None and self.speed.report(param, size + exponents.M[use] + self._share(occurrence)):
+            if size is not None and self.speed.report(param, size + exponents.M[use] + self.share(occurrence)):
                 exponents.C[param] = self.speed.value[param]
                 self._move(param)
                 changed = True
@@ -255,13 +255,10 @@ class Solver(Analysis):
             for k in (*occurrence.chain, occurrence.node):
                 self._recompute(k, new_initial, new_change)
 
-    def _share(self, occurrence: Occurrence) -> int:
-        """How much less than Theta(1) one layer may move, for all layers together to move the loss by Theta(1)."""
+    def share(self, occurrence: Occurrence) -> int:
+        """How much less than Theta(1) one layer may move, for all layers together to move the stream by Theta(1)."""
         node = occurrence.tail[-1] if occurrence.tail else occurrence.node
-        gradient = self.program.cotangents.get(node)
-        if gradient is None:
-            return self.depth.layers(node)
-        return self.depth.excess(node, self.initial[gradient] + self.change[gradient])
+        return self.depth.layers(node) + self.gains.get(node, 0)
 
     def _share_demands(self, param: str) -> None:
         """A = the least demanding use that constrains it; the others get implicit multipliers."""
@@ -307,7 +304,8 @@ class Solver(Analysis):
         """
         circle = _Circle()
         for _ in range(2 * MAX_SWEEPS):
-            self._relax()
+            if self._swept:
+                self._relax()
             self.unsettled = False
             before = self._state()
             moved = self.sweep()
@@ -332,6 +330,13 @@ class Solver(Analysis):
                 return self.exponents
             elif circle.closes(self.exponents, {**self.demand.value, **self.excess.value}):
                 self.demand.floor = self.excess.floor = circle.held
+        if self.program.forward.loops:
+            raise NoPowerLawError(
+                "no power law in the depth: sizes grow from layer to layer",
+                self.program.forward.loops[0].span,
+                why="whatever the exponents, a layer multiplies what it gets by more than one",
+                fix="`x = x + ?branch * (..)` in the loop, or a normalisation of what a layer reads",
+            )
         moving = circle.moving or next(iter(self.exponents.A), "")
         node = next((n for n in self.program.forward.nodes if isinstance(n.op, Param) and n.op.name == moving), None)
         raise CalculusError(
@@ -342,7 +347,7 @@ class Solver(Analysis):
     def _relax(self) -> None:
         """With the exponents as they are, the sizes that layers have from each other: those that follow from
         nothing. What stands from sweeps under other exponents could keep itself alive around the loop."""
-        if not self.program.forward.loops or not self._swept:
+        if not self.program.forward.loops:
             return
         count = len(self.program.nodes)
         self.initial, self.change = [()] * count, [()] * count
@@ -351,6 +356,7 @@ class Solver(Analysis):
             if not self.sweep():
                 break
         self.solved = False
+        self.gains = self.depth.gains(self.initial, self.scalar_size)
 
     def _state(self) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
         return dict(self.exponents.A), dict(self.exponents.C), dict(self.exponents.M)

@@ -123,6 +123,11 @@ def leading(terms: Terms, margin: int) -> Terms:
     return kept or (max(terms),)
 
 
+def largest(terms: Terms) -> int | None:
+    """The size of a sum of terms; None for an exact zero."""
+    return max((term[0] for term in terms), default=None)
+
+
 def _undominated(ordered: list[Term]) -> list[Term]:
     kept: list[Term] = []
     for term in ordered:

@@ -72,7 +72,9 @@ def check(
     `jobs`: networks trained at the same time, in threads (NumPy backend); the result does not depend on it.
     Raises TensorProgError for unusable arguments.
     """
-    ladder = Ladder.of(derivation.widths, tuple(widths or default_ladder(derivation)))
+    derivation = derivation.unrolled()
+    depths = dict(derivation.architecture.graph.depths)
+    ladder = Ladder.of(derivation.widths, tuple(widths or default_ladder(derivation)), depths)
     if seeds < 1 or steps < 1:
         raise TensorProgError("seeds and steps must be at least 1", fix="--seeds 5 --steps 3")
     if device != "cpu" and backend != "torch":
@@ -86,7 +88,7 @@ def check(
     demanded = Predictor(derivation, used, steps, derivation.solution.exponents)
     own = None if used is derivation.parametrization else Predictor(derivation, used, steps, None, touched)
     batch = batch or batch_size(derivation, ladder.sizes)
-    base = base_widths(derivation, ladder.sizes)
+    base = {**base_widths(derivation, ladder.sizes), **depths}
     rates = base_rates(derivation, ladder.rungs[0], base, batch=batch) if lr is None else lr
     runs = Runs(derivation, used, places, ladder, base, batch, steps, rates, backend, device, dtype, jobs, progress)
     most = max(seeds, max_seeds or (MOST if deadline else 4 * seeds))

@@ -68,7 +68,7 @@ def two_widths(tmp_path: Path) -> str:
         (["derive", GPT, "--depth", "L=3"], f"{GPT}: muP for adam"),
         (["explain", MLP, "W3"], "W3 [c: 10, k: n]   optimizer adam, form table8\n\nmultiplier  n^-1\n"),
         (["explain", MLP, "W3", "lr"], "W3 [c: 10, k: n]   optimizer adam, form table8\n\nlr  1\n"),
-        (["explain", GPT, "?branch"], "?branch  1\n"),
+        (["explain", GPT, "?branch"], "?branch  L^-1\n"),
         (["emit", MLP], '"""'),
         (["graph", MLP], "digraph"),
         (["graph", MLP, "--format", "mermaid"], "flowchart"),

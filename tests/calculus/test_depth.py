@@ -1,0 +1,186 @@
+"""Symbolic depth: the published answers, and agreement with the same networks unrolled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tensorprog.api import derive
+from tensorprog.architecture import load, parse
+from tensorprog.derivation import Derivation
+from tensorprog.errors import NoPowerLawError
+from tensorprog.exponents import Power
+from tensorprog.legality import assert_legal
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+HEAD = """
+width n
+depth L
+dim d = 8, c = 3
+axis i: d, j: n, k: n, m: n, o: c
+input x[i]
+param E[j,i]
+param R[o,j]
+h[j] = E[j,i] x[i]
+"""
+TAIL = """
+output f[o] = R[o,j] h[j]
+loss mse(f)
+"""
+ONE = "repeat L {\n  param W[k,j]\n  h[k] = h[k] + BRANCH\n}"
+TWO = "repeat L {\n  param W[k,m], V[m,j], b[m] = zeros\n  h[k] = h[k] + BRANCH\n}"
+ONE_MATRIX = ONE.replace("BRANCH", "?b * (W[k,j] tanh(h[j]))")
+TWO_MATRICES = TWO.replace("BRANCH", "?b * (W[k,m] relu(V[m,j] h[j] + b[m]))")
+
+
+def network(loop: str, optimizer: str = "adam", **options: str) -> Derivation:
+    return derive(parse(HEAD + loop + TAIL), optimizer, options.get("form", "table3"))
+
+
+def depth(power: Power | None) -> str:
+    assert power is not None
+    return str(power["L"])
+
+
+def lr(found: Derivation) -> dict[str, str]:
+    return {name: depth(e.lr) for name, e in found.params.items() if "*" in name}
+
+
+def test_one_matrix_per_block_is_depth_mup() -> None:
+    """Branches L^-1/2, Adam L^-1/2, SGD L^0, for a branch of zero mean.
+
+    Source: Yang, Yu, Zhu, Hayou 2023 (Tensor Programs VI, arXiv:2310.02244), table 1.
+    """
+    for loop in (ONE_MATRIX, ONE.replace("BRANCH", "?b * tanh(W[k,j] h[j])")):
+        for optimizer, rate in (("adam", "-1/2"), ("sgd", "0"), ("muon", "-1/2")):
+            found = network(loop, optimizer)
+            assert depth(found.multipliers["b"]) == "-1/2"
+            assert lr(found) == {"layers.*.W": rate}
+            assert {depth(e.lr) for name, e in found.params.items() if "*" not in name} == {"0"}
+
+
+def test_a_branch_whose_mean_is_not_zero_needs_more() -> None:
+    """relu(W h) has a positive mean in every layer: the sum over layers is aligned already at initialisation.
+
+    Source: Tensor Programs VI, section 4 (mean subtraction).
+    """
+    assert depth(network(ONE.replace("BRANCH", "?b * relu(W[k,j] h[j])")).multipliers["b"]) == "-1"
+
+
+def test_two_matrices_per_block_are_complete_p() -> None:
+    """Branches L^-1, Adam L^0 for matrices, biases and gains, epsilon L^-1, SGD L^1.
+
+    Source: Dey et al. 2025 (CompleteP, arXiv:2505.01618), table 1.
+    """
+    for optimizer, rate in (("adamw", "0"), ("sgd", "1"), ("muon", "0")):
+        found = network(TWO_MATRICES, optimizer)
+        assert depth(found.multipliers["b"]) == "-1"
+        assert set(lr(found).values()) == {rate}, optimizer
+        assert len(lr(found)) == 3
+    adamw = network(TWO_MATRICES, "adamw").params
+    assert depth(adamw["layers.*.W"].eps) == "-1"
+    assert depth(adamw["layers.*.W"].weight_decay) == "0"
+    assert depth(adamw["layers.*.b"].eps) == "-1"
+
+
+@pytest.mark.parametrize("name", ["gpt", "gpt_tied"])
+def test_transformers_with_pre_norm_are_complete_p(name: str) -> None:
+    """Attention and MLP branches L^-1, biases and gains included; embedding and readout as they were.
+
+    Source: Dey et al. 2025 (CompleteP, arXiv:2505.01618), table 1.
+    """
+    for optimizer, rate in (("adam", "0"), ("sgd", "1")):
+        found = derive(load(EXAMPLES / f"{name}.tp"), optimizer, "table8")
+        assert depth(found.multipliers["branch"]) == "-1"
+        assert set(lr(found).values()) == {rate}
+        assert {depth(e.lr) for parameter, e in found.params.items() if "*" not in parameter} == {"0"}
+
+
+def test_where_the_gradient_of_every_parameter_has_norm_one_sgd_has_one_learning_rate() -> None:
+    """Table 9 with depth: the symmetry and the sum over layers fit together."""
+    found = derive(load(EXAMPLES / "gpt.tp"), "sgd", "table9")
+    assert {str(e.lr) for e in found.params.values()} == {"1"}
+    assert str(found.gradient_norm) == "1"
+
+
+def test_a_weight_tied_loop_gets_the_whole_power() -> None:
+    """All layers share one matrix, which does not vary with the layer: even the first sum is aligned."""
+    marked = ONE_MATRIX.replace("repeat L", "repeat L shared")
+    outside = ONE_MATRIX.replace("repeat L {\n  param W[k,j]", "param W[k,j]\nrepeat L {")
+    for loop in (marked, outside):
+        found = network(loop)
+        assert depth(found.multipliers["b"]) == "-1"
+
+
+@pytest.mark.parametrize(("multiplier", "adam", "sgd"), [("L^(-1/2)", "-1/2", "0"), ("1 / L", "0", "1")])
+def test_a_multiplier_that_the_file_fixes_is_kept(multiplier: str, adam: str, sgd: str) -> None:
+    for optimizer, rate in (("adam", adam), ("sgd", sgd)):
+        found = network(TWO_MATRICES.replace("?b", multiplier).replace("relu", "tanh"), optimizer)
+        assert set(lr(found).values()) == {rate}
+        assert depth(found.params["layers.*.W"].init_std) == "0"
+
+
+def test_without_a_multiplier_the_last_matrix_takes_it() -> None:
+    """As GPT-2 initialises its projections: by one over the square root of the number of residual layers.
+
+    Source: Radford et al. 2019 (GPT-2), section 2.3.
+    """
+    found = network(TWO_MATRICES.replace("?b * ", "").replace("relu", "tanh"))
+    assert depth(found.params["layers.*.W"].init_std) == "-1/2"
+    assert depth(found.params["layers.*.V"].init_std) == "0"
+    assert lr(found) == {"layers.*.W": "-1", "layers.*.V": "-1/2", "layers.*.b": "-1/2"}
+
+
+NO_LAW = {
+    "no residual stream": ONE.replace("h[k] + BRANCH", "tanh(W[k,j] h[j])"),
+    "the stream is doubled": ONE.replace("BRANCH", "h[k] + ?b * (W[k,j] tanh(h[j]))"),
+    "a fixed branch that grows with the stream": ONE.replace("BRANCH", "relu(W[k,j] h[j])"),
+}
+
+
+@pytest.mark.parametrize("case", list(NO_LAW))
+def test_a_stack_without_a_power_law_is_derived_at_finite_depth_and_says_so(case: str) -> None:
+    found = network(NO_LAW[case])
+    assert "no power law" in found.note
+    assert found.symbols == ("n",)
+    assert "no power law in the depth" in found.render()
+
+
+def test_the_error_names_the_loop() -> None:
+    with pytest.raises(NoPowerLawError, match="residual") as raised:
+        _ = parse(HEAD + NO_LAW["no residual stream"] + TAIL).symbolic.graph
+    assert raised.value.span.line == HEAD.count("\n") + 1
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd", "muon"])
+@pytest.mark.parametrize("name", ["gpt", "gpt_tied"])
+def test_widths_have_the_exponents_of_the_unrolled_network(name: str, optimizer: str) -> None:
+    symbolic = derive(load(EXAMPLES / f"{name}.tp"), optimizer)
+    for layers in (2, 3):
+        flat = derive(load(EXAMPLES / f"{name}.tp", {"L": layers}), optimizer)
+        lifted = symbolic.unrolled({"L": layers})
+        assert list(flat.params) == list(lifted.params)
+        for parameter, e in flat.params.items():
+            ours = lifted.params[parameter]
+            for quantity in ("multiplier", "init_std", "lr", "eps"):
+                there, here = getattr(e, quantity), getattr(ours, quantity)
+                assert (there is None) == (here is None)
+                assert there is None or there["n"] == here["n"], (parameter, quantity)
+
+
+@pytest.mark.parametrize("loop", [ONE_MATRIX, TWO_MATRICES])
+def test_nothing_is_unrolled(loop: str) -> None:
+    few, many = (parse(HEAD.replace("depth L", f"depth L = {layers}") + loop + TAIL) for layers in (2, 1000))
+    assert len(few.symbolic.program.nodes) == len(many.symbolic.program.nodes)
+    assert_legal(few.symbolic.graph)
+    assert derive(few).params == derive(many).params
+
+
+def test_explain_names_the_objective_that_binds() -> None:
+    assert "the output of one matrix reaches another" in network(TWO_MATRICES).explain("b")
+    one = network(ONE_MATRIX)
+    assert "the output of one matrix" not in one.explain("b")
+    assert "summed over all layers, are L^1/2" in one.explain("b")
+    assert "all layers move the stream together" in one.explain("layers.*.W", "lr")
