@@ -35,6 +35,7 @@ from tensorprog.graph import (
 from tensorprog.optimizers import Choice
 
 LAYER_SWEEPS = 12  # until the terms of a layer have gone through all others
+PATIENCE = 3  # so often may they grow on the way, while the exponents are not yet right
 
 
 @dataclass
@@ -142,6 +143,8 @@ class Solver(Analysis):
         self.excess = _Largest(count_multiplier)
         self.step: dict[str, Terms] = {}  # the optimizer's steps so far, at C = 0
         self.gains: dict[int, int] = {}  # see depth.py
+        self.nominal: dict[str, Terms] = {}  # steps of gradients that have the powers of the depth they should have
+        self.runaways = 0  # how often sizes grew from layer to layer
         self.unsettled = False
         self.solved = False
 
@@ -243,7 +246,7 @@ class Solver(Analysis):
             if self.demand.report(use, gain):
                 self._share_demands(param)
                 changed = True
-        step = self.step.get(param)
+        step = (self.nominal or self.step).get(param)
         if step:
             size = self.used(occurrence, step)
             if size is not None and self.speed.report(param, size + exponents.M[use] + self.share(occurrence)):
@@ -322,21 +325,17 @@ class Solver(Analysis):
             steady = not moved or (bool(self.program.forward.loops) and self._state() == before)
             if not self._take_steps() and steady and not self.unsettled:
                 if not circle.held or circle.known:
+                    self._require_power_law(settled=True)
                     self.solved = True
                     return self.exponents
                 circle.known, self.demand.floor, self.excess.floor = True, {}, {}
             elif circle.quiet(self._state() == before):  # terms that alternate without consequence
+                self._require_power_law(settled=True)
                 self.solved = True
                 return self.exponents
             elif circle.closes(self.exponents, {**self.demand.value, **self.excess.value}):
                 self.demand.floor = self.excess.floor = circle.held
-        if self.program.forward.loops:
-            raise NoPowerLawError(
-                "no power law in the depth: sizes grow from layer to layer",
-                self.program.forward.loops[0].span,
-                why="whatever the exponents, a layer multiplies what it gets by more than one",
-                fix="`x = x + ?branch * (..)` in the loop, or a normalisation of what a layer reads",
-            )
+        self._require_power_law(settled=False)
         moving = circle.moving or next(iter(self.exponents.A), "")
         node = next((n for n in self.program.forward.nodes if isinstance(n.op, Param) and n.op.name == moving), None)
         raise CalculusError(
@@ -344,22 +343,49 @@ class Solver(Analysis):
             why="each sweep over the graph asks for other exponents than the one before",
         )  # fmt: skip
 
+    def _require_power_law(self, *, settled: bool) -> None:
+        """Raises NoPowerLawError if there are layers and sizes grow from one to the next, or nothing settles."""
+        if self.program.forward.loops and (self.runaways > PATIENCE or not settled):
+            raise NoPowerLawError(
+                "no power law in the depth: sizes grow from layer to layer",
+                self.program.forward.loops[0].span,
+                why="whatever the exponents, a layer multiplies what it gets by more than one",
+                fix="`x = x + ?branch * (..)` in the loop, or a normalisation of what a layer reads",
+            )
+
     def _relax(self) -> None:
         """With the exponents as they are, the sizes that layers have from each other: those that follow from
         nothing. What stands from sweeps under other exponents could keep itself alive around the loop."""
         if not self.program.forward.loops:
             return
-        count = len(self.program.nodes)
-        self.initial, self.change = [()] * count, [()] * count
-        self.solved, self._swept = True, False
-        for _ in range(LAYER_SWEEPS):
-            if not self.sweep():
-                break
+        self.solved = True
+        if self._runs_away():  # the learning rates are not yet right: begin training anew with these initial sizes
+            self.runaways += 1
+            self.moved = {}
+            self._runs_away()
         self.solved = False
         self.gains = self.depth.gains(self.initial, self.scalar_size)
 
+    def _runs_away(self) -> bool:
+        """Sweeps from nothing until the layers agree; True if they do not."""
+        count = len(self.program.nodes)
+        self.initial, self.change = [()] * count, [()] * count
+        self._swept = False
+        return all(self.sweep() for _ in range(LAYER_SWEEPS))
+
     def _state(self) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
         return dict(self.exponents.A), dict(self.exponents.C), dict(self.exponents.M)
+
+    def _nominal(self, name: str, gradient: Terms) -> Terms:
+        """The terms of a parameter's gradient, with the power of the depth that they have where every update in a
+        layer is as large as it may be: the gain from its use to the stream."""
+        parameter = self.program.forward.parameters[name]
+        powers = []
+        for occurrence in self._by_param.get(name, ()):
+            layers = self.depth.layers(occurrence.node) if parameter.layers is None else 0
+            powers.append(self.gains.get(occurrence.node, 0) + layers)
+        power = max(powers, default=0)
+        return tuple([(size - self.depth.part(size) + power, raw, grades) for size, raw, grades in gradient])
 
     def _take_steps(self) -> bool:
         """The optimizer's steps from this sweep's gradients: the first step's and the later ones'."""
@@ -369,6 +395,9 @@ class Solver(Analysis):
             first = self.update_terms(name, self.initial[grad])
             later = self.update_terms(name, self.initial[grad] + self.change[grad]) if self.change[grad] else ()
             step = reduce_terms([*first, *later])
+            if self.program.forward.loops:
+                flat = self._nominal(name, self.initial[grad] + self.change[grad])
+                self.nominal[name] = self.update_terms(name, flat)
             if step != self.step.get(name, ()):
                 self.step[name] = step
                 moved = True
