@@ -67,7 +67,8 @@ def test_untied_examples_are_table_8(name: str, optimizer: str) -> None:
         axes = derivation.architecture.graph.parameters[parameter].axes
         growing = [k for k, axis in enumerate(axes) if axis.dim.grows]
         if not growing:  # the bias of the readout: finite, nothing scales
-            assert (str(e.multiplier), str(e.lr)) == ("1", "1"), parameter
+            assert e.lr is not None
+            assert (of_width(e.multiplier), of_width(e.lr)) == ("1", "1"), parameter
             continue
         last = growing == [1] and not {"E", "P", "token"} & set(parameter.split("."))
         kind = "matrix" if len(growing) == 2 else "readout" if last else "vector"
