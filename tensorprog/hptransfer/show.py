@@ -87,9 +87,13 @@ def curves(report: TransferReport) -> Sweep:
 
     runs = (Run(r.parametrization, report.size(r.sizes), r.value, r.seed, r.loss) for r in report.records)
     best = (Optimum(o.parametrization, report.size(o.sizes), o.value, o.low, o.high, o.loss) for o in report.optima)
-    notes = tuple((d.parametrization, movement(d) or d.verdict) for d in report.drifts)
+    notes = tuple((d.parametrization, _note(d)) for d in report.drifts)
     title = f"{report.file}, {report.optimizer}, data {report.data}"
     return Sweep(title, words(report.sweep), " = ".join(report.axis), tuple(runs), tuple(best), notes)
+
+
+def _note(drift: Drift) -> str:
+    return drift.verdict if drift.octaves is None else f"drift {movement(drift)} octaves per doubling"
 
 
 def _colored(lines: list[str], color: bool) -> list[str]:

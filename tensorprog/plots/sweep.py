@@ -186,8 +186,9 @@ def _legend(figure: Figure, sweep: Sweep, colors: dict[int, str], theme: Theme) 
                for size, color in colors.items()]  # fmt: skip
     handles.append(Line2D([], [], color=theme.disagrees, marker="*", markersize=7, linewidth=0.8, linestyle=(0, (3, 2)),
                           label="best, with 95% interval"))  # fmt: skip
-    if any(run.loss is None for run in sweep.runs):
-        handles.append(Line2D([], [], color=theme.muted, marker="x", markersize=4, linestyle="none", label="diverged"))
+    if any(line.get_marker() == "x" and np.size(line.get_xdata()) for axes in figure.axes for line in axes.lines):
+        label = "diverged, or too large to show"
+        handles.append(Line2D([], [], color=theme.muted, marker="x", markersize=4, linestyle="none", label=label))
     width, _ = figure.get_size_inches()
     columns = min(len(handles), max(2, int(width / 0.95)))
     figure.legend(handles=handles, loc="lower center", ncols=columns, **legend_style(theme))
