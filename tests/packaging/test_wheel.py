@@ -53,6 +53,7 @@ def test_wheel_holds_the_grammar_the_blocks_and_the_type_marker(tmp_path: Path) 
     files = contents(build("wheel", ROOT, tmp_path))
     assert "tensorprog/grammar/tensorprog.lark" in files
     assert "tensorprog/py.typed" in files
+    assert "tensorprog/report/templates/page.html.j2" in files
     assert [name for name in files if name.endswith("/blocks.tp")]
     top = {name.split("/")[0] for name in files}
     assert {name for name in top if not name.endswith(".dist-info")} == {"tensorprog"}
