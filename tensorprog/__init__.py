@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tensorprog.exponents import Power
     from tensorprog.hptransfer.report import TransferReport
     from tensorprog.optimizers import Choice, Optimizer, Size
+    from tensorprog.optimizers.table import optimizer
     from tensorprog.parametrization import Parametrization, ParamExponents
 
 _HOMES = {
@@ -32,6 +33,7 @@ _HOMES = {
     "TransferReport": "hptransfer.report",
     "ParamExponents": "parametrization", "Parametrization": "parametrization",
     "Optimizer": "optimizers", "Choice": "optimizers", "Size": "optimizers",
+    "optimizer": "optimizers.table",
     "TensorProgError": "errors", "ParseError": "errors", "ShapeError": "errors", "CalculusError": "errors",
 }  # fmt: skip
 
@@ -55,6 +57,7 @@ __all__ = [
     "derive",
     "emit",
     "load",
+    "optimizer",
     "parse",
     "transfer",
 ]

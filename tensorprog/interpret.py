@@ -187,6 +187,15 @@ class Interpreter:
                 values[node] = None if before is None else w - before
         return values
 
+    def prime(self) -> None:
+        """Lets the optimizers that first only gather statistics do so, at the gradients here and now."""
+        waiting = {name: self.optimizer(name).delay for name in self._steppers if self.optimizer(name).delay}
+        if waiting:
+            values = self.run(keep=[self.program.grads[name] for name in waiting])
+            for name, delay in waiting.items():
+                for _ in range(delay):
+                    self._steppers[name](self.params[name].copy(), values[self.program.grads[name]])
+
     def apply(self, node: int, *args: Array) -> Array:
         """The value of one node for given operands."""
         run = self._kernels[node]

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from tensorprog.errors import TensorProgError
 from tensorprog.optimizers import Optimizer
 from tensorprog.optimizers.choice import find
+from tensorprog.preconditioned import shampoo
 
 Array = npt.NDArray[Any]
 
@@ -368,6 +369,7 @@ _RULES: dict[str, Rule] = {
     "adafactor": _adafactor,
     "lamb": _lamb,
     "lars": _lars,
+    "shampoo": shampoo,
     "muon": _muon_with(lambda rows, columns: 1.0),
     "muon_original": _muon_with(lambda rows, columns: math.sqrt(max(1.0, rows / columns))),
     "muon_match_rms": _muon_with(lambda rows, columns: 0.2 * math.sqrt(max(rows, columns))),

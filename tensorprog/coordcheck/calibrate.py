@@ -100,7 +100,7 @@ def _stages(derivation: Derivation) -> list[set[str]]:
     """The trained parameters in the order of the step at which their update first has its full exponent."""
     program, solution = derivation.architecture.program, derivation.solution
     solver = solution.solver
-    analysis = Analysis(program, solver.units, derivation.optimizer, solver.functions, solution.exponents)
+    analysis = Analysis(program, solver.units, derivation.choice, solver.functions, solution.exponents)
 
     def sizes(snapshot: Snapshot) -> dict[str, int | None]:
         grads = {name: program.nodes[node].args[0] for name, node in program.updates.items()}
@@ -121,8 +121,7 @@ def _effects(derivation: Derivation, network: Interpreter) -> dict[str, float]:
     """Parameter -> the relative change that the next update makes to the value of its use; makes that update."""
     program, solution, solver = derivation.architecture.program, derivation.solution, derivation.solution.solver
     wanted = {k for o in solver.uses for k in (o.node, *(a for c in (*o.chain, o.node) for a in program.nodes[c].args))}
-    for _ in range(max((o.delay for o in solver.optimizers.values()), default=0)):
-        network.step()
+    network.prime()
     values = network.step(keep=wanted, changes=True)
     effect: dict[str, float] = {}
     for o in solver.uses:

@@ -161,6 +161,39 @@ class Muon(torch.optim.Optimizer):
 """
 )
 
+_SHAMPOO = (
+    '''
+class Shampoo(torch.optim.Optimizer):
+    """A preconditioner for each side of a matrix, decoupled decay (Gupta 2018, arXiv:1802.09568).
+
+    A tensor with more than two axes is a matrix [first axis, all others].
+    """
+
+    def __init__(self, params, lr=1e-2, eps=1e-8, weight_decay=0.0):
+        super().__init__(params, dict(lr=lr, eps=eps, weight_decay=weight_decay))
+
+    @staticmethod
+    def inverse_fourth_root(matrix, eps):
+        values, vectors = torch.linalg.eigh(matrix)
+        return (vectors * (values.clamp(min=0) + eps) ** -0.25) @ vectors.T
+'''
+    + _STEP
+    + """\
+                matrix = grad.flatten(1)
+                if not state:
+                    rows, columns = matrix.shape
+                    state["left"] = matrix.new_zeros(rows, rows)
+                    state["right"] = matrix.new_zeros(columns, columns)
+                state["left"] += matrix @ matrix.T
+                state["right"] += matrix.T @ matrix
+                left = self.inverse_fourth_root(state["left"], group["eps"])
+                right = self.inverse_fourth_root(state["right"], group["eps"])
+                p.mul_(1 - lr * decay)
+                p.sub_((left @ matrix @ right).view_as(p), alpha=lr)
+        return loss
+"""
+)
+
 MIXED = dedent('''
     class Optimizers(torch.optim.Optimizer):
         """Several optimizers that step together and share one list of parameter groups."""
@@ -192,4 +225,4 @@ MIXED = dedent('''
             self._share()
 ''')
 
-TEXTS = {"Lion": _LION, "SignSGD": _SIGN, "LAMB": _LAMB, "LARS": _LARS, "Muon": _MUON}
+TEXTS = {"Lion": _LION, "SignSGD": _SIGN, "LAMB": _LAMB, "LARS": _LARS, "Shampoo": _SHAMPOO, "Muon": _MUON}

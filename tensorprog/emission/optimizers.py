@@ -17,7 +17,7 @@ _FACTORS = {
     "match_rms": "0.2 * max(rows, columns) ** 0.5",
     "spectral": "(rows / columns) ** 0.5",
 }
-_CLASSES = {"lion": "Lion", "signsgd": "SignSGD", "lamb": "LAMB", "lars": "LARS"}
+_CLASSES = {"lion": "Lion", "signsgd": "SignSGD", "lamb": "LAMB", "lars": "LARS", "shampoo": "Shampoo"}
 
 
 def class_name(optimizer: Optimizer) -> str:

@@ -83,4 +83,9 @@ ROWS = (
         "muon_spectral", "spectral", "Bernstein & Newhouse 2024, arXiv:2409.20325; Yang, Simon & Bernstein 2023, "
         "arXiv:2310.17813", factor="spectral", decay="decoupled", vectors="adam", defaults=_MUON,
     ),
+    Optimizer(
+        "shampoo", "spectral", "Gupta, Koren & Singer 2018, algorithm 1, arXiv:1802.09568",
+        scales=scales(eps=Size(gradient=2, count=1)), decay="decoupled", vectors="adamw",
+        defaults=hyper(lr=1e-2, eps=1e-8, weight_decay=0.0),
+    ),
 )  # fmt: skip

@@ -154,9 +154,8 @@ def test_a_check_is_deterministic() -> None:
 def test_every_optimizer_agrees_in_two_forms(optimizer: str) -> None:
     """The size rule of each optimizer against its own NumPy step. (The norm of the whole gradient has parts that only
     vanish like n^-1/2 beside the others: one row may stay inconclusive at these widths.)"""
+    widths = [32, 64, 128, 256] if optimizer == "shampoo" else [64, 128, 256, 512]  # it takes eigenvectors at each step
     share = 0.95 if OPTIMIZERS[optimizer].normalisation == "global" else 1.0
     for form in ("table8", "table9"):
         derivation = derive(EXAMPLES / "mlp.tp", optimizer, form)
-        assert_agrees(
-            check(derivation, widths=[64, 128, 256, 512], seeds=5, steps=2 + OPTIMIZERS[optimizer].delay), share
-        )
+        assert_agrees(check(derivation, widths=widths, seeds=5, steps=2 + OPTIMIZERS[optimizer].delay), share)
