@@ -360,3 +360,17 @@ def test_a_perturbed_readout_that_starts_at_zero_lets_the_layers_below_move_at_o
 def test_sam_cannot_be_one_of_several_optimizers_in_a_program() -> None:
     with pytest.raises(tp.TensorProgError, match="cannot be emitted together"):
         tp.emit(tp.derive(MLP, "sam", vectors="adamw"))
+
+
+# --- the page ---------------------------------------------------------------------------------------
+
+
+def test_the_page_of_optimizers_lists_all_of_them_with_their_sources() -> None:
+    page = (EXAMPLES.parent / "docs" / "reference" / "optimizers.md").read_text()
+    rows = {line.split("`")[1]: line for line in page.split("## All of them")[1].splitlines() if line.startswith("| `")}
+    assert list(rows) == list(OPTIMIZERS)
+    for name, row in OPTIMIZERS.items():
+        assert row.source, name
+        assert row.source in rows[name]
+        assert f" {row.decay} " in rows[name]
+        assert all(f"`{key}`" in rows[name] for key in row.scaled)

@@ -159,3 +159,13 @@ def test_every_optimizer_agrees_in_two_forms(optimizer: str) -> None:
     for form in ("table8", "table9"):
         derivation = derive(EXAMPLES / "mlp.tp", optimizer, form)
         assert_agrees(check(derivation, widths=widths, seeds=5, steps=2 + OPTIMIZERS[optimizer].delay), share)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["adopt", "adam_atan2", "sophia", "clipped_sgd", "sgdw", "sam"])
+@pytest.mark.parametrize("example", ["rnn", "gpt"])
+def test_optimizers_by_formulas_agree_on_recurrent_and_attentive_networks(example: str, optimizer: str) -> None:
+    derivation = derive(EXAMPLES / f"{example}.tp", optimizer)
+    widths = [64, 128, 256, 512] if example == "rnn" else [32, 64, 128, 256]
+    steps = 1 + OPTIMIZERS[optimizer].delay
+    assert_agrees(check(derivation, widths=widths, seeds=6, max_seeds=6, steps=steps, control=False), share=0.9)
