@@ -10,7 +10,7 @@ FORMULAS: dict[str, tuple[str, str]] = {
           v = b * v + (1 - b) * g^2
           step = m
         }"""),
-    "adam_atan2": ("Everett et al. 2024, Adam-atan2, arXiv:2407.05872 (scale 4 / pi: constant gradients give steps of size 1)", """
+    "adam_atan2": ("Everett et al. 2024, Adam-atan2, arXiv:2407.05872 (scale 4 / pi: constant g, step 1)", """
         optimizer adam_atan2(lr = 0.001, beta1 = 0.9, beta2 = 0.999, scale = 1.27, weight_decay = 0) {
           m = beta1 * m + (1 - beta1) * g
           v = beta2 * v + (1 - beta2) * g^2
@@ -48,7 +48,7 @@ FORMULAS: dict[str, tuple[str, str]] = {
 
 # Known by name, and not covered: why.
 REFUSED: dict[str, str] = {
-    "soap": "SOAP (Vyas et al. 2024, arXiv:2409.11321) normalises entries in an eigenbasis of the earlier gradients. At a "
-    "finite batch that basis is arbitrary outside of their finite span: the part of a gradient inside of it moves "
+    "soap": "SOAP (Vyas et al. 2024, arXiv:2409.11321) normalises entries in an eigenbasis of the earlier gradients. "
+    "At a finite batch that basis is arbitrary outside of their finite span: the part of a gradient inside of it moves "
     "entries by n^-1, the part outside by 1, so that the size of a step depends on how the data overlap",
 }

@@ -17,8 +17,8 @@ SIDE = 400  # of the matrix: a step may be ruled by its few largest entries
 def response(optimizer: Optimizer, name: str, larger: bool) -> Fraction:
     """The exponent p such that the rms of a step is proportional to hyper^p there, to the nearest quarter.
 
-    (Sophia with a large gamma: -1/4, not -1. Its largest entries are where the sampled gradient happens to be small, and
-    those stay clipped at 1, only ever fewer of them.)
+    (Sophia with a large gamma: -1/4, not -1. Its largest entries are where the sampled gradient happens to be small,
+    and those stay clipped at 1, only ever fewer of them.)
     """
     near, far = (NEAR, FAR) if larger else (1 / NEAR, 1 / FAR)
     sizes = [_step(optimizer, name, value) for value in (near, far)]

@@ -1,4 +1,4 @@
-"""Optimizers by their formulas: what is read off is what the rows of data say, what is published, and what is measured."""
+"""Optimizers by their formulas: what is read off is what rows of data say, what is published, what is measured."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ READ = {  # normalisation, scales, steps before the first update
 
 @pytest.mark.parametrize("name", sorted(FORMULAS))
 def test_sizes_follow_from_the_formulas(name: str) -> None:
-    """ADOPT, Adam-atan2: degree 0 (arXiv:2411.02853, 2407.05872). Sophia-G: m / (gamma h) has size 1 / (gamma g), so that
-    gamma ~ 1 / g keeps the clipped share constant (arXiv:2305.14342). Clipping: the threshold is compared with the norm."""
+    """ADOPT, Adam-atan2: degree 0 (arXiv:2411.02853, 2407.05872). Sophia-G: m / (gamma h) has size 1 / (gamma g):
+    gamma ~ 1 / g keeps the clipped share constant (arXiv:2305.14342). Clipping: a threshold is compared with a norm."""
     row = OPTIMIZERS[name]
     assert (row.normalisation, dict(row.scales), row.delay) == READ[name]
     assert row.source
