@@ -30,12 +30,14 @@ def explain(derivation: Derivation, param: str, quantity: str | None = None) -> 
         known = [*derivation.params, *derivation.multipliers]
         raise TensorProgError(f"no parameter or multiplier `{param}`", file=derivation.architecture.file,
                               fix=nearest(param, known) or ", ".join(known[:12]))  # fmt: skip
-    wanted = [ALIASES.get(quantity, quantity)] if quantity else list(QUANTITIES)
+    others = [name for name, _ in derivation.params[param].others]
+    wanted = [ALIASES.get(quantity, quantity)] if quantity else [*QUANTITIES, *others]
     for name in wanted:
-        if name not in QUANTITIES:
-            raise TensorProgError(f"no quantity `{name}`", fix="init, lr, multiplier, weight_decay or eps")
+        if name not in (*QUANTITIES, *others):
+            known = ", ".join(["init, lr, multiplier, weight_decay", *others])
+            raise TensorProgError(f"no quantity `{name}`", fix=f"{known} or eps")
     story = _Story(derivation, param)
-    blocks = [getattr(story, name)() for name in wanted]
+    blocks = [story.other(name) if name in others else getattr(story, name)() for name in wanted]
     axes = derivation.architecture.graph.parameters[param].axes
     shape = ", ".join(f"{axis.label or '.'}: {axis.dim}" for axis in axes)
     head = f"{param} [{shape}]   optimizer {derivation.optimizer}, form {derivation.form}"
@@ -104,6 +106,9 @@ class _Story:
     def eps(self) -> str:
         reason = self.derivation.reasons[self.param].get("eps", "this optimizer has none whose scale matters")
         return f"eps  {self.exponents.eps or 'none'}\n  {reason}"
+
+    def other(self, name: str) -> str:
+        return f"{name}  {dict(self.exponents.others)[name]}\n  {self.derivation.reasons[self.param][name]}"
 
     def _normalisation(self) -> str:
         relative = ", relative to the parameter's size" if self.optimizer.relative else ""

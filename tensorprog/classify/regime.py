@@ -176,7 +176,8 @@ def trainer_for(
 ) -> Trainer:
     """The machinery that predicts any exponents. Raises TensorProgError for a program or an optimizer it does not
     cover."""
-    choice = choose(optimizer or architecture.graph.optimizer or "adam", vectors, optimizer_for or {})
+    own = architecture.optimizers
+    choice = choose(optimizer or architecture.graph.optimizer or "adam", vectors, optimizer_for or {}, own)
     solver = unsolved(architecture, choice, FINER)
     require_own_steps(solver.optimizers[name] for name in solver.program.updates)
     return Trainer(solver.program, solver.units, choice, solver.functions, solver.exponents)

@@ -53,6 +53,8 @@ loss cross_entropy(f)
 """
 GRAM = "param U[j,i], W[k,j], V[c,l]\nh[j] = U[j,i] x[i]\n"
 
+MINE = "optimizer mine(lr = 1) {{ step = {step} }}\nparam V[c,j], U[j,i]\noutput f[c] = V[c,j] (U[j,i] x[i])"
+
 ROWS = (
     # --- outside the calculus
     Row(
@@ -111,5 +113,30 @@ ROWS = (
         TIED.format(multiplier=""),
         TIED.format(multiplier="?readout * "),
         "table3",
+    ),
+    # --- optimizers
+    Row(
+        "the sizes of these do not agree at all widths",
+        "4:37",
+        MINE.format(step="g / (abs(g) + 0.1)"),
+        MINE.replace("(lr = 1)", "(lr = 1, eps = 0.1)").format(step="g / (abs(g) + eps)"),
+    ),
+    Row(
+        "the step must change sign with the gradient, and not with the parameter",
+        "4:33",
+        MINE.format(step="g^2 / abs(g)"),
+        MINE.format(step="g"),
+    ),
+    Row(
+        "the size of this step is not covered",
+        "4:33",
+        MINE.format(step="g / sqrt(abs(g))"),
+        MINE.format(step="g / rms(g)"),
+    ),
+    Row(
+        "unknown optimizer `adamm`",
+        "4:7",
+        "param V[c,j] optimizer adamm, U[j,i]\noutput f[c] = V[c,j] (U[j,i] x[i])",
+        "param V[c,j] optimizer adam, U[j,i]\noutput f[c] = V[c,j] (U[j,i] x[i])",
     ),
 )

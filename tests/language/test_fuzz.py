@@ -185,6 +185,7 @@ simple = (
     | st.builds(s.Return, exprs)
     | st.builds(s.Loss, exprs)
     | st.builds(s.OptimizerDecl, names, some(assignments, 0))
+    | st.builds(s.OptimizerDef, names, some(assignments, 0), some(assignments, 0))
 )
 
 

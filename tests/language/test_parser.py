@@ -130,6 +130,8 @@ def test_indices_are_read_as_names_groups_sums_and_look_ups(text: str, tree: s.I
         ("loss a", s.Loss(a)),
         ("optimizer adam", s.OptimizerDecl("adam")),
         ("optimizer adam(beta1 = a)", s.OptimizerDecl("adam", (s.Assignment("beta1", a),))),
+        ("optimizer mine { step = a }", s.OptimizerDef("mine", (), (s.Assignment("step", a),))),
+        ("optimizer mine(lr = a) {\n}", s.OptimizerDef("mine", (s.Assignment("lr", a),), ())),
         ("repeat a shared { y = b }", s.Repeat(a, (s.Let("y", None, b),), True)),
         ("scan t {\n}", s.Scan("t", ())),
         ("if f { return a } else { return b }", s.If("f", (s.Return(a),), (s.Return(b),))),
