@@ -52,7 +52,7 @@ def derived(arguments: argparse.Namespace) -> Derivation:
 
     return derive(
         load(arguments.file, dict(arguments.depth)), arguments.optimizer, arguments.form, vectors=arguments.vectors,
-        optimizer_for=dict(arguments.optimizer_for), decay_policy=arguments.decay_policy,
+        optimizer_for=in_order(arguments.optimizer_for), decay_policy=arguments.decay_policy,
     )  # fmt: skip
 
 
@@ -64,6 +64,15 @@ def depth(text: str) -> tuple[str, int]:
     if not name.isidentifier() or not value.isdigit() or not 1 <= int(value) <= 1024:
         raise argparse.ArgumentTypeError(f"{text!r}: write a depth symbol and a number, such as L=4")
     return name, int(value)
+
+
+def in_order(rules: list[tuple[str, str]]) -> dict[str, str]:
+    """Pattern -> optimizer, in the order in which each was given last."""
+    found: dict[str, str] = {}
+    for pattern, name in rules:
+        found.pop(pattern, None)
+        found[pattern] = name
+    return found
 
 
 def assignment(text: str) -> tuple[str, str]:

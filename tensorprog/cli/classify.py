@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import Any
 
-from tensorprog.cli.arguments import add_depth, add_optimizer, command, fraction
+from tensorprog.cli.arguments import add_depth, add_optimizer, command, fraction, in_order
 from tensorprog.cli.terminal import color, show
 
 
@@ -25,5 +25,5 @@ def run(arguments: argparse.Namespace) -> int:
 
     architecture = load(arguments.file, dict(arguments.depth))
     found = classify(architecture, arguments.parametrization, arguments.optimizer, arguments.lr,
-                     vectors=arguments.vectors, optimizer_for=dict(arguments.optimizer_for))  # fmt: skip
+                     vectors=arguments.vectors, optimizer_for=in_order(arguments.optimizer_for))  # fmt: skip
     return show(found.render(arguments.format, color=color(sys.stdout)))
