@@ -34,8 +34,8 @@ def explain(derivation: Derivation, param: str, quantity: str | None = None) -> 
     wanted = [ALIASES.get(quantity, quantity)] if quantity else [*QUANTITIES, *others]
     for name in wanted:
         if name not in (*QUANTITIES, *others):
-            known = ", ".join(["init, lr, multiplier, weight_decay", *others])
-            raise TensorProgError(f"no quantity `{name}`", fix=f"{known} or eps")
+            quantities = ", ".join(["init, lr, multiplier, weight_decay", *others])
+            raise TensorProgError(f"no quantity `{name}`", fix=f"{quantities} or eps")
     story = _Story(derivation, param)
     blocks = [story.other(name) if name in others else getattr(story, name)() for name in wanted]
     axes = derivation.architecture.graph.parameters[param].axes

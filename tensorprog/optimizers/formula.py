@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from tensorprog import syntax as s
-from tensorprog.errors import TensorProgError
+from tensorprog.errors import CalculusError, TensorProgError
 from tensorprog.optimizers.arithmetic import FUNCTIONS, Formula, constant, delay_of, step_rule
 from tensorprog.optimizers.data import DECAYS, Optimizer, Size
 from tensorprog.suggest import nearest
@@ -65,7 +65,7 @@ class _Sizes:
             factor = difference.pop(pivot)
             self.known[pivot] = {k: -f / factor for k, f in difference.items()}
         elif difference:
-            raise TensorProgError(
+            raise CalculusError(
                 "the sizes of these do not agree at all widths", span,
                 why=f"one has the size {_words(self.reduce(a.size))}, the other {_words(self.reduce(b.size))}",
                 fix="a hyperparameter in front of one, which can scale",
@@ -327,7 +327,7 @@ def _probe(reader: _Reader, rule: s.Assignment) -> Size:
 def _normalisation(step: Value, size: Size, span: s.Span) -> tuple[str, bool]:
     """The normalisation of a step of this size, and whether it is relative to the parameter."""
     if step.gradient != ODD or not step.parameter & EVEN:
-        raise TensorProgError(
+        raise CalculusError(
             "the step must change sign with the gradient, and not with the parameter", span,
             why="its terms inherit the signs of the gradient's: that is what tells aligned sums from others",
         )  # fmt: skip
@@ -343,7 +343,7 @@ def _normalisation(step: Value, size: Size, span: s.Span) -> tuple[str, bool]:
         if found and (not relative or found not in ("none", "global")):
             return found, bool(relative)
     parts = {"gradient": size.gradient, "parameter": size.parameter, "entries": size.count, "global_norm": size.norm}
-    raise TensorProgError(
+    raise CalculusError(
         "the size of this step is not covered", span,
         why="it is " + (" ".join(f"{k}^{f}" for k, f in parts.items() if f) or "a number"),
         fix="a step linear in the gradient, or one whose scale it does not matter for",

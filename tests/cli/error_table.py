@@ -133,10 +133,4 @@ ROWS = (
         MINE.format(step="g / sqrt(abs(g))"),
         MINE.format(step="g / rms(g)"),
     ),
-    Row(
-        "unknown optimizer `adamm`",
-        "4:7",
-        "param V[c,j] optimizer adamm, U[j,i]\noutput f[c] = V[c,j] (U[j,i] x[i])",
-        "param V[c,j] optimizer adam, U[j,i]\noutput f[c] = V[c,j] (U[j,i] x[i])",
-    ),
 )
