@@ -1,8 +1,9 @@
 """The experiments of docs/how-to/transfer.md: trains, prints the table of that page, and draws its picture.
 
-    python docs/transfer.py [-o runs.sqlite] [--jobs N] [--only WORD] [--write]
+    python docs/transfer.py [-o runs.sqlite] [--jobs N] [--only "gpt adam" ...] [--write]
 
-About 20 minutes of one core, spread over `--jobs` processes. Finished runs are kept in the file after -o.
+About 20 minutes of one core, spread over `--jobs` processes. Finished runs are kept in the file after -o. --write puts
+the table, one report in full and its picture into the documentation.
 """
 
 from __future__ import annotations
@@ -16,8 +17,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+
+import tensorprog as tp  # noqa: E402
+from tensorprog import plots  # noqa: E402
+from tensorprog.hptransfer.show import curves  # noqa: E402
+
 PAGE = ROOT / "docs" / "how-to" / "transfer.md"
-TABLE = re.compile(r"(<!-- experiments: begin -->\n).*?(<!-- experiments: end -->)", re.DOTALL)
+PICTURE = ROOT / "docs" / "images" / "transfer.png"
+IN_FULL = "gpt adam"
 HEADER = "| network | optimizer | widths | drift, derived | drift, standard | loss, derived | loss, standard | cost |"
 
 
@@ -34,6 +41,10 @@ class Experiment:
     def file(self) -> str:
         return f"examples/transfer/{self.network}.tp"
 
+    @property
+    def name(self) -> str:
+        return f"{self.network} {self.optimizer}"
+
 
 EXPERIMENTS = (
     Experiment("mlp", "sgd", (32, 64, 128, 256, 512), 40, 64, 6),
@@ -48,14 +59,15 @@ EXPERIMENTS = (
 )
 
 
-def row(experiment: Experiment, store: Path | None, jobs: int) -> str:
-    """One line of the table."""
-    import tensorprog as tp
+def measured(experiment: Experiment, store: Path | None, jobs: int) -> tp.TransferReport:
+    """Trains what is not in the store."""
+    return tp.transfer(experiment.file, optimizer=experiment.optimizer, widths=experiment.widths,
+                       steps=experiment.steps, batch=experiment.batch, seeds=experiment.seeds, store=store,
+                       jobs=jobs)  # fmt: skip
 
-    report = tp.transfer(ROOT / experiment.file, optimizer=experiment.optimizer, widths=experiment.widths,
-                         steps=experiment.steps, batch=experiment.batch, seeds=experiment.seeds, store=store,
-                         jobs=jobs)  # fmt: skip
-    print(report, file=sys.stderr, flush=True)
+
+def row(experiment: Experiment, report: tp.TransferReport) -> str:
+    """One line of the table."""
     moves, losses = [], []
     for drift in report.drifts:
         bars = "" if drift.low is None else f" [{drift.low:+.2f}, {drift.high:+.2f}]"
@@ -72,17 +84,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, help="file of finished runs")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
-    parser.add_argument("--only", default="", help="experiments with this word, such as gpt or adam")
+    parser.add_argument("--only", nargs="*", default=[e.name for e in EXPERIMENTS], metavar="NAME")
     parser.add_argument("--write", action="store_true", help="put the table into the page")
     options = parser.parse_args()
-    chosen = [e for e in EXPERIMENTS if options.only in f"{e.network} {e.optimizer}"]
+    os.chdir(ROOT)
+    page = PAGE.read_text()
     lines = [HEADER, "|" + " --- |" * (HEADER.count("|") - 1)]
-    for experiment in chosen:
-        lines.append(row(experiment, options.output, options.jobs))
+    for experiment in (e for e in EXPERIMENTS if e.name in options.only):
+        report = measured(experiment, options.output, options.jobs)
+        print(report, file=sys.stderr, flush=True)
+        lines.append(row(experiment, report))
         print(lines[-1], flush=True)
+        if experiment.name == IN_FULL and options.write:
+            page = placed(page, "report", f"```\n{report}```\n")
+            PICTURE.write_bytes(plots.render(plots.transfer_curves(curves(report)), "png"))
     if options.write:
-        table = "\n".join(lines) + "\n"
-        PAGE.write_text(TABLE.sub(lambda m: m[1] + table + m[2], PAGE.read_text()))
+        PAGE.write_text(placed(page, "experiments", "\n".join(lines) + "\n"))
+
+
+def placed(page: str, name: str, text: str) -> str:
+    """The page with the text between its marks of that name."""
+    between = re.compile(rf"(<!-- {name}: begin -->\n).*?(<!-- {name}: end -->)", re.DOTALL)
+    return between.sub(lambda match: match[1] + text + match[2], page)
 
 
 if __name__ == "__main__":

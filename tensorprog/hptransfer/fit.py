@@ -78,9 +78,9 @@ def _basin(x: Floats, losses: Floats) -> tuple[Floats, Floats]:
     above the best more than STEEP times as far as the curve does on its lower side. Of a cliff the nearest value stays,
     at that height, since the curve turns upwards before it."""
     best = losses[x == 0]
-    left, right = losses[x < 0] - best, losses[x > 0] - best
-    limit = STEEP * np.minimum(left.max(axis=0), right.max(axis=0))
-    off = losses[:, 0] - best[0, 0] > limit[0]
+    rise = losses[:, 0] - best[0, 0]
+    limit = STEEP * min(rise[x < 0].max(), rise[x > 0].max())
+    off = rise > limit
     keep = np.ones(len(x), dtype=bool)
     for side in (x < 0, x > 0):
         cliff = np.flatnonzero(off & side)
