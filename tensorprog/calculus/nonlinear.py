@@ -153,14 +153,16 @@ def entrywise(facts: Facts, axes: int) -> tuple[Initial, Change]:
             if facts.next_order is not None:
                 terms += _power(x, facts.next_order)
             return terms
-        top = 0 if size == 0 else (facts.tail or 0) * size
+        # at size 0 as for smaller ones (all are 0), so that a form of the unknowns stays what it is below
+        top = (facts.order or 0) * size if size == 0 else (facts.tail or 0) * size
+        steep = (max(facts.order or 1, 1) - 1) * size if size == 0 else top - size
         if facts.parity == "even" and len(main) == 1:
             terms.append((top, 0, _squared(main[0])))
         else:
             terms += [(top, 0, g) for _, _, g in _by_axis(main, facts.parity)]
         if rest:
             slope = _slope_grades(main, slope_parity)
-            terms += [(top - size + s, 0, tuple(map(grade_product, g, slope))) for s, _, g in rest]
+            terms += [(steep + s, 0, tuple(map(grade_product, g, slope))) for s, _, g in rest]
         return terms
 
     def change(t: list[Terms], d: list[Terms]) -> Terms:
@@ -185,8 +187,8 @@ def entrywise(facts: Facts, axes: int) -> tuple[Initial, Change]:
             cap = max(facts.degree * step, slope + step)
         else:
             first = facts.order or 1
-            if scale >= 0:
-                slope = curve = 0 if scale == 0 else max((facts.tail or 0) - 1, -1) * scale
+            if scale > 0:
+                slope = curve = max((facts.tail or 0) - 1, -1) * scale
             else:
                 slope = (first - 1) * scale
                 has_square = 2 in (facts.order, facts.next_order)

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from math import lcm
 
 from tensorprog.architecture import Architecture
 from tensorprog.calculus.analysis import Exponents, Snapshot, largest
 from tensorprog.calculus.shared import describe
+from tensorprog.classify.alignment import AlignedTrainer, Alignment, Disagreement, disagreements, read_alignment
 from tensorprog.classify.needed import Change, changes_needed
 from tensorprog.classify.rate import Rate, largest_rate
+from tensorprog.classify.views import stability, stable_region
 from tensorprog.derivation import derive, unsolved
 from tensorprog.errors import CalculusError, TensorProgError
-from tensorprog.exponents import Power
+from tensorprog.exponents import Power, Units
 from tensorprog.graph import Add, Contract, Input, Map, Node, Param, Program, Scale, Softmax
 from tensorprog.optimizers import Choice, Optimizer
 from tensorprog.optimizers.choice import choose
 from tensorprog.parametrization import Parametrization
 from tensorprog.parametrizations import in_gauge, read
+from tensorprog.programme.polyhedron import Inequality
+from tensorprog.programme.region import Region
 from tensorprog.programme.trajectory import Trainer, Trajectory, layer_node, require_own_steps
 
 SGD_ONLY = "it is defined for SGD"
+LARGEST = 10**9  # denominator of the units
 FINER = 1680  # times finer units than predictions need, for breakpoints of the learning rate
 
 
@@ -55,7 +61,8 @@ class Classification:
     `rate_factor`: the largest n^x by which all learning rates may be multiplied (None: none is stable);
     `rate_binding`: what exceeds Theta(1) above it; `rate_sharp`: whether a little more was seen to be unstable.
     `global_rate`: n^x, if all parameters have the same learning rate. `changes`: what would make it maximal, or why
-    nothing does.
+    nothing does. `alignment`: what was assumed (None: derived); `disagreements`: where the derived alignment differs.
+    `region`, `constraints`: the polyhedron of what is stable, in two exponents and as a list, if asked for.
     """
 
     architecture: Architecture
@@ -74,6 +81,10 @@ class Classification:
     rate_sharp: bool
     global_rate: Fraction | None
     changes: tuple[Change, ...] | str
+    alignment: Alignment | None = None
+    disagreements: tuple[Disagreement, ...] = ()
+    region: Region | None = None
+    constraints: tuple[Inequality, ...] | None = None
 
     @property
     def stable(self) -> bool:
@@ -111,10 +122,12 @@ class Classification:
                 if self.parametrization.params[name].lr is not None}  # fmt: skip
 
     def render(self, format: str = "table", *, color: bool = False) -> str:
-        """As `table` or `json`."""
+        """As `table`, `json`, or (its constraints) `latex`."""
         from tensorprog.classify import show
 
-        return show.as_json(self) if format == "json" else show.table(self, color=color)
+        if format == "table":
+            return show.table(self, color=color)
+        return show.as_latex(self) if format == "latex" else show.as_json(self)
 
     def __str__(self) -> str:
         return self.render()
@@ -133,28 +146,47 @@ def classify(
     *,
     vectors: str | Optimizer | None = None,
     optimizer_for: Mapping[str, str | Optimizer] | None = None,
+    alignment: str | Alignment | None = None,
+    region: tuple[str, str] | None = None,
+    constraints: bool = False,
     advice: bool = True,
 ) -> Classification:
     """Classify a parametrization: a name in `parametrizations.NAMED`, the path of a TOML file, or exponents.
 
     `optimizer`, `vectors`, `optimizer_for`: as for `derive`. `lr`: one learning rate n^lr for all parameters.
-    `advice`: also find the largest stable learning rate and what to change; without it they are None and ().
+    `alignment`: assumed instead of derived: "full", "none" or three numbers (alignment.py). `advice`: also find the
+    largest stable learning rate and, if the alignment is derived, what to change; without it they are None and ().
+    `region`: two exponents such as ("W1.lr", "W2.lr"), whose stable polygon is wanted (programme/region.py).
+    `constraints`: whether the linear constraints are wanted (programme/polyhedron.py).
     Raises TensorProgError for an unknown name, a file that does not fit, or a program that the calculus does not cover.
     Source: Yang & Hu 2021 (Tensor Programs IV, arXiv:2011.14522), section 3.
     """
-    trainer = trainer_for(architecture, optimizer, vectors, optimizer_for)
+    assumed = read_alignment(alignment) if isinstance(alignment, str) else alignment
+    trainer = trainer_for(architecture, optimizer, vectors, optimizer_for, assumed)
     try:
         if isinstance(parametrization, str):
             parametrization = read(trainer, parametrization, lr)
         elif lr is not None:
             raise TensorProgError("`lr` has no meaning for given exponents", fix="a named parametrization, or no `lr`")
+        trainer = fine_enough(trainer, parametrization)
         exponents = in_gauge(trainer, parametrization)
+        differs: tuple[Disagreement, ...] = ()
+        if assumed is not None:
+            plain = fine_enough(trainer_for(architecture, trainer.choice), parametrization)
+            differs = disagreements(plain, plain.run(exponents).snapshot, assumed)
         rate = Rate(None, None, sharp=False)
         changes: tuple[Change, ...] | str = ()
         if advice:
             rate = largest_rate(trainer, exponents)
-            changes = _changes(architecture, trainer, parametrization)
-        return _verdicts(architecture, trainer, parametrization, exponents, rate, changes)
+            if assumed is None:
+                changes = _changes(architecture, trainer, parametrization)
+        found = _verdicts(architecture, trainer, parametrization, exponents, rate, changes)
+        found = replace(found, alignment=assumed, disagreements=differs)
+        if region is not None:
+            found = replace(found, region=stable_region(trainer, parametrization, exponents, region))
+        if constraints:
+            found = replace(found, constraints=stability(trainer, exponents))
+        return found
     except TensorProgError as error:
         raise error.located(architecture.source, architecture.file) from None
 
@@ -173,6 +205,7 @@ def trainer_for(
     optimizer: str | Optimizer | Choice | None = None,
     vectors: str | Optimizer | None = None,
     optimizer_for: Mapping[str, str | Optimizer] | None = None,
+    alignment: Alignment | None = None,
 ) -> Trainer:
     """The machinery that predicts any exponents. Raises TensorProgError for a program or an optimizer it does not
     cover."""
@@ -180,7 +213,19 @@ def trainer_for(
     choice = choose(optimizer or architecture.graph.optimizer or "adam", vectors, optimizer_for or {}, own)
     solver = unsolved(architecture, choice, FINER)
     require_own_steps(solver.optimizers[name] for name in solver.program.updates)
-    return Trainer(solver.program, solver.units, choice, solver.functions, solver.exponents)
+    given = solver.program, solver.units, choice, solver.functions, solver.exponents
+    return Trainer(*given) if alignment is None else AlignedTrainer(*given, alignment=alignment)
+
+
+def fine_enough(trainer: Trainer, parametrization: Parametrization) -> Trainer:
+    """The trainer with units that can express the exponents of a parametrization."""
+    powers = [p for e in parametrization.params.values() for p in (e.multiplier, e.init_std, e.lr) if p is not None]
+    powers += parametrization.unknowns.values()
+    units = trainer.units
+    denominator = lcm(units.denominator, *(e.denominator for power in powers for _, e in power.exponents))
+    if denominator == units.denominator or denominator > LARGEST:
+        return trainer
+    return replace(trainer, units=Units(*units.groups, denominator=denominator))
 
 
 def _verdicts(

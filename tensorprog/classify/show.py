@@ -9,7 +9,8 @@ from typing import Any
 
 from tensorprog.classify.regime import SGD_ONLY, Classification, Moves, moves_by_one
 from tensorprog.exponents import Power
-from tensorprog.tables import align, collapse, fold, power_text
+from tensorprog.programme.region import REACH
+from tensorprog.tables import align, collapse, fold, latex_cell, power_text
 
 SCHEMA = 1
 HEADERS = ("parameter", "shape", "multiplier", "init std", "lr", "own update")
@@ -24,6 +25,9 @@ def table(found: Classification, *, color: bool = False) -> str:
         if color:
             lines[0] = f"\x1b[1m{lines[0]}\x1b[0m"
         sections.append(lines)
+    if found.alignment is not None:
+        sections.append([fold(line) for line in alignment_lines(found)])
+    sections += [lines for lines in (region_lines(found), constraint_lines(found)) if lines]
     sections.append([fold(line) for line in [*rate_lines(found), *change_lines(found)]])
     return "\n\n".join("\n".join(section) for section in sections) + "\n"
 
@@ -51,7 +55,11 @@ def verdict_lines(found: Classification) -> list[str]:
     until = "" if found.stable else f", up to step {found.seen}"
     fastest = max((f for f in found.features if f.change is not None), key=_speed, default=None)
     speed = "exactly zero" if fastest is None else f"at most {fastest.change}"
-    if found.trivial:
+    if not found.stable:
+        first = next((f for f in found.features if moves_by_one(f)), None)
+        what = f"move by {speed}" if first is None else f"move: the first is `{first.tensor}`, by {first.change}"
+        lines.append(f"feature learning: hidden tensors {what}{until}" if first else f"the features {what}{until}")
+    elif found.trivial:
         lines.append(f"trivial: the outputs do not move{until}; the features move by {speed}")
     elif found.feature_learning:
         first = next(f for f in found.features if moves_by_one(f))
@@ -135,6 +143,54 @@ def change_lines(found: Classification) -> list[str]:
     return ["to make it maximal, change", *rows]
 
 
+def alignment_lines(found: Classification) -> list[str]:
+    """What was assumed, and where the derived alignment differs."""
+    lines = [f"assumed alignment: {found.alignment}; gradients of their initial size"]
+    what = {"alpha": "change of {} with {}", "omega": "{} with change of {}", "u": "changes of {} and {}"}
+    if not found.disagreements:
+        return [*lines, "the derived alignment is the same"]
+    lines.append("the derived alignment differs at")
+    return lines + [
+        f"  `{d.tensor}` (line {d.line}), {what[d.part].format(d.param, f'`{d.other}`')} ({d.part}): "
+        f"assumed {d.assumed}, derived {d.derived}: {d.because}"
+        for d in found.disagreements
+    ]
+
+
+def region_lines(found: Classification) -> list[str]:
+    """The stable polygon."""
+    r = found.region
+    if r is None:
+        return []
+    x, y = r.labels
+    if not r.vertices:
+        return [f"nothing within n^{REACH} is stable in the plane of {x} and {y}"]
+    lines = [f"stable in the plane of {x} (x) and {y} (y), within n^{REACH} of ({r.here[0]}, {r.here[1]}):"]
+    for k, (vertex, edge) in enumerate(zip(r.vertices, r.edges, strict=True)):
+        after = r.vertices[(k + 1) % len(r.vertices)]
+        why = "edge of the picture" if edge.text == "frame" else f"{edge.text} (line {edge.line})"
+        lines.append(f"  ({vertex[0]}, {vertex[1]}) to ({after[0]}, {after[1]}): {why}")
+    if not r.exact:
+        lines.append("  not certified: some edges hold only while the same terms rule a division")
+    return lines
+
+
+def constraint_lines(found: Classification) -> list[str]:
+    """The linear constraints."""
+    if found.constraints is None:
+        return []
+    rows = [(c.text(), f"{c.what} (line {c.line})") for c in found.constraints]
+    widest = max((len(text) for text, _ in rows), default=0)
+    head = "constraints (multiplier n^-a, init std n^-b, lr n^-c), those of learning rates for this start"
+    return [head, *(f"  {text.ljust(widest)}  {what}" for text, what in rows)]
+
+
+def as_latex(found: Classification) -> str:
+    """The constraints as an align* environment (needs amsmath)."""
+    rows = [f"  {c.latex()} && \\text{{{latex_cell(c.what.replace('`', ''))}}}" for c in found.constraints or ()]
+    return "\\begin{align*}\n" + " \\\\\n".join(row.replace(r" \ge ", r" &\ge ") for row in rows) + "\n\\end{align*}\n"
+
+
 def as_json(found: Classification) -> str:
     """The machine-readable result (documented in docs/reference/json-schema.md)."""
     symbols = found.architecture.graph.widths
@@ -158,6 +214,20 @@ def as_json(found: Classification) -> str:
         "feature_learning": found.feature_learning,
         "regime": found.regime,
         "maximal": found.maximal,
+        "alignment": None if found.alignment is None else {
+            "alpha": str(found.alignment.alpha), "omega": str(found.alignment.omega), "u": str(found.alignment.u)},
+        "disagreements": [
+            {"tensor": d.tensor, "line": d.line, "part": d.part, "parameter": d.param, "other": d.other,
+             "assumed": str(d.assumed), "derived": str(d.derived), "because": d.because} for d in found.disagreements],
+        "region": None if found.region is None else {
+            "axes": list(found.region.labels), "here": [str(v) for v in found.region.here],
+            "vertices": [[str(x), str(y)] for x, y in found.region.vertices],
+            "edges": [{"x": e.first, "y": e.second, "at_most": str(e.bound), "what": e.text, "line": e.line or None}
+                      for e in found.region.edges],
+            "exact": found.region.exact},
+        "constraints": None if found.constraints is None else [
+            {"text": c.text(), "latex": c.latex(), "what": c.what, "line": c.line, "sound": c.sound}
+            for c in found.constraints],
         "steps": None if found.stable else found.seen,
         "r": str(found.r) if isinstance(found.r, Fraction) else None,
         "r_undefined": None if isinstance(found.r, Fraction) else found.r,

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tensorprog.derivation import Derivation
 
 MAX_SECONDS = 24 * 3600.0
+NEGATIVE = re.compile(r"-\d+(/\d+|\.\d*)?$|-\.\d+$")
 MAX_WIDTH, MAX_COUNT = 1 << 16, 1_000_000  # of what `check` is asked to train
 
 
@@ -21,6 +22,7 @@ def command(commands: Any, name: str, summary: str, run: object, *, optional: bo
     sub.add_argument("file", metavar="FILE", nargs="?" if optional else None,
                      help="an architecture in the .tp language")  # fmt: skip
     sub.set_defaults(run=run)
+    sub._negative_number_matcher = NEGATIVE  # so that -1/2 is a value, not an option
     return sub
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from tensorprog.cli.arguments import add_depth, add_optimizer, command, fraction, in_order
 from tensorprog.cli.terminal import color, show
+from tensorprog.errors import TensorProgError
 
 
 def add(commands: Any) -> None:
@@ -15,7 +16,14 @@ def add(commands: Any) -> None:
     sub.add_argument("--parametrization", default="sp", metavar="NAME", help="sp (default), ntp, mfp, mup or mine.toml")
     add_optimizer(sub)
     sub.add_argument("--lr", type=fraction, metavar="E", help="one learning rate for all parameters, ~ n^E")
-    sub.add_argument("--format", choices=("table", "json"), default="table")
+    sub.add_argument("--alignment", default="derived", metavar="A",
+                     help="derived (default), or assumed: full, none, or alpha,omega,u such as 1,1/2,1")  # fmt: skip
+    sub.add_argument(
+        "--region", metavar="X,Y", help="two exponents, such as W1.lr,W2.lr: the polygon of what is stable"
+    )
+    sub.add_argument("--constraints", action="store_true", help="list the linear constraints on a, b, c")
+    sub.add_argument("--format", choices=("table", "json", "latex"), default="table",
+                     help="latex: the constraints alone")  # fmt: skip
     add_depth(sub)
 
 
@@ -25,5 +33,16 @@ def run(arguments: argparse.Namespace) -> int:
 
     architecture = load(arguments.file, dict(arguments.depth))
     found = classify(architecture, arguments.parametrization, arguments.optimizer, arguments.lr,
-                     vectors=arguments.vectors, optimizer_for=in_order(arguments.optimizer_for))  # fmt: skip
+                     vectors=arguments.vectors, optimizer_for=in_order(arguments.optimizer_for),
+                     alignment=arguments.alignment, region=_pair(arguments.region),
+                     constraints=arguments.constraints or arguments.format == "latex")  # fmt: skip
     return show(found.render(arguments.format, color=color(sys.stdout)))
+
+
+def _pair(text: str | None) -> tuple[str, str] | None:
+    if text is None:
+        return None
+    first, comma, second = text.partition(",")
+    if not (first and comma and second):
+        raise TensorProgError(f"`{text}` does not name two exponents", fix="--region W1.lr,W2.lr")
+    return first, second

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from tensorprog.calculus.analysis import Exponents
 from tensorprog.calculus.solve import Solver
+from tensorprog.errors import TensorProgError
 from tensorprog.exponents import Power
 from tensorprog.parametrization import Parametrization
 
 
 def in_gauge(solver: Solver, parametrization: Parametrization) -> Exponents:
-    """The exponents A, C and M, packed.
+    """The exponents A, C and M, packed. Raises TensorProgError for exponents that the solver's units cannot express.
 
     Source: Tensor Programs IV, section 3.1 (the symmetry of abc-parametrizations); see calculus/forms.py.
     """
-    pack = solver.units.pack_power
+
+    def pack(power: Power) -> int:
+        try:
+            return solver.units.pack_power(power)
+        except ValueError as error:
+            raise TensorProgError(f"{error}", fix="exponents such as -1/2 or 2/3") from None
+
     packed = Exponents({}, {}, {key: pack(power) for key, power in parametrization.unknowns.items()})
     for name, exponents in parametrization.params.items():
         packed.A[name] = -pack(exponents.multiplier * (exponents.init_std or Power()))

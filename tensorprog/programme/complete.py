@@ -9,11 +9,11 @@ smallest first (leximin: no update vanishes faster than it must), then the initi
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from math import lcm
+from math import gcd, lcm
 
-from tensorprog.calculus.analysis import Exponents, blown_up, largest
+from tensorprog.calculus.analysis import MAX_SWEEPS, Exponents, Snapshot, blown_up, largest
 from tensorprog.calculus.shared import describe
 from tensorprog.calculus.uses import Occurrence
 from tensorprog.errors import CalculusError, TensorProgError
@@ -58,6 +58,7 @@ class Programme:
         self.trainer, self.nodes = trainer, trainer.program.forward.nodes
         self.unknowns = Unknowns(trainer, _gauged(trainer, fixes))
         self.names = self.unknowns.names
+        self._coarse = trainer.units.denominator
         self.constraints: list[Constraint] = []
         self._known: set[tuple[tuple[tuple[int, Fraction], ...], Fraction]] = set()
         self.updates: dict[str, Constraint] = {}
@@ -130,23 +131,27 @@ class Programme:
         """The constraint that a size, as a form at the current point, be at most 0."""
         form = size if isinstance(size, Form) else Form(size)
         terms = {j: c for j, c in enumerate(form.coefficients(len(self.unknowns.names))) if c}
-        value = self.trainer.units.degree(int(size))
+        common = gcd(*terms.values()) or 1
+        terms = {j: c // common for j, c in terms.items()}
+        value = self.trainer.units.degree(int(size)) / common
         bound = sum((c * self.point[j] for j, c in terms.items()), ZERO) - value
         return Constraint(Row(terms, bound), "stability", what, node, form.sound)
 
-    def look(self, point: Sequence[Fraction]) -> tuple[Trajectory, bool]:
+    def look(self, point: Sequence[Fraction], steps: int = MAX_SWEEPS) -> tuple[Trajectory, bool]:
         """Predict at a point and learn from it: the forms of all that is watched, of updates and of starts. Also
         whether any of them was news."""
         self.point = point
         self._refine(point)
         trainer = self.trainer
-        result = trainer.run(self.unknowns.exponents(point))
+        result = trainer.run(self.unknowns.exponents(point), steps)
         news = False
-        hidden = blown_up(trainer.program, result.snapshot, trainer.functions) if result.excess else set()
+        hidden, too_large_at_start = self._hidden(result), bool(result.excess) and not result.excess[0].step
         for k in trainer.watched:
             if k in hidden:
                 continue
             for part, terms in (("start", result.snapshot.initial[k]), ("change", result.snapshot.change[k])):
+                if part == "change" and too_large_at_start:
+                    continue
                 size = largest(terms)
                 if size is not None:
                     news |= self._learn(self.cut(size, f"the {part} of `{describe(self.nodes[k], self.nodes)}`", k))
@@ -170,14 +175,24 @@ class Programme:
                 news |= self._objective(self.scales, name, self.cut(size, f"`?{name}`", k))
         return result, news
 
+    def _hidden(self, result: Trajectory) -> set[int]:
+        """Nodes below something saturated, where sizes are only bounds. What is too large at the start says nothing of
+        changes: gradients pass what saturates."""
+        if not result.excess:
+            return set()
+        trainer, snapshot = self.trainer, result.snapshot
+        if not result.excess[0].step:
+            snapshot = Snapshot(snapshot.initial, ((),) * len(snapshot.change))
+        return blown_up(trainer.program, snapshot, trainer.functions)
+
     def _refine(self, point: Sequence[Fraction]) -> None:
-        """Units fine enough for a point."""
+        """Units just fine enough for a point."""
         units = self.trainer.units
-        denominator = lcm(units.denominator, *(value.denominator for value in point))
+        denominator = lcm(self._coarse, *(value.denominator for value in point))
         if denominator != units.denominator:
             old = self.trainer
             finer = Units(*units.groups, denominator=denominator)
-            self.trainer = Trainer(old.program, finer, old.choice, old.functions, old.exponents)
+            self.trainer = replace(old, units=finer)
             self.unknowns.trainer = self.trainer
 
     def news(self, point: Sequence[Fraction]) -> bool:
@@ -187,7 +202,7 @@ class Programme:
     def _start(self, occurrence: Occurrence) -> int | None:
         """The size of a use's value for the initial W alone, over all that it meets."""
         trainer, name = self.trainer, occurrence.param
-        gain = trainer.used(occurrence, trainer.unit_terms(trainer.program.forward.parameters[name]))
+        gain = trainer.starting(occurrence)
         if gain is None:
             return None
         gain = gain - trainer.exponents.A[name] + trainer.exponents.M[occurrence.use]

@@ -9,6 +9,7 @@ from tensorprog.architecture import Architecture
 from tensorprog.calculus.analysis import Exponents
 from tensorprog.calculus.forms import DEFAULT_FORM, FORMS, parametrize
 from tensorprog.calculus.solve import Solution
+from tensorprog.classify.alignment import AlignedTrainer, Alignment
 from tensorprog.derivation import unsolved
 from tensorprog.errors import CalculusError, TensorProgError
 from tensorprog.exponents import Power
@@ -63,10 +64,11 @@ def complete(
     vectors: str | Optimizer | None = None,
     optimizer_for: Mapping[str, str | Optimizer] | None = None,
     decay_policy: str | None = None,
+    alignment: Alignment | None = None,
 ) -> Completion:
     """The stable exponents that keep what is fixed and make the updates as large as possible, the smallest first; then
     the initial sizes, then the multipliers (programme/complete.py). Arguments as for `derive`; `fixes`: requirements
-    such as "lr[*] = 0" (programme/fixes.py).
+    such as "lr[*] = 0" (programme/fixes.py); `alignment`: assumed instead of derived (classify/alignment.py).
 
     Raises ConflictError with a minimal set of conflicting requirements, CalculusError for a program that the calculus
     does not cover or with several widths, TensorProgError for a requirement that makes no sense.
@@ -76,7 +78,7 @@ def complete(
         raise TensorProgError(f"unknown form `{form}`", fix=", ".join(FORMS))
     choice = choose(optimizer or architecture.graph.optimizer or "adam", vectors, optimizer_for or {})
     try:
-        trainer = trainer_for(architecture, choice)
+        trainer = trainer_for(architecture, choice, alignment=alignment)
         read = tuple(read_fix(trainer, text) for text in fixes)
         completed = _solved(trainer, read, derived_or_zero(architecture, choice, trainer))
         solution = as_solution(completed)
@@ -102,16 +104,17 @@ def _solved(trainer: Trainer, fixes: Sequence[Fix], start: Exponents) -> Complet
     raise worst
 
 
-def trainer_for(architecture: Architecture, choice: Choice, finer: int = 1) -> Trainer:
+def trainer_for(architecture: Architecture, choice: Choice, alignment: Alignment | None = None) -> Trainer:
     """The machinery that predicts any exponents of a program with one width. Raises TensorProgError for others, and
     for optimizers whose step depends on all parameters at once."""
     if len(architecture.graph.widths) > 1:
         names = ", ".join(architecture.graph.widths)
         raise CalculusError(f"a linear programme over several widths ({names}) is not covered yet",
                             fix="one width, of which the others are multiples")  # fmt: skip
-    solver = unsolved(architecture, choice, finer)
+    solver = unsolved(architecture, choice)
     require_own_steps(solver.optimizers[name] for name in solver.program.updates)
-    return Trainer(solver.program, solver.units, choice, solver.functions, solver.exponents)
+    given = solver.program, solver.units, choice, solver.functions, solver.exponents
+    return Trainer(*given) if alignment is None else AlignedTrainer(*given, alignment=alignment)
 
 
 def derived_or_zero(architecture: Architecture, choice: Choice, trainer: Trainer) -> Exponents:
