@@ -10,11 +10,12 @@ from math import lcm
 from tensorprog.architecture import Architecture
 from tensorprog.calculus.analysis import Exponents, Snapshot, largest
 from tensorprog.calculus.shared import describe
+from tensorprog.calculus.solve import solve
 from tensorprog.classify.alignment import AlignedTrainer, Alignment, Disagreement, disagreements, read_alignment
 from tensorprog.classify.needed import Change, changes_needed
 from tensorprog.classify.rate import Rate, largest_rate
 from tensorprog.classify.views import stability, stable_region
-from tensorprog.derivation import derive, unsolved
+from tensorprog.derivation import unsolved
 from tensorprog.errors import CalculusError, TensorProgError
 from tensorprog.exponents import Power, Units
 from tensorprog.graph import Add, Contract, Input, Map, Node, Param, Program, Scale, Softmax
@@ -179,7 +180,7 @@ def classify(
         if advice:
             rate = largest_rate(trainer, exponents)
             if assumed is None:
-                changes = _changes(architecture, trainer, parametrization)
+                changes = _changes(trainer, parametrization)
         found = _verdicts(architecture, trainer, parametrization, exponents, rate, changes)
         found = replace(found, alignment=assumed, disagreements=differs)
         if region is not None:
@@ -191,11 +192,10 @@ def classify(
         raise error.located(architecture.source, architecture.file) from None
 
 
-def _changes(
-    architecture: Architecture, trainer: Trainer, parametrization: Parametrization
-) -> tuple[Change, ...] | str:
+def _changes(trainer: Trainer, parametrization: Parametrization) -> tuple[Change, ...] | str:
     try:
-        return changes_needed(trainer, parametrization, derive(architecture, trainer.choice).solution)
+        target = solve(trainer.program, trainer.units, trainer.choice, trainer.functions)  # at the same finite depth
+        return changes_needed(trainer, parametrization, target)
     except CalculusError as unsolvable:
         return unsolvable.message
 
