@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from tensorprog.cli.arguments import add_derivation, command, derived
+from tensorprog.cli.arguments import add_derivation, command, derived, in_order
 from tensorprog.cli.terminal import color, show
 
 if TYPE_CHECKING:
@@ -35,5 +35,5 @@ def completed(arguments: argparse.Namespace) -> Completion:
 
     return complete(
         load(arguments.file, dict(arguments.depth)), arguments.fix, arguments.optimizer, arguments.form,
-        vectors=arguments.vectors, optimizer_for=dict(arguments.optimizer_for), decay_policy=arguments.decay_policy,
+        vectors=arguments.vectors, optimizer_for=in_order(arguments.optimizer_for), decay_policy=arguments.decay_policy,
     )  # fmt: skip

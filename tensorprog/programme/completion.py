@@ -76,7 +76,8 @@ def complete(
     form = form or DEFAULT_FORM
     if form not in FORMS:
         raise TensorProgError(f"unknown form `{form}`", fix=", ".join(FORMS))
-    choice = choose(optimizer or architecture.graph.optimizer or "adam", vectors, optimizer_for or {})
+    own = architecture.optimizers
+    choice = choose(optimizer or architecture.graph.optimizer or "adam", vectors, optimizer_for or {}, own)
     try:
         trainer = trainer_for(architecture, choice, alignment=alignment)
         read = tuple(read_fix(trainer, text) for text in fixes)
