@@ -49,7 +49,7 @@ class Experiment:
 EXPERIMENTS = (
     Experiment("mlp", "sgd", (32, 64, 128, 256, 512), 40, 64, 6),
     Experiment("mlp", "adam", (32, 64, 128, 256, 512), 40, 64, 8),
-    Experiment("mlp", "muon", (16, 32, 64, 128, 256), 40, 64, 4),
+    Experiment("mlp", "muon", (16, 64, 256), 40, 8, 4),
     Experiment("convnet", "sgd", (8, 16, 32, 64, 128), 40, 16, 4),
     Experiment("convnet", "adam", (16, 32, 64, 128, 256), 40, 16, 4),
     Experiment("convnet", "muon", (8, 16, 32, 64, 128), 40, 16, 4),
