@@ -109,6 +109,7 @@ def transfer(
 
     derivation = _derivation(subject, optimizer, form)
     if depths is None:
+        derivation = derivation.unrolled()
         ladder = Ladder.of(derivation.widths, widths)
     else:
         derivation = _at_depth(derivation, depths[0])
@@ -125,9 +126,12 @@ def transfer(
 def _at_depth(derivation: Derivation, depth: int) -> Derivation:
     """The same with every `depth` symbol unrolled at `depth`, so that this is the base depth."""
     known = derivation.architecture
-    if not known.graph.depths:
+    symbols = [s for s in derivation.symbols if s not in derivation.widths] or [s for s, _ in known.graph.depths]
+    if not symbols:
         raise TensorProgError(f"{known.file} has no `depth` symbol", fix="depth L, and repeat L { .. }")
-    depths = {symbol: depth for symbol, _ in known.graph.depths}
+    depths = dict.fromkeys(symbols, depth)
+    if known.rolled:
+        return derivation.unrolled(depths)
     if dict(known.graph.depths) == depths and known.depths == depths:
         return derivation
     return derive_architecture(

@@ -67,10 +67,13 @@ class Derivation:
             return self
         flat = replace(self.architecture, rolled=False, depths=dict(depths or {}))
         found = _derive(flat, self.choice, self.form, self.decay_policy)
-        mine, own = self.parametrization, found.parametrization
-        lifted = replace(own, params={name: mine.params[self.rolled_name(name)] for name in own.params},
-                         unknowns={name: mine.unknowns[self.rolled_name(name)] for name in own.unknowns})  # fmt: skip
-        return replace(found, parametrization=lifted)
+        return replace(found, parametrization=self.lifted(flat.graph, self.parametrization))
+
+    def lifted(self, graph: Graph, parametrization: Parametrization) -> Parametrization:
+        """A parametrization of the network with symbolic depth, as one of the unrolled network `graph`."""
+        params = {name: parametrization.params[self.rolled_name(name)] for name in graph.parameters}
+        unknowns = {name: parametrization.unknowns[self.rolled_name(name)] for name in graph.unknowns}
+        return replace(parametrization, params=params, unknowns=unknowns)
 
     def rolled_name(self, name: str) -> str:
         """A name in the unrolled network as it is here: `layers.3.W` -> `layers.*.W`."""

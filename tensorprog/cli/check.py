@@ -35,6 +35,7 @@ def add(commands: Any) -> None:
 def add_measurement(sub: argparse.ArgumentParser) -> None:
     """The arguments that `measured` reads."""
     sub.add_argument("--widths", type=widths, metavar="64,128,..", help="increasing (default: by the network's size)")
+    sub.add_argument("--depths", type=widths, metavar="4,8,..", help="a ladder of depths instead, at one width")
     sub.add_argument(
         "--seeds", type=count, metavar="N", help="networks per width (default: 5); more are added where needed"
     )
@@ -99,7 +100,7 @@ def measured(arguments: argparse.Namespace) -> tuple[Derivation, CheckReport]:
     derivation = derived(arguments)
     options = {
         name: value
-        for name in ("seeds", "max_seeds", "budget", "batch", "widths")
+        for name in ("seeds", "max_seeds", "budget", "batch", "widths", "depths")
         if (value := getattr(arguments, name)) is not None
     }
     return derivation, check(

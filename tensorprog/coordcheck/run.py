@@ -17,6 +17,7 @@ from tensorprog.coordcheck.calibrate import base_rates, base_widths, batch_size,
 from tensorprog.coordcheck.control import MOST_SEEDS, RUNGS, SEEDS, first_step, put_wrong
 from tensorprog.coordcheck.fault import first_at_fault
 from tensorprog.coordcheck.ladder import Ladder
+from tensorprog.coordcheck.layers import Rung, depth_ladder, over_layers, rungs
 from tensorprog.coordcheck.overrides import override, put
 from tensorprog.coordcheck.predict import Predictor, Touched
 from tensorprog.coordcheck.probes import EXTRAS, GRADIENTS, HIDDEN, Probe, growing_sums, probes
@@ -41,6 +42,7 @@ def check(
     derivation: Derivation,
     *,
     widths: Sequence[int] | None = None,
+    depths: Sequence[int] | None = None,
     seeds: int = 5,
     max_seeds: int | None = None,
     budget: float | None = None,
@@ -60,7 +62,8 @@ def check(
 ) -> CheckReport:
     """Train at a ladder of widths and compare the measured exponent of every tensor with the derived one.
 
-    `widths`: values of every width symbol; the base width lies below them (`calibrate.base_widths`). `seeds`: networks
+    `widths`: values of every width symbol; the base width lies below them (`calibrate.base_widths`). `depths`: a ladder
+    of depths instead, at one width (coordcheck/layers.py); the base depth is its first. `seeds`: networks
     per width to begin with; more are added, up to `max_seeds` (default 4 * seeds), while intervals are too wide, or a
     disagreement rests on few seeds or is a near miss. `budget`: seconds for the whole check; the seeds added are then
     limited by the time (and by `max_seeds`, if given), so their number depends on the machine; what so many seeds say
@@ -72,9 +75,13 @@ def check(
     `jobs`: networks trained at the same time, in threads (NumPy backend); the result does not depend on it.
     Raises TensorProgError for unusable arguments.
     """
-    derivation = derivation.unrolled()
-    depths = dict(derivation.architecture.graph.depths)
-    ladder = Ladder.of(derivation.widths, tuple(widths or default_ladder(derivation)), depths)
+    fixed: dict[str, int] = {}
+    if depths is None:
+        derivation = derivation.unrolled()
+        fixed = dict(derivation.architecture.graph.depths)
+        ladder = Ladder.of(derivation.widths, tuple(widths or default_ladder(derivation)), fixed)
+    else:
+        ladder, also = depth_ladder(derivation, depths, widths), ()
     if seeds < 1 or steps < 1:
         raise TensorProgError("seeds and steps must be at least 1", fix="--seeds 5 --steps 3")
     if device != "cpu" and backend != "torch":
@@ -84,18 +91,24 @@ def check(
     if unknown:
         raise TensorProgError(f"nothing called `{unknown[0]}` can be measured", fix=", ".join(EXTRAS))
     used, touched = _trained(derivation, parametrization, lr_exponent, overrides)
-    places = tuple(probes(derivation, also))
+    places = tuple(p for p in probes(derivation, also) if depths is None or p.kind == "value")
     demanded = Predictor(derivation, used, steps, derivation.solution.exponents)
     own = None if used is derivation.parametrization else Predictor(derivation, used, steps, None, touched)
     batch = batch or batch_size(derivation, ladder.sizes)
-    base = {**base_widths(derivation, ladder.sizes), **depths}
-    rates = base_rates(derivation, ladder.rungs[0], base, batch=batch) if lr is None else lr
-    runs = Runs(derivation, used, places, ladder, base, batch, steps, rates, backend, device, dtype, jobs, progress)
+    if depths is None:
+        base = {**base_widths(derivation, ladder.sizes), **fixed}
+        rates = base_rates(derivation, ladder.rungs[0], base, batch=batch) if lr is None else lr
+        networks: tuple[Rung, ...] = ()
+    else:
+        base, rates = dict(ladder.rungs[0]), lr or 0.0
+        networks = rungs(derivation, places, ladder, batch, lr)
+    runs = Runs(derivation, used, places, ladder, base, batch, steps, rates, backend, device, dtype, jobs, progress,
+                networks)  # fmt: skip
     most = max(seeds, max_seeds or (MOST if deadline else 4 * seeds))
     controlled = _control(runs) if control else None
     values, found = _until_conclusive(runs, demanded, own, seeds, most, deadline)
     rows = tuple(found.values())
-    fault = None if own is None else first_at_fault(derivation, used, touched, ladder, places, found)
+    fault = None if own is None or networks else first_at_fault(derivation, used, touched, ladder, places, found)
     measured = {row.tensor for row in rows}
     return CheckReport(
         file=derivation.architecture.file, optimizer=derivation.optimizer,
@@ -164,6 +177,7 @@ class Runs:
     dtype: str
     jobs: int
     progress: Progress | None
+    networks: tuple[Rung, ...] = ()  # one for every rung of a ladder of depths
 
     def measure(self, seeds: range) -> Measurement:
         """Sizes [probe, step, rung, seed]; nan where nothing is measured. `progress` counts the width squared."""
@@ -173,13 +187,17 @@ class Runs:
         more: dict[str, dict[str, Any]] = {}  # rung -> what else its networks are told
         for rung in self.ladder.rungs:
             more[str(rung)] = {"device": self.device} if self.backend == "torch" else {"plan": self._plan(rung)}
+        places = {str(rung): network for rung, network in zip(self.ladder.rungs, self.networks, strict=False)}
         found: list[Measurement] = []
 
         def one(run: tuple[Mapping[str, int], int]) -> Measurement:
             rung, seed = run
-            return train(self.derivation, self.parametrization, self.probes, rung, self.base, seed=seed,
-                         steps=self.steps, batch=self.batch, lr=self.rates, dtype=self.dtype,
-                         **more[str(rung)])  # fmt: skip
+            derivation, used, rates = self._network(rung)
+            place = places.get(str(rung))
+            sizes = train(derivation, used, place.probes if place else self.probes, rung, self.base, seed=seed,
+                          steps=self.steps, batch=self.batch, lr=rates, dtype=self.dtype,
+                          **more[str(rung)])  # fmt: skip
+            return over_layers(place, sizes, self.probes) if place else sizes
 
         jobs = self.jobs if self.backend == "numpy" else 1
         with ThreadPoolExecutor(jobs) as pool:
@@ -194,7 +212,16 @@ class Runs:
     def _plan(self, rung: Mapping[str, int]) -> Any:
         from tensorprog.coordcheck.measure import planned
 
-        return planned(self.derivation, self.parametrization, rung, self.base, self.batch, self.rates, self.dtype)
+        derivation, used, rates = self._network(rung)
+        return planned(derivation, used, rung, self.base, self.batch, rates, self.dtype)
+
+    def _network(self, rung: Mapping[str, int]) -> tuple[Derivation, Parametrization, float | Mapping[str, float]]:
+        """What is trained at a rung: of a ladder of depths, another network at each."""
+        if not self.networks:
+            return self.derivation, self.parametrization, self.rates
+        network = self.networks[self.ladder.rungs.index(rung)]
+        flat = network.derivation
+        return flat, self.derivation.lifted(flat.architecture.graph, self.parametrization), network.rates
 
 
 def _backend(name: str) -> Callable[..., Measurement]:
@@ -231,7 +258,7 @@ def _until_conclusive(
 def _rows(runs: Runs, values: Measurement, demanded: Predictor, own: Predictor | None) -> Rows:
     """The verdict on everything that was measured, by the positions of probe and step."""
     unit = ROUNDING * float(np.finfo(runs.dtype).eps)
-    independent = _independent(runs, values)
+    independent = {} if runs.networks else _independent(runs, values)
     sums = {probe.param: k for k, probe in enumerate(runs.probes) if probe.kind == "terms"}
     rows: Rows = {}
     for k, probe in enumerate(runs.probes):
@@ -247,6 +274,8 @@ def _rows(runs: Runs, values: Measurement, demanded: Predictor, own: Predictor |
             )
             theirs = own.at(probe, t) if own else None
             rows[k, t] = judge.row(probe, t, demanded.at(probe, t), theirs, values[k, t], runs.ladder, limits)
+    if runs.networks:
+        return rows
     return doubt(runs.derivation, runs.probes, rows, saturated(runs.derivation, runs.ladder, runs.probes, values))
 
 

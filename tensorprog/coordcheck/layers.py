@@ -1,0 +1,84 @@
+"""Ladders of depth: networks of several depths and one width, held against the exponents of the symbolic depth.
+
+A tensor of a layer, `layers.*.h`, is measured as the root mean square over all layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+
+import numpy as np
+import numpy.typing as npt
+
+from tensorprog.architecture import Architecture
+from tensorprog.coordcheck.calibrate import base_rates
+from tensorprog.coordcheck.ladder import Ladder
+from tensorprog.coordcheck.probes import Probe, probes
+from tensorprog.derivation import Derivation
+from tensorprog.errors import TensorProgError
+
+Sizes = npt.NDArray[np.float64]
+
+DEFAULT_DEPTHS = (4, 8, 16, 32)
+DEFAULT_WIDTH = 64
+
+
+def depth_ladder(derivation: Derivation, depths: Sequence[int], widths: Sequence[int] | None) -> Ladder:
+    """Every depth symbol takes each of `depths` in turn; all widths are one. Raises TensorProgError for several
+    widths, and where the depth is no symbol."""
+    if not derivation.architecture.rolled:
+        file = derivation.architecture.file
+        if derivation.note:
+            raise TensorProgError(f"there are no exponents of the depth in {file}", why=derivation.note)
+        raise TensorProgError(f"{file} has no symbolic depth", fix="`depth L` and `repeat L { .. }`, without --depth")
+    if widths is not None and len(widths) != 1:
+        raise TensorProgError("either the widths or the depths vary, not both", fix="--widths 64 --depths 4,8,16,32")
+    width = widths[0] if widths else DEFAULT_WIDTH
+    symbols = tuple(symbol for symbol in derivation.symbols if symbol not in derivation.widths)
+    return Ladder.of(symbols, depths, dict.fromkeys(derivation.widths, width))
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """The network at one depth, what is measured of it, and how the symbolic network calls that."""
+
+    derivation: Derivation
+    probes: tuple[Probe, ...]
+    names: tuple[str, ...]
+    rates: float | Mapping[str, float]
+
+
+def rungs(
+    derivation: Derivation, places: Sequence[Probe], ladder: Ladder, batch: int, lr: float | None
+) -> tuple[Rung, ...]:
+    """The networks of a ladder of depths, with learning rates calibrated at the first (unless `lr` is given)."""
+    known = derivation.architecture
+    wanted = {probe.name for probe in places}
+    first = derivation.unrolled({symbol: ladder.rungs[0][symbol] for symbol in ladder.axis})
+    rates: dict[str, list[float]] = {}
+    if lr is None:
+        for name, rate in base_rates(first, ladder.rungs[0], ladder.rungs[0], batch=batch).items():
+            rates.setdefault(derivation.rolled_name(name), []).append(rate)
+    found = []
+    for sizes in ladder.rungs:
+        flat = replace(first, architecture=Architecture(known.source, known.file, {s: sizes[s] for s in ladder.axis}))
+        kept = [(p, name) for p in probes(flat) if p.kind == "value" and (name := derivation.rolled_name(p.name)) in wanted]
+        each = {name: median(rates[derivation.rolled_name(name)]) for name in flat.architecture.program.updates
+                if lr is None}  # fmt: skip
+        found.append(Rung(flat, tuple(p for p, _ in kept), tuple(name for _, name in kept), lr or each))
+    return tuple(found)
+
+
+def over_layers(rung: Rung, measured: Sizes, wanted: Sequence[Probe]) -> Sizes:
+    """The sizes [probe of the symbolic network, step], from those [probe, step] of one network: root mean squares
+    over the layers; nan where there is none."""
+    position = {probe.name: k for k, probe in enumerate(wanted)}
+    total, layers = np.zeros((len(wanted), measured.shape[1])), np.zeros(len(wanted))
+    for row, name in zip(measured, rung.names, strict=True):
+        if name in position:
+            total[position[name]] += row**2
+            layers[position[name]] += 1
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.sqrt(total / layers[:, None]))
