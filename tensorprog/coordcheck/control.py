@@ -15,6 +15,7 @@ from tensorprog.coordcheck.ladder import Ladder
 from tensorprog.coordcheck.predict import Predictor
 from tensorprog.coordcheck.probes import Probe
 from tensorprog.derivation import Derivation
+from tensorprog.errors import NoPowerLawError
 from tensorprog.exponents import Power
 from tensorprog.parametrization import Parametrization
 
@@ -56,7 +57,10 @@ def put_wrong(derivation: Derivation, places: Sequence[Probe], ladder: Ladder) -
             lr = rule.lr * Power.of({ladder.axis[0]: sign * ERROR})
             params = {**derivation.params, name: replace(rule, lr=lr)}
             wrong = replace(derivation.parametrization, name="control", params=params)
-            predicted = Predictor(derivation, wrong, steps, like=right)
+            try:
+                predicted = Predictor(derivation, wrong, steps, like=right)
+            except NoPowerLawError:  # it would grow from layer to layer: no exponent to be held against
+                continue
             showing = tuple(
                 probe
                 for probe, right_one in zip(activations, demanded, strict=True)

@@ -40,6 +40,12 @@ def depth_ladder(derivation: Derivation, depths: Sequence[int], widths: Sequence
     return Ladder.of(symbols, depths, dict.fromkeys(derivation.widths, width))
 
 
+def base_sizes(ladder: Ladder) -> dict[str, int]:
+    """The base sizes of a ladder of depths: its width, and a quarter of its first depth, so that what vanishes with
+    depth is small on all of it."""
+    return {symbol: max(1, size // 4) if symbol in ladder.axis else size for symbol, size in ladder.rungs[0].items()}
+
+
 @dataclass(frozen=True, slots=True)
 class Rung:
     """The network at one depth, what is measured of it, and how the symbolic network calls that."""
@@ -51,7 +57,12 @@ class Rung:
 
 
 def rungs(
-    derivation: Derivation, places: Sequence[Probe], ladder: Ladder, batch: int, lr: float | None
+    derivation: Derivation,
+    places: Sequence[Probe],
+    ladder: Ladder,
+    base: Mapping[str, int],
+    batch: int,
+    lr: float | None,
 ) -> tuple[Rung, ...]:
     """The networks of a ladder of depths, with learning rates calibrated at the first (unless `lr` is given)."""
     known = derivation.architecture
@@ -59,12 +70,14 @@ def rungs(
     first = derivation.unrolled({symbol: ladder.rungs[0][symbol] for symbol in ladder.axis})
     rates: dict[str, list[float]] = {}
     if lr is None:
-        for name, rate in base_rates(first, ladder.rungs[0], ladder.rungs[0], batch=batch).items():
+        for name, rate in base_rates(first, ladder.rungs[0], base, batch=batch).items():
             rates.setdefault(derivation.rolled_name(name), []).append(rate)
     found = []
     for sizes in ladder.rungs:
         flat = replace(first, architecture=Architecture(known.source, known.file, {s: sizes[s] for s in ladder.axis}))
-        kept = [(p, name) for p in probes(flat) if p.kind == "value" and (name := derivation.rolled_name(p.name)) in wanted]
+        kept = [
+            (p, name) for p in probes(flat) if p.kind == "value" and (name := derivation.rolled_name(p.name)) in wanted
+        ]
         each = {name: median(rates[derivation.rolled_name(name)]) for name in flat.architecture.program.updates
                 if lr is None}  # fmt: skip
         found.append(Rung(flat, tuple(p for p, _ in kept), tuple(name for _, name in kept), lr or each))

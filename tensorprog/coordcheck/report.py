@@ -99,6 +99,7 @@ class CheckReport:
     control: Control | None = None  # None: not run, or no wrong exponent would show
     fault: Fault | None = None
     budget: float | None = None  # seconds; None: none was set
+    axis: tuple[str, ...] = ()  # the symbols whose sizes `widths` are: of widths, or of depths
 
     @property
     def verdict(self) -> str:

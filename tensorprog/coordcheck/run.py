@@ -17,7 +17,7 @@ from tensorprog.coordcheck.calibrate import base_rates, base_widths, batch_size,
 from tensorprog.coordcheck.control import MOST_SEEDS, RUNGS, SEEDS, first_step, put_wrong
 from tensorprog.coordcheck.fault import first_at_fault
 from tensorprog.coordcheck.ladder import Ladder
-from tensorprog.coordcheck.layers import Rung, depth_ladder, over_layers, rungs
+from tensorprog.coordcheck.layers import Rung, base_sizes, depth_ladder, over_layers, rungs
 from tensorprog.coordcheck.overrides import override, put
 from tensorprog.coordcheck.predict import Predictor, Touched
 from tensorprog.coordcheck.probes import EXTRAS, GRADIENTS, HIDDEN, Probe, growing_sums, probes
@@ -25,7 +25,7 @@ from tensorprog.coordcheck.report import CheckReport, Control, Row
 from tensorprog.coordcheck.saturation import doubt, saturated
 from tensorprog.coordcheck.statistics import TOLERANCE
 from tensorprog.derivation import Derivation
-from tensorprog.errors import TensorProgError
+from tensorprog.errors import NoPowerLawError, TensorProgError
 from tensorprog.parametrization import Parametrization
 from tensorprog.parametrizations import read
 
@@ -93,15 +93,20 @@ def check(
     used, touched = _trained(derivation, parametrization, lr_exponent, overrides)
     places = tuple(p for p in probes(derivation, also) if depths is None or p.kind == "value")
     demanded = Predictor(derivation, used, steps, derivation.solution.exponents)
-    own = None if used is derivation.parametrization else Predictor(derivation, used, steps, None, touched)
+    derived, own = used is derivation.parametrization, None
+    if not derived:
+        try:
+            own = Predictor(derivation, used, steps, None, touched)
+        except NoPowerLawError:  # it grows exponentially with depth: held against the derived exponents alone
+            own = None
     batch = batch or batch_size(derivation, ladder.sizes)
     if depths is None:
         base = {**base_widths(derivation, ladder.sizes), **fixed}
         rates = base_rates(derivation, ladder.rungs[0], base, batch=batch) if lr is None else lr
         networks: tuple[Rung, ...] = ()
     else:
-        base, rates = dict(ladder.rungs[0]), lr or 0.0
-        networks = rungs(derivation, places, ladder, batch, lr)
+        base, rates = base_sizes(ladder), lr or 0.0
+        networks = rungs(derivation, places, ladder, base, batch, lr)
     runs = Runs(derivation, used, places, ladder, base, batch, steps, rates, backend, device, dtype, jobs, progress,
                 networks)  # fmt: skip
     most = max(seeds, max_seeds or (MOST if deadline else 4 * seeds))
@@ -112,10 +117,10 @@ def check(
     measured = {row.tensor for row in rows}
     return CheckReport(
         file=derivation.architecture.file, optimizer=derivation.optimizer,
-        parametrization="derived" if own is None else used.name, backend=backend, widths=ladder.sizes,
+        parametrization="derived" if derived else used.name, backend=backend, widths=ladder.sizes,
         seeds=values.shape[3], steps=steps, lr=lr, tolerance=TOLERANCE, rows=rows,
         left_out=tuple(probe.name for probe in places if probe.name not in measured),
-        control=controlled, fault=fault, budget=budget,
+        control=controlled, fault=fault, budget=budget, axis=ladder.axis,
     )  # fmt: skip
 
 

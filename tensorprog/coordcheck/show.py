@@ -52,7 +52,7 @@ def table(report: CheckReport, *, color: bool, every: bool) -> str:
             lines[k + 2] = lines[k + 2].replace(row.verdict, _COLOR[row.verdict] + row.verdict + "\x1b[0m", 1)
     widths = ", ".join(map(str, report.widths))
     head = (f"{report.file}: {report.optimizer}, {report.parametrization} parametrization, {report.backend}; "
-            f"widths {widths}; {report.seeds} seeds, {report.steps} steps, tolerance {report.tolerance}")  # fmt: skip
+            f"{', '.join(report.axis) or 'width'} = {widths}; {report.seeds} seeds, {report.steps} steps, tolerance {report.tolerance}")  # fmt: skip
     counts = ", ".join(f"{report.count(v)} {v}" for v in _ORDER)
     tail = [f"{len(report.rows)} rows: {counts}"]
     if report.budget is not None:

@@ -1,0 +1,66 @@
+"""Exponents of the depth, measured: networks of several depths against the symbolic one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+
+import pytest
+
+from tensorprog.api import check, derive
+from tensorprog.architecture import parse
+from tensorprog.errors import TensorProgError
+from tensorprog.exponents import Power
+
+HEAD = """
+width n
+depth L
+dim d = 8, c = 3
+axis i: d, j: n, k: n, m: n, o: c
+input x[i]
+param E[j,i]
+param R[o,j]
+h[j] = E[j,i] x[i]
+"""
+TAIL = """
+output f[o] = R[o,j] h[j]
+loss mse(f)
+"""
+ONE = "repeat L {\n param V[k,j]\n y[k] = V[k,j] h[j]\n h[k] = h[k] + ?b * tanh(y[k])\n}"
+TWO = "repeat L {\n param W[k,m], V[m,j], b[m] = zeros\n a[m] = V[m,j] h[j] + b[m]\n y[k] = W[k,m] relu(a[m])\n h[k] = h[k] + ?b * y[k]\n}"  # fmt: skip
+TIED = "repeat L shared {\n param V[k,j]\n y[k] = V[k,j] h[j]\n h[k] = h[k] + ?b * tanh(y[k])\n}"
+DEPTHS = (4, 8, 16, 32)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize("loop", [ONE, TWO, TIED], ids=["one matrix", "two matrices", "tied"])
+def test_every_size_has_the_exponent_of_the_symbolic_depth(loop: str, optimizer: str) -> None:
+    """Depth-muP (L^-1/2), CompleteP (L^-1) and a weight-tied loop (L^-1), at width 64."""
+    report = check(derive(parse(HEAD + loop + TAIL), optimizer), depths=DEPTHS, seeds=6, steps=2)
+    assert report.count("disagrees") == 0, str(report)
+    assert report.count("agrees") >= 0.85 * len(report.rows), str(report)
+    assert report.axis == ("L",)
+    assert report.control is not None and report.control.caught
+
+
+@pytest.mark.slow
+def test_a_wrong_power_of_the_depth_is_caught() -> None:
+    """The learning rates of one matrix per block, the wrong way round: the stream grows with depth."""
+    derivation = derive(parse(HEAD + TWO + TAIL), "adam")
+    root = Power.of({"L": Fraction(1, 2)})
+    params = {name: replace(e, lr=e.lr * root) if "*" in name and e.lr is not None else e
+              for name, e in derivation.params.items()}  # fmt: skip
+    wrong = replace(derivation.parametrization, name="lr ~ L^1/2", params=params)
+    report = check(derivation, parametrization=wrong, depths=DEPTHS, seeds=6, steps=1, control=False)
+    moved = {row.tensor: row for row in report.rows if row.step == 1}
+    assert moved["layers.*.h"].verdict == "disagrees"
+    assert (moved["layers.*.h"].measured or 0) > 0.3
+    assert report.exit_code == 1
+
+
+def test_a_ladder_of_depths_needs_a_symbolic_depth() -> None:
+    with pytest.raises(TensorProgError, match="no exponents of the depth"):
+        check(derive(parse(HEAD + ONE.replace("h[k] + ?b * ", "") + TAIL)), depths=DEPTHS)
+    with pytest.raises(TensorProgError, match="either the widths or the depths"):
+        check(derive(parse(HEAD + ONE + TAIL)), depths=DEPTHS, widths=[16, 32])
