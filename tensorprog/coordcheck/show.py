@@ -50,9 +50,9 @@ def table(report: CheckReport, *, color: bool, every: bool) -> str:
     if color:
         for k, row in enumerate(chosen):
             lines[k + 2] = lines[k + 2].replace(row.verdict, _COLOR[row.verdict] + row.verdict + "\x1b[0m", 1)
-    widths = ", ".join(map(str, report.widths))
+    ladder = f"{', '.join(report.axis) or 'width'} = {', '.join(map(str, report.widths))}"
     head = (f"{report.file}: {report.optimizer}, {report.parametrization} parametrization, {report.backend}; "
-            f"{', '.join(report.axis) or 'width'} = {widths}; {report.seeds} seeds, {report.steps} steps, tolerance {report.tolerance}")  # fmt: skip
+            f"{ladder}; {report.seeds} seeds, {report.steps} steps, tolerance {report.tolerance}")  # fmt: skip
     counts = ", ".join(f"{report.count(v)} {v}" for v in _ORDER)
     tail = [f"{len(report.rows)} rows: {counts}"]
     if report.budget is not None:

@@ -27,7 +27,12 @@ output f[o] = R[o,j] h[j]
 loss mse(f)
 """
 ONE = "repeat L {\n param V[k,j]\n y[k] = V[k,j] h[j]\n h[k] = h[k] + ?b * tanh(y[k])\n}"
-TWO = "repeat L {\n param W[k,m], V[m,j], b[m] = zeros\n a[m] = V[m,j] h[j] + b[m]\n y[k] = W[k,m] relu(a[m])\n h[k] = h[k] + ?b * y[k]\n}"  # fmt: skip
+TWO = """repeat L {
+ param W[k,m], V[m,j], b[m] = zeros
+ a[m] = V[m,j] h[j] + b[m]
+ y[k] = W[k,m] relu(a[m])
+ h[k] = h[k] + ?b * y[k]
+}"""
 TIED = "repeat L shared {\n param V[k,j]\n y[k] = V[k,j] h[j]\n h[k] = h[k] + ?b * tanh(y[k])\n}"
 DEPTHS = (4, 8, 16, 32)
 
