@@ -23,12 +23,18 @@ class Layout:
 
 
 def layered(
-    sizes: Sequence[tuple[float, float]], edges: Sequence[tuple[int, int]], *, gap: Point, lane: float
+    sizes: Sequence[tuple[float, float]],
+    edges: Sequence[tuple[int, int]],
+    back: Sequence[tuple[int, int]] = (),
+    *,
+    gap: Point,
+    lane: float,
 ) -> Layout:
     """Cards of `sizes` (width, height) in rows, each below all that it depends on; what depends on nothing stands right
     above its first user. Edges to the next row are straight; longer ones take a lane at the right side.
 
-    `gap`: between cards of a row and between rows; `lane`: between lanes. `edges` must have no cycle.
+    `gap`: between cards of a row and between rows; `lane`: between lanes. `edges` must have no cycle; those of
+    `back` lead upwards, and their routes come last.
     """
     rows = _rows(len(sizes), edges)
     row_of = {card: k for k, row in enumerate(rows) for card in row}
@@ -42,11 +48,13 @@ def layered(
         for card in row:
             centers[card] = (x + sizes[card][0] / 2, tops[k] + heights[k] / 2)
             x += sizes[card][0] + gap[0]
-    long = [(a, b) for a, b in edges if row_of[b] - row_of[a] > 1]
-    lanes = _lanes([(row_of[a], row_of[b]) for a, b in long])
+    long = [*((a, b) for a, b in edges if row_of[b] - row_of[a] > 1), *back]
+    lanes = _lanes(
+        [(row_of[a], row_of[b]) if row_of[a] < row_of[b] else (row_of[b] - 1, row_of[a] + 1) for a, b in long]
+    )
     lane_of = dict(zip(long, lanes, strict=True))
     routes: list[tuple[Point, ...]] = []
-    for a, b in edges:
+    for a, b in [*edges, *back]:
         start = centers[a][0], centers[a][1] + sizes[a][1] / 2
         end = centers[b][0], centers[b][1] - sizes[b][1] / 2
         if (a, b) in lane_of:

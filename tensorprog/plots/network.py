@@ -34,7 +34,7 @@ def computation_graph(
     """
     shown = view(derivation, limit)
     sizes = [(_width(card), HEAD + LINE * len(card.lines) + (PAD if card.lines else 0)) for card in shown.cards]
-    placed = layered(sizes, shown.edges, gap=GAP, lane=LANE)
+    placed = layered(sizes, shown.edges, shown.back, gap=GAP, lane=LANE)
     top = TOP if heading else 0.15
     width = max(placed.width, NAMES + 2 * CELL + 0.6) + 2 * SIDE
     height = placed.height + top + BOTTOM
@@ -44,10 +44,10 @@ def computation_graph(
         axes.set_axis_off()
         axes.set_xlim(-(width - placed.width) / 2, placed.width + (width - placed.width) / 2)
         axes.set_ylim(placed.height + BOTTOM, -top)
-        _edges(axes, placed, theme)
+        _edges(axes, placed, len(shown.edges), theme)
         for card, center, size in zip(shown.cards, placed.centers, sizes, strict=True):
             _card(axes, card, (center[0] - size[0] / 2, center[1] - size[1] / 2), size, theme)
-        _legend(axes, placed, theme)
+        _legend(axes, placed, bool(shown.back), theme)
         if heading:
             name = derivation.architecture.file.replace("\\", "/").rpartition("/")[2]
             left = axes.get_xlim()[0] + 0.13
@@ -61,9 +61,14 @@ def _width(card: Card) -> float:
     return NAMES + 2 * CELL + PAD
 
 
-def _edges(axes: Axes, placed: Layout, theme: Theme) -> None:
-    for route in placed.routes:
-        axes.add_patch(PathPatch(_rounded(route), facecolor="none", edgecolor=theme.muted, linewidth=0.9, zorder=1))
+def _edges(axes: Axes, placed: Layout, forward: int, theme: Theme) -> None:
+    for k, route in enumerate(placed.routes):
+        dashes = "solid" if k < forward else (0, (3, 2))
+        axes.add_patch(
+            PathPatch(
+                _rounded(route), facecolor="none", edgecolor=theme.muted, linewidth=0.9, zorder=1, linestyle=dashes
+            )
+        )
         x, y = route[-1]
         axes.add_patch(PathPatch(Path([(x, y), (x - 0.035, y - 0.07), (x + 0.035, y - 0.07), (x, y)]), linewidth=0,
                                  facecolor=theme.muted, zorder=1))  # fmt: skip
@@ -151,7 +156,7 @@ def _math(power: Power) -> str:
     return " ".join(f"${s}$" if e == 1 else f"${s}^{{{e}}}$" for s, e in power.exponents)
 
 
-def _legend(axes: Axes, placed: Layout, theme: Theme) -> None:
+def _legend(axes: Axes, placed: Layout, loops: bool, theme: Theme) -> None:
     left = axes.get_xlim()[0] + 0.2
     y = placed.height + 0.3
     entries = ((theme.falls, "vanishes with width"), (theme.ground, "independent of it"), (theme.grows, "grows"))
@@ -163,4 +168,6 @@ def _legend(axes: Axes, placed: Layout, theme: Theme) -> None:
     tensor = "bold: a tensor, its size at the start | its change"
     parameter = f"below: a parameter {TIMES} its multiplier, initial std | learning rate"
     axes.text(left, y + 0.2, tensor, fontsize=SMALL - 0.5, color=theme.muted, va="center")
+    if loops:
+        parameter += "; dashed: to the next layer"
     axes.text(left, y + 0.37, parameter, fontsize=SMALL - 0.5, color=theme.muted, va="center")

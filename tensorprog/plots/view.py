@@ -41,10 +41,12 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Cards in order of computation, edges between their positions, and how many tensors they stand for."""
+    """Cards in order of computation, edges between their positions, and how many tensors they stand for. `back`: edges
+    from the end of a layer to the beginning of the next one, where a repeat has a depth that is a symbol."""
 
     cards: tuple[Card, ...]
     edges: tuple[tuple[int, int], ...]
+    back: tuple[tuple[int, int], ...]
     tensors: int
 
 
@@ -69,13 +71,15 @@ def _owners(graph: Graph) -> dict[int, str]:
     users: dict[int, list[int]] = {node.id: [] for node in graph.nodes}
     for node in graph.nodes:
         for a in node.args:
-            users[a].append(node.id)
+            if a < node.id:
+                users[a].append(node.id)
+    names = _distinct(graph)
     owner: dict[int, str] = {}
     for node in reversed(graph.nodes):
         if isinstance(node.op, Loss):
             owner[node.id] = "loss"
-        elif node.name and not isinstance(node.op, Param):
-            owner[node.id] = node.name
+        elif node.id in names:
+            owner[node.id] = names[node.id]
         elif users[node.id]:
             owner[node.id] = owner[users[node.id][0]]
     for node in graph.nodes:
@@ -85,6 +89,22 @@ def _owners(graph: Graph) -> dict[int, str]:
                 owner[node.id] = node.op.name
                 owner.update((k, node.op.name) for k in _reached(node.id, users, graph))
     return owner
+
+
+def _distinct(graph: Graph) -> dict[int, str]:
+    """Node -> name, a second `x` as `x #2`. What a loop of symbolic depth carries has a name of its own before the
+    layer (`#0`), and what a layer adds to it goes by the name that it has after the layer."""
+    names: dict[int, str] = {}
+    for node in graph.nodes:
+        if node.name and not isinstance(node.op, Param):
+            again = sum(name.partition(" #")[0] == node.name for name in names.values())
+            names[node.id] = f"{node.name} #{again + 1}" if again else node.name
+    for loop in graph.loops:
+        for stream in loop.streams:
+            after = names.get(stream.path[0], f"{loop.prefix}stream")
+            names[stream.increment] = after
+            names[stream.path[-1]] = f"{after.partition('#')[0].strip()}#0"
+    return names
 
 
 def _reached(param: int, users: dict[int, list[int]], graph: Graph) -> list[int]:
@@ -97,7 +117,7 @@ def _reached(param: int, users: dict[int, list[int]], graph: Graph) -> list[int]
 
 def _scope(name: str) -> list[str]:
     """What is around a tensor: `layers.0.attention.q` -> [layers.0, attention]."""
-    return [part.replace("\0", ".") for part in re.sub(r"\.(?=\d+(\.|$))", "\0", name).split(".")[:-1]]
+    return [part.replace("\0", ".") for part in re.sub(r"\.(?=(\d+|\*)(\.|$))", "\0", name).split(".")[:-1]]
 
 
 def _nesting(scope: list[str]) -> int:
@@ -111,7 +131,7 @@ def _at_depth(name: str, depth: int, first_only: bool) -> str:
     scope = _scope(name)
     for k, part in enumerate(scope):
         loop, dot, number = part.partition(".")
-        if first_only and dot and number != "0":
+        if first_only and dot and number not in ("0", "*"):
             return ".".join([*scope[:k], f"{loop}.1.."])
     if depth < 0:
         return scope[0] if scope else name
@@ -137,7 +157,7 @@ def _quotient(graph: Graph, groups: dict[int, str]) -> nx.DiGraph[str]:
             result.add_edges_from(
                 (groups[a], groups[node.id])
                 for a in node.args
-                if a in groups and groups[a] != groups[node.id] and not _is_target(graph.nodes[a])
+                if a < node.id and a in groups and groups[a] != groups[node.id] and not _is_target(graph.nodes[a])
             )
     return result
 
@@ -159,13 +179,14 @@ def _cards(derivation: Derivation, groups: dict[int, str]) -> View:
     cards = tuple(_card(derivation, name, members[name], used) for name in order)
     place = {name: k for k, name in enumerate(order)}
     edges = tuple(sorted((place[a], place[b]) for a, b in quotient.edges))
-    tensors = sum(bool(node.name) for node in graph.nodes)
-    return View(cards, edges, tensors)
+    returns = {(place[groups[a]], place[groups[n.id]]) for n in graph.nodes for a in n.args if a >= n.id}
+    back = tuple(sorted((a, b) for a, b in returns if a != b))
+    return View(cards, edges, back, sum(bool(node.name) for node in graph.nodes))
 
 
 def _card(derivation: Derivation, name: str, nodes: list[Node], used: set[int]) -> Card:
     results = [node for node in nodes if node.id in used and not isinstance(node.op, Param)]
-    result = results[-1] if results else nodes[-1]
+    result = next((node for node in nodes if node.name == name), results[-1] if results else nodes[-1])
     kind = "tensor"
     if isinstance(result.op, Input):
         kind = "input"
@@ -173,10 +194,10 @@ def _card(derivation: Derivation, name: str, nodes: list[Node], used: set[int]) 
         kind = "loss"
     elif all(isinstance(node.op, Param | Scale) for node in nodes) and any(isinstance(n.op, Param) for n in nodes):
         kind = "parameter"
-    elif result.name != name:
+    elif result.name != name.partition(" #")[0] and not name.endswith("#0"):
         kind = "block"
     start, change = derivation.sizes(result.id)
-    shape = tuple(str(axis.dim) for axis in result.axes if str(axis.dim) != "batch")
+    shape = tuple(str(axis.dim) for axis in result.axes if str(axis.dim) != "batch" and not axis.loop)
     return Card(name, kind, shape, start, change, _lines(derivation, name, nodes))
 
 

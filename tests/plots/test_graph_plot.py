@@ -93,13 +93,18 @@ def test_cards_show_the_exponents_of_the_tensor_they_name(derivation: Derivation
             assert (cards[name].start, cards[name].change) == derivation.sizes(node)
 
 
-def test_large_networks_are_drawn_by_their_blocks() -> None:
+def test_large_networks_are_drawn_by_their_blocks_and_loops_once() -> None:
+    """A repeat of symbolic depth: one layer, with a way back; unrolled: the first layer, and one card for the others."""
     gpt = derive(Path(EXAMPLES[0]).parent / "gpt.tp", "adam")
-    names = [card.name for card in view(gpt).cards]
+    shown = view(gpt)
+    names = [card.name for card in shown.cards]
     assert len(names) <= 16
-    assert {"tokens", "embedding", "layers.0.attention", "layers.0.mlp", "layers.1..", "logits", "loss"} <= set(names)
-    tensors = [card.name for card in view(gpt, 1000).cards]
-    assert "layers.0.attention.scores" in tensors and "layers.1.mlp.h" in tensors
+    assert {"tokens", "embedding", "layers.*.attention", "layers.*.mlp", "logits", "loss"} <= set(names)
+    assert [(names[a], names[b]) for a, b in shown.back] == [("layers.*.x#2", "layers.*.x#0")]
+    unrolled = view(gpt.unrolled({"L": 3}))
+    assert {"layers.0.attention", "layers.0.mlp", "layers.1.."} <= {card.name for card in unrolled.cards}
+    assert unrolled.back == ()
+    assert "layers.*.attention.scores" in [card.name for card in view(gpt, 1000).cards]
 
 
 def boxes(sizes: list[tuple[float, float]], centers: tuple[tuple[float, float], ...]) -> list[tuple[float, ...]]:
