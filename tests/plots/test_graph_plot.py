@@ -94,7 +94,7 @@ def test_cards_show_the_exponents_of_the_tensor_they_name(derivation: Derivation
 
 
 def test_large_networks_are_drawn_by_their_blocks_and_loops_once() -> None:
-    """A repeat of symbolic depth: one layer, with a way back; unrolled: the first layer, and one card for the others."""
+    """A repeat of symbolic depth: one layer and a way back; unrolled: the first layer, and one card for the others."""
     gpt = derive(Path(EXAMPLES[0]).parent / "gpt.tp", "adam")
     shown = view(gpt)
     names = [card.name for card in shown.cards]
