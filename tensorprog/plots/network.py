@@ -18,7 +18,7 @@ from tensorprog.plots.view import CARDS, Card, Line, view
 
 NAMES, CELL, HEAD, LINE, PAD = 1.35, 0.56, 0.26, 0.185, 0.07  # inches
 GAP, LANE = (0.3, 0.3), 0.17
-SIDE, TOP, BOTTOM = 0.2, 0.62, 0.86
+SIDE, TOP, BOTTOM = 0.2, 0.62, 1.0
 CORNER = 0.08
 LETTERS = 24
 TIMES = "\N{MULTIPLICATION SIGN}"
@@ -168,6 +168,6 @@ def _legend(axes: Axes, placed: Layout, loops: bool, theme: Theme) -> None:
     tensor = "bold: a tensor, its size at the start | its change"
     parameter = f"below: a parameter {TIMES} its multiplier, initial std | learning rate"
     axes.text(left, y + 0.2, tensor, fontsize=SMALL - 0.5, color=theme.muted, va="center")
-    if loops:
-        parameter += "; dashed: to the next layer"
     axes.text(left, y + 0.37, parameter, fontsize=SMALL - 0.5, color=theme.muted, va="center")
+    if loops:
+        axes.text(left, y + 0.54, "dashed: to the next layer", fontsize=SMALL - 0.5, color=theme.muted, va="center")
