@@ -54,6 +54,55 @@ class Leaf:
     tensor: Any
 
 
+@dataclass(frozen=True, slots=True)
+class Box:
+    """Where a part lies in a tensor: `start` and `length` along every axis; `dims`: the tensor's axis of each of the
+    part's axes (-1: of size 1)."""
+
+    start: tuple[int, ...]
+    length: tuple[int, ...]
+    dims: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """The value that was written, and the layout of the view it was written to."""
+
+    value: int
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+    offset: int
+
+    def box(self, tensor: torch.Tensor) -> Box | None:
+        """Its place in a tensor of the same memory; None if it lies outside. Raises TensorProgError if across."""
+        strides = tensor.stride()
+        order = sorted(range(tensor.dim()), key=lambda k: (-strides[k], -tensor.shape[k]))
+        dims = tuple(-1 if n == 1 else next((k for k in order if strides[k] == s and tensor.shape[k] > 1), -2)
+                     for n, s in zip(self.size, self.stride, strict=True))  # fmt: skip
+        rest = self.offset - tensor.storage_offset()
+        last = sum((n - 1) * s for n, s in zip(tensor.shape, strides, strict=True))
+        if rest > last or rest + sum((n - 1) * s for n, s in zip(self.size, self.stride, strict=True)) < 0:
+            return None
+        start = [0] * tensor.dim()
+        for k in order:
+            if strides[k] and tensor.shape[k] > 1 and rest >= 0:
+                start[k] = min(rest // strides[k], tensor.shape[k] - 1)
+                rest -= start[k] * strides[k]
+        length = [1] * tensor.dim()
+        for k, n in zip(dims, self.size, strict=True):
+            if k >= 0:
+                length[k] = n
+        fits = rest == 0 and -2 not in dims and len({k for k in dims if k >= 0}) == sum(k >= 0 for k in dims)
+        if fits and all(a + n <= m for a, n, m in zip(start, length, tensor.shape, strict=True)):
+            return Box(tuple(start), tuple(length), dims)
+        if rest and all(k >= -1 for k in dims):
+            return None  # between the entries of a strided view
+        raise TensorProgError(
+            "a tensor is written into in place through a view that is no range of its axes",
+            why="what is written could not be followed", fix="an operation that returns a new tensor: torch.cat",
+        )  # fmt: skip
+
+
 @dataclass(slots=True)
 class Trace:
     """A recorded run. `shapes`, `dtypes`: of every value; `outputs`: (name, value) of the floating results of the
@@ -81,6 +130,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         self.trace = Trace()
         self._alive: list[Any] = []
         self._value: dict[int, int] = {}  # identity of a tensor object -> its value
+        self._writes: dict[int, list[Write]] = {}  # memory -> what was written into it
         self._live: set[int] = set()  # values that depend on a parameter
         self._params: dict[int, str] = {}
         self._storages: dict[int, tuple[str, torch.Tensor]] = {}
@@ -147,6 +197,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         return number
 
     def _is_live(self, tensor: torch.Tensor) -> bool:
+        if self._assembled(tensor):
+            return True
         number = self._value.get(id(tensor))
         if number is None:
             number = self._parameter(tensor)
@@ -154,12 +206,40 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
 
     def value(self, tensor: torch.Tensor) -> int:
         """The number of a tensor; one that was not seen before is data."""
+        self._assembled(tensor)
         number = self._value.get(id(tensor))
         if number is None:
             number = self._new(tensor)
             name = self._names.get(id(tensor)) or self._data_storages.get(tensor.untyped_storage()._cdata, "")
             self.trace.leaves[number] = Leaf("data", name, tensor.detach().clone())
         return number
+
+    # --- writes into a part of a tensor ---------------------------------------------------------------
+
+    def _assembled(self, tensor: torch.Tensor) -> bool:
+        """Whether something recorded was written into a part of the tensor's memory since its value was made; if so it
+        has a new value, the result of an operation `_assemble` (the old value, then the parts in their places)."""
+        writes = self._writes.get(tensor.untyped_storage()._cdata)
+        if not writes:
+            return False
+        before = self._value.get(id(tensor), -1)
+        found = [(write, box) for write in writes if write.value > before and (box := write.box(tensor)) is not None]
+        if not found:
+            return False
+        if before < 0:
+            clean = tensor.detach().clone()
+            for _, box in found:
+                clean[tuple(slice(a, a + n) for a, n in zip(box.start, box.length, strict=True))] = 0
+            before = self._new(clean)
+            self.trace.leaves[before] = Leaf("data", self._names.get(id(tensor), ""), clean)
+        parts = [Ref(write.value) for write, _ in found]
+        boxes = [box for _, box in found]
+        args = {"self": Ref(before), "parts": parts, "starts": [list(b.start) for b in boxes],
+                "lengths": [list(b.length) for b in boxes], "dims": [list(b.dims) for b in boxes]}  # fmt: skip
+        number = self._new(tensor)
+        self._live.add(number)
+        self.trace.operations.append(Operation("_assemble", "", args, (number,), self._stack[-1]))
+        return True
 
     # --- operations -----------------------------------------------------------------------------------
 
@@ -178,6 +258,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         bound = self._bind(func, args, kwargs)
         recorded = tree_map(lambda t: Ref(self.value(t)) if isinstance(t, torch.Tensor) else t, bound)
         result = func(*args, **kwargs)
+        written = self._written(func, args, kwargs)
         outputs = []
         flat = result if isinstance(result, tuple | list) else (result,)
         for out in flat:
@@ -187,6 +268,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
             number = self._new(out)
             self._live.add(number)
             outputs.append(number)
+            if any(out is t for t in written):
+                key = out.untyped_storage()._cdata
+                write = Write(number, tuple(out.shape), tuple(out.stride()), out.storage_offset())
+                self._writes.setdefault(key, []).append(write)
         pure = name[:-1] if name.endswith("_") and not name.endswith("__") else name
         self.trace.operations.append(
             Operation(pure, func._schema.overload_name, recorded, tuple(outputs), self._stack[-1])

@@ -177,7 +177,26 @@ class Encoder(nn.Module):
         return self.out(self.layer(self.inp(x)))
 
 
+class WritesInPlace(nn.Module):
+    """A state kept in one tensor, step by step, and a token that replaces the first position."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.inp, self.mix, self.out = nn.Linear(8, n), nn.Linear(n, n), nn.Linear(n, 5)
+        self.token = nn.Parameter(torch.randn(n))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.inp(x)
+        h[:, 0] = self.token
+        states = torch.zeros(x.shape[0], x.shape[1] + 1, h.shape[2], dtype=x.dtype)
+        for t in range(x.shape[1]):
+            states[:, t + 1] = torch.tanh(h[:, t] + self.mix(states[:, t]))
+        h = F.relu(h, inplace=True)
+        return self.out(states[:, 1:] + h)
+
+
 CASES: dict[str, Case] = {
+    "writes_in_place": Case(WritesInPlace, reals(BATCH, TIME, 8), True),
     "mlp": Case(MLP, reals(4, 64), True),
     "nanogpt_heads": Case(lambda n: NanoGPT(4 * n, n), tokens(BATCH, TIME)),
     "nanogpt_head_dim": Case(lambda n: NanoGPT(4 * n, 2, tied=False), tokens(BATCH, TIME)),

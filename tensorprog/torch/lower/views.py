@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tensorprog.graph import Scalar
 from tensorprog.torch.capture import Ref
 from tensorprog.torch.lower.registry import rule
 from tensorprog.torch.lower.values import Atom, Group, Sizes, Value, is_one
@@ -214,6 +216,57 @@ def unfold(low: Lowering, call: Call) -> Value:
     dim = low.axis_of(call["dimension"], len(value.dims))
     return low.taps(value, dim, low.constant_int(call["size"]), low.out_shape(call)[dim],
                     low.constant_int(call["step"]), 1, 0)  # fmt: skip
+
+
+@rule("_assemble")
+def assemble(low: Lowering, call: Call) -> Value:
+    """A tensor into whose parts others were written, one after another."""
+    out = low.out_shape(call)
+    base = low.operand(call["self"])
+    total: Value | None = None
+    if isinstance(base, Value):
+        total = base
+    elif base is not None and base.coefficient:
+        total = expand_to(low, low.constant_of(base), out)
+    filled, boxes = total is not None, list[list[tuple[int, int]]]()
+    for number, part in enumerate(call["parts"]):
+        starts, lengths, dims = (_row(low, call[k], number) for k in ("starts", "lengths", "dims"))
+        value = low.plain(low.value(part))
+        groups: list[Group] = [()] * len(out)
+        for k, d in enumerate(dims):
+            if d[0] >= 0:
+                groups[d[0]] = value.dims[k]
+        value = value.with_dims(tuple(groups))
+        for k, (start, length) in enumerate(zip(starts, lengths, strict=True)):
+            if length != out[k]:
+                value = low.fold(value, k, start, out[k])
+        box = [(a[0], a[0] + n[0]) for a, n in zip(starts, lengths, strict=True)]
+        if total is not None and (filled or any(_overlap(box, old) for old in boxes)):
+            total = low.mul(total, _outside(low, out, starts, lengths))
+        boxes.append(box)
+        total = value if total is None else low.add([total, value])
+    assert total is not None
+    return total
+
+
+def _overlap(a: list[tuple[int, int]], b: list[tuple[int, int]]) -> bool:
+    return all(x[0] < y[1] and y[0] < x[1] for x, y in zip(a, b, strict=True))
+
+
+def _row(low: Lowering, rows: Any, number: int) -> list[Sizes]:
+    return [low.integer(x) for x in rows[number]]
+
+
+def _outside(low: Lowering, out: tuple[Sizes, ...], starts: list[Sizes], lengths: list[Sizes]) -> Value:
+    """1 outside a box, 0 inside."""
+    masks = []
+    for p in range(low.points):
+        mask = np.ones([s[p] for s in out])
+        mask[tuple(slice(a[p], a[p] + n[p]) for a, n in zip(starts, lengths, strict=True))] = 0.0
+        masks.append(mask)
+    if not any(mask.any() for mask in masks):
+        return low.constant_of(Scalar(Fraction(0)))
+    return low.data.real(tuple(masks), "outside")
 
 
 # --- several tensors as one ---------------------------------------------------------------------------
