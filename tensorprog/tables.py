@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from html import escape
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
@@ -104,13 +104,14 @@ def notes(derivation: Derivation) -> list[str]:
     return lines
 
 
-def reason_lines(derivation: Derivation) -> list[str]:
-    """Why each number is what it is, by quantity; parameters that share a reason share a line."""
+def reason_lines(derivation: Derivation, without: Collection[str] = ()) -> list[str]:
+    """Why each number is what it is, by quantity (`without`: not these); parameters that share one share a line."""
     names = list(derivation.params)
     groups: dict[str, dict[str, list[str]]] = {}
     for shown, k in collapse(names, [(derivation.params[n], tuple(derivation.reasons[n].items())) for n in names]):
         for quantity, reason in derivation.reasons[names[k]].items():
-            groups.setdefault(quantity, {}).setdefault(reason, []).append(shown)
+            if quantity not in without:
+                groups.setdefault(quantity, {}).setdefault(reason, []).append(shown)
     lines = ["why"]
     for quantity, reasons in groups.items():
         lines.append(f"  {quantity.replace('_', ' ')}")

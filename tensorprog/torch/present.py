@@ -119,6 +119,10 @@ def build_traced(build: Callable[[], Any]) -> tuple[Any, torch.nn.Module, dict[s
             starts[name] = Start("zeros" if rms == 0 else "normal" if random else "constant", rms)
             if random and rms:
                 p.copy_(rms * torch.randn(p.shape, generator=generator, dtype=torch.float64))
+        for t in tree_leaves(built[1:]) if isinstance(built, tuple) else []:  # inputs made by the builder
+            if isinstance(t, torch.Tensor) and t.is_floating_point() and trace.is_random(t):
+                rms = float(t.double().square().mean().sqrt())
+                t.copy_(rms * torch.randn(t.shape, generator=generator, dtype=torch.float64))
         random_buffers = set()
         for name, b in module.named_buffers():
             if trace.is_random(b) and b.is_floating_point() and b.numel():

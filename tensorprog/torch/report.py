@@ -107,7 +107,13 @@ def table(result: ImportedDerivation, *, color: bool = False) -> str:
         lines[0] = f"\x1b[1m{lines[0]}\x1b[0m"
     reading = result.reading
     title = f"{reading.name}: muP for {changes.optimizer}, sizes in {', '.join(changes.symbols)}"
-    sections = [[title], lines, *_multiplier_section(changes), _notes(result), tables.reason_lines(result.derivation)]
+    sections = [
+        [title],
+        lines,
+        *_multiplier_section(changes),
+        _notes(result),
+        tables.reason_lines(result.derivation, without=("multiplier",)),
+    ]
     return "\n\n".join("\n".join(section) for section in sections if section) + "\n"
 
 
