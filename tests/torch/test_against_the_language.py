@@ -20,6 +20,12 @@ pytestmark = pytest.mark.torch
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
+def loaded(example: str) -> tp.Architecture:
+    """An example, at a finite depth."""
+    path = EXAMPLES / f"{example}.tp"
+    return tp.load(path, {"L": 2} if "depth L" in path.read_text() else {})
+
+
 def sizes(solution: Any, name: str) -> tuple[Power, Power]:
     """Initial size and learning rate of a parameter without multipliers."""
     units, exponents = solution.solver.units, solution.exponents
@@ -28,7 +34,7 @@ def sizes(solution: Any, name: str) -> tuple[Power, Power]:
 
 def same(result: ImportedDerivation, example: str, names: dict[str, str]) -> None:
     """Every parameter of the example has the exponents of the module's parameter of that name."""
-    derivation = tp.derive(tp.load(EXAMPLES / f"{example}.tp"), result.derivation.optimizer)
+    derivation = tp.derive(loaded(example), result.derivation.optimizer)
     assert set(names) == set(derivation.params)
     for theirs, ours in names.items():
         assert sizes(derivation.solution, theirs) == sizes(result.derivation.solution, ours), theirs
@@ -63,7 +69,7 @@ def like(names: dict[str, str], actual: Any) -> dict[str, str]:
 def test_nanogpt_is_the_example_gpt(tied: bool, optimizer: str) -> None:
     result = derive(lambda n: NanoGPT(4 * n, n, tied=tied), tokens(3, 6), optimizer)
     example = "gpt_tied" if tied else "gpt"
-    actual = tp.derive(tp.load(EXAMPLES / f"{example}.tp"), optimizer).params
+    actual = tp.derive(loaded(example), optimizer).params
     table = {"E": "wte.weight", "embedding.E": "wte.weight", "positions.P": "wpe.weight", "readout.W": "lm_head.weight",
              **{_flat(name): ours for name, ours in GPT.items()}}  # fmt: skip
     same(result, example, {name: table[_flat(name)] for name in actual})
@@ -87,7 +93,7 @@ def test_an_lstm_is_the_example_lstm(optimizer: str) -> None:
 
 
 def emitted_module(example: str, base: int) -> types.ModuleType:
-    source = tp.emit(tp.load(EXAMPLES / f"{example}.tp"), "adam", base_width=base)
+    source = tp.emit(loaded(example), "adam", base_width=base)
     module = types.ModuleType(f"emitted_{example}")
     exec(compile(source, f"{example}.py", "exec"), module.__dict__)
     return module
@@ -99,7 +105,7 @@ QUICK, SLOW = ("mlp", "rnn", "lstm", "resnet", "lora"), ("gpt", "gpt_tied", "ber
 @pytest.mark.parametrize("example", [*QUICK, *(pytest.param(e, marks=pytest.mark.slow) for e in SLOW)])
 def test_an_emitted_module_is_read_back_as_its_file(example: str) -> None:
     """What the emitted module multiplies with at runtime varies with the width, and is read as such."""
-    architecture = tp.load(EXAMPLES / f"{example}.tp")
+    architecture = loaded(example)
     derivation = tp.derive(architecture, "adam")
     base = 16 if example in ("gpt", "gpt_tied", "bert", "vit", "llama") else 4
     module = emitted_module(example, base)
