@@ -212,30 +212,48 @@ def _largest(axis: int) -> Callable[[Sequence[Code]], Code]:
 
 
 def find_concat(frame: Frame, value: int) -> Match | None:
-    """A sum of tensors laid side by side along one axis."""
+    """A sum of tensors laid side by side along one axis (perhaps with that axis moved to another place and back)."""
     op = frame.op(value)
-    if not isinstance(op, Add) or len(op.places) < 2:
+    if not isinstance(op, Add) or len(op.places) < 2 or len(set(op.places)) > 1:
         return None
-    same = tuple(range(frame.rank(value)))
+    (place,) = set(op.places)
+    if sorted(place) != list(range(frame.rank(value))):
+        return None
     end = Dim(())
     axis: int | None = None
     parts: list[int] = []
-    for place, arg in zip(op.places, frame.args(value), strict=True):
+    for arg in frame.args(value):
         fold = frame.op(arg)
-        if not isinstance(fold, Fold) or fold.taps or fold.stride != 1 or place != same or not frame.once(arg):
+        if not isinstance(fold, Fold) or fold.taps or fold.stride != 1 or not frame.once(arg):
             return None
         if fold.offset != end or axis not in (None, fold.axis):
             return None
         axis = fold.axis
         parts.append(frame.args(arg)[0])
         end = end + frame.dims(parts[-1])[axis]
-    if axis is None or end != frame.dims(value)[axis]:
+    if axis is None or end != frame.dims(value)[place[axis]]:
         return None
+    if place != tuple(range(len(place))):
+        if not all(_is_moved(frame, part, place) for part in parts):
+            return None
+        parts = [frame.args(part)[0] for part in parts]
+    joined = str(place[axis])
 
     def render(codes: Sequence[Code]) -> Code:
-        return call("torch.cat", f"[{', '.join(c.text for c in codes)}]", dim=str(axis))
+        return call("torch.cat", f"[{', '.join(c.text for c in codes)}]", dim=joined)
 
     return Match(tuple(parts), render)
+
+
+def _is_moved(frame: Frame, value: int, place: tuple[int, ...]) -> bool:
+    """Whether a tensor is another one with its axes in the order `place`, used only here."""
+    op = frame.op(value)
+    return (
+        isinstance(op, Contract)
+        and op.right is None
+        and frame.once(value)
+        and (tuple(op.left.index(i) for i in op.out) == place)
+    )
 
 
 def find_select(frame: Frame, value: int) -> Match | None:
