@@ -55,7 +55,6 @@ EXPERIMENTS = (
     Experiment("convnet", "muon", (8, 16, 32, 64, 128), 40, 16, 4),
     Experiment("gpt", "sgd", (16, 32, 64, 128, 256), 100, 8, 3),
     Experiment("gpt", "adam", (16, 32, 64, 128, 256), 100, 8, 4),
-    Experiment("gpt", "muon", (16, 64, 256), 30, 8, 3),
 )
 
 
