@@ -103,11 +103,16 @@ def judge(widths: Floats, sizes: Floats, predicted: float, *, bound: bool, final
     shares = _lasting(widths, logs, predicted)
     share, spread = float(shares[0]), _error(shares[1:])
     lasting = (share, share - usual * spread, share + usual * spread)
-    if slope - strict * error > predicted + TOLERANCE and top - usual * top_error > predicted + TOLERANCE / 2:
+    drifts = float(np.sign(predicted - slope)) * (top - slope) > usual * _error(tops[1:] - slopes[1:])
+    if (
+        slope - strict * error > predicted + TOLERANCE
+        and top - usual * top_error > predicted + TOLERANCE
+        and not drifts
+    ):
         return found("disagrees", "grows faster", lasting)
     if share - usual * spread > SHARE and high <= predicted + TOLERANCE:
         return found("agrees", "once what vanishes faster is taken off", lasting)
-    if slope + strict * error < predicted - TOLERANCE and share + usual * spread < SHARE:
+    if slope + strict * error < predicted - TOLERANCE and share + usual * spread < SHARE and not drifts:
         return found("disagrees", "grows more slowly", lasting)
     if low > predicted - NEXT + TOLERANCE / 2 and high <= predicted + TOLERANCE and top > slope - usual * top_error:
         return found("agrees", "it falls more slowly than the next power would", lasting)

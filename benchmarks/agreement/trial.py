@@ -5,7 +5,8 @@ for what is not a clean power of the width:
 
 - a step that starts from a network in which something already grows is left out (`left out`): it trains on garbage;
 - below a saturated nonlinearity a prediction is a bound, and only exceeding it disagrees;
-- a number that overflows is left out where the calculus says that something grows, and disagrees where it does not;
+- a number that overflows is left out where the calculus says that something grows, and disagrees where it does not
+  (inconclusive if the widest networks are finite: a learning rate that is too large for the small ones);
 - a change of the size of rounding errors, where more was predicted, cancels exactly: inconclusive.
 """
 
@@ -94,22 +95,27 @@ def trial(number: int, ladders: int = len(LADDERS)) -> Trial:
 
 
 def judged(
-    derivation: Derivation, used: Parametrization, *, only: Sequence[str] = (), ladders: int = len(LADDERS)
+    derivation: Derivation,
+    used: Parametrization,
+    *,
+    ladders: int = len(LADDERS),
+    ladder: tuple[tuple[int, ...], int] | None = None,
 ) -> tuple[dict[str, int], tuple[Row, ...]]:
-    """(verdict -> how many rows, the rows that do not agree). `only`: tensors to look at (default: all)."""
-    places = tuple(p for p in probes(derivation) if p.kind != "terms" and (not only or p.name in only))
+    """(verdict -> how many rows, the rows that do not agree). `ladder`: widths and seeds, instead of LADDERS."""
+    places = tuple(p for p in probes(derivation) if p.kind in ("value", "gradient") and p.name != "loss")
+    rungs = (ladder,) if ladder else LADDERS[:ladders]
     predictor = Predictor(derivation, used, STEPS)
     grows = _first_growth(predictor)
     family = _Family(derivation, used)
     settled: dict[tuple[Probe, int], Row] = {}
     pending = [(p, t) for p in places for t in range(STEPS + 1)]
-    for turn, (widths, seeds) in enumerate(LADDERS[:ladders], 1):
+    for turn, (widths, seeds) in enumerate(rungs, 1):
         wanted = tuple(dict.fromkeys(p for p, _ in pending))
         position = {p: k for k, p in enumerate(wanted)}
         values = family.sizes(wanted, widths, seeds)
         for probe, t in pending:
             k = position[probe]
-            row = _row(probe, t, predictor, grows, values[k, t], values[k, 0], widths, turn == ladders)
+            row = _row(probe, t, predictor, grows, values[k, t], values[k, 0], widths, turn == len(rungs))
             if row is not None:
                 settled[probe, t] = row
         again = ("disagrees", "inconclusive") if turn == 1 else ("disagrees",)
@@ -171,8 +177,10 @@ def _row(
 
     if t > grows:
         return found("left out", "something grew at an earlier step")
-    if not np.all(np.isfinite(sizes)):
-        return found("left out" if t >= grows else "disagrees", "overflows")
+    finite = np.all(np.isfinite(sizes), axis=1)
+    if not finite.all():
+        verdict = "left out" if t >= grows else "inconclusive" if finite[-1] else "disagrees"
+        return found(verdict, "diverges at small widths" if finite[-1] else "overflows")
     if not sizes.any():
         return found("agrees" if prediction.exponent is None else "disagrees", "exactly zero")
     tiny = t > 0 and probe.kind == "value" and sizes.max() < ROUNDING * max(float(start.max()), 1e-30)

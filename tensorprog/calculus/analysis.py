@@ -80,6 +80,7 @@ class Analysis:
         self.moved: dict[str, Terms] = {}  # parameter -> terms of its change so far
         self._scale_values: dict[int, int] = {}
         self._swept = False
+        self.late: set[int] = set()  # nodes that moved after their place in a sweep, for the next one to pass on
 
     # --- sizes of scalars and parameters -------------------------------------------------------------
 
@@ -171,6 +172,9 @@ class Analysis:
         nodes, rules, initial, change = self.program.nodes, self.rules, self.initial, self.change
         count = len(nodes)
         new_initial, new_change = [False] * count, [False] * count
+        for k in self.late:
+            new_initial[k] = new_change[k] = True
+        self.late.clear()
         first, self._swept = not self._swept, True
         scales = self._moved_scales()
         moved = False
@@ -180,7 +184,8 @@ class Analysis:
             if rule is None:
                 if isinstance(op, Param):
                     values, changes = self.parameter_terms(op.name), self.moved.get(op.name, ())
-                    new_initial[k], new_change[k] = values != initial[k], changes != change[k]
+                    new_initial[k] |= values != initial[k]
+                    new_change[k] |= changes != change[k]
                     initial[k], change[k] = values, changes
                     moved = moved or new_initial[k] or new_change[k]
                 continue

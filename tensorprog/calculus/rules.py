@@ -153,9 +153,11 @@ def _contract(node: Node, op: Contract, args: list[Node], sizes: Sizes, program:
     if op.right is None:
         return linear(lambda t: reduce_terms(products(t[0], (UNIT,), plan)))
 
+    normalised = _normalises(node, program)
+
     def pairs(x: Terms, y: Terms) -> list[Term]:
         try:
-            return products(x, y, plan)
+            found = products(x, y, plan)
         except GramError:
             raise refuse(
                 node,
@@ -163,6 +165,7 @@ def _contract(node: Node, op: Contract, args: list[Node], sizes: Sizes, program:
                 "it multiplies a random matrix with itself (a Gram matrix)",
                 "multiply the matrix with a vector first, then again",
             ) from None
+        return [(min(size, 0), raw, grades) for size, raw, grades in found] if normalised else found
 
     def initial(t: list[Terms]) -> Terms:
         return reduce_terms(pairs(t[0], t[1]))
@@ -174,6 +177,15 @@ def _contract(node: Node, op: Contract, args: list[Node], sizes: Sizes, program:
         return reduce_terms(pairs(x, dy) + pairs(dx, y) + pairs(dx, dy))
 
     return Rule(initial, change)
+
+
+def _normalises(node: Node, program: Program) -> bool:
+    """Whether it is x * rms_scale(x): its root mean square is 1, whatever becomes of x."""
+    for x, r in (node.args, node.args[::-1]):
+        op = program.nodes[r].op
+        if isinstance(op, InvRms) and program.nodes[r].args[0] == x and len(node.axes) == len(program.nodes[x].axes):
+            return True
+    return False
 
 
 # --- sums and relabelled axes -----------------------------------------------------------------------

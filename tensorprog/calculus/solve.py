@@ -294,8 +294,10 @@ class Solver(Analysis):
             changes = leading(rule.change(inputs, [self.change[a] for a in node.args]), self.margins[k])
         if values != self.initial[k]:
             self.initial[k], new_initial[k] = values, True
+            self.late.add(k)
         if changes != self.change[k]:
             self.change[k], new_change[k] = changes, True
+            self.late.add(k)
 
     # --- to the end ---------------------------------------------------------------------------------
 

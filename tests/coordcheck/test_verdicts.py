@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tensorprog.api import check, derive
-from tensorprog.architecture import parse
+from tensorprog.architecture import load, parse
 from tensorprog.coordcheck.run import CheckReport, Row
 from tensorprog.derivation import Derivation
 from tensorprog.exponents import Power
@@ -38,6 +38,18 @@ def assert_agrees(report: CheckReport, share: float = 0.95) -> None:
 def test_small_examples_agree_on_every_row(example: str, optimizer: str) -> None:
     report = check(EXAMPLES / f"{example}.tp", optimizer, widths=[64, 128, 256, 512], seeds=6, steps=3)
     assert_agrees(report, share=1.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("example", ["moe", "lora", "llama", "llama_tied", "vit", "unet", "mamba", "dit"])
+def test_further_examples_agree_after_one_update(example: str, optimizer: str) -> None:
+    """One layer, one update: what starts at zero or vanishes (adapters, gates, routers) makes later steps chaotic at
+    the learning rates at which everything moves visibly."""
+    lowest = {"unet": 32, "lora": 128, "mamba": 128}.get(example, 64)
+    widths = [lowest, 2 * lowest, 4 * lowest, 8 * lowest]
+    architecture = load(EXAMPLES / f"{example}.tp", {} if example in ("lora", "unet") else {"L": 1})
+    assert_agrees(check(architecture, optimizer, widths=widths, seeds=6, max_seeds=18, steps=1), share=0.75)
 
 
 @pytest.mark.slow
