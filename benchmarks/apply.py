@@ -3,7 +3,8 @@
 A GPT with tied embeddings, fused projections and growing heads takes training steps with AdamW: as its author wrote it;
 with everything that `tensorprog.torch.apply` changes (hooks on the readout and on the queries of every layer, and
 two parameter groups); and, if `mup` is installed, with its `MuSharedReadout` and `MuAdamW`. All are timed in turns in
-one process, on one thread; the median of the ratios to the unmodified one (its mean of two) counts. `--compile` compiles all of them.
+one process, on one thread; the median of the ratios to the unmodified model (the mean of two) counts. `--compile`
+compiles all of them.
 """
 
 from __future__ import annotations

@@ -122,10 +122,12 @@ def _ratio(p: ParameterChange, quantity: str, sizes: Mapping[str, int], base: Ma
     """How a quantity differs from its base value. Raises TensorProgError if it does so differently in two ranges."""
     powers = [holder.needed.hyper.get(quantity, UNIT) for holder in p.parts or (p,)]
     ratios = [power.ratio(sizes, base) for power in powers]
+    if quantity not in ("lr", "weight_decay"):
+        return min(ratios)  # an epsilon that is smaller than it need be does no harm
     if len(set(ratios)) > 1:
         rows = "; ".join(f"{part.start.evaluate(sizes)} to {part.stop.evaluate(sizes)} (of axis {part.axis}): {power}"
                          for part, power in zip(p.parts, powers, strict=True))  # fmt: skip
-        what = {"lr": "learning rates", "weight_decay": "weight decays"}.get(quantity, f"values of {quantity}")
+        what = {"lr": "learning rates", "weight_decay": "weight decays"}[quantity]
         raise TensorProgError(f"`{p.name}` needs two {what}: {rows}",
                               why="one tensor belongs to one parameter group",
                               fix=f"two parameters instead, or keep=[\"{p.name}\"] to leave it as it is")  # fmt: skip

@@ -335,6 +335,21 @@ def test_ranges_of_rows_with_two_learning_rates_are_refused_and_named():
     apply(changes, module, BASE, keep=["hidden.weight"])
 
 
+def test_ranges_that_differ_in_epsilon_alone_take_the_smaller():
+    from dataclasses import replace
+
+    from tensorprog.dims import Dim
+    from tensorprog.torch.changes import Part
+
+    changes = by_hand.mlp()
+    w, six = changes.parameter("hidden.weight"), Dim.of(6)
+    parts = (Part(0, Dim.of(0), six, by_hand.HALF, replace(w.needed, eps=by_hand.ONE)),
+             Part(0, six, by_hand.N, by_hand.HALF, w.needed))  # fmt: skip
+    each = tuple(p if p is not w else replace(w, parts=parts) for p in changes.parameters)
+    groups = apply(replace(changes, parameters=each), models.mlp(WIDE)[0], BASE, eps=1e-6)
+    assert next(g["eps"] for g in groups if "hidden.weight" in g["param_names"]) == pytest.approx(1e-6 / 3)
+
+
 def test_what_could_not_be_derived_is_refused():
     from dataclasses import replace
 
