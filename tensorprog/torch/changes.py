@@ -153,25 +153,6 @@ class MultiplierChange:
 
 
 @dataclass(frozen=True, slots=True)
-class Tensor:
-    """One result of one recorded operation, in the order of recording: what the exponents of its entries' RMS will be
-    once everything has been applied, so that the same recorder can check them. None: exactly zero.
-
-    `place`: number of the operation in the recording; `output`: which of its results; `node`: the graph's node.
-    `exact` False: only a bound (a nonlinearity of large arguments stands before it).
-    """
-
-    place: int
-    output: int
-    module: str
-    op: str
-    node: int
-    init: Power | None
-    change: Power | None
-    exact: bool = True
-
-
-@dataclass(frozen=True, slots=True)
 class Changes:
     """All that must change in one model under one optimizer. `symbols`: those of the builder, with the values at which
     it was traced first in `traced`. `gradient_norm`: of the global norm that a clip compares with."""

@@ -8,14 +8,12 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from tensorprog.dims import BATCH, BATCH_SYMBOL, ONE, Dim
-from tensorprog.errors import TensorProgError
 from tensorprog.graph import (
     Add,
     Const,
     Contract,
     Fold,
     Graph,
-    Init,
     Input,
     InvRms,
     Loss,
@@ -33,6 +31,17 @@ from tensorprog.graph import (
     Window,
 )
 from tensorprog.torch.names import Names
+from tensorprog.torch.tp_text import (
+    dim_text,
+    init_text,
+    is_count,
+    number_text,
+    offset_text,
+    refuse,
+    shifted,
+    tiles,
+    times,
+)
 
 SUM, PRODUCT, ATOM = 1, 2, 3
 LETTERS = {"batch": "b"}
@@ -94,7 +103,7 @@ class _Writer:
             try:
                 return dim / BATCH
             except ValueError:
-                raise _refuse("an axis that is partly the batch") from None
+                raise refuse("an axis that is partly the batch") from None
         return dim
 
     def visible(self, node: Node) -> list[Dim]:
@@ -175,7 +184,7 @@ class _Writer:
     def statement(self, node: Node, keyword: str) -> None:
         statement = _Statement(self)
         left = [statement.index(d) for d in self.visible(node)]
-        if isinstance(node.op, Merge) or _tiles(node, self.nodes):
+        if isinstance(node.op, Merge) or tiles(node, self.nodes):
             left_text, right = self.merged(node, statement)
         else:
             left_text, right = ",".join(left), self.whole(node, left, statement)
@@ -222,7 +231,7 @@ class _Writer:
         op = node.op
         match op:
             case Const(value):
-                return _number(Fraction(value)), ATOM
+                return number_text(Fraction(value)), ATOM
             case Param() | Input():
                 return self.reference(node, indices, statement), ATOM
             case Scale(scalar):
@@ -260,7 +269,7 @@ class _Writer:
             case Window() | Split() | Fold():
                 return self.reference(node, indices, statement), ATOM
             case _:
-                raise _refuse(f"a node of the kind {type(op).__name__}")
+                raise refuse(f"a node of the kind {type(op).__name__}")
 
     def picks(self, node: Node) -> bool:
         """Whether a sum is over axes of size 1 only: one position is picked."""
@@ -288,10 +297,10 @@ class _Writer:
             return self.operand(node.args[0], indices, statement, SUM), self.binding(node.args[0])
         for dim, power in scalar.powers:
             if BATCH_SYMBOL in dim.symbols:
-                raise _refuse("a number that depends on the batch size")
-            factors.append(f"{_dim_text(dim)}^({power})" if power != 1 else _dim_text(dim))
+                raise refuse("a number that depends on the batch size")
+            factors.append(f"{dim_text(dim)}^({power})" if power != 1 else dim_text(dim))
         if scalar.coefficient != 1 and not (scalar.coefficient == -1 and not factors):
-            factors.insert(0, _number(scalar.coefficient))
+            factors.insert(0, number_text(scalar.coefficient))
         inner = self.operand(node.args[0], indices, statement, PRODUCT)
         if isinstance(self.nodes[node.args[0]].op, Contract) and self.inlined(self.nodes[node.args[0]]):
             inner = f"({inner})"
@@ -313,7 +322,7 @@ class _Writer:
         op, arg = sum_node.op, self.nodes[sum_node.args[0]]
         gone = [k for k, i in enumerate(op.left) if i not in op.out]
         sign = -1 if scalar.coefficient < 0 else 1
-        if not gone or not _is_count(scalar, [arg.axes[k].dim for k in gone], sign):
+        if not gone or not is_count(scalar, [arg.axes[k].dim for k in gone], sign):
             return None
         text = self.over("mean", sum_node, indices, statement)
         return (f"-{text}", SUM) if sign < 0 else (text, ATOM)
@@ -391,7 +400,7 @@ class _Writer:
         if op.right is None:
             return self.over("sum", node, indices, statement), ATOM
         if self.batch_summed(node):
-            raise _refuse("a product that is summed over the batch")
+            raise refuse("a product that is summed over the batch")
         known: dict[int, str | None] = dict(zip(op.out, self.spread(node, indices), strict=True))
         summed: list[str] = []
         for numbers, a in ((op.left, node.args[0]), (op.right, node.args[1])):
@@ -432,7 +441,7 @@ class _Writer:
             if isinstance(arg.op, Input) and arg.op.kind == "tokens":
                 other = (op.right or (), op.left)[side]
                 if numbers[-1] in op.out or numbers[-1] not in other:
-                    raise _refuse("one-hot rows that are not used as a look-up")
+                    raise refuse("one-hot rows that are not used as a look-up")
                 return side
         return None
 
@@ -447,7 +456,7 @@ class _Writer:
                 return f"{self.param(self.graph.parameters[name])}[{','.join(indices)}]"
             case Input(_, kind):
                 if kind == "tokens":
-                    raise _refuse("one-hot rows that are not used as a look-up")
+                    raise refuse("one-hot rows that are not used as a look-up")
                 return f"{self.input(node)}[{','.join(indices)}]"
             case Contract(left, None, out) if len(left) == len(out):
                 known = dict(zip(out, by_axis, strict=True))
@@ -456,10 +465,10 @@ class _Writer:
                 return self._window(node, axis, stride, dilation, offset, taps, by_axis, statement)
             case Fold(axis, 1, _, offset, taps=False):
                 inner = list(by_axis)
-                inner[axis] = _shifted(inner[axis] or "", 1, -offset)
+                inner[axis] = shifted(inner[axis] or "", 1, -offset)
                 return self._behind(node, inner, statement)
             case Fold():
-                raise _refuse("a transposed convolution whose windows overlap")
+                raise refuse("a transposed convolution whose windows overlap")
             case Split(axis, count):
                 group = [i for i in by_axis[axis : axis + count] if i is not None]
                 one = group[0] if len(group) == 1 else f"({' '.join(group)})"
@@ -482,11 +491,11 @@ class _Writer:
         u = by_axis[axis] or ""
         if taps:
             a = by_axis[axis + 1] or ""
-            text = f"{_times(stride, u)} + {_times(dilation, a)}" if u != "0" else _times(dilation, a)
-            position = text + _offset(offset)
+            text = f"{times(stride, u)} + {times(dilation, a)}" if u != "0" else times(dilation, a)
+            position = text + offset_text(offset)
             inner = [*by_axis[:axis], position, *by_axis[axis + 2 :]]
         else:
-            inner = [*by_axis[:axis], _shifted(u, stride, offset), *by_axis[axis + 1 :]]
+            inner = [*by_axis[:axis], shifted(u, stride, offset), *by_axis[axis + 1 :]]
         return self._behind(node, inner, statement)
 
     def _behind(self, node: Node, by_axis: Sequence[str | None], statement: _Statement) -> str:
@@ -515,7 +524,7 @@ class _Writer:
         name = self.names.of_param(parameter.name)
         statement = _Statement(self)
         line = f"param {name}[{','.join(statement.index(axis.dim) for axis in parameter.axes)}]"
-        line += _init_text(parameter.init) + (" frozen" if parameter.frozen else "")
+        line += init_text(parameter.init) + (" frozen" if parameter.frozen else "")
         if line not in self.params:
             self.params.append(line)
         return name
@@ -534,7 +543,7 @@ class _Writer:
             if number not in outputs and self.inlined(node):
                 self.statement(node, "")
             text = f"{kind}({self.names.of_node(number)})"
-            parts.append(text if weight == 1 else f"{_number(weight)} * {text}")
+            parts.append(text if weight == 1 else f"{number_text(weight)} * {text}")
         return "loss " + " + ".join(parts)
 
     def loss_terms(self, node: Node, weight: Fraction) -> list[tuple[Fraction, str, int]] | None:
@@ -548,77 +557,3 @@ class _Writer:
                 return None if any(f is None for f in found) else [t for f in found for t in f or []]
             case _:
                 return None
-
-
-def _refuse(what: str) -> TensorProgError:
-    return TensorProgError(f"{what} cannot be written in the language", why="--emit-tp writes index notation")
-
-
-def _is_count(scalar: Scalar, dims: list[Dim], sign: int) -> bool:
-    """Whether a number is one over the product of these sizes (compared at two sets of symbols)."""
-    symbols = {s for d in dims for s in d.symbols} | {s for d, _ in scalar.powers for s in d.symbols}
-    for base in (7, 11):
-        values = {s: base + k for k, s in enumerate(sorted(symbols))}
-        count = Fraction(1)
-        for d in dims:
-            count *= d.evaluate(values)
-        number = scalar.coefficient * sign
-        for d, p in scalar.powers:
-            if p.denominator != 1:
-                return False
-            number *= d.evaluate(values) ** int(p)
-        if number * count != 1:
-            return False
-    return True
-
-
-def _times(coefficient: int, name: str) -> str:
-    return name if coefficient == 1 else f"{coefficient} {name}"
-
-
-def _tiles(node: Node, nodes: Sequence[Node]) -> bool:
-    """Whether a scattering puts windows side by side, without overlap."""
-    op = node.op
-    if not isinstance(op, Fold) or not op.taps or op.dilation != 1 or op.offset.terms:
-        return False
-    u, a = (nodes[node.args[0]].axes[op.axis + k].dim for k in (0, 1))
-    return a == Dim.of(op.stride) and node.axes[op.axis].dim == u * a
-
-
-def _shifted(name: str, stride: int, offset: Dim) -> str:
-    if name == "0":
-        return f"{offset}" if offset.constant is not None else f"({offset})"
-    text = _times(stride, name)
-    return text + (_offset(offset) or (" + 0" if stride == 1 else ""))
-
-
-def _offset(offset: Dim) -> str:
-    if not offset.terms:
-        return ""
-    constant = offset.constant
-    if constant is not None:
-        return f" + {constant}" if constant > 0 else f" - {-constant}"
-    negative = all(c < 0 for _, c in offset.terms)
-    return f" - ({-offset})" if negative else f" + ({offset})"
-
-
-def _dim_text(dim: Dim) -> str:
-    text = str(dim)
-    return text if re.fullmatch(r"\w+", text) else f"({text})"
-
-
-def _number(value: Fraction) -> str:
-    if value.denominator == 1 and abs(value) < 10**12:
-        return str(value)
-    text = repr(float(value))
-    return text if "e" not in text or abs(value) > Fraction(1, 10**300) else "0"
-
-
-def _init_text(init: Init) -> str:
-    match init.kind:
-        case "zeros" | "ones":
-            return f" = {init.kind}"
-        case "constant":
-            return " = ones" if init.value in (None, 1.0) else f" = constant({_number(Fraction(init.value or 0.0))})"
-        case _:
-            return " = normal()" if init.value is None else f" = normal({_number(Fraction(init.value))})"

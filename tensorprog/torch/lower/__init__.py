@@ -195,6 +195,7 @@ def lower(
         losses,
         norms,
         reductions,
+        roots,
         views,
     )
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tensorprog.graph import Add, Const, Contract, Map, Scalar, Scale
+from tensorprog.graph import Scalar
 from tensorprog.torch.capture import Ref
 from tensorprog.torch.lower.data import BIG, MASKED
 from tensorprog.torch.lower.registry import rule
@@ -240,115 +240,6 @@ def _arrays(low: Lowering, arg: Any) -> tuple[Any, ...] | None:
 @rule("reciprocal")
 def reciprocal(low: Lowering, call: Call) -> Value:
     return low.reciprocal(low.value(call["self"]))
-
-
-@rule("rsqrt", "sqrt")
-def rsqrt(low: Lowering, call: Call) -> Value:
-    return root(low, low.value(call["self"]), inverse=call.op == "rsqrt")
-
-
-def root(low: Lowering, value: Value, inverse: bool) -> Value:
-    """value^(-1/2) or value^(1/2), where the value is a mean or sum of squares plus a small number."""
-    value = low.plain(value)
-    found = _squares(low, value.node)
-    if found is None:
-        low.refuse(
-            "a square root of something that is not seen to be a mean of squares", "a norm, or a power of a size"
-        )
-    source, axes, factor, eps = found
-    axis_set = tuple(sorted(axes))
-    nodes = low.nodes
-    size = Scalar()
-    for k in axis_set:
-        dim = nodes[source].axes[k].dim
-        constant = dim.constant
-        size = size * (Scalar(constant) if constant is not None else Scalar(powers=((dim, Fraction(1)),)))
-    # factor * sum x^2 + eps = (factor * size) * (mean x^2 + eps / (factor * size))
-    whole = factor * size
-    plain = Scalar(whole.coefficient, _collected(whole))
-    if plain.powers and eps:
-        low.refuse("a small number is added to a sum of squares over an axis that grows", "a mean of squares")
-    inner = eps / float(plain.coefficient) if not plain.powers else 0.0
-    from tensorprog.graph import InvRms
-
-    if not axis_set:
-        thin, position = low.thin(Value(source, ()))
-        source, axis_set = thin.node, (position,)
-    kept = tuple(a for k, a in enumerate(nodes[source].axes) if k not in axis_set)
-    r = low.emit(InvRms(axis_set, inner), (source,), kept)
-    result = replace(value, node=r)
-    outer = (
-        Fraction(float(plain.coefficient) ** -0.5).limit_denominator(10**15) if plain.coefficient != 1 else Fraction(1)
-    )
-    result = low.scale(result, Scalar(outer, tuple((d, -p / 2) for d, p in plain.powers)))
-    if inverse:
-        return result
-    square_root = low.mul(value, result)
-    low.inverse[square_root.node] = result.node
-    return square_root
-
-
-def _collected(scalar: Scalar) -> tuple[Any, ...]:
-    """Powers with those of one size that cancel left out."""
-    total: dict[Any, Fraction] = {}
-    for dim, power in scalar.powers:
-        total[dim] = total.get(dim, Fraction(0)) + power
-    return tuple((d, p) for d, p in total.items() if p)
-
-
-def _squares(low: Lowering, node: int) -> tuple[int, set[int], Scalar, float] | None:
-    """node = factor * (sum over axes of x^2) + eps, as (x, axes, factor, eps)."""
-    nodes, eps, factor = low.nodes, 0.0, Scalar()
-    at = nodes[node]
-    if isinstance(at.op, Add) and len(at.args) == 2:
-        constants = [nodes[a].op for a in at.args]
-        for k, op in enumerate(constants):
-            if isinstance(op, Const) and op.value >= 0 and not nodes[at.args[k]].axes:
-                eps, at = op.value, nodes[at.args[1 - k]]
-                break
-    if isinstance(at.op, Scale) and not at.op.scalar.unknowns:
-        factor, at = at.op.scalar, nodes[at.args[0]]
-    axes: set[int] = set()
-    if isinstance(at.op, Contract) and at.op.right is None:
-        op = at.op
-        if op.out != tuple(i for i in op.left if i in op.out):
-            return None
-        axes = {k for k, i in enumerate(op.left) if i not in op.out}
-        at = nodes[at.args[0]]
-        if isinstance(at.op, Scale) and not at.op.scalar.unknowns:
-            factor, at = factor * at.op.scalar, nodes[at.args[0]]
-    if factor.coefficient <= 0:
-        return None
-    if isinstance(at.op, Map) and at.op.fn == "square":
-        return at.args[0], axes, factor, eps
-    if isinstance(at.op, Contract) and at.op.left == at.op.right and at.args[0] == at.args[1]:
-        op = at.op
-        if axes and op.out != op.left:
-            return None
-        if op.out != tuple(i for i in op.left if i in op.out):
-            return None
-        return at.args[0], axes or {k for k, i in enumerate(op.left) if i not in op.out}, factor, eps
-    return None
-
-
-@rule("pow")
-def pow_(low: Lowering, call: Call) -> Value:
-    if isinstance(call["exponent"], Ref) or not isinstance(call["self"], Ref):
-        low.refuse("an exponent that is a tensor", "a number")
-    value, exponent = low.value(call["self"]), low.number(call["exponent"]).coefficient
-    if exponent == Fraction(1, 2) or exponent == Fraction(-1, 2):
-        return root(low, value, inverse=exponent < 0)
-    if exponent == -1:
-        return low.reciprocal(value)
-    if exponent.denominator != 1 or not 1 <= exponent <= 8:
-        low.refuse(f"the power {exponent}", "whole powers from 1 to 8, square roots of means of squares")
-    names = {2: "square", 3: "cube"}
-    if int(exponent) in names:
-        return low.map(value, names[int(exponent)])
-    result = value
-    for _ in range(int(exponent) - 1):
-        result = low.mul(result, value)
-    return result
 
 
 @rule("addcmul")

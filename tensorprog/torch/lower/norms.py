@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tensorprog.graph import Scalar
-from tensorprog.torch.lower.elementwise import MINUS, root
+from tensorprog.torch.lower.elementwise import MINUS
 from tensorprog.torch.lower.registry import rule
+from tensorprog.torch.lower.roots import root
 from tensorprog.torch.lower.values import Value, divide
 
 if TYPE_CHECKING:

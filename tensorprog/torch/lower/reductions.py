@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tensorprog.graph import Scalar
-from tensorprog.torch.lower.elementwise import MINUS, root
+from tensorprog.torch.lower.elementwise import MINUS
 from tensorprog.torch.lower.registry import rule
+from tensorprog.torch.lower.roots import root
 from tensorprog.torch.lower.values import Atom, Sizes, Value, divide, is_one
 
 if TYPE_CHECKING:
