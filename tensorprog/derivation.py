@@ -10,13 +10,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import permutations
 from typing import Any
 
 from tensorprog.architecture import Architecture
 from tensorprog.calculus.analysis import largest
 from tensorprog.calculus.forms import DEFAULT_FORM, FORMS, gradient_norm, parametrize
 from tensorprog.calculus.solve import Solution, Solver, prepare, solve
-from tensorprog.errors import CalculusError, NoPowerLawError, TensorProgError
+from tensorprog.errors import NoPowerLawError, TensorProgError
 from tensorprog.exponents import Power, Units
 from tensorprog.graph import Graph, Scale
 from tensorprog.optimizers import Choice, Optimizer
@@ -24,9 +25,10 @@ from tensorprog.optimizers.choice import choose
 from tensorprog.optimizers.policies import DEFAULT_POLICY, POLICIES
 from tensorprog.parametrization import Parametrization, ParamExponents
 from tensorprog.reasons import reasons
-from tensorprog.syntax import RegimeDecl
 
 SCHEMA = 1
+MANY_WIDTHS = 3  # above so many, their orders are not all tried
+Regime = tuple[tuple[str, ...], str]  # widths, and how they grow: "proportional", or "<<" (each below the next)
 QUANTITIES = ("multiplier", "init_std", "lr", "weight_decay", "eps")
 
 
@@ -74,6 +76,14 @@ class Derivation:
         params = {name: parametrization.params[self.rolled_name(name)] for name in graph.parameters}
         unknowns = {name: parametrization.unknowns[self.rolled_name(name)] for name in graph.unknowns}
         return replace(parametrization, params=params, unknowns=unknowns)
+
+    def other_regimes(self) -> dict[tuple[str, ...], Derivation]:
+        """What would be derived if the widths did not grow in proportion: their order, the slowest first -> the answer.
+        Empty if there is one width, or many, or the file declares how they grow."""
+        if not 2 <= len(self.widths) <= MANY_WIDTHS or self.architecture.model.regime is not None:
+            return {}
+        return {order: _derive(self.architecture, self.choice, self.form, self.decay_policy, (order, "<<"))
+                for order in permutations(self.widths)}  # fmt: skip
 
     def rolled_name(self, name: str) -> str:
         """A name in the unrolled network as it is here: `layers.3.W` -> `layers.*.W`."""
@@ -178,7 +188,7 @@ class Derivation:
         return tables.render_derivation(self, "html")
 
 
-def _units(graph: Graph) -> Units:
+def _units(graph: Graph, regime: Regime | None = None) -> Units:
     """Units fine enough for every exponent that the file writes, and for halves and thirds of them; widths outgrow
     depths."""
     scalars = [node.op.scalar for node in graph.nodes if isinstance(node.op, Scale)]
@@ -189,7 +199,17 @@ def _units(graph: Graph) -> Units:
         raise TensorProgError("the exponents in the file have too many different denominators", file=graph.name,
                               fix="exponents such as 1/2 or -3/4")  # fmt: skip
     depths = tuple(sorted({symbol for loop in graph.loops for symbol in loop.axis.dim.symbols}))
-    return Units(graph.widths, depths, denominator=denominator)
+    return Units(*_regime(graph.widths, regime), depths, denominator=denominator)
+
+
+def _regime(widths: tuple[str, ...], declared: Regime | None) -> tuple[tuple[str, ...], ...]:
+    """The widths in groups that grow in proportion, the fastest first (`m << n`: every power of m stays below every
+    power of n; what the declaration does not name grows like its fastest)."""
+    if declared is None or declared[1] == "proportional":
+        return (widths,)
+    names = declared[0]
+    unnamed = tuple(symbol for symbol in widths if symbol not in names)
+    return ((names[-1], *unnamed), *((name,) for name in reversed(names[:-1])))
 
 
 def derive(
@@ -218,7 +238,6 @@ def derive(
             raise TensorProgError(f"unknown form `{form}`", fix=", ".join(FORMS))
         if policy not in POLICIES:
             raise TensorProgError(f"unknown policy of weight decay `{policy}`", fix=", ".join(POLICIES))
-        _require_proportional(architecture)
 
         def solved(architecture: Architecture) -> Derivation:
             choice = choose(
@@ -235,9 +254,12 @@ def derive(
             return replace(solved(architecture), note=error.message)
 
 
-def _derive(architecture: Architecture, choice: Choice, form: str, policy: str) -> Derivation:
+def _derive(
+    architecture: Architecture, choice: Choice, form: str, policy: str, regime: Regime | None = None
+) -> Derivation:
     try:
-        solution = solve(architecture.program, _units(architecture.graph), choice, architecture.functions)
+        units = _units(architecture.graph, regime or architecture.model.regime)
+        solution = solve(architecture.program, units, choice, architecture.functions)
         parametrization = parametrize(solution, form, policy)
         return Derivation(architecture, choice.default.name, form, solution, parametrization, policy)
     except TensorProgError as error:
@@ -247,25 +269,12 @@ def _derive(architecture: Architecture, choice: Choice, form: str, policy: str) 
 def unsolved(architecture: Architecture, choice: Choice, finer: int = 1) -> Solver:
     """The machinery for other exponents than the derived ones; all are zero. `finer`: how many times finer its units
     are than needed. Raises TensorProgError if the program is ill-formed or not covered by the calculus."""
-    _require_proportional(architecture)
     try:
-        units = _units(architecture.graph)
+        units = _units(architecture.graph, architecture.model.regime)
         units = Units(*units.groups, denominator=units.denominator * finer)
         return prepare(architecture.program, units, choice, architecture.functions)
     except TensorProgError as error:
         raise error.located(architecture.source, architecture.file) from None
-
-
-def _require_proportional(architecture: Architecture) -> None:
-    """Raises CalculusError, at the line that declares it, for a regime other than proportional widths."""
-    for statement in architecture.tree.statements:
-        if isinstance(statement, RegimeDecl) and statement.relation != "proportional":
-            raise CalculusError(
-                f"the regime `{f' {statement.relation} '.join(statement.names)}` is not covered yet",
-                statement.span,
-                why="widths are compared by their total degree, as if they grew in proportion",
-                fix=f"regime {', '.join(statement.names)}: proportional",
-            ).located(architecture.source, architecture.file)
 
 
 @contextmanager

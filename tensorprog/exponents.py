@@ -73,7 +73,7 @@ class Units:
         self.groups = tuple(group for group in groups if group)
         self.symbols = tuple(symbol for group in self.groups for symbol in group)
         self.denominator = denominator
-        single = all(len(group) == 1 for group in self.groups)  # then the degrees are the exponents
+        self._single = single = all(len(group) == 1 for group in self.groups)  # then the degrees are the exponents
         digits = len(self.symbols) + (0 if single else len(self.groups))
         place = {symbol: _DIGIT ** (len(self.symbols) - 1 - k) for k, symbol in enumerate(self.symbols)}
         self._weight: dict[str, int] = {}
@@ -101,6 +101,11 @@ class Units:
         for monomial, _ in dim.terms:
             best = max(best, self.pack({symbol: power for symbol, power in monomial if symbol in self._weight}))
         return best
+
+    def grows(self, size: int) -> bool:
+        """Whether a packed exponent is that of something that grows (symbols of a group in proportion)."""
+        digit = 1 if self._single else _DIGIT ** len(self.symbols)
+        return (size + digit // 2) // digit > 0
 
     def degree(self, size: int) -> Fraction:
         """The total degree of a packed exponent in the dominant group."""

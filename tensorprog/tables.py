@@ -95,6 +95,7 @@ def notes(derivation: Derivation) -> list[str]:
     if derivation.decay_policy != DEFAULT_POLICY:
         lines.append(f"weight decay: {derivation.decay_policy} ({POLICIES[derivation.decay_policy].says})")
     lines.append(f"global gradient norm = {power_text(derivation.gradient_norm)}")
+    lines += _other_regimes(derivation)
     graph = derivation.architecture.graph
     lines += [f"depth {symbol}: a symbol; it grows after the widths" for symbol in derivation.symbols
               if symbol not in graph.widths]  # fmt: skip
@@ -102,6 +103,26 @@ def notes(derivation: Derivation) -> list[str]:
     lines += [f"depth {symbol}: unrolled at {count} (exponents are those of the width{why})"
               for symbol, count in graph.depths]  # fmt: skip
     return lines
+
+
+def _other_regimes(derivation: Derivation) -> list[str]:
+    """What is otherwise where the widths do not grow in proportion."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for order, other in derivation.other_regimes().items():
+        regime = " << ".join(order)
+        for name, here in derivation.params.items():
+            for label, quantity in (("multiplier", "multiplier"), ("init std", "init_std"), ("lr", "lr")):
+                there = getattr(other.params[name], quantity)
+                if there != getattr(here, quantity):
+                    found.setdefault(f"{label} of {name}", {}).setdefault(power_text(there, "0"), []).append(regime)
+        for name, power in derivation.multipliers.items():
+            if other.multipliers.get(name, power) != power:
+                found.setdefault(f"?{name}", {}).setdefault(str(other.multipliers[name]), []).append(regime)
+    if not found:
+        return []
+    lines = ["widths in proportion (`regime` declares another order); otherwise"]
+    return lines + [f"  {what} = " + ", ".join(f"{power} if {' or '.join(orders)}" for power, orders in cases.items())
+                    for what, cases in found.items()]  # fmt: skip
 
 
 def reason_lines(derivation: Derivation, without: Collection[str] = ()) -> list[str]:

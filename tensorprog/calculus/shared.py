@@ -95,7 +95,7 @@ def contract_plan(op: Contract, args: list[Node], sizes: Sizes) -> ContractPlan:
     def excess(own: dict[int, int], other: dict[int, int]) -> int:
         """An axis that both keep only numbers independent products: no norm couples them."""
         ratio = sum(dims[i] if i not in op.out else 0 if i in other else -dims[i] for i in own)
-        return ratio // 2 if ratio > 0 else 0
+        return ratio // 2 if sizes.units.grows(ratio) else 0
 
     loops = {i: axis.loop for indices, arg in zip((op.left, op.right or ()), args, strict=False)
              for i, axis in zip(indices, arg.axes, strict=True) if axis.loop}  # fmt: skip
