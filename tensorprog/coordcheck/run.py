@@ -77,8 +77,10 @@ def check(
     """
     order = derivation.architecture.model.regime
     if order is not None and order[1] == "<<":
-        raise TensorProgError(f"networks with {' << '.join(order[0])} are not trained", why="a check lets all widths grow "
-                              "in proportion", fix=f"regime {', '.join(order[0])}: proportional")  # fmt: skip
+        raise TensorProgError(
+            f"networks with {' << '.join(order[0])} are not trained", why="a check lets all widths grow in proportion",
+            fix=f"regime {', '.join(order[0])}: proportional",
+        )  # fmt: skip
     fixed: dict[str, int] = {}
     if depths is None:
         derivation = derivation.unrolled()
