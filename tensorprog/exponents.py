@@ -44,9 +44,12 @@ class Power:
         return sum((e for _, e in self.exponents), Fraction(0))
 
     def ratio(self, widths: Mapping[str, int], base: Mapping[str, int]) -> float:
-        """prod (width / base width)^exponent; exactly 1.0 at the base widths."""
+        """prod (width / base width)^exponent; exactly 1.0 at the base widths. A symbol that is in neither (a depth)
+        stays at its base."""
         value = 1.0
         for symbol, exponent in self.exponents:
+            if symbol not in widths and symbol not in base:
+                continue
             value *= float(Fraction(widths[symbol], base[symbol])) ** float(exponent)
         return value
 

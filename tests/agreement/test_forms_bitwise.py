@@ -86,7 +86,7 @@ def numpy_losses(derivation: Derivation, parametrization: Parametrization, width
 
 @cache
 def all_forms(name: str, optimizer: str) -> dict[str, Derivation]:
-    return {form: derive(EXAMPLES / f"{name}.tp", optimizer, form) for form in FORMS}
+    return {form: derive(EXAMPLES / f"{name}.tp", optimizer, form).unrolled() for form in FORMS}
 
 
 @pytest.mark.parametrize(("name", "optimizer", "width"), cases())
@@ -196,7 +196,7 @@ def by_hand(name: str) -> tuple[Any, Any]:
 @pytest.mark.parametrize("name", ["mlp", "gpt"])
 def test_at_the_base_width_it_is_the_standard_model_bit_for_bit(name: str, optimizer: str, form: str) -> None:
     torch = pytest.importorskip("torch")
-    derivation = derive(EXAMPLES / f"{name}.tp", optimizer, form)
+    derivation = derive(EXAMPLES / f"{name}.tp", optimizer, form).unrolled()
     torch.manual_seed(0)
     parameters, loss_of = by_hand(name)
     ours: Mapping[str, Any] = dict(emitted(derivation, derivation.parametrization, BASE).named_parameters())
