@@ -54,7 +54,6 @@ def view(derivation: Derivation, limit: int = CARDS) -> View:
     """The most detailed view with at most `limit` cards (if none has so few, the coarsest): tensors by name, else
     blocks at the depth of nesting that fits; at every depth first with all layers of a loop, then with the first of
     them and one card for the others."""
-    derivation = derivation.unrolled()
     graph = derivation.architecture.graph
     names = _owners(graph)
     deepest = max(_nesting(_scope(name)) for name in names.values())

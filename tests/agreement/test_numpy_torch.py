@@ -40,7 +40,7 @@ def cases() -> list[object]:
 
 @pytest.mark.parametrize(("path", "optimizer"), cases())
 def test_five_steps_of_training_agree(path: Path, optimizer: str) -> None:
-    derivation = derive(path, optimizer)
+    derivation = derive(path, optimizer).unrolled()
     symbols = derivation.widths
     widths, base = dict.fromkeys(symbols, WIDTH), dict.fromkeys(symbols, BASE)
     architecture = derivation.architecture
@@ -72,7 +72,7 @@ def test_five_steps_of_training_agree(path: Path, optimizer: str) -> None:
 
 @pytest.mark.parametrize("path", MEASURED, ids=lambda p: p.stem)
 def test_every_tensor_is_found_and_measured_as_numpy_measures_it(path: Path) -> None:
-    derivation = derive(path, "adam")
+    derivation = derive(path, "adam").unrolled()
     places = [p for p in probes(derivation, ["spectral", "updates", "gradients"]) if p.kind not in HIDDEN]
     widths, base = dict.fromkeys(derivation.widths, WIDTH), dict.fromkeys(derivation.widths, BASE)
     chosen: dict[str, Any] = {"seed": 2, "steps": 2, "batch": BATCH, "lr": 0.01, "dtype": "float64"}
@@ -99,7 +99,7 @@ def test_every_tensor_is_found_and_measured_as_numpy_measures_it(path: Path) -> 
 
 
 def test_the_measurement_in_single_precision_sees_the_same_tensors() -> None:
-    derivation = derive(EXAMPLES[0].with_name("gpt.tp"), "adam")
+    derivation = derive(EXAMPLES[0].with_name("gpt.tp"), "adam").unrolled()
     places = probes(derivation)
     arguments: tuple[Any, ...] = (derivation, derivation.parametrization, places, {"n": WIDTH}, {"n": BASE})
     chosen: dict[str, Any] = {"seed": 0, "steps": 1, "batch": BATCH, "lr": 0.01}
