@@ -24,6 +24,7 @@ from tensorprog.plots.style import (
     new_figure,
     plain,
     shortened,
+    symbol,
 )
 
 LETTER, GAP, LINE = 0.062, 0.14, 0.19  # inches
@@ -64,7 +65,12 @@ def slope_forest(
         if heading:
             _heading(figure, report, len(shown), theme)
         figure.text(
-            names / width, 0.46 / height, "exponent of the width", fontsize=SMALL, color=theme.muted, va="center"
+            names / width,
+            0.46 / height,
+            f"exponent of {symbol(report)}",
+            fontsize=SMALL,
+            color=theme.muted,
+            va="center",
         )
         _legend(figure, report, theme)
     return figure

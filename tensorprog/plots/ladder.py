@@ -28,6 +28,7 @@ from tensorprog.plots.style import (
     plain,
     power,
     shortened,
+    symbol,
 )
 
 FILLS: dict[str, Any] = {"init": "none", "change": "full"}  # of the marks
@@ -70,7 +71,7 @@ def coordinate_check(
         if heading:
             _heading(figure, report, len(shown), theme)
         figure.legend(handles=handles, loc="lower center", ncols=legend_columns, **legend_style(theme))
-        figure.text(0.13 / width, 0.5, "size, relative to the smallest width", rotation=90, color=theme.muted,
+        figure.text(0.13 / width, 0.5, f"size, relative to the smallest {symbol(report)}", rotation=90, color=theme.muted,
                     fontsize=SMALL, va="center", ha="center")  # fmt: skip
     return figure
 
@@ -125,7 +126,14 @@ def _panel(axes: Axes, report: CheckReport, group: Group, theme: Theme) -> None:
     axes.set_title(
         plain(shortened(group.name, LONGEST)), fontsize=NORMAL, color=theme.ink, loc="left", pad=13, fontweight="bold"
     )
-    axes.text(0, 1.04, _claims(group, report.steps), transform=axes.transAxes, fontsize=SMALL - 0.5, color=theme.muted)
+    axes.text(
+        0,
+        1.04,
+        _claims(group, report.steps, symbol(report)),
+        transform=axes.transAxes,
+        fontsize=SMALL - 0.5,
+        color=theme.muted,
+    )
     logs = np.log2(np.array(report.widths, dtype=np.float64))
     for k, row in enumerate(group.rows):
         found = _series(report, row)
@@ -151,12 +159,12 @@ def _line(axes: Axes, x: Floats, exponent: str | None, color: str, dashes: tuple
         axes.plot(x, slope * (x - x[0]), color=color, linewidth=0.9, linestyle=dashes, zorder=1)
 
 
-def _claims(group: Group, steps: int) -> str:
+def _claims(group: Group, steps: int, of: str) -> str:
     """The predictions in words: `init n^0, change n^-1 (step 2)`."""
     claims = []
     for row in group.rows:
         name = f"{role(row)} " if row.part.endswith(role(row)) else ""
-        claims.append(name + power(row.predicted) + (f" (step {row.step})" if row.step and steps > 1 else ""))
+        claims.append(name + power(row.predicted, of) + (f" (step {row.step})" if row.step and steps > 1 else ""))
     return ", ".join(claims)
 
 

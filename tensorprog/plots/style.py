@@ -17,6 +17,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tensorprog.coordcheck.report import CheckReport
 from tensorprog.errors import TensorProgError
 
 FORMATS = ("svg", "png", "pdf")
@@ -111,6 +112,11 @@ def render(figure: Figure, format: str = "svg", *, text: bool = False) -> bytes:
     with drawing(**{"svg.fonttype": "none" if text else "path"}):
         figure.savefig(out, format=format, dpi=DPI, metadata=metadata[format], facecolor=figure.get_facecolor())
     return out.getvalue()
+
+
+def symbol(report: CheckReport) -> str:
+    """What the ladder of a check climbs: a width or a depth; several widths together are called n."""
+    return report.axis[0] if len(report.axis) == 1 else "n"
 
 
 def power(exponent: Fraction | str | None, symbol: str = "n") -> str:
