@@ -71,7 +71,8 @@ def coordinate_check(
         if heading:
             _heading(figure, report, len(shown), theme)
         figure.legend(handles=handles, loc="lower center", ncols=legend_columns, **legend_style(theme))
-        figure.text(0.13 / width, 0.5, f"size, relative to the smallest {symbol(report)}", rotation=90, color=theme.muted,
+        label = f"size, relative to the smallest {symbol(report)}"
+        figure.text(0.13 / width, 0.5, label, rotation=90, color=theme.muted,
                     fontsize=SMALL, va="center", ha="center")  # fmt: skip
     return figure
 
