@@ -1,0 +1,45 @@
+"""Exponents of the depth in what is trained: the NumPy interpreter and the emitted program, away from the base depth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tensorprog.api import derive, emit
+from tensorprog.interpret import Interpreter
+
+torch = pytest.importorskip("torch")
+from tensorprog.coordcheck import measure_torch  # noqa: E402  (needs PyTorch)
+
+pytestmark = pytest.mark.torch
+
+GPT = Path(__file__).parents[2] / "examples" / "gpt.tp"
+SIZES, BASE = {"n": 64, "L": 4}, {"n": 32, "L": 2}
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_numpy_and_the_emitted_program_scale_alike_with_depth(optimizer: str) -> None:
+    derivation = derive(GPT, optimizer).unrolled({"L": SIZES["L"]})
+    used, program = derivation.parametrization, derivation.architecture.program
+    lr = dict.fromkeys(program.forward.parameters, 0.1 if optimizer == "sgd" else 0.01)
+    ours = Interpreter(program, SIZES, BASE, used, batch=2, seed=1, lr=lr, functions=derivation.architecture.functions)
+    theirs = measure_torch.EmittedNetwork(derivation, used, SIZES, BASE, batch=2, seed=1, lr=lr)
+    for _ in range(3):
+        assert theirs.step() == pytest.approx(ours.loss(ours.step()), rel=1e-9)
+    still = Interpreter(program, SIZES, {**BASE, "L": SIZES["L"]}, used, batch=2, seed=1, lr=lr,
+                        functions=derivation.architecture.functions)  # fmt: skip
+    for _ in range(2):
+        still.step()
+    assert abs(still.loss(still.step()) - ours.loss(ours.step())) > 1e-6  # the depth does scale something
+
+
+def test_the_program_takes_its_depth_and_scales_the_branches_with_it() -> None:
+    source = emit(GPT, "adam", depths={"L": 2})
+    assert '"L": 2' in source
+    space: dict[str, object] = {"__name__": "gpt"}
+    exec(compile(source, "gpt.py", "exec"), space)
+    build = space["Gpt"]
+    assert callable(build)
+    model = build(n=64, L=6)
+    assert len(model.layers) == 6
