@@ -1,4 +1,4 @@
-"""Exponents of the depth in what is trained: the NumPy interpreter and the emitted program, away from the base depth."""
+"""Exponents of the depth in what is trained: NumPy and the emitted program, away from the base depth."""
 
 from __future__ import annotations
 
