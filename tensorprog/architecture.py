@@ -13,7 +13,7 @@ from tensorprog.functions import Function, user_function
 from tensorprog.graph import Graph, Program
 from tensorprog.model import Model
 from tensorprog.optimizers import Optimizer
-from tensorprog.syntax import Arch, DepthDecl
+from tensorprog.syntax import Arch, DepthDecl, OptimizerDef
 
 
 @dataclass(frozen=True)
@@ -78,16 +78,17 @@ class Architecture:
     @cached_property
     def optimizers(self) -> dict[str, Optimizer]:
         """The optimizers that the file defines, by name. Raises TensorProgError where the size of a step is unclear."""
+        own = [statement for statement in self.tree.statements if isinstance(statement, OptimizerDef)]
+        if not own:  # formulas need NumPy, which a derivation otherwise does without
+            return {}
         from tensorprog.optimizers.formula import define
-        from tensorprog.syntax import OptimizerDef
 
         known: dict[str, Optimizer] = {}
         try:
-            for statement in self.tree.statements:
-                if isinstance(statement, OptimizerDef):
-                    if statement.name in known:
-                        raise ShapeError(f"the optimizer `{statement.name}` is defined twice", statement.span)
-                    known[statement.name] = define(statement)
+            for statement in own:
+                if statement.name in known:
+                    raise ShapeError(f"the optimizer `{statement.name}` is defined twice", statement.span)
+                known[statement.name] = define(statement)
         except TensorProgError as error:
             raise error.located(self.source, self.file) from None
         return known
