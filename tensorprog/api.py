@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,11 @@ def emit(
     """
     from tensorprog.emission import emit as emit_model
 
-    derivation = _derivation(subject, optimizer, form).unrolled(depths)
+    derivation = _derivation(subject, optimizer, form)
+    if not derivation.architecture.rolled and depths and depths != derivation.architecture.depths:
+        derivation = derive(replace(derivation.architecture, depths=dict(depths)), derivation.choice, derivation.form,
+                            decay_policy=derivation.decay_policy)  # fmt: skip
+    derivation = derivation.unrolled(depths)
     base = base_widths(derivation.widths, base_width)
     architecture = derivation.architecture
     try:

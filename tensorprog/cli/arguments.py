@@ -47,13 +47,14 @@ def add_depth(sub: argparse.ArgumentParser) -> None:
                      help="finite depth at which a `repeat` symbol is unrolled")  # fmt: skip
 
 
-def derived(arguments: argparse.Namespace) -> Derivation:
-    """What the shared arguments ask for."""
+def derived(arguments: argparse.Namespace, *, symbolic: bool = False) -> Derivation:
+    """What the shared arguments ask for. `symbolic`: depths stay symbols, whatever finite ones are given."""
     from tensorprog.architecture import load
     from tensorprog.derivation import derive
 
+    depths = {} if symbolic else dict(arguments.depth)
     return derive(
-        load(arguments.file, dict(arguments.depth)), arguments.optimizer, arguments.form, vectors=arguments.vectors,
+        load(arguments.file, depths), arguments.optimizer, arguments.form, vectors=arguments.vectors,
         optimizer_for=in_order(arguments.optimizer_for), decay_policy=arguments.decay_policy,
     )  # fmt: skip
 

@@ -28,7 +28,7 @@ def add_base_width(sub: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    source = emitted(arguments, derived(arguments), arguments.framework)
+    source = emitted(arguments, derived(arguments, symbolic=True), arguments.framework)
     if arguments.output is None:
         return show(source)
     write_whole(arguments.output, source)
@@ -42,4 +42,4 @@ def emitted(arguments: argparse.Namespace, derivation: Derivation, framework: st
     everywhere = [value for name, value in arguments.base_width if not name]
     base: dict[str, int] = dict.fromkeys(derivation.widths, everywhere[-1]) if everywhere else {}
     base.update({name: value for name, value in arguments.base_width if name})
-    return emit(derivation, base_width=base, framework=framework)
+    return emit(derivation, base_width=base, framework=framework, depths=dict(arguments.depth))
