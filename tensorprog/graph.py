@@ -119,6 +119,11 @@ class Contract:
     right: tuple[int, ...] | None
     out: tuple[int, ...]
 
+    @property
+    def summed(self) -> frozenset[int]:
+        """The indices that are summed."""
+        return frozenset((*self.left, *(self.right or ()))) - frozenset(self.out)
+
 
 @dataclass(frozen=True, slots=True)
 class Add:

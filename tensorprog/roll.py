@@ -20,6 +20,7 @@ from tensorprog.graph import (
     Const,
     Contract,
     Graph,
+    InvRms,
     LayerLoop,
     Node,
     Op,
@@ -118,6 +119,11 @@ class _Rolled(Flat):
         at = result
         while at != stream:
             node = self.nodes[at]
+            if self._is_normalised(at, stream):
+                raise _no_law(f"`{name}` is normalised between the layers (post-norm)", span,
+                              "every later layer shrinks the share of an earlier one by the same factor, so that its "
+                              "effect fades exponentially",
+                              f"`{name} = {name} + ?branch * f(layernorm({name}))` in the loop")  # fmt: skip
             if not isinstance(node.op, Add):
                 raise _no_law(f"`{name}` is no residual stream", span,
                               "a layer does not add to what it gets, so that its effect grows or fades exponentially",
@@ -138,6 +144,22 @@ class _Rolled(Flat):
         if not added:
             return self.node(Const(0.0), (), axes, "", span), tuple(path)
         return self.node(Add((same,) * len(added)), tuple(added), axes, "", span), tuple(path)
+
+    def _is_normalised(self, value: int, stream: int) -> bool:
+        """Whether a value is the stream after a normalisation: only sums and entrywise products lead from here to the
+        inverse norm of what only sums lead from to the stream."""
+        if self._reaches(value, stream):
+            return False
+        seen, todo = {value}, [value]
+        while todo:
+            node = self.nodes[todo.pop()]
+            if isinstance(node.op, InvRms) and self._reaches(node.args[0], stream):
+                return True
+            entrywise = isinstance(node.op, Contract) and not node.op.summed
+            if isinstance(node.op, Add) or entrywise:
+                todo += [a for a in node.args if a > stream and a not in seen]
+                seen.update(node.args)
+        return False
 
     def _reaches(self, value: int, stream: int) -> bool:
         """Whether only sums stand between."""

@@ -135,6 +135,8 @@ def test_without_a_multiplier_the_last_matrix_takes_it() -> None:
 
 NO_LAW = {
     "no residual stream": ONE.replace("h[k] + BRANCH", "tanh(W[k,j] h[j])"),
+    "normalised, but not kept": ONE.replace("h[k] = h[k] + BRANCH", "u = rmsnorm(h)\n  h[k] = tanh(W[k,j] u[j])"),
+    "post-norm": ONE.replace("h[k] = h[k] + BRANCH", "u[k] = h[k] + W[k,j] tanh(h[j])\n  h = rmsnorm(u)"),
     "the stream is doubled": ONE.replace("BRANCH", "h[k] + ?b * (W[k,j] tanh(h[j]))"),
     "a fixed branch that grows with the stream": ONE.replace("BRANCH", "relu(W[k,j] h[j])"),
 }
@@ -144,6 +146,7 @@ NO_LAW = {
 def test_a_stack_without_a_power_law_is_derived_at_finite_depth_and_says_so(case: str) -> None:
     found = network(NO_LAW[case])
     assert "no power law" in found.note
+    assert ("post-norm" in found.note) == (case == "post-norm")
     assert found.symbols == ("n",)
     assert "no power law in the depth" in found.render()
 
