@@ -99,10 +99,9 @@ def notes(derivation: Derivation) -> list[str]:
     graph = derivation.architecture.graph
     lines += [f"depth {symbol}: a symbol; it grows after the widths" for symbol in derivation.symbols
               if symbol not in graph.widths]  # fmt: skip
-    why = f"; {derivation.note}" if derivation.note else ""
-    lines += [f"depth {symbol}: unrolled at {count} (exponents are those of the width{why})"
+    lines += [f"depth {symbol}: unrolled at {count} (exponents are those of the width)"
               for symbol, count in graph.depths]  # fmt: skip
-    return lines
+    return lines + ([derivation.note] if derivation.note else [])
 
 
 def _other_regimes(derivation: Derivation) -> list[str]:

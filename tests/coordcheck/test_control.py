@@ -16,6 +16,7 @@ from tensorprog.coordcheck.probes import probes
 from tensorprog.errors import TensorProgError
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.tp"))
+QUICK = ("mlp", "rnn", "lora", "lstm", "resnet")
 MLP = Path(__file__).parents[2] / "examples" / "mlp.tp"
 
 
@@ -71,7 +72,9 @@ def test_cuda_is_refused_without_a_cuda_device() -> None:
         check(MLP, backend="torch", device="cuda", widths=[16, 32])
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [pytest.param(p, id=p.stem, marks=() if p.stem in QUICK else pytest.mark.slow) for p in EXAMPLES]
+)
 def test_every_example_has_an_exponent_whose_error_shows(path: Path) -> None:
     derivation = derive(path)
     ladder = Ladder.of(derivation.widths, (64, 128, 256))
