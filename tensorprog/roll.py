@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tensorprog.dims import Dim
 from tensorprog.errors import NoPowerLawError
 from tensorprog.graph import (
     Accumulate,
@@ -229,8 +228,3 @@ def _reading(node: Node, args: tuple[int, ...]) -> Node:
 
 def _no_law(message: str, span: Span, why: str, fix: str = "") -> NoPowerLawError:
     return NoPowerLawError(f"no power law in the depth: {message}", span, why=why, fix=fix)
-
-
-def depth_of(dim: Dim) -> str:
-    """The one depth symbol of a loop's length."""
-    return next(iter(sorted(dim.symbols)))

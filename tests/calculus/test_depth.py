@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -179,6 +180,18 @@ def test_nothing_is_unrolled(loop: str) -> None:
     assert len(few.symbolic.program.nodes) == len(many.symbolic.program.nodes)
     assert_legal(few.symbolic.graph)
     assert derive(few).params == derive(many).params
+
+
+def test_stacks_of_two_depths_have_each_their_own_exponents() -> None:
+    second = ONE_MATRIX.replace("repeat L", "repeat M").replace("?b", "?a")
+    found = derive(
+        parse(HEAD.replace("depth L", "depth L\ndepth M") + TWO_MATRICES + "\n" + second + TAIL), "adam", "table3"
+    )
+    assert found.multipliers["b"] == Power.of({"L": -1})
+    assert found.multipliers["a"] == Power.of({"M": Fraction(-1, 2)})
+    lr = found.params["layers_2.*.W"].lr
+    assert lr == Power.of({"n": -1, "M": Fraction(-1, 2)})
+    assert found.params["layers.*.W"].lr == Power.of({"n": -1})
 
 
 def test_explain_names_the_objective_that_binds() -> None:
