@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +52,7 @@ def emit(
     """
     from tensorprog.emission import emit as emit_model
 
-    derivation = _derivation(subject, optimizer, form)
-    if not derivation.architecture.rolled and depths and depths != derivation.architecture.depths:
-        derivation = derive(replace(derivation.architecture, depths=dict(depths)), derivation.choice, derivation.form,
-                            decay_policy=derivation.decay_policy)  # fmt: skip
-    derivation = derivation.unrolled(depths)
+    derivation = _derivation(subject, optimizer, form).unrolled(depths)
     base = base_widths(derivation.widths, base_width)
     architecture = derivation.architecture
     try:
@@ -134,12 +129,4 @@ def _at_depth(derivation: Derivation, depth: int) -> Derivation:
     symbols = [s for s in derivation.symbols if s not in derivation.widths] or [s for s, _ in known.graph.depths]
     if not symbols:
         raise TensorProgError(f"{known.file} has no `depth` symbol", fix="depth L, and repeat L { .. }")
-    depths = dict.fromkeys(symbols, depth)
-    if known.rolled:
-        return derivation.unrolled(depths)
-    if dict(known.graph.depths) == depths and known.depths == depths:
-        return derivation
-    return derive_architecture(
-        Architecture(known.source, known.file, depths), derivation.choice, derivation.form,
-        decay_policy=derivation.decay_policy,
-    )  # fmt: skip
+    return derivation.unrolled(dict.fromkeys(symbols, depth))

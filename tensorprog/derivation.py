@@ -65,10 +65,13 @@ class Derivation:
         """The same answer for a network of finite depth (`depths`; default: the file's, else 2), with a parameter for
         every layer: what can be emitted and trained. Its exponents of a depth are those derived here; its `solution`
         knows the widths alone."""
-        if not self.architecture.rolled:
+        known = self.architecture
+        if not known.rolled and (not depths or depths == known.depths):
             return self
-        flat = replace(self.architecture, rolled=False, depths=dict(depths or {}))
+        flat = replace(known, rolled=False, depths=dict(depths or {}))
         found = _derive(flat, self.choice, self.form, self.decay_policy)
+        if not known.rolled:
+            return found
         return replace(found, parametrization=self.lifted(flat.graph, self.parametrization))
 
     def lifted(self, graph: Graph, parametrization: Parametrization) -> Parametrization:

@@ -37,20 +37,7 @@ def inline(model: Model) -> Graph:
     A parameter has one Param node, a use in the text one Scale, however often a shared loop runs.
     """
     _check_size(model.top, {})
-    flat = Flat()
-    ids = flat.module(model.top, "", "", ())
-    return Graph(
-        tuple(flat.nodes),
-        flat.parameters,
-        flat.unknowns,
-        tuple((name, ids[value]) for name, value in model.outputs),
-        ids[model.loss],
-        model.widths,
-        model.depths,
-        model.optimizer,
-        model.optimizer_options,
-        model.top.block,
-    )
+    return Flat().graph(model)
 
 
 def _check_size(module: Module, known: dict[int, int]) -> int:
@@ -87,6 +74,22 @@ class Flat:
     unknowns: dict[str, Unknown] = field(default_factory=dict)
     params: dict[str, int] = field(default_factory=dict)
     uses: dict[str, int] = field(default_factory=dict)
+
+    def graph(self, model: Model) -> Graph:
+        """The whole forward graph of a model."""
+        ids = self.module(model.top, "", "", ())
+        return Graph(
+            tuple(self.nodes),
+            self.parameters,
+            self.unknowns,
+            tuple((name, ids[value]) for name, value in model.outputs),
+            ids[model.loss],
+            model.widths,
+            model.depths,
+            model.optimizer,
+            model.optimizer_options,
+            model.top.block,
+        )
 
     def node(self, op: Op, args: tuple[int, ...], axes: tuple[Axis, ...], name: str, span: Span) -> int:
         """Appends a node and returns its number."""

@@ -35,20 +35,7 @@ def roll(model: Model) -> Graph:
     """The forward graph of a model elaborated with symbolic depths. Parameters inside a loop are named
     `layers.*.W`. Raises NoPowerLawError for a stack that is no residual stream."""
     flat = _Rolled()
-    ids = flat.module(model.top, "", "", ())
-    return Graph(
-        tuple(flat.nodes),
-        flat.parameters,
-        flat.unknowns,
-        tuple((name, ids[value]) for name, value in model.outputs),
-        ids[model.loss],
-        model.widths,
-        (),
-        model.optimizer,
-        model.optimizer_options,
-        model.top.block,
-        tuple(flat.loops),
-    )
+    return replace(flat.graph(model), depths=(), loops=tuple(flat.loops))
 
 
 class _Rolled(Flat):

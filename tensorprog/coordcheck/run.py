@@ -63,7 +63,7 @@ def check(
     """Train at a ladder of widths and compare the measured exponent of every tensor with the derived one.
 
     `widths`: values of every width symbol; the base width lies below them (`calibrate.base_widths`). `depths`: a ladder
-    of depths instead, at one width (coordcheck/layers.py); the base depth is its first. `seeds`: networks
+    of depths instead, at one width (coordcheck/layers.py); the base depth is a quarter of its first. `seeds`: networks
     per width to begin with; more are added, up to `max_seeds` (default 4 * seeds), while intervals are too wide, or a
     disagreement rests on few seeds or is a near miss. `budget`: seconds for the whole check; the seeds added are then
     limited by the time (and by `max_seeds`, if given), so their number depends on the machine; what so many seeds say
