@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import sympy
 
+from tensorprog.constants import exact_value
 from tensorprog.errors import TensorProgError
 from tensorprog.functions import Facts, Function
 from tensorprog.syntax import NOWHERE, Binary, Call, Expr, Name, Negate, Number, Span
@@ -24,6 +25,7 @@ from tensorprog.syntax import NOWHERE, Binary, Call, Expr, Name, Negate, Number,
 Array = npt.NDArray[Any]
 
 Z = sympy.Symbol("z", real=True)
+HIGHEST_POWER = 1000  # of a number, that is worked out exactly
 _ORDERS = 9  # Taylor terms looked at
 _DIGITS = 40
 _ZERO = mpmath.mpf(10) ** -25
@@ -90,28 +92,7 @@ def _check(body: Expr, argument: str, known: Mapping[str, Function]) -> None:
 
 def _constant(body: Expr) -> Fraction | None:
     """The exact value of an expression of numbers only."""
-    match body:
-        case Number(value=value):
-            return value
-        case Negate(operand=operand):
-            inner = _constant(operand)
-            return None if inner is None else -inner
-        case Binary(op=op, left=left, right=right):
-            a, b = _constant(left), _constant(right)
-            if a is None or b is None:
-                return None
-            match op:
-                case "+":
-                    return a + b
-                case "-":
-                    return a - b
-                case "*":
-                    return a * b
-                case "/" if b:
-                    return a / b
-                case "^" if b.denominator == 1 and (a or b > 0) and abs(b) < 1000:
-                    return a**b.numerator
-    return None
+    return exact_value(body, HIGHEST_POWER)
 
 
 def _symbolic(body: Expr, known: Mapping[str, Function]) -> sympy.Expr:

@@ -83,13 +83,9 @@ def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     return np.asarray(q if rows >= columns else q.T).reshape(shape)
 
 
-def make_data(
-    graph: Graph, widths: Mapping[str, int], batch: int = 16, seed: int = 0, dtype: npt.DTypeLike = "float64"
-) -> dict[str, Array]:
-    """One batch for every input: standard normals; uniform tokens, as integers [...] without the vocabulary axis;
-    targets as their loss wants them (class indices, or standard normals)."""
-    sizes = {**widths, BATCH_SYMBOL: batch}
-    classes: dict[int, int] = {}  # target input -> number of classes, 0 for reals
+def target_classes(graph: Graph, sizes: Mapping[str, int]) -> dict[int, int]:
+    """Target input (node) -> the number of classes that its loss chooses from; 0 for reals."""
+    classes: dict[int, int] = {}
     for node in graph.nodes:
         if isinstance(node.op, Loss) and len(node.args) > 1:
             target = node.args[1]
@@ -97,6 +93,16 @@ def make_data(
                 target = graph.nodes[target].args[0]
             last = graph.nodes[node.args[0]].axes[-1:]
             classes[target] = whole(last[0].dim, sizes) if node.op.kind == "cross_entropy" else 0
+    return classes
+
+
+def make_data(
+    graph: Graph, widths: Mapping[str, int], batch: int = 16, seed: int = 0, dtype: npt.DTypeLike = "float64"
+) -> dict[str, Array]:
+    """One batch for every input: standard normals; uniform tokens, as integers [...] without the vocabulary axis;
+    targets as their loss wants them (class indices, or standard normals)."""
+    sizes = {**widths, BATCH_SYMBOL: batch}
+    classes = target_classes(graph, sizes)
     data: dict[str, Array] = {}
     for node in graph.nodes:
         if isinstance(node.op, Input):

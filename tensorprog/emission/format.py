@@ -47,6 +47,21 @@ def power(base: Code, exponent: Code) -> Code:
     return Code(f"{base.at(ATOM)}{sign}{exponent.at(NEG)}", POW)
 
 
+def combined(op: str, left: Code, right: Code) -> Code:
+    """Two expressions under an operator of the language: `+`, `-`, `*`, `/` or `^`."""
+    match op:
+        case "+":
+            return plus(left, right)
+        case "-":
+            return Code(f"{left.at(ADD)} - {right.at(MUL)}", ADD)
+        case "*":
+            return times(left, right)
+        case "/":
+            return over(left, right)
+        case _:
+            return power(left, right)
+
+
 def call(name: str, *arguments: Code | str, **keywords: str) -> Code:
     """`name(a, b, key=value)`."""
     parts = [a if isinstance(a, str) else a.text for a in arguments]

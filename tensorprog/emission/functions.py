@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 
 from tensorprog import syntax
-from tensorprog.emission.format import Code, block, fold, number, over, plus, power, times
+from tensorprog.emission.format import Code, block, combined, fold, number, times
 from tensorprog.errors import TensorProgError
 from tensorprog.functions import BUILTIN
 
@@ -57,18 +57,7 @@ def _expression(body: syntax.Expr, argument: str, mine: Mapping[str, str]) -> Co
         case syntax.Negate(operand):
             return times(number(Fraction(-1)), _expression(operand, argument, mine))
         case syntax.Binary(op, left, right):
-            a, b = _expression(left, argument, mine), _expression(right, argument, mine)
-            match op:
-                case "+":
-                    return plus(a, b)
-                case "-":
-                    return Code(f"{a.at(1)} - {b.at(2)}", 1)
-                case "*":
-                    return times(a, b)
-                case "/":
-                    return over(a, b)
-                case "^":
-                    return power(a, b)
+            return combined(op, _expression(left, argument, mine), _expression(right, argument, mine))
         case syntax.Call(id, (syntax.Argument(None, value),)):
             return applied(mine.get(id) or template(id), _expression(value, argument, mine))
     raise TensorProgError("this formula cannot be emitted", body.span)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tensorprog import syntax as s
-from tensorprog.emission.format import Code, block, call, fold, method, number, over, plus, power, times
+from tensorprog.emission.format import Code, block, call, combined, fold, method, number, power
 from tensorprog.emission.names import Namespace, camel_case
 from tensorprog.optimizers import Optimizer
 from tensorprog.optimizers.arithmetic import SMALLEST_NORM, Formula, constant, mentioned
@@ -189,18 +189,7 @@ class _Writer:
             case s.Negate(operand=operand):
                 return _minus(self.code(operand))
             case s.Binary(op=op, left=left, right=right):
-                a, b = self.code(left), self.code(right)
-                match op:
-                    case "+":
-                        return plus(a, b)
-                    case "-":
-                        return Code(f"{a.at(1)} - {b.at(2)}", 1)
-                    case "*":
-                        return times(a, b)
-                    case "/":
-                        return over(a, b)
-                    case _:
-                        return power(a, b)
+                return combined(op, self.code(left), self.code(right))
             case s.Call(id=name, arguments=arguments):
                 return self._call(name, [a.value for a in arguments])
         raise AssertionError("checked before")

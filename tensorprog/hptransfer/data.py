@@ -13,8 +13,8 @@ import numpy.typing as npt
 from tensorprog.architecture import Architecture
 from tensorprog.dims import BATCH_SYMBOL
 from tensorprog.errors import TensorProgError
-from tensorprog.graph import Input, Loss
-from tensorprog.initial import whole
+from tensorprog.graph import Input
+from tensorprog.initial import target_classes, whole
 
 Array = npt.NDArray[Any]
 
@@ -92,14 +92,7 @@ def _fingerprint(arrays: Mapping[str, Array]) -> str:
 def slots(architecture: Architecture, sizes: Mapping[str, int]) -> tuple[Slot, ...]:
     """What the architecture wants of its data at these widths. Raises TensorProgError where a shape depends on them."""
     graph = architecture.graph
-    classes: dict[int, int] = {}
-    for node in graph.nodes:
-        if isinstance(node.op, Loss) and len(node.args) > 1:
-            target = node.args[1]
-            while graph.nodes[target].args:  # a slice of the target, in an unrolled loop
-                target = graph.nodes[target].args[0]
-            last = graph.nodes[node.args[0]].axes[-1:]
-            classes[target] = whole(last[0].dim, sizes) if node.op.kind == "cross_entropy" else 0
+    classes = target_classes(graph, sizes)
     found = []
     for node in graph.nodes:
         if not isinstance(node.op, Input):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tensorprog import syntax as s
+from tensorprog.constants import exact_value
 
 if TYPE_CHECKING:
     from tensorprog.optimizers.data import Optimizer
@@ -28,6 +29,7 @@ FUNCTIONS = {
     "atan2": 2,
 }  # fmt: skip  (name -> number of arguments)
 Rule = Callable[[Any, Any, Any], None]
+HIGHEST_POWER = 100  # of a number, that is worked out exactly
 _MOST_DELAY = 4
 SMALLEST_NORM = 1e-30  # of a whole gradient, so that one may divide by it
 
@@ -45,28 +47,7 @@ class Formula:
 
 def constant(expr: s.Expr) -> Fraction | None:
     """The exact value of an expression of numbers only."""
-    match expr:
-        case s.Number(value=value):
-            return value
-        case s.Negate(operand=operand):
-            inner = constant(operand)
-            return None if inner is None else -inner
-        case s.Binary(op=op, left=left, right=right):
-            a, b = constant(left), constant(right)
-            if a is None or b is None:
-                return None
-            match op:
-                case "+":
-                    return a + b
-                case "-":
-                    return a - b
-                case "*":
-                    return a * b
-                case "/" if b:
-                    return a / b
-                case "^" if b.denominator == 1 and (a or b > 0) and abs(b) < 100:
-                    return a**b.numerator
-    return None
+    return exact_value(expr, HIGHEST_POWER)
 
 
 def evaluate(expr: s.Expr, known: Mapping[str, Any]) -> Any:
