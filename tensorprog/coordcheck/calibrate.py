@@ -2,7 +2,8 @@
 
 A change of relative size 0.01 hides what it does to second order (a mean square, say) behind the first-order
 effects that vanish with width. So each parameter gets the base learning rate at which its first update changes
-the value of its use by the fraction `STRENGTH`, measured once at the smallest width.
+the value of its use by the fraction `STRENGTH`, measured once at the smallest width. All of them together may be too
+large, and a narrow network that explodes says nothing of the limit: so all are halved until none does.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ from tensorprog.interpret import Interpreter
 STRENGTH = 0.2
 VANISHING = 2.0  # what counts as the size of a value that vanishes with width (logits): they move by STRENGTH * this
 LATEST = 2  # the latest step (the first is 0) whose update is calibrated
+STABLE_STEPS, STABLE_SEEDS = 3, 5  # so long, and in so many networks, the loss must not exceed where it began, and
+MOST_GROWTH = 10.0  # no value grow by more
+HALVINGS = 8  # at most
 MOST_ENTRIES = 8_000_000
 
 
@@ -93,7 +97,42 @@ def base_rates(
         effect = _effects(derivation, network)
         rates.update({name: STRENGTH / e for name, e in effect.items() if name in ready and e > 0 and np.isfinite(e)})
     usual = median(rates.values()) if rates else 1.0
-    return {name: rates.get(name, usual) for name in program.updates}
+    rates = {name: rates.get(name, usual) for name in program.updates}
+    for _ in range(HALVINGS):
+        network = fresh(rates)
+        if all(_is_steady(derivation, network.fresh(seed + k)) for k in range(STABLE_SEEDS)):
+            break
+        rates = {name: rate / 2 for name, rate in rates.items()}
+    return rates
+
+
+def _is_steady(derivation: Derivation, network: Interpreter) -> bool:
+    """Whether the loss stays at or below where it began, and no value becomes many times larger (nan is neither)."""
+    loss, named = network.graph.loss, [node.id for node in network.graph.nodes if node.name and node.axes]
+    losses: list[float] = []
+    start: dict[int, float] = {}
+    with np.errstate(all="ignore"):
+        for step in range(STABLE_STEPS + 1):
+            last = step == STABLE_STEPS
+            values = network.run(keep=[*named, loss], backward=False) if last else network.step(keep=named)
+            losses.append(float(values[loss]))
+            for k in named:
+                if values[k].dtype.kind != "f":
+                    continue
+                size = float(np.sqrt(np.mean(np.square(values[k]))))
+                if size > MOST_GROWTH * start.setdefault(k, _scale(derivation, k, size)):
+                    return False
+    return all(value <= losses[0] for value in losses)
+
+
+def _scale(derivation: Derivation, node: int, size: float) -> float:
+    """What a change of a value is compared with: its size at the start; should it start at zero or vanish with width,
+    `VANISHING`, as its change must outgrow what the features' change does."""
+    starts = derivation.solution.snapshot.initial[node]
+    units = derivation.solution.solver.units
+    if not starts or not size or units.degree(max(term[0] for term in starts)) < 0:
+        return VANISHING
+    return size
 
 
 def _stages(derivation: Derivation) -> list[set[str]]:
@@ -119,7 +158,7 @@ def _stages(derivation: Derivation) -> list[set[str]]:
 
 def _effects(derivation: Derivation, network: Interpreter) -> dict[str, float]:
     """Parameter -> the relative change that the next update makes to the value of its use; makes that update."""
-    program, solution, solver = derivation.architecture.program, derivation.solution, derivation.solution.solver
+    program, solver = derivation.architecture.program, derivation.solution.solver
     wanted = {k for o in solver.uses for k in (o.node, *(a for c in (*o.chain, o.node) for a in program.nodes[c].args))}
     network.prime()
     values = network.step(keep=wanted, changes=True)
@@ -137,8 +176,5 @@ def _effects(derivation: Derivation, network: Interpreter) -> dict[str, float]:
             args[o.position] = moved
             moved = network.apply(o.node, *args)
         size, change = (float(np.sqrt(np.mean(np.square(x)))) for x in (values[o.node], moved))
-        starts = solution.snapshot.initial[o.node]
-        if not starts or not size or solution.solver.units.degree(max(term[0] for term in starts)) < 0:
-            size = VANISHING  # it starts at zero, or vanishes: its change must outgrow what the features' change does
-        effect[o.param] = max(effect.get(o.param, 0.0), change / size)
+        effect[o.param] = max(effect.get(o.param, 0.0), change / _scale(derivation, o.node, size))
     return effect

@@ -1,0 +1,88 @@
+"""The learning rates of a check: large enough to be seen, and not so large that narrow networks explode."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tensorprog.api import check, derive
+from tensorprog.architecture import load, parse
+from tensorprog.coordcheck import calibrate, run
+from tensorprog.coordcheck.report import Row
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+MLP = """
+width n
+dim d = 8, c = 3
+axis i: d, j: n, k: n, o: c
+input x[i]
+param E[j,i], W[k,j], V[o,k]
+h[j] = E[j,i] x[i]
+output f[o] = V[o,k] tanh(W[k,j] tanh(h[j]))
+loss mse(f)
+"""
+
+
+def rates(strength: float, patch: pytest.MonkeyPatch) -> dict[str, float]:
+    patch.setattr(calibrate, "STRENGTH", strength)
+    return calibrate.base_rates(derive(parse(MLP), "sgd"), {"n": 32}, {"n": 8}, batch=4)
+
+
+def test_rates_that_let_the_loss_rise_are_halved_all_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    weak, usual, wild = (rates(strength, monkeypatch) for strength in (0.02, 0.2, 20.0))
+    assert usual == pytest.approx({name: 10 * rate for name, rate in weak.items()})
+    halvings = {math.log2(1000 * weak[name] / rate) for name, rate in wild.items()}
+    assert len({round(x, 6) for x in halvings}) == 1
+    assert min(halvings) == pytest.approx(round(min(halvings))) and min(halvings) >= 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("example", ["lora", "mamba"])
+def test_narrow_networks_stay_in_hand_for_two_updates_of_sgd(example: str) -> None:
+    """Everything starts near zero in adapters and maps of a scan, and moves at once. What is left are second-order
+    effects hidden behind first-order ones, in a few rows."""
+    report = check(derive(load(EXAMPLES / f"{example}.tp"), "sgd"), seeds=6, max_seeds=6, steps=2, control=False)
+    assert all(max(map(max, row.rms)) < 100 for row in report.rows)
+    assert report.count("disagrees") <= 0.05 * len(report.rows), str(report)
+
+
+EXPERTS = """
+width n
+dim d = 8, c = 4, e = 3
+axis i: d, j: n, k: n, m: n, o: c, q: e
+input x[i]
+param E[j,i], B[q] frozen, R[q,j], W1[q,k,j], W2[q,m,k], V[o,m]
+h[j] = E[j,i] x[i]
+r[q] = R[q,j] h[j] + PREFERENCE * B[q]
+p[q] = softmax[q](r[q])
+a[q,k] = W1[q,k,j] h[j]
+y[q,m] = W2[q,m,k] relu(a[q,k])
+z[m] = p[q] y[q,m]
+output f[o] = V[o,m] z[m]
+loss mse(f)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preference", ["2", "0"])
+def test_a_router_of_equal_experts_learns_more_slowly_than_is_predicted_under_sgd(
+    preference: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the limit a router that starts at zero gives equal weights, and experts of one law do the same: its aligned
+    gradients are equal for all of them, and the softmax takes away what they have in common. Once the experts are not
+    exchangeable (a fixed preference), the prediction is met."""
+
+    def rates(*args: object, **options: object) -> Mapping[str, float]:
+        found = calibrate.base_rates(*args, **options)  # type: ignore[arg-type]
+        return {name: rate * (5 if name.startswith("W") else 0.3) for name, rate in found.items()}
+
+    monkeypatch.setattr(calibrate, "_is_steady", lambda *_: True)
+    monkeypatch.setattr(run, "base_rates", rates)
+    derivation = derive(parse(EXPERTS.replace("PREFERENCE", preference)), "sgd")
+    report = check(derivation, widths=[128, 256, 512, 1024], seeds=8, max_seeds=8, steps=2, control=False)
+    router: Row = next(row for row in report.rows if (row.tensor, row.part, row.step) == ("R", "change", 2))
+    assert router.predicted == "0" and router.measured is not None
+    assert abs(router.measured) < 0.2 if preference == "2" else router.measured < -0.4
