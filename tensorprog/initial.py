@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Mapping
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,9 @@ from tensorprog.dims import BATCH_SYMBOL, Dim
 from tensorprog.errors import TensorProgError
 from tensorprog.graph import Axis, Graph, Input, Loss, Parameter
 from tensorprog.parametrization import ParamExponents
+
+_LEVELS = 1 << 16  # values that a normal weight may have
+_BLOCK = 1 << 16  # entries drawn at a time
 
 
 def stream(seed: int, name: str) -> np.random.Generator:
@@ -54,9 +58,7 @@ def init_parameter(
         case "normal":
             fan_in = 1.0 if parameter.fan_in is None else float(parameter.fan_in.evaluate(base))
             std = fan_in**-0.5 if init.value is None else init.value
-            w = rng.standard_normal(shape, np.float32).astype(dtype, copy=False)  # the same numbers in every dtype
-            w *= std * ratio
-            return w
+            return _normal(rng, shape, std * ratio, dtype)
         case "ones" | "constant":
             value = 1.0 if init.kind == "ones" or init.value is None else init.value
             return np.full(shape, value * ratio, dtype)
@@ -68,6 +70,29 @@ def init_parameter(
             return (q * (gain * ratio * math.sqrt(longest / base_longest))).astype(dtype)
         case _:
             raise AssertionError(f"initialiser {init.kind}")
+
+
+def _normal(rng: np.random.Generator, shape: tuple[int, ...], std: float, dtype: npt.DTypeLike) -> Array:
+    """Normals, looked up: that takes a tenth of the time of computing them, which would be most of a short run."""
+    w, values = np.empty(shape, dtype), _normals().astype(dtype, copy=False)
+    flat = w.reshape(-1)
+    for start in range(0, w.size, _BLOCK):
+        part = flat[start : start + _BLOCK]
+        np.take(values, rng.integers(0, _LEVELS, part.size, np.uint16), out=part, mode="clip")
+        part *= std
+    return w
+
+
+@cache
+def _normals() -> Array:
+    """The values [_LEVELS] of a normal of variance 1, all equally likely: its quantiles in the middle of each level, up
+    to 4.3. They are float32, so that weights are the same numbers in every dtype."""
+    x = np.linspace(0, 6, 60_001)
+    density = np.exp(-np.square(x) / 2)
+    area = np.concatenate([[0.0], np.cumsum(density[1:] + density[:-1])])
+    half = np.interp((np.arange(_LEVELS // 2) + 0.5) / (_LEVELS // 2), area / area[-1], x)
+    values = np.concatenate([-half, half])
+    return np.asarray(values / np.sqrt(np.mean(np.square(values))), np.float32)
 
 
 def _rows_columns(shape: tuple[int, ...]) -> tuple[int, int]:

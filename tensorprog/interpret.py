@@ -160,18 +160,19 @@ class Interpreter:
         return self._evaluate(data, frozenset(k for k in keep if k not in updates))
 
     def step(
-        self, data: Mapping[str, Array] | None = None, *, keep: Collection[int] = (), changes: bool = False
+        self, data: Mapping[str, Array] | None = None, *, keep: Collection[int] | None = None, changes: bool = False
     ) -> Values:
         """One training step: forward, backward, and every update applied to `params` in place.
 
-        Returns the values before the update of the loss and the nodes in `keep`; of an Update node in `keep` (of
-        all of them, with `changes`) the change of the raw w, w_after - w_before.
+        Returns the values before the update of the nodes in `keep` (default: of the loss); of an Update node in `keep`
+        (of all of them, with `changes`) the change of the raw w, w_after - w_before.
         """
         updates = self.program.updates
-        wanted = {u for u in updates.values() if changes or u in set(keep)}
-        kept = frozenset(keep).difference(updates.values()) | {self.graph.loss}
+        asked = frozenset((self.graph.loss,) if keep is None else keep)
+        wanted = {u for u in updates.values() if changes or u in asked}
+        kept = asked.difference(updates.values())
         values = self._evaluate(data, kept | self.outer.wants | {self.program.grads[name] for name in updates})
-        grads = self.outer.gradients({name: values[self.program.grads[name]] for name in updates}, data, values)
+        grads = self.outer.gradients(self, {name: values[self.program.grads[name]] for name in updates}, data, values)
         for k, value in enumerate(values):
             if value is None:
                 continue

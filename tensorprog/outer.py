@@ -26,10 +26,11 @@ Gradients = dict[str, Array]
 
 
 class Outer:
-    """The outer part of a network's steps. `wants`: the nodes whose values it needs."""
+    """The outer part of a network's steps. `wants`: the nodes whose values it needs. It is handed the network at each
+    step and does not keep it, so that the network's memory is free as soon as nobody holds it."""
 
     def __init__(self, network: Interpreter, steppers: Mapping[str, Stepper], seed: int) -> None:
-        self.network, self.steppers, self.seed = network, steppers, seed
+        self.steppers, self.seed = steppers, seed
         optimizers = {name: network.optimizer(name) for name in steppers}
         self.normed: dict[Optimizer, list[str]] = {}
         for name, optimizer in optimizers.items():
@@ -41,15 +42,17 @@ class Outer:
         self.wants = frozenset({self.loss.args[0]}) if self.loss else frozenset()
         self.count = 0
 
-    def gradients(self, plain: Gradients, data: Mapping[str, Array] | None, values: list[Any]) -> Gradients:
+    def gradients(
+        self, network: Interpreter, plain: Gradients, data: Mapping[str, Array] | None, values: list[Any]
+    ) -> Gradients:
         """The gradients that the steppers get; their numbers and sampled gradients are set on the way."""
         self.count += 1
         found = plain
         self._norms(found)
         if self.loss is not None:
-            self._sample(self.loss, data, values[self.loss.args[0]])
+            self._sample(network, self.loss, data, values[self.loss.args[0]])
         if self.probed:
-            found = self._perturbed(found, data)
+            found = self._perturbed(network, found, data)
             self._norms(found)
         return found
 
@@ -60,32 +63,32 @@ class Outer:
             for name in names:
                 self.steppers[name].numbers["global_norm"] = norm
 
-    def _perturbed(self, gradients: Gradients, data: Mapping[str, Array] | None) -> Gradients:
-        before = {name: self.network.params[name].copy() for name in self.probed}
+    def _perturbed(self, network: Interpreter, gradients: Gradients, data: Mapping[str, Array] | None) -> Gradients:
+        before = {name: network.params[name].copy() for name in self.probed}
         for name, optimizer in self.probed.items():
-            stepper, w = self.steppers[name], self.network.params[name]
+            stepper, w = self.steppers[name], network.params[name]
             assert optimizer.formula is not None
             norm = stepper.numbers.get("global_norm", 0.0)
             w += perturbation(optimizer.formula, stepper.hyper, w, gradients[name], norm)
-        found = {name: g.copy() for name, g in self._backward(data).items()}
+        found = {name: g.copy() for name, g in self._backward(network, data).items()}
         for name, w in before.items():
-            self.network.params[name][...] = w
+            network.params[name][...] = w
         return found
 
-    def _backward(self, data: Mapping[str, Array] | None) -> Gradients:
-        grads = self.network.program.grads
-        values = self.network.run(data, keep=[grads[name] for name in self.steppers])
+    def _backward(self, network: Interpreter, data: Mapping[str, Array] | None) -> Gradients:
+        grads = network.program.grads
+        values = network.run(data, keep=[grads[name] for name in self.steppers])
         return {name: values[grads[name]] for name in self.steppers}
 
-    def _sample(self, loss: Node, data: Mapping[str, Array] | None, prediction: Array) -> None:
+    def _sample(self, network: Interpreter, loss: Node, data: Mapping[str, Array] | None, prediction: Array) -> None:
         """Gradients for targets drawn from the model itself, times the root of their number: their squares are the
         Gauss-Newton diagonal on average. Source: Liu et al. 2023, arXiv:2305.14342, algorithm 2."""
         assert isinstance(loss.op, Loss)
-        name = self.network.graph.nodes[loss.args[1]].op
+        name = network.graph.nodes[loss.args[1]].op
         assert isinstance(name, Input)
         target = draw(loss, prediction, self.seed, self.count)
-        given = self.network.data if data is None else data
-        for param, gradient in self._backward({**given, name.name: target}).items():
+        given = network.data if data is None else data
+        for param, gradient in self._backward(network, {**given, name.name: target}).items():
             if param in self.sampled:
                 self.steppers[param].state["sampled"] = gradient * math.sqrt(target.size)
 

@@ -20,7 +20,7 @@ Array = npt.NDArray[Any]
 SMALLEST_SCALE = 1e-3  # a relative update is proportional to max(rms of the parameter, this): zeros can start to move
 NS_STEPS = 5
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
-_BLOCK = 1 << 15  # entries
+_BLOCK = 1 << 16  # entries
 SMALLEST_NORM = 1e-7  # of the matrix that Muon orthogonalises, as in torch.optim.Muon
 
 

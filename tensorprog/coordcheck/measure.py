@@ -17,7 +17,7 @@ from tensorprog.parametrization import Parametrization
 
 Array = npt.NDArray[Any]
 
-_BLOCK = 1 << 15  # entries
+_BLOCK = 1 << 16  # entries
 POWER_ITERATIONS = 24
 
 

@@ -192,8 +192,10 @@ class Runs:
 
     def measure(self, seeds: range) -> Measurement:
         """Sizes [probe, step, rung, seed]; nan where nothing is measured. `progress` counts the width squared."""
-        runs = [(rung, seed) for rung in self.ladder.rungs for seed in seeds]
-        costs = [size**2 for size in self.ladder.sizes for _ in seeds]
+        _keep_freed_memory()
+        ladder = list(reversed(self.ladder.rungs))  # the longest runs first: no thread is left alone with one
+        runs = [(rung, seed) for rung in ladder for seed in seeds]
+        costs = [size**2 for size in reversed(self.ladder.sizes) for _ in seeds]
         train, done = _backend(self.backend), 0
         more: dict[str, dict[str, Any]] = {}  # rung -> what else its networks are told
         for rung in self.ladder.rungs:
@@ -218,7 +220,7 @@ class Runs:
                 if self.progress:
                     self.progress(done, sum(costs), seeds.stop)
         grid = np.stack(found, axis=-1)
-        return grid.reshape(*grid.shape[:2], len(self.ladder.rungs), len(seeds))
+        return grid.reshape(*grid.shape[:2], len(ladder), len(seeds))[:, :, ::-1]
 
     def _plan(self, rung: Mapping[str, int]) -> Any:
         from tensorprog.coordcheck.measure import planned
@@ -233,6 +235,13 @@ class Runs:
         network = self.networks[self.ladder.rungs.index(rung)]
         flat = network.derivation
         return flat, self.derivation.lifted(flat.architecture.graph, self.parametrization), network.rates
+
+
+def _keep_freed_memory() -> None:
+    """Arrays of some megabytes come and go with every step. The GNU C library takes each from the system, page by page,
+    and gives it back, a quarter of the time of a check, until it has seen an array of nearly 32 MB freed (`mallopt(3)`,
+    M_MMAP_THRESHOLD); elsewhere this does nothing."""
+    np.empty((1 << 25) - (1 << 16), np.uint8)
 
 
 def _backend(name: str) -> Callable[..., Measurement]:

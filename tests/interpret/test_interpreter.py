@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from fractions import Fraction
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from tensorprog.dims import BATCH, Dim
 from tensorprog.errors import TensorProgError
 from tensorprog.exponents import Power
 from tensorprog.functions import BUILTIN
+from tensorprog.initial import _normals, init_parameter
 from tensorprog.interpret import Interpreter, make_data
 from tensorprog.optimizers import OPTIMIZERS
 from tensorprog.parametrization import Parametrization, ParamExponents
@@ -454,7 +458,7 @@ def test_step_reports_changes_and_values_before_the_update():
     before = {name: w.copy() for name, w in run.params.items()}
     every = run.run()
     nodes = {n.op.name: n.id for n in program.nodes if isinstance(n.op, g.Param)}
-    values = run.step(keep=list(nodes.values()), changes=True)
+    values = run.step(keep=[*nodes.values(), program.forward.loss], changes=True)
     for name, update in program.updates.items():
         np.testing.assert_array_equal(values[nodes[name]], before[name])
         np.testing.assert_allclose(values[update], run.params[name] - before[name])
@@ -474,6 +478,30 @@ def test_only_what_is_kept_is_computed():
     full = run.run(backward=False)
     assert all(v is None for v in full[len(program.forward.nodes) :])
     np.testing.assert_array_equal(full[2], values[2])
+
+
+def test_a_network_is_gone_as_soon_as_nobody_holds_it():
+    program = differentiate(mlp())
+    run = Interpreter(program, {"n": 6}, {"n": 6}, parametrization(program.forward))
+    run.step()
+    gone = weakref.ref(run)
+    gc.disable()  # else a cycle of references would be found, later
+    try:
+        del run
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+def test_initial_weights_are_normal():
+    """The distribution from which weights are drawn: its moments and quantiles are those of a normal."""
+    values = _normals().astype(float)
+    moments = [np.mean(values**k) for k in range(1, 7)]
+    np.testing.assert_allclose(moments, [0, 1, 0, 3, 0, 15], rtol=0.002, atol=1e-6)
+    ranks = (np.searchsorted(np.sort(values), [-3, -1, 0, 1, 3])) / len(values)
+    np.testing.assert_allclose(ranks, [NormalDist().cdf(z) for z in (-3, -1, 0, 1, 3)], atol=2e-5)
+    W = init_parameter(g.Parameter("W", (g.Axis(Dim.of(400)),) * 2), ONE, {}, {}, 0, "float64")
+    assert np.mean(np.square(W)) == pytest.approx(1, abs=0.02) and len(np.unique(W)) > 50_000
 
 
 def test_set_params_and_sizes_are_checked():
