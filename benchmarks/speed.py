@@ -1,15 +1,19 @@
-"""Speed, as ratios between things timed in one run: `python -m benchmarks.speed`. It measures and does not judge.
+"""Speed, as ratios between things timed in one run: `python benchmarks/speed.py`. It measures and does not judge.
 
 (a) the process `tpcalc derive examples/mlp.tp` against a process that only imports numpy, lark and networkx;
 (b) deriving a GPT unrolled to 12, 24, 48 and 96 layers, and the fitted power of the depth;
-(c) the NumPy check of a four-layer perceptron against the coordinate check of the `mup` package (needs torch, mup).
+(c) deriving every shipped example, reading its file included;
+(d) the process `tpcalc check examples/gpt.tp`, seeds added as usual;
+(e) the NumPy check of a four-layer perceptron and of a transformer against the coordinate check of the `mup` package
+    (needs torch, mup): in one process that has loaded everything, and as two processes, as a user runs them.
 
-(a) and (b) run on one thread, both sides of (c) on all cores. What is compared alternates, and the median counts.
+(a) to (c) run on one thread, (d) and both sides of (e) on all cores. What is compared alternates; the median counts,
+in (b) and (c) of processor time, else of time on the clock. `--only a,e` measures a part.
 """
 
 from __future__ import annotations
 
-import contextlib
+import argparse
 import math
 import os
 import subprocess
@@ -17,153 +21,140 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # this checkout, whether or not it is installed
 LAYERS = (12, 24, 48, 96)
-WIDTHS, SEEDS, STEPS, BATCH = (64, 128, 256, 512, 1024), 5, 3, 64
-FEATURES, CLASSES = 64, 10
-
-PERCEPTRON = f"""\
-width n
-dim d = {FEATURES}, classes = {CLASSES}
-axis i: d, j: n, k: n, l: n, c: classes
-input x[i]
-param W1[j,i], W2[k,j], W3[l,k], W4[c,l]
-h1[j] = W1[j,i] x[i]
-x1[j] = relu(h1[j])
-h2[k] = W2[k,j] x1[j]
-x2[k] = relu(h2[k])
-h3[l] = W3[l,k] x2[k]
-x3[l] = relu(h3[l])
-output f[c] = W4[c,l] x3[l]
-loss cross_entropy(f)
-"""
+Row = tuple[str, str, str]  # what, result, goal
 
 
-def seconds(run: Callable[[], object]) -> float:
-    """Wall-clock time of one call."""
-    start = time.perf_counter()
+def seconds(run: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
+    """How long one call takes."""
+    start = clock()
     run()
-    return time.perf_counter() - start
+    return clock() - start
 
 
-def alternate(runs: Mapping[str, Callable[[], object]], times: int) -> dict[str, float]:
+def alternate(
+    runs: Mapping[str, Callable[[], object]], times: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, float]:
     """Median time of each, measured in turns after one turn that does not count."""
     taken: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(times + 1):
         for name, run in runs.items():
-            spent = seconds(run)
+            spent = seconds(run, clock)
             if turn:
                 taken[name].append(spent)
     return {name: median(values) for name, values in taken.items()}
 
 
-def start() -> dict[str, float]:
+def process(*arguments: str, one_thread: bool = False, good: tuple[int, ...] = (0,)) -> Callable[[], object]:
+    """A Python process in this checkout, its output thrown away."""
+    environment = {name: value for name, value in os.environ.items() if name not in THREADS}
+    environment |= {"PYTHONPATH": str(ROOT), **(dict.fromkeys(THREADS, "1") if one_thread else {})}
+
+    def run() -> None:
+        done = subprocess.run([sys.executable, *arguments], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+        if done.returncode not in good:
+            raise SystemExit(f"{' '.join(arguments)}: exit code {done.returncode}")
+
+    return run
+
+
+def start() -> list[Row]:
     """(a) Two processes."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-
-    def process(*arguments: str) -> Callable[[], object]:
-        return lambda: subprocess.run(
-            [sys.executable, *arguments], cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL
-        )
-
-    return alternate(
+    taken = alternate(
         {
-            "derive": process("-m", "tensorprog.cli", "derive", "examples/mlp.tp"),
-            "imports": process("-c", "import numpy, lark, networkx"),
+            "derive": process("-m", "tensorprog.cli", "derive", "examples/mlp.tp", one_thread=True),
+            "imports": process("-c", "import numpy, lark, networkx", one_thread=True),
         },
         times=9,
     )
+    return [
+        ("derive examples/mlp.tp, whole process", f"{taken['derive']:.3f} s", ""),
+        ("import numpy, lark, networkx, whole process", f"{taken['imports']:.3f} s", ""),
+        ("  ratio", f"{taken['derive'] / taken['imports']:.2f}", "<= 2"),
+    ]
 
 
-def depth() -> tuple[dict[int, float], float]:
+def depth() -> list[Row]:
     """(b) Seconds for each number of layers, and the slope of log time against log layers."""
     from tensorprog import derive, load
 
     def run(layers: int) -> Callable[[], object]:
         return lambda: derive(load(ROOT / "examples" / "gpt.tp", {"L": layers}), "adam")
 
-    taken = {int(layers): spent for layers, spent in alternate({str(n): run(n) for n in LAYERS}, times=5).items()}
+    runs = {str(layers): run(layers) for layers in LAYERS}
+    taken = {int(layers): spent for layers, spent in alternate(runs, 5, time.process_time).items()}
     x, y = [math.log(n) for n in taken], [math.log(t) for t in taken.values()]
     mean_x, mean_y = sum(x) / len(x), sum(y) / len(y)
     slope = sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True)) / sum((a - mean_x) ** 2 for a in x)
-    return taken, slope
+    rows = [(f"derive a GPT of {n} layers", f"{spent:.3f} s", "< 2 s" if n == LAYERS[-1] else "")
+            for n, spent in taken.items()]  # fmt: skip
+    return [*rows, ("  power of the depth", f"{slope:.2f}", "<= 1.1")]
 
 
-def coordinates() -> dict[str, float]:
-    """(c) Seconds of both checks on the same job. Raises ImportError without torch and mup."""
-    import torch
-    from mup import MuReadout, get_shapes, make_base_shapes, set_base_shapes
-    from mup.coord_check import get_coord_data
-    from torch import nn
+def examples() -> list[Row]:
+    """(c) Seconds for each shipped example."""
+    from tensorprog import derive
 
-    from tensorprog import check, derive, parse
+    def run(path: Path) -> Callable[[], object]:
+        return lambda: derive(path, "adam")
 
-    cores = os.cpu_count() or 1
-    torch.set_num_threads(cores)
-    derivation = derive(parse(PERCEPTRON), "adam")
+    runs = {path.stem: run(path) for path in sorted((ROOT / "examples").glob("*.tp"))}
+    taken = alternate(runs, 3, time.process_time)
+    return [(f"derive examples/{name}.tp", f"{spent:.3f} s", "< 0.5 s") for name, spent in taken.items()]
 
-    def ours() -> object:
-        return check(derivation, widths=WIDTHS, seeds=SEEDS, max_seeds=SEEDS, steps=STEPS, batch=BATCH,
-                     jobs=cores)  # fmt: skip
 
-    def network(width: int) -> Any:
-        sizes = (FEATURES, width, width, width)
-        hidden = [m for a, b in pairwise(sizes) for m in (nn.Linear(a, b, bias=False), nn.ReLU())]
-        return nn.Sequential(*hidden, MuReadout(width, CLASSES, bias=False))
+def check() -> list[Row]:
+    """(d) One process on all cores."""
+    arguments = ("check", "examples/gpt.tp", "--widths", "64,128,256,512,1024", "--seeds", "5", "--steps", "4")
+    spent = seconds(process("-m", "tensorprog.cli", *arguments))
+    return [(" ".join(("tpcalc", *arguments)), f"{spent:.1f} s", "< 60 s")]
 
-    with tempfile.TemporaryDirectory() as directory:
-        shapes = str(Path(directory, "shapes.bsh"))
-        make_base_shapes(get_shapes(network(WIDTHS[0])), get_shapes(network(WIDTHS[1])), shapes)
 
-        def lazy(width: int) -> Callable[[], Any]:
-            def build() -> Any:
-                model = set_base_shapes(network(width), shapes)
-                for parameter in model.parameters():
-                    if parameter.dim() > 1:
-                        nn.init.normal_(parameter, std=parameter.shape[1] ** -0.5)
-                return model
+def coordinates() -> list[Row]:
+    """(e) Both checks of both networks, in this process and in processes of their own."""
+    from benchmarks import coordinates
 
-            return build
+    rows: list[Row] = []
+    for name, goal in (("perceptron", "<= 0.33; 0.2 wanted"), ("transformer", "<= 1")):
+        job = coordinates.JOBS[name]
+        widths = f"widths {coordinates.WIDTHS[0]}..{coordinates.WIDTHS[-1]}"
+        title = f"{name}, {widths}, {coordinates.SEEDS} seeds, {job.steps} steps"
+        try:
+            inside = {side: coordinates.run(side, name) for side in ("ours", "mup")}
+        except ImportError as error:
+            return [*rows, (f"check of a {title}", f"skipped: {error}", "")]
+        with tempfile.TemporaryDirectory() as directory:
+            file = Path(directory, f"{name}.tp")
+            file.write_text(job.source)
+            ours = process("-m", "tensorprog.cli", "check", str(file), *coordinates.options(name), good=(0, 1))
+            theirs = process("-m", "benchmarks.coordinates", "mup", name)
+            for where, runs in (("in one process", inside), ("as processes", {"ours": ours, "mup": theirs})):
+                taken = alternate(runs, times=3)
+                rows += [
+                    (f"{where}: tpcalc check, {title}", f"{taken['ours']:.3f} s", ""),
+                    (f"{where}: get_coord_data of mup, the same", f"{taken['mup']:.3f} s", ""),
+                    ("  ratio", f"{taken['ours'] / taken['mup']:.2f}", goal),
+                ]
+    return rows
 
-        data = [(torch.randn(BATCH, FEATURES), torch.randint(CLASSES, (BATCH,)))]
-        models = {width: lazy(width) for width in WIDTHS}
 
-        def theirs() -> object:
-            with contextlib.redirect_stdout(None):
-                return get_coord_data(
-                    models, data, optimizer="adam", mup=True, lr=1e-2, nsteps=STEPS, nseeds=SEEDS, cuda=False,
-                    show_progress=False,
-                )  # fmt: skip
-
-        return alternate({"ours": ours, "mup": theirs}, times=3)
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+PARTS = {"a": start, "b": depth, "c": examples, "d": check, "e": coordinates}
 
 
 def main() -> None:
-    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[variable] = "1"  # before NumPy or PyTorch is imported
-    rows = [("measured", "result", "goal")]
-    a = start()
-    rows.append(("derive examples/mlp.tp, whole process", f"{a['derive']:.3f} s", ""))
-    rows.append(("import numpy, lark, networkx, whole process", f"{a['imports']:.3f} s", ""))
-    rows.append(("  ratio", f"{a['derive'] / a['imports']:.2f}", "<= 2"))
-    taken, slope = depth()
-    for layers, spent in taken.items():
-        rows.append((f"derive a GPT of {layers} layers", f"{spent:.3f} s", "< 2 s" if layers == LAYERS[-1] else ""))
-    rows.append(("  power of the depth", f"{slope:.2f}", "<= 1.1"))
-    try:
-        c = coordinates()
-    except ImportError as error:
-        rows.append(("coordinate check", f"skipped: {error}", ""))
-    else:
-        job = f"4-layer perceptron, widths {WIDTHS[0]}..{WIDTHS[-1]}, {SEEDS} seeds, {STEPS} steps"
-        rows.append((f"tpcalc check, {job}", f"{c['ours']:.3f} s", ""))
-        rows.append(("mup.coord_check.get_coord_data, same job", f"{c['mup']:.3f} s", ""))
-        rows.append(("  ratio", f"{c['ours'] / c['mup']:.2f}", "<= 0.33"))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", metavar="a,e", default=",".join(PARTS), help="parts to measure (default: all)")
+    chosen = parser.parse_args().only.split(",")
+    os.environ.update(dict.fromkeys(THREADS, "1"))  # before NumPy or PyTorch is imported
+    rows: list[Row] = [("measured", "result", "goal")]
+    for part, measured in PARTS.items():
+        rows += measured() if part in chosen else []
     columns = [max(len(row[k]) for row in rows) for k in range(3)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, columns, strict=True)).rstrip())
