@@ -109,12 +109,13 @@ def base_rates(
 def _is_steady(derivation: Derivation, network: Interpreter) -> bool:
     """Whether the loss stays at or below where it began, and no value becomes many times larger (nan is neither)."""
     loss, named = network.graph.loss, [node.id for node in network.graph.nodes if node.name and node.axes]
+    wanted = [*named, loss]
     losses: list[float] = []
     start: dict[int, float] = {}
     with np.errstate(all="ignore"):
         for step in range(STABLE_STEPS + 1):
             last = step == STABLE_STEPS
-            values = network.run(keep=[*named, loss], backward=False) if last else network.step(keep=named)
+            values = network.run(keep=wanted, backward=False) if last else network.step(keep=wanted)
             losses.append(float(values[loss]))
             for k in named:
                 if values[k].dtype.kind != "f":
