@@ -8,6 +8,8 @@ from tensorprog.optimizers import Optimizer, Size
 from tensorprog.optimizers.policies import DEFAULT_POLICY, POLICIES
 from tensorprog.parametrization import Parametrization
 
+SCALE_FREE = "it is divided by its own root mean square: any would do"
+
 
 def reasons(
     solution: Solution, parametrization: Parametrization, policy: str = DEFAULT_POLICY
@@ -81,6 +83,8 @@ def _verb(size: Size | None) -> str:
 def _size_reason(binding: Binding | None, explainer: Explainer) -> str:
     if binding is None:
         return "nothing constrains it"
+    if binding.occurrence.param in explainer.solver.scale_free:
+        return SCALE_FREE
     layers = ", and the stream sums it over all layers" if binding.layers else ""
     return f"its use {_law(binding)}{layers}: gain {explainer.power(binding.gain)}"
 
@@ -91,7 +95,9 @@ def _update_reason(binding: Binding | None, optimizer: Optimizer, explainer: Exp
     step = binding_step(explainer, binding)
     size = "lr" if step == "1" else f"lr * {step}"
     layers = f"; all layers move the stream together: {explainer.power(binding.layers)}" if binding.layers else ""
-    return f"entries of a step of {optimizer.name} are {size}; its use {_law(binding)}{layers}"
+    given = explainer.solver.given(binding.occurrence)
+    value = f", and its value is {explainer.power(given)}" if given else ""
+    return f"entries of a step of {optimizer.name} are {size}; its use {_law(binding)}{layers}{value}"
 
 
 def _law(binding: Binding) -> str:

@@ -10,7 +10,7 @@ from tensorprog.calculus.forms import FORMS, SOURCES, gauge, sized
 from tensorprog.calculus.shared import describe
 from tensorprog.errors import TensorProgError
 from tensorprog.optimizers.data import NORMALISATIONS
-from tensorprog.reasons import binding_step
+from tensorprog.reasons import SCALE_FREE, binding_step
 from tensorprog.suggest import nearest
 from tensorprog.tables import fold
 
@@ -71,7 +71,9 @@ class _Story:
             return "init_std  0\n  the file starts it at exactly zero"
         lines = [f"init_std  {self.exponents.init_std}"]
         binding = self.explainer.initial_binding(self.param)
-        if binding is not None:
+        if self.param in self.solver.scale_free:
+            lines.append(f"  {SCALE_FREE}")
+        elif binding is not None:
             lines += self._use(binding, f"the value of {self.param}'s use must be at most Theta(1)")
             if binding.layers:
                 lines.append(f"  the stream sums it over all layers: {self.power(binding.layers)} more")
@@ -90,11 +92,14 @@ class _Story:
         lines.append(f"  gradient entries ~ {self.power(self.sized.gradient)} (gauge without multipliers)")
         step = binding_step(self.explainer, binding)
         lines.append(f"  a step of {self.optimizer.name} ({self._normalisation()}) has entries lr * {step}")
-        lines += self._use(binding, f"the update of {self.param} must move its use by Theta(1)")
+        how = "as far as its value is large" if self.solver.given(binding.occurrence) else "by Theta(1)"
+        lines += self._use(binding, f"the update of {self.param} must move its use {how}")
         if binding.layers:
             lines.append(f"  all layers move the stream together, by {self.power(binding.layers)} more "
                          "(their number, times the gain from there to the stream)")  # fmt: skip
-        lines.append(f"  => lr * {self.power(binding.gain)} = Theta(1)")
+        given = self.solver.given(binding.occurrence)
+        size = f"{self.power(given)}, the size of its use's value" if given else "Theta(1)"
+        lines.append(f"  => lr * {self.power(binding.gain)} = {size}")
         if self.a:
             lines.append(f"  with w = W / multiplier: lr {self.power(-self.sized.lr)} becomes {self.exponents.lr}")
         return "\n".join(lines)
@@ -140,8 +145,13 @@ def _multiplier_story(derivation: Derivation, name: str) -> str:
             for term in terms:
                 if best is None or term[0] > best[2][0]:
                     best = (operand, part, term)
+    if not nodes:
+        of = derivation.architecture.graph.unknowns[name].param
+        why = (f"the uses of `{of}` need different sizes, and this is what one of them lacks" if of else
+               "it multiplies parameters alone, and their own exponents do its work")  # fmt: skip
+        return f"{lines[0]}\n  {why}\n"
     if best is None:
-        return lines[0] + "\n  what it multiplies is exactly zero, or it belongs to one use of a parameter\n"
+        return lines[0] + "\n  what it multiplies is exactly zero\n"
     operand, part, term = best
     taken = [k for k in nodes if k in solver.depth.takes]
     if taken:

@@ -89,9 +89,7 @@ def title(derivation: Derivation) -> str:
 
 def notes(derivation: Derivation) -> list[str]:
     """Multipliers, the gradient norm, and what becomes of the depth."""
-    lines = [f"?{name} = {power}" if "@" not in name else f"multiplier of {name.rsplit('@', 1)[0]} "
-             f"at its use {name.rsplit('@', 1)[1]} = {power}"
-             for name, power in derivation.multipliers.items()]  # fmt: skip
+    lines = [f"{_multiplier(derivation, name)} = {power}" for name, power in derivation.multipliers.items()]
     if derivation.decay_policy != DEFAULT_POLICY:
         lines.append(f"weight decay: {derivation.decay_policy} ({POLICIES[derivation.decay_policy].says})")
     lines.append(f"global gradient norm = {power_text(derivation.gradient_norm)}")
@@ -102,6 +100,15 @@ def notes(derivation: Derivation) -> list[str]:
     lines += [f"depth {symbol}: unrolled at {count} (exponents are those of the width)"
               for symbol, count in graph.depths]  # fmt: skip
     return lines + ([derivation.note] if derivation.note else [])
+
+
+def _multiplier(derivation: Derivation, name: str) -> str:
+    """`?name`, or in words that of one use of a parameter."""
+    if "@" not in name:
+        return f"?{name}"
+    unknown, number = derivation.architecture.graph.unknowns[name], name.rsplit("@", 1)[1]
+    line = f" (line {unknown.span.line})" if unknown.span.line else ""
+    return f"multiplier of {unknown.param} at its use {number}{line}"
 
 
 def _other_regimes(derivation: Derivation) -> list[str]:

@@ -18,7 +18,7 @@ from tensorprog.calculus.rank import require_finite_rank
 from tensorprog.calculus.settling import Circle, Largest
 from tensorprog.calculus.shared import describe
 from tensorprog.calculus.terms import Terms, leading, reduce_terms
-from tensorprog.calculus.uses import Occurrence, occurrences
+from tensorprog.calculus.uses import Occurrence, occurrences, scale_free
 from tensorprog.errors import CalculusError, NoPowerLawError
 from tensorprog.exponents import Units
 from tensorprog.functions import Function
@@ -48,20 +48,23 @@ class Solver(Analysis):
         self.depth = Depth(self.program, self.sizes, self.uses)
         self.by_node: dict[int, list[Occurrence]] = {}
         self._by_param: dict[str, list[Occurrence]] = {}
-        uses_of: dict[str, dict[str, None]] = {}
+        uses_of: dict[str, list[str]] = {}
         count_use: dict[str, int] = {}
         count_param: dict[str, int] = {}
         for occurrence in self.uses:
             self.by_node.setdefault(occurrence.node, []).append(occurrence)
             self._by_param.setdefault(occurrence.param, []).append(occurrence)
-            uses_of.setdefault(occurrence.param, {})[occurrence.use] = None
             count_use[occurrence.use] = count_use.get(occurrence.use, 0) + 1
             count_param[occurrence.param] = count_param.get(occurrence.param, 0) + 1
+        for name, unknown in self.program.forward.unknowns.items():
+            if unknown.kind == "use":
+                uses_of.setdefault(unknown.param, []).append(name)
         self.uses_of = {param: tuple(uses) for param, uses in uses_of.items()}
         self.multiplier_at: dict[int, str] = {}
         count_multiplier: dict[str, int] = {}
+        still_weights = {node for occurrence in self.uses for node in occurrence.chain}  # their parameters settle them
         for node in self.program.forward.nodes:
-            if isinstance(node.op, Scale):
+            if isinstance(node.op, Scale) and node.id not in still_weights:
                 for name in node.op.scalar.unknowns:
                     if self.program.forward.unknowns[name].kind == "multiplier":
                         self.multiplier_at[node.id] = name
@@ -69,6 +72,7 @@ class Solver(Analysis):
         free: dict[str, list[bool]] = {}
         for occurrence in self.uses:
             free.setdefault(occurrence.param, []).append(occurrence.multiplier is not None)
+        self.scale_free = {o.param for o in self.uses if scale_free(self.program, o)}  # A is 0: any would do
         self.always_free = {param for param, flags in free.items() if all(flags)}
         self.demand = Largest(count_use)
         self.speed = Largest(count_param)
@@ -181,7 +185,8 @@ class Solver(Analysis):
         step = (self.nominal or self.step).get(param)
         if step:
             size = self.used(occurrence, step)
-            if size is not None and self.speed.report(param, size + exponents.M[use] + self.share(occurrence)):
+            more = exponents.M[use] + self.share(occurrence) - self.given(occurrence)
+            if size is not None and self.speed.report(param, size + more):
                 exponents.C[param] = self.speed.value[param]
                 self._move(param)
                 changed = True
@@ -189,6 +194,11 @@ class Solver(Analysis):
             self.unsettled |= self.speed.places[param] > 1
             for k in (*occurrence.chain, occurrence.node):
                 self._recompute(k, new_initial, new_change)
+
+    def given(self, occurrence: Occurrence) -> int:
+        """The size of a use's value where the parameter has no say in it: what follows must take it away again."""
+        free = occurrence.param in self.scale_free and occurrence.multiplier is None
+        return self.demand.value.get(occurrence.use, 0) if free else 0
 
     def share(self, occurrence: Occurrence) -> int:
         """How much less than Theta(1) one layer may move, for all layers together to move the stream by Theta(1)."""
@@ -198,6 +208,8 @@ class Solver(Analysis):
     def _share_demands(self, param: str) -> None:
         """A = the least demanding use that constrains it; the others get implicit multipliers."""
         exponents, demands = self.exponents, self.demand.value
+        if param in self.scale_free:
+            return
         constraining = {o.use for o in self.uses_by_param(param) if param in self.always_free or o.multiplier is None}
         known = [demands[u] for u in self.uses_of[param] if u in demands and u in constraining]
         if not known:

@@ -71,6 +71,22 @@ def occurrences(program: Program) -> list[Occurrence]:
     return sorted(found, key=lambda o: (o.node, o.position, -growing[o.param]))  # a matrix takes size before its gain
 
 
+def scale_free(program: Program, occurrence: Occurrence) -> bool:
+    """Whether the chain divides the weight by its own root mean square, so that its initial scale does not matter."""
+    nodes = program.forward.nodes
+    pending = [a for k in occurrence.chain[1:] for a in nodes[k].args if isinstance(nodes[a].op, InvRms)]
+    seen: set[int] = set()
+    while pending:
+        k = pending.pop()
+        op = nodes[k].op
+        if isinstance(op, Param) and op.name == occurrence.param:
+            return True
+        if k not in seen:
+            seen.add(k)
+            pending.extend(nodes[k].args)
+    return False
+
+
 def _spreads(program: Program, node: int) -> bool:
     """Whether a node is the same value in every layer of a loop."""
     here = program.nodes[node]

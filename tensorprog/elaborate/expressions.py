@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 from tensorprog.elaborate import calls
+from tensorprog.elaborate.ambiguous import require_one_sum
 from tensorprog.elaborate.builder import BATCH_INDEX, Operand
 from tensorprog.elaborate.frame import BARE, ELLIPSIS, Frame
 from tensorprog.elaborate.indices import expand, lower, read, tensor, tokens_misused
@@ -81,6 +82,7 @@ def product(
         _check_bare_product(operands, expr)
     present = {index for operand in operands for index in operand.indices} - dropped
     kept = {index for index in present if index in needed or frame.keeps(index, expr.span)}
+    require_one_sum(expr, operands, present - kept, frame)
     total = contract(operands, kept, frame, expr.span)
     return Operand(frame.builder.scale(total.value, scalar, expr.span), total.indices)
 

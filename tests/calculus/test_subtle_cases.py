@@ -223,3 +223,57 @@ def test_what_never_moves_has_no_learning_rate() -> None:
     found = tp.derive(tp.parse(source), "adam").params
     assert found["A"].lr is None
     assert found["B"].lr is None
+
+
+GENERATED = """
+width n
+axis i: 8, j: n, k: n, z: 4
+input x[i]
+input code[z]
+param E[j,i], H[k,j,z]
+h[j] = relu(E[j,i] x[i])
+W[k,j] = {}(H[k,j,z] code[z])
+g[k] = relu(W[k,j] h[j])
+output f = readout(g, 5)
+loss cross_entropy(f)
+"""
+
+
+def test_a_multiplier_of_weights_alone_is_left_to_their_exponents() -> None:
+    """`?gen` and the size of H do the same; the answer is that of the file without it."""
+    plain, free = (tp.derive(tp.parse(GENERATED.format(text)), "adam") for text in ("", "?gen * "))
+    assert exponent(free.multipliers["gen"]) == "0"
+    assert [exponent(p.init_std) for p in free.params.values()] == [exponent(p.init_std) for p in plain.params.values()]
+    assert [exponent(p.lr) for p in free.params.values()] == [exponent(p.lr) for p in plain.params.values()]
+    assert exponent(free.params["H"].init_std) == "-1/2"
+
+
+NORMALISED = """
+width n
+axis i: 8, j: n, k: n
+input x[i]
+param E[j,i], W[k,j], gain[k] = ones
+h[j] = relu(E[j,i] x[i])
+{}
+y[k] = v[k,j] h[j]
+g[k] = relu(gain[k] y[k])
+output f = readout(g, 5)
+loss cross_entropy(f)
+"""
+
+
+@pytest.mark.parametrize(("optimizer", "lr"), [("adam", "-1/2"), ("sgd", "1")])
+@pytest.mark.parametrize(
+    "normalise",
+    ["v[k,j] = W[k,j] * rms_scale[j](W[k,j])",
+     "c[k,j] = W[k,j] - mean[j](W[k,j])\nv[k,j] = c[k,j] * rms_scale[j](c[k,j])"],
+    ids=["weight normalisation", "weight standardisation"],
+)  # fmt: skip
+def test_a_normalised_weight_has_no_scale_but_a_speed(normalise: str, optimizer: str, lr: str) -> None:
+    """v has entries 1 whatever W's are, v h is n^1/2, and the gain must take that away. At w = n^1/2 W a hidden matrix
+    has initial size 1 and these learning rates (Lemma J.1 of Tensor Programs V)."""
+    found = tp.derive(tp.parse(NORMALISED.format(normalise)), optimizer)
+    assert exponent(found.params["W"].init_std) == "0"
+    assert exponent(found.params["W"].lr) == lr
+    assert exponent(found.params["gain"].multiplier) == "-1/2"
+    assert found.reasons["W"]["init_std"] == "it is divided by its own root mean square: any would do"
