@@ -106,6 +106,8 @@ class LoopBits:
             is_odd, is_free, is_cover = (m >> scattered & own for m in (odd, free, cover))
             spread = is_odd | is_free
             everywhere = (spread | spread << span | spread << 2 * span) & reach
+            if new_odd & everywhere:  # each piece is odd in its own layer, the sum is not
+                covers.append(_lowest(new_odd & everywhere))
             new_odd &= ~everywhere
             new_free |= everywhere
             reliable = _lowest(is_odd) or is_cover

@@ -179,9 +179,10 @@ def entrywise(facts: Facts, axes: int) -> tuple[Initial, Change]:
         slope_grades = _slope_grades(x, slope_parity)
         curve_grades = _slope_grades(x, facts.parity)
         if facts.degree == 0:  # a step function: the fraction of entries that cross
-            relative = min(0, step - scale)
-            mixed = tuple(map(grade_product, _mixed(dx), _mixed(x)))
-            return ((relative, 0, mixed),)
+            start = _mixed(x)
+            return reduce_terms([(min(0, size - scale), 0, tuple(map(grade_product, _mixed(larger), start)))
+                                 for size in {s for s, _, _ in dx}
+                                 for larger in [tuple(t for t in dx if t[0] >= size)]])  # fmt: skip
         if facts.degree is not None:
             slope, curve = (facts.degree - 1) * scale, (facts.degree - 2) * scale
             cap = max(facts.degree * step, slope + step)

@@ -275,10 +275,15 @@ def _multiply_raw(w: Term, x: Term, plan: ContractPlan, *, swapped: bool) -> Ter
     else:
         through = grade_product(through, (raw, broken, 0, STAYS))
         size += q_half
-    for i, j in plan.kept:
+    layers = [position for position, _ in plan.layers]
+    for position, (i, j) in enumerate(plan.kept):
         a, b = (j, i) if swapped else (i, j)
         if a < 0:
             grades.append(xg[b])
+            continue
+        if position in layers:  # x's grade along the layers tells of all its entries: nothing is carried over
+            g = xg[b] if b >= 0 else EVEN
+            grades.append(free_in(g, raw) if depends else grade_product(g, (raw, 0, 0, STAYS)))
             continue
         g = grade_product(wg[a], through)
         if depends and (wild(raw, a) & through[1] or a > 1):

@@ -115,23 +115,37 @@ def test_a_weight_tied_loop_gets_the_whole_power() -> None:
         assert depth(found.multipliers["b"]) == "-1"
 
 
+@pytest.mark.parametrize("act", ["relu", "gelu", "tanh"])
 @pytest.mark.parametrize(("multiplier", "adam", "sgd"), [("L^(-1/2)", "-1/2", "0"), ("1 / L", "0", "1")])
-def test_a_multiplier_that_the_file_fixes_is_kept(multiplier: str, adam: str, sgd: str) -> None:
+def test_a_multiplier_that_the_file_fixes_is_kept(multiplier: str, adam: str, sgd: str, act: str) -> None:
     for optimizer, rate in (("adam", adam), ("sgd", sgd)):
-        found = network(TWO_MATRICES.replace("?b", multiplier).replace("relu", "tanh"), optimizer)
+        found = network(TWO_MATRICES.replace("?b", multiplier).replace("relu", act), optimizer)
         assert set(lr(found).values()) == {rate}
         assert depth(found.params["layers.*.W"].init_std) == "0"
 
 
-def test_without_a_multiplier_the_last_matrix_takes_it() -> None:
+@pytest.mark.parametrize("act", ["relu", "gelu", "tanh"])
+def test_without_a_multiplier_the_last_matrix_takes_it(act: str) -> None:
     """As GPT-2 initialises its projections: by one over the square root of the number of residual layers.
 
     Source: Radford et al. 2019 (GPT-2), section 2.3.
     """
-    found = network(TWO_MATRICES.replace("?b * ", "").replace("relu", "tanh"))
+    found = network(TWO_MATRICES.replace("?b * ", "").replace("relu", act))
     assert depth(found.params["layers.*.W"].init_std) == "-1/2"
     assert depth(found.params["layers.*.V"].init_std) == "0"
     assert lr(found) == {"layers.*.W": "-1", "layers.*.V": "-1/2", "layers.*.b": "-1/2"}
+
+
+def test_a_gpt_without_branch_multipliers_scales_its_projections_as_gpt_2_does() -> None:
+    """Attention and mlp in pre-norm, with biases. Source: Radford et al. 2019 (GPT-2), section 2.3."""
+    text = (EXAMPLES / "gpt.tp").read_text()
+    assert text.count("?branch * ") == 2
+    found = derive(parse(text.replace("?branch * ", "")), "adam")
+    projections = {"layers.*.attention.Wo", "layers.*.mlp.W2"}
+    matrices = [name for name in found.params if name.startswith("layers.") and ".W" in name]
+    assert {n for n in matrices if depth(found.params[n].init_std) == "-1/2"} == projections
+    assert {depth(found.params[n].lr) for n in projections} == {"-1"}
+    assert {depth(found.params[n].lr) for n in set(matrices) - projections} == {"-1/2"}
 
 
 NO_LAW = {
