@@ -292,7 +292,8 @@ def _index(index: s.Index, dims: frozenset[str]) -> str:
             return text(tokens, dims)
         case s.IndexAffine(terms=terms, offset=offset):
             parts = [_term(coefficient, name) for coefficient, name in terms]
-            if offset != s.Number(Fraction(0)) or not parts:
+            plain = [coefficient for coefficient, _ in terms] == [1]  # `u + 0` reads a part of an axis, `u` all of it
+            if offset != s.Number(Fraction(0)) or not parts or plain:
                 parts += _offset(offset, dims, alone=not parts)
             out = " ".join(parts)
             return out[2:] if out.startswith("+ ") else "-" + out[2:]

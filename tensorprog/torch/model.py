@@ -187,9 +187,11 @@ class ImportedDerivation:
 
         Raises TensorProgError for what the language has no notation for, and if the text would derive to others.
         """
-        from tensorprog.torch.faithful import faithful_text
+        from tensorprog.torch.emit_tp.faithful import faithful_text
 
-        return faithful_text(self.derivation, self.reading.lowered.graph)
+        classes = {path: type(m).__name__ for path, m in self.reading.module.named_modules()}
+        points = self.reading.points[:2]
+        return faithful_text(self.derivation, self.reading.lowered.graph, classes, points)
 
     def __str__(self) -> str:
         return self.render()

@@ -59,6 +59,7 @@ def test_the_standard_blocks_are_in_canonical_form() -> None:
         ("y[(h e)] = x[-u+1,u*2,0 , ..]", "y[(h e)] = x[-u + 1, 2 u, 0, ..]"),
         ("dim p=2; y[u] = x[u-p]", "dim p = 2\ny[u] = x[u - p]"),
         ("y[u] = x[u-(p)]", "y[u] = x[u - (p)]"),
+        ("y[u] = x[u+0,2u+0]", "y[u] = x[u + 0, 2 u]"),
         ("param W[ i ]=normal(1)optimizer muon frozen", "param W[i] = normal(1) frozen optimizer muon"),
         ("if f{}else{}", "if f {\n}"),
     ],

@@ -10,13 +10,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from tensorprog.dims import BATCH_SYMBOL, Dim
+import tensorprog as tp
+from tensorprog.autodiff import differentiate
+from tensorprog.dims import BATCH, BATCH_SYMBOL, Dim
 from tensorprog.exponents import Power
 from tensorprog.graph import Axis, Fold, Graph, Input, Window
 from tensorprog.interpret import Interpreter
 from tensorprog.legality import assert_legal
 from tensorprog.parametrization import Parametrization, ParamExponents
+from tensorprog.torch.emit_tp import emit_tp
 from tensorprog.torch.model import Reading, read
+from tensorprog.torch.segments import segmented
 
 
 def worst_difference(reading: Reading, point: int = 0, sites: bool = True) -> float:
@@ -44,6 +48,59 @@ def worst_difference(reading: Reading, point: int = 0, sites: bool = True) -> fl
         scale = float(np.abs(wanted).max()) or 1.0
         worst = max(worst, float(np.abs(found - wanted).max()) / scale)
     return worst
+
+
+def text_difference(reading: Reading, change: Callable[[str], str] = str) -> float:
+    """The largest difference, relative to the largest entry, between an output of the graph and of the text that is
+    written from it, for the same random parameters and the data recorded at the first point. `change`: made to the
+    text."""
+    point = dict(reading.points[0])
+    cut, _, _ = segmented(reading.lowered.graph, everywhere=True)
+    classes = {path: type(m).__name__ for path, m in reading.module.named_modules()}
+    emitted = emit_tp(cut, classes, reading.points[:2])
+    text = tp.parse(change(emitted.text))
+    random = np.random.default_rng(3)
+    arrays = {name: 0.3 * random.standard_normal([int(a.dim.evaluate(point)) for a in p.axes])
+              for name, p in cut.parameters.items()}  # fmt: skip
+    renamed = {new: arrays[old] for new, old in zip(text.graph.parameters, emitted.parameters, strict=True)}
+    inputs = [n for n in cut.nodes if isinstance(n.op, Input) and n.op.name in emitted.inputs]
+    data = {n.op.name: reading.lowered.data[n.op.name][0] for n in inputs}
+    wanted = _outputs(cut, differentiate(cut), point, arrays, data)
+    worst = []
+    for merged in (True, False):  # an axis that holds the batch has it in front, or behind
+        given = {emitted.inputs[n.op.name]: _batch_first(data[n.op.name], n, point, merged) for n in inputs}
+        found = _outputs(text.graph, text.program, point, renamed, given)
+        right = [_batch_first(value, cut.nodes[number], point, merged) for number, value in wanted.items()]
+        worst.append(max(float(np.abs(a - b.reshape(a.shape)).max() / np.abs(a).max())
+                         for a, b in zip(right, found.values(), strict=True)))  # fmt: skip
+    return min(worst)
+
+
+def _outputs(graph: Graph, program: Any, point: dict[str, int], arrays: Any, data: Any) -> dict[int, Any]:
+    """Node -> value, of the graph's outputs in order of computation."""
+    sizes = {s: v for s, v in point.items() if s != BATCH_SYMBOL}
+    neutral = ParamExponents(Power(), Power(), Power(), None, None)
+    parametrization = Parametrization("sp", "sgd", dict.fromkeys(graph.parameters, neutral),
+                                      dict.fromkeys(graph.unknowns, Power()))  # fmt: skip
+    interpreter = Interpreter(program, sizes, sizes, parametrization, batch=point.get(BATCH_SYMBOL, 1))
+    interpreter.set_params(arrays)
+    kept = sorted({node for _, node in graph.outputs})
+    values = interpreter.run({**interpreter.data, **data}, keep=set(kept), backward=False)
+    return {node: np.asarray(values[node]) for node in kept}
+
+
+def _batch_first(array: Any, node: Any, point: dict[str, int], batch_in_front: bool) -> Any:
+    tokens = isinstance(node.op, Input) and node.op.kind == "tokens"
+    axes = node.axes[:-1] if tokens else node.axes
+    shape, batch = [int(a.dim.evaluate(point)) for a in axes], point.get(BATCH_SYMBOL, 1)
+    at = next((k for k, a in enumerate(axes) if BATCH_SYMBOL in a.dim.symbols), None)
+    if at is None:
+        return np.broadcast_to(np.reshape(array, shape), (batch, *shape))
+    rest = shape[at] // batch
+    pair = [batch, rest] if batch_in_front else [rest, batch]
+    split = np.reshape(array, [*shape[:at], *pair, *shape[at + 1 :]])
+    kept = [] if axes[at].dim == BATCH else [rest]
+    return np.moveaxis(split, at + (not batch_in_front), 0).reshape([batch, *shape[:at], *kept, *shape[at + 1 :]])
 
 
 def read64(build: Callable[..., Any], inputs: Any, **options: Any) -> Reading:

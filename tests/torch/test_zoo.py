@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 
 from tensorprog.exponents import Power  # noqa: E402
 from tensorprog.torch.model import derive_reading, read  # noqa: E402
-from tests.torch.support import legal, read64, worst_difference  # noqa: E402
+from tests.torch.support import legal, read64, text_difference, worst_difference  # noqa: E402
 from tests.torch.zoo import ZOO, llama_like, text  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
@@ -48,6 +48,7 @@ def test_a_model_of_the_zoo_is_read_whole_and_derived(name: str) -> None:
     for multiplier in result.changes.multipliers:
         assert multiplier.factor == Power() or multiplier.places, multiplier.name
     assert result.to_tp()
+    assert text_difference(reading) < 1e-12
 
 
 def test_the_rows_of_mambas_projection_are_of_two_kinds() -> None:

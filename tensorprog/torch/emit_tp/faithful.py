@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from tensorprog.architecture import parse
 from tensorprog.calculus.solve import Solution, solve
 from tensorprog.derivation import Derivation, _collector_at_rest, _units
@@ -12,8 +14,11 @@ from tensorprog.torch.emit_tp import Emitted, emit_tp
 from tensorprog.torch.segments import segmented
 
 
-def faithful_text(derivation: Derivation, graph: Graph) -> str:
-    """The graph as text; fused parameters as one per range, where that derives to the same.
+def faithful_text(
+    derivation: Derivation, graph: Graph, classes: Mapping[str, str], points: Sequence[Mapping[str, int]]
+) -> str:
+    """The graph as text; fused parameters as one per range, where that derives to the same (`classes`, `points`: see
+    `emit_tp`).
 
     Raises TensorProgError where neither does.
     """
@@ -22,7 +27,7 @@ def faithful_text(derivation: Derivation, graph: Graph) -> str:
     attempts = [(cut, whole)] if parts else []
     wrong: list[str] = []
     for candidate, names in [*attempts, (graph, {})]:
-        emitted = emit_tp(candidate)
+        emitted = emit_tp(candidate, classes, points)
         wrong = differences(derivation, emitted, names)
         if not wrong:
             return emitted.text
@@ -31,21 +36,24 @@ def faithful_text(derivation: Derivation, graph: Graph) -> str:
     )
 
 
-def differences(derivation: Derivation, emitted: Emitted, whole: dict[str, str]) -> list[str]:
-    """Where deriving the text gives other exponents: initial size, learning rate (without multipliers), multipliers."""
+def differences(derivation: Derivation, emitted: Emitted, whole: Mapping[str, str]) -> list[str]:
+    """Where deriving the text gives other exponents: initial size, learning rate (without multipliers), multipliers.
+    `whole`: range of a fused parameter -> the parameter."""
     architecture = parse(emitted.text, "emitted.tp")
     with _collector_at_rest():
         solution = solve(architecture.program, _units(architecture.graph), derivation.choice, architecture.functions)
     found = []
-    for name, short in emitted.parameters.items():
+    for name, short in zip(emitted.parameters, architecture.graph.parameters, strict=True):
         here, there = _exponents(derivation.solution, whole.get(name, name)), _exponents(solution, short)
         if here != there:
             found.append(f"`{name}`: {_text(here)}, in the text {_text(there)}")
-    for name, short in emitted.multipliers.items():
-        one = derivation.solution.solver.units.unpack(derivation.solution.exponents.M[name])
+    there_named = [name for name, unknown in architecture.graph.unknowns.items() if unknown.kind == "multiplier"]
+    for group, short in zip(emitted.multipliers, there_named, strict=True):
         other = solution.solver.units.unpack(solution.exponents.M[short])
-        if one != other:
-            found.append(f"`{name}`: {one}, in the text {other}")
+        for name in group:
+            one = derivation.solution.solver.units.unpack(derivation.solution.exponents.M[name])
+            if one != other:
+                found.append(f"`{name}`: {one}, in the text {other}")
     return found
 
 

@@ -8,11 +8,17 @@ from fractions import Fraction
 
 from tensorprog.dims import Dim
 from tensorprog.errors import TensorProgError
-from tensorprog.graph import Fold, Init, Node, Scalar
+from tensorprog.graph import Fold, Graph, Init, Node, Scalar
 
 
 def refuse(what: str) -> TensorProgError:
     return TensorProgError(f"{what} cannot be written in the language", why="--emit-tp writes index notation")
+
+
+def only_use(graph: Graph, scalar: Scalar) -> bool:
+    """Whether a number is only what stands between a parameter and a use of it, which the language does not write."""
+    return (scalar.coefficient == 1 and not scalar.powers
+            and all(graph.unknowns[u].kind == "use" for u in scalar.unknowns))  # fmt: skip
 
 
 def is_count(scalar: Scalar, dims: list[Dim], sign: int) -> bool:
@@ -84,4 +90,4 @@ def init_text(init: Init) -> str:
                 " = ones" if init.value in (None, 1.0) else f" = constant({number_text(Fraction(init.value or 0.0))})"
             )
         case _:
-            return " = normal()" if init.value is None else f" = normal({number_text(Fraction(init.value))})"
+            return "" if init.value is None else f" = normal({number_text(Fraction(init.value))})"

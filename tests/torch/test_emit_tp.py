@@ -1,0 +1,158 @@
+"""The text written from a module: it computes the same, derives to the same, and is short where the module repeats."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+from torch import nn  # noqa: E402
+from torch.nn import functional as F  # noqa: E402, N812
+
+import tensorprog as tp  # noqa: E402
+import tensorprog.torch as tpt  # noqa: E402
+from tensorprog.printer import format_source  # noqa: E402
+from tensorprog.torch.model import derive_reading  # noqa: E402
+from tests.torch.handwritten import CASES, NanoGPT, reals, tokens  # noqa: E402
+from tests.torch.support import read64, text_difference  # noqa: E402
+
+pytestmark = pytest.mark.torch
+QUICK = ("mlp", "nanogpt_heads", "nanogpt_head_dim", "lstm", "encoder_layer", "lora", "weight_norm", "writes_in_place")
+
+
+@pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in CASES])
+def test_the_text_computes_what_the_graph_computes_and_derives_to_the_same(name: str) -> None:
+    reading = read64(CASES[name].build, CASES[name].inputs)
+    assert text_difference(reading) < 1e-12
+    text = derive_reading(reading, "adamw").to_tp()
+    assert format_source(text) == text
+
+
+def test_a_text_that_computes_something_else_is_told_from_the_graph() -> None:
+    reading = read64(CASES["nanogpt_heads"].build, CASES["nanogpt_heads"].inputs)
+    assert text_difference(reading, lambda text: text.replace("= gelu(", "= relu(")) > 1e-3
+    assert text_difference(reading, lambda text: text.replace("s <= t", "s < t")) > 1e-3
+
+
+def text_of(build: Callable[[int], Any], inputs: Any) -> str:
+    return tpt.derive(build, inputs, "adam").to_tp()
+
+
+def test_identical_layers_are_one_block_whatever_their_number() -> None:
+    texts = {k: text_of(lambda n, k=k: NanoGPT(4 * n, n, layers=k), tokens(3, 6)) for k in (2, 5)}  # type: ignore[misc]
+    assert texts[2].replace("repeat 2", "repeat 5") == texts[5]
+    assert "# h.*\nblock Block(" in texts[5]
+    assert "  h = Block(h)\n" in texts[5]
+
+
+def test_a_layer_that_differs_is_no_part_of_the_repeat() -> None:
+    def build(n: int) -> nn.Module:
+        model = NanoGPT(4 * n, n, layers=4)
+        model.h[1].mlp[1] = nn.ReLU()
+        return model
+
+    text = text_of(build, tokens(3, 6))
+    assert "repeat 2" in text and "repeat 4" not in text
+    assert len(re.findall(r"^block Block", text, re.M)) == 1
+
+
+def test_the_number_of_layers_can_become_a_symbol() -> None:
+    text = text_of(lambda n: NanoGPT(4 * n, n), tokens(3, 6))
+    deep = text.replace("width n\n", "width n\ndepth L\n").replace("repeat 2", "repeat L")
+    deep = re.sub(r"\+ (Attention|Sequential)\(", r"+ ?branch * \1(", deep)
+    unknowns = tp.derive(tp.parse(deep), "adam").parametrization.unknowns
+    (branch,) = [power for name, power in unknowns.items() if name.endswith("branch")]
+    assert str(branch) == "L^-1"
+
+
+class Attention(nn.Module):
+    """Causal attention, with a scale of its own."""
+
+    def __init__(self, n: int, scale: float | None = None) -> None:
+        super().__init__()
+        self.n, self.scale = n, scale
+        self.q, self.k, self.v, self.o = (nn.Linear(8 * n, 8 * n, bias=False) for _ in range(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        q, k, v = (f(x).unflatten(-1, (self.n, 8)).transpose(1, 2) for f in (self.q, self.k, self.v))
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=self.scale)
+        return self.o(y.transpose(1, 2).flatten(2))
+
+
+class OneBlock(nn.Module):
+    def __init__(self, n: int, inner: nn.Module) -> None:
+        super().__init__()
+        self.first, self.inner, self.last = nn.Linear(5, 8 * n), inner, nn.Linear(8 * n, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.inner(self.first(x)))
+
+
+def zero_bias(layer: nn.Linear) -> nn.Linear:
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+@pytest.mark.parametrize(("inner", "call"), [
+    (Attention, "attention(first, heads = n, head_dim = 8, scale = 8^(-1/2), causal, bias = false)"),
+    (lambda n: nn.LayerNorm(8 * n), "layernorm(first)"),
+    (lambda n: nn.LayerNorm(8 * n, elementwise_affine=False), "layernorm(first, affine = false)"),
+    (lambda n: nn.RMSNorm(8 * n, eps=1e-5), "rmsnorm(first)"),
+    (lambda n: zero_bias(nn.Linear(8 * n, 8 * n)), "linear(first, 8 n)"),
+    (lambda n: nn.Sequential(zero_bias(nn.Linear(8 * n, 24 * n)), nn.GELU(), zero_bias(nn.Linear(24 * n, 8 * n))),
+     "mlp(first, 24 n)"),
+    (lambda n: nn.GELU(approximate="tanh"), "gelu_tanh(first)"),
+])  # fmt: skip
+def test_a_block_of_the_language_is_used_where_the_module_is_exactly_it(inner: Any, call: str) -> None:
+    reading = read64(lambda n: OneBlock(n, inner(n)), reals(3, 6, 5))
+    text = derive_reading(reading, "adam").to_tp()
+    assert text.count("(first") == text.count(f" = {call}\n") == 1
+    assert text_difference(reading) < 1e-12
+
+
+@pytest.mark.parametrize(("inner", "block"), [
+    (lambda n: Attention(n, scale=0.3), "attention"),
+    (lambda n: nn.LayerNorm(8 * n, eps=1e-3), "layernorm"),
+    (lambda n: nn.Linear(8 * n, 8 * n), "linear"),  # its bias starts at random
+])  # fmt: skip
+def test_what_differs_from_a_block_of_the_language_is_written_out(inner: Any, block: str) -> None:
+    reading = read64(lambda n: OneBlock(n, inner(n)), reals(3, 6, 5))
+    assert f"{block}(first)" not in (text := derive_reading(reading, "adam").to_tp())
+    assert f"{block}(first, 8 n)" not in text and "heads =" not in text
+    assert text_difference(reading) < 1e-12
+
+
+def test_parameters_that_two_layers_share_are_passed_to_the_block() -> None:
+    class Shared(nn.Module):
+        def __init__(self, n: int) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(5, n), nn.Linear(n, 3)
+            self.layer = nn.Sequential(nn.Linear(n, n), nn.ReLU(), nn.Linear(n, n))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.first(x)
+            for _ in range(3):
+                x = x + self.layer(x)
+            return self.last(x)
+
+    reading = read64(Shared, reals(4, 5))
+    text = derive_reading(reading, "adam").to_tp()
+    assert len(re.findall(r"\blayer_0_weight\[", text.split("block")[0] + text.split("}")[-1])) == 1
+    assert text_difference(reading) < 1e-12
+
+
+def test_names_that_mean_something_else_in_the_language_are_changed() -> None:
+    def build(n: int) -> nn.Module:
+        names = {"lambda": nn.Linear(5, n), "softmax": nn.ReLU(), "n": nn.Linear(n, n), "2-b": nn.ReLU(),
+                 "linear": nn.Linear(n, n), "é" * 70: nn.ReLU(), "torch": nn.Linear(n, 3)}  # fmt: skip
+        model = nn.Sequential()
+        for name, module in names.items():
+            model.add_module(name, module)
+        return model
+
+    reading = read64(build, reals(4, 5))
+    assert text_difference(reading) < 1e-12
+    assert derive_reading(reading, "adam").to_tp().isascii()
