@@ -34,11 +34,14 @@ class Products(References):
             sides.remove(rows)
             self._look_up(rows, sides[0], op, known)
         sides.sort(key=lambda side: not self._is_parameter(side[1]))
-        factors = [
-            self.operand(arg.id, [i for n in numbers if (i := known[n]) is not None], PRODUCT)
-            for numbers, arg in sides
-            if not (isinstance(arg.op, Const) and arg.op.value == 1.0 and not arg.axes)
-        ]
+        repeated = set(sides[0][0]).intersection(*(numbers for numbers, _ in sides))
+        factors = []
+        for numbers, arg in sides:
+            if isinstance(arg.op, Const) and arg.op.value == 1.0 and not arg.axes:
+                continue
+            alone = [i for n in numbers if n not in op.out and n not in repeated and (i := known[n]) is not None]
+            text = self.operand(arg.id, [i for n in numbers if (i := known[n]) is not None], PRODUCT)
+            factors.append(f"sum[{','.join(alone)}]({text})" if alone and rows is None else text)
         if len(factors) < 2:
             return (factors[0], PRODUCT) if factors else ("1", ATOM)
         juxtaposed = all(re.fullmatch(r"\w+\[[^()]*\]", f) for f in factors)
