@@ -369,6 +369,7 @@ def prepare(program: Program, units: Units, optimizer: str | Choice, functions: 
     zero = Exponents(dict.fromkeys(forward.parameters, 0), dict.fromkeys(forward.parameters, 0),
                      dict.fromkeys(forward.unknowns, 0))  # fmt: skip
     solver = Solver(program, units, optimizer, functions, zero)
+    solver.choice.require_fit(forward.parameters)
     for name in program.updates:
         if solver.optimizers[name].normalisation == "spectral":
             require_finite_rank(program, name, solver.sizes)
@@ -424,7 +425,7 @@ def assert_stable(program: Program, snapshot: Snapshot, units: Units) -> None:
                 raise CalculusError(
                     f"`{describe(node, program.nodes)}` grows like {units.unpack(size)} {part}",
                     node.span,
-                    why="a nonlinearity, a sum or an output consumes it, so it must stay Theta(1), and the fixed "
-                    "multipliers of the file leave no exponent that could make it so",
+                    why="a nonlinearity, a sum or an output consumes it, so it must stay Theta(1), and with the fixed "
+                    "multipliers of the file it does not, where each parameter's own use is Theta(1)",
                     fix="an unknown multiplier in front of it, such as `?scale * (...)`",
                 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from tensorprog.cli import check, classify, derive, emit, explain, fmt, graph, import_, lint, report, transfer
 from tensorprog.cli.terminal import BAD_INPUT, OK, discard_output
@@ -43,14 +44,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    top = argparse.ArgumentParser(
-        prog="tpcalc", description="Derive, emit and check the width exponents of a neural network (muP)."
-    )
+    top = _Parser(prog="tpcalc", description="Derive, emit and check the width exponents of a neural network (muP).")
     top.add_argument("--version", action="version", version=_Version())
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in (derive, explain, emit, check, transfer, report, classify, import_, lint, graph, fmt):
         command.add(commands)
     return top
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong as every other error does; the usage is for --help."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(BAD_INPUT, f"error: {message}\n  see `{self.prog} --help`\n")
 
 
 class _Version(str):

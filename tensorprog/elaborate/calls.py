@@ -13,7 +13,7 @@ from tensorprog.elaborate.scope import BlockEntity, FunctionEntity, describe, un
 from tensorprog.errors import ShapeError
 from tensorprog.functions import BUILTIN
 from tensorprog.graph import Axis, Contract, Fold, InvRms, Map, Merge, Scalar, Softmax, StopGrad, TopK
-from tensorprog.syntax import Argument, Call, Expr, Indexed, IndexName, Span
+from tensorprog.syntax import Argument, Call, Expr, Indexed, IndexName, Name, Span
 
 REMOVES = ("sum", "mean", "max", "rms_scale")  # their indices disappear
 KEEPS = ("softmax", "topk")
@@ -104,11 +104,17 @@ def _only(expr: Call, options: Iterable[str] = (), count: int = 1) -> Expr:
 def _over(expr: Call, operand: Operand) -> None:
     for name in expr.over:
         if name not in operand.indices and name != BATCH_INDEX:
+            given = expr.arguments[0].value
+            tensor = given.id if isinstance(given, Name) else ""
+            part = f"{tensor or 'x'}[..,{name}]"
+            call = f"{expr.id}[{name}]({part})"
             raise ShapeError(
                 f"the index `{name}` of `{expr.id}[{', '.join(expr.over)}]` is not in its argument",
                 expr.span,
-                fix=f"an argument with indices, like `{expr.id}[{name}](x[.., {name}])`",
-            )
+                why="a tensor without brackets shows no indices" if tensor else "",
+                fix=f"indices everywhere, on the left too: `y[..,{name}] = {part} * {call}`" if tensor
+                else f"an argument with indices, like `{call}`",
+            )  # fmt: skip
 
 
 def _needs_over(expr: Call, count: int | None = None) -> None:

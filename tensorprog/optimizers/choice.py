@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
@@ -39,6 +39,14 @@ class Choice:
         if chosen is None and self.vectors is not None and sum(axis.dim.grows for axis in parameter.axes) < 2:
             chosen = self.vectors
         return fitting(chosen or self.default, len(parameter.axes), self.own)
+
+    def require_fit(self, names: Collection[str]) -> None:
+        """Raises TensorProgError if a rule fits none of these parameters."""
+        for pattern, _ in self.rules:
+            if not any(fnmatchcase(name, pattern) for name in names):
+                raise TensorProgError(
+                    f"`{pattern}` fits no parameter", fix=nearest(pattern, names) or ", ".join(list(names)[:12])
+                )
 
     @property
     def title(self) -> str:

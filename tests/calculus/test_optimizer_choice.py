@@ -73,3 +73,8 @@ def test_measured_exponents_agree_when_optimizers_are_mixed(backend: str) -> Non
     report = tp.check(mixed, backend=backend, widths=(64, 128, 256, 512), steps=2)
     assert report.verdict != "disagrees", str(report)
     assert report.count("agrees") >= 0.9 * len(report.rows), str(report)
+
+
+def test_a_rule_that_fits_no_parameter_is_named() -> None:
+    with pytest.raises(tp.TensorProgError, match="`W9` fits no parameter"):
+        tp.derive(tp.parse(NET), "adam", optimizer_for={"W9": "sgd"})

@@ -145,7 +145,10 @@ def test_bad_usage(arguments: list[str], message: str, capsys: pytest.CaptureFix
     assert caught.value.code == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert message in err.splitlines()[-1]
+    first, second = err.splitlines()
+    assert first.startswith("error: ")
+    assert message in first
+    assert second.startswith("  see `tpcalc ")
 
 
 @pytest.mark.parametrize(
