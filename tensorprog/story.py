@@ -173,6 +173,11 @@ def _branch_story(derivation: Derivation, nodes: list[int]) -> list[str]:
         label = describe(solver.program.nodes[operand], solver.program.nodes)
         summed = solver.depth.summed(operand, snapshot.initial[operand])
         lines.append(f"  branch `{label}`")
+        if summed is None:
+            layers = explainer.power(solver.depth.layers(k))
+            lines.append("    it starts at exactly zero, so that training alone bounds it: its update may be "
+                         f"Theta(1) in every layer, and {layers} layers add up")  # fmt: skip
+            continue
         lines.append(f"    its initial values, summed over all layers, are {explainer.power(summed)}: "
                      "the stream must stay Theta(1)")  # fmt: skip
         if solver.depth.takes[k]:

@@ -80,6 +80,7 @@ class Analysis:
         self.moved: dict[str, Terms] = {}  # parameter -> terms of its change so far
         self._scale_values: dict[int, int] = {}
         self._swept = False
+        self.joining = False  # whether a sweep keeps the terms of the one before (see `settle`)
         self.late: set[int] = set()  # nodes that moved after their place in a sweep, for the next one to pass on
 
     # --- sizes of scalars and parameters -------------------------------------------------------------
@@ -201,9 +202,13 @@ class Analysis:
                 inputs = [initial[a] for a in args]
                 if stale:
                     values = leading(rule.initial(inputs), self.margins[k])
+                    if self.joining:
+                        values = leading(reduce_terms([*initial[k], *values]), self.margins[k])
                     if values != initial[k]:
                         initial[k], new_initial[k], moved = values, True, True
                 changes = leading(rule.change(inputs, [change[a] for a in args]), self.margins[k])
+                if self.joining:
+                    changes = leading(reduce_terms([*change[k], *changes]), self.margins[k])
                 if changes != change[k]:
                     change[k], new_change[k], moved = changes, True, True
             self.visit(k, new_initial, new_change)
@@ -260,12 +265,15 @@ class Analysis:
 
     def settle(self) -> bool:
         """Sweep until nothing moves (once, but where layers read each other); True if anything moved. Raises
-        NoPowerLawError if sizes grow from layer to layer."""
+        NoPowerLawError if sizes grow from layer to layer. Small terms may alternate for ever, where many of them are
+        merged now in one way, now in another: after half of the sweeps, none is let go."""
         moved = self.sweep()
         if not self.program.forward.loops:
             return moved
-        for _ in range(MAX_SWEEPS):
+        for count in range(MAX_SWEEPS):
+            self.joining = count > MAX_SWEEPS // 2
             if not self.sweep():
+                self.joining = False
                 return moved
         loop = self.program.forward.loops[0]
         raise NoPowerLawError(

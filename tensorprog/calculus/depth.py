@@ -8,8 +8,9 @@ Three objectives, in this order:
    input): the branch must then be multiplied by L^-1, so that what happens inside of a layer is Theta(1);
 3. then initial contributions are as large as the stream stays Theta(1): L^-1/2 if they are of zero mean over layers.
 
-With one matrix in a branch the second says nothing. What a multiplier written `?name` in front of a branch cannot
-take, because there is none, the last parameter of the branch takes (3 alone).
+With one matrix in a branch the second says nothing; in one that starts at zero the third says nothing, and its
+update is taken as large as it may be, Theta(1) in every layer. What a multiplier written `?name` in front of a branch
+cannot take, because there is none, the last parameter of the branch takes (3 alone).
 
 Source: Yang, Yu, Zhu, Hayou 2023 (Tensor Programs VI, arXiv:2310.02244), sections 3 and 4: one matrix per block;
 Dey et al. 2025 (CompleteP, arXiv:2505.01618), section 6: two or more.
@@ -126,7 +127,8 @@ class Depth:
 
     def gains(self, initial: Sequence[Terms], scalar_size: Callable[[Scale], int]) -> dict[int, int]:
         """For every node inside of a layer: the power of the depth by which a change of it changes the stream (a
-        change of the stream counts relative to the stream, should it grow). Zeros at the start count as Theta(1)."""
+        change of the stream counts relative to the stream, should it grow). A factor that starts at zero (a gate)
+        counts as it is in training, when all layers' changes of it have moved the stream by Theta(1)."""
         gain: dict[int, int] = {}
         nodes = self.program.nodes
 
@@ -148,6 +150,8 @@ class Depth:
                 if isinstance(node.op, Scale):
                     factor = self.part(scalar_size(node.op))
                 elif isinstance(node.op, Contract) and len(node.args) == 2:
-                    factor = self.part(largest(initial[node.args[1 - position]]) or 0)
+                    size = largest(initial[node.args[1 - position]])
+                    moved = -self.layers(node.id) - here - self.part(largest(initial[a]) or 0)
+                    factor = moved if size is None and initial[a] else self.part(size or 0)
                 raise_to(a, here + factor)
         return gain

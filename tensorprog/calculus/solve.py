@@ -108,8 +108,9 @@ class Solver(Analysis):
                     self._recompute(node, new_initial, new_change)
 
     def _over_layers(self, node: int, operand: int, size: int) -> int:
-        """The size of what the multiplier at `node` multiplies, summed over all layers (see depth.py)."""
-        if self.depth.takes[node]:
+        """The size of what the multiplier at `node` multiplies, summed over all layers (see depth.py): aligned where
+        two matrices meet, or nothing but updates is there."""
+        if self.depth.takes[node] or not self.initial[operand]:
             return size - self.depth.part(size) + self.depth.layers(node)
         return self.depth.over_layers(operand, size, self.initial[operand])
 
@@ -133,8 +134,22 @@ class Solver(Analysis):
         """The size of a use's value for given terms of W, over initial and change terms of x, after its tail.
 
         An unknown multiplier in the tail counts; the implicit multiplier of the use does not."""
-        size = self.depth.judged(*self.used_terms(occurrence, weight))
-        return None if size is None else size + self.tail_size(occurrence)
+        initial, change = self.used_terms(occurrence, weight)
+        size = self.depth.judged(initial, change)
+        if size is None:
+            return None
+        if not initial:  # what it multiplies starts at zero
+            size += self.depth.part(largest(self.through(occurrence, weight)) or 0) + self.late_size(occurrence)
+        return size + self.tail_size(occurrence)
+
+    def late_size(self, occurrence: Occurrence) -> int:
+        """The power of the depth of what a use multiplies, should that start at zero: that of its change in training,
+        when all layers' changes of it have moved the stream by Theta(1)."""
+        args = self.program.nodes[occurrence.node].args
+        other = args[1 - occurrence.position] if len(args) == 2 else -1
+        if other not in self.gains or self.initial[other]:
+            return 0
+        return -self.depth.layers(other) - self.gains[other]
 
     def demanded(self, occurrence: Occurrence, weight: Terms) -> int | None:
         """The size that must not exceed Theta(1): of the use's value, and of the sum over layers that it feeds."""
@@ -329,7 +344,7 @@ class Solver(Analysis):
         powers = []
         for occurrence in self._by_param.get(name, ()):
             layers = self.depth.layers(occurrence.node) if parameter.layers is None else 0
-            powers.append(self.gains.get(occurrence.node, 0) + layers)
+            powers.append(self.gains.get(occurrence.node, 0) + layers + self.late_size(occurrence))
         power = max(powers, default=0)
         return tuple([(size - self.depth.part(size) + power, raw, grades) for size, raw, grades in gradient])
 

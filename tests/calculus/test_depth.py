@@ -148,6 +148,38 @@ def test_a_gpt_without_branch_multipliers_scales_its_projections_as_gpt_2_does()
     assert {depth(found.params[n].lr) for n in set(matrices) - projections} == {"-1/2"}
 
 
+GATES = {
+    "one gate per layer": ("g[] = zeros, W[k,m], V[m,j]", "g[] * (W[k,m] relu(V[m,j] h[j]))"),
+    "one matrix behind a gate": ("g[] = zeros, W[k,j]", "g[] * tanh(W[k,j] h[j])"),
+    "a gate for every channel": ("g[k] = zeros, W[k,m], V[m,j]", "g[k] * (W[k,m] relu(V[m,j] h[j]))"),
+    "a zero output matrix": ("W[k,m] = zeros, V[m,j]", "W[k,m] relu(V[m,j] h[j])"),
+    "a zero matrix": ("W[k,j] = zeros", "tanh(W[k,j] h[j])"),
+    "low rank": ("A[r,j], B[k,r] = zeros", "tanh(B[k,r] A[r,j] h[j])"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", list(GATES))
+def test_branches_that_start_at_zero_move_by_theta_1_in_every_layer(case: str) -> None:
+    """Whatever stands behind a gate moves as far as it may while the gate, once trained, lets it through."""
+    params, branch = GATES[case]
+    loop = f"axis r: 4\nrepeat L {{\n  param {params}\n  h[k] = h[k] + ?b * ({branch})\n}}"
+    for optimizer, rate in (("adam", "0"), ("sgd", "1")):
+        found = network(loop, optimizer)
+        assert depth(found.multipliers["b"]) == "-1"
+        assert {depth(e.lr) for name, e in found.params.items() if "*" in name and e.lr is not None} == {rate}
+
+
+@pytest.mark.parametrize(("optimizer", "behind"), [("adam", "0"), ("sgd", "1")])
+def test_rezero_without_a_multiplier_trains_its_gates_alone_more_slowly(optimizer: str, behind: str) -> None:
+    """x + g f(x), g = 0: all layers move the stream through their gates, by L^-1 each, and what is behind it by 1.
+
+    Source of the architecture: Bachlechner et al. 2020 (ReZero, arXiv:2003.04887).
+    """
+    params, branch = GATES["one gate per layer"]
+    found = network(f"repeat L {{\n  param {params}\n  h[k] = h[k] + {branch}\n}}", optimizer)
+    assert lr(found) == {"layers.*.g": "-1", "layers.*.W": behind, "layers.*.V": behind}
+
+
 NO_LAW = {
     "no residual stream": ONE.replace("h[k] + BRANCH", "tanh(W[k,j] h[j])"),
     "normalised, but not kept": ONE.replace("h[k] = h[k] + BRANCH", "u = rmsnorm(h)\n  h[k] = tanh(W[k,j] u[j])"),
@@ -214,3 +246,9 @@ def test_explain_names_the_objective_that_binds() -> None:
     assert "the output of one matrix" not in one.explain("b")
     assert "summed over all layers, are L^1/2" in one.explain("b")
     assert "all layers move the stream together" in one.explain("layers.*.W", "lr")
+
+
+def test_explain_says_that_a_branch_starts_at_zero() -> None:
+    params, branch = GATES["a zero matrix"]
+    found = network(f"repeat L {{\n  param {params}\n  h[k] = h[k] + ?b * ({branch})\n}}")
+    assert "it starts at exactly zero" in found.explain("b")

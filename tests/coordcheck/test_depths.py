@@ -35,6 +35,24 @@ TWO = """repeat L {
 }"""
 TIED = "repeat L shared {\n param V[k,j]\n y[k] = V[k,j] h[j]\n h[k] = h[k] + ?b * tanh(y[k])\n}"
 DEPTHS = (4, 8, 16, 32)
+REZERO = """repeat L {
+ param W[k,m], V[m,j], g[] = zeros
+ y[k] = W[k,m] relu(V[m,j] h[j])
+ h[k] = h[k] + GATE * y[k]
+}"""
+LORA = """axis r: 4
+repeat L {
+ param A[r,j], B[k,r] = zeros
+ p[r] = A[r,j] h[j]
+ y[k] = B[k,r] p[r]
+ h[k] = h[k] + ?b * tanh(y[k])
+}"""
+ZEROS = {
+    "a gate": REZERO.replace("GATE", "?b * g[]"),
+    "a gate, no multiplier": REZERO.replace("GATE", "g[]"),
+    "a zero output": REZERO.replace("W[k,m]", "W[k,m] = zeros", 1).replace(", g[] = zeros", "").replace("GATE", "?b"),
+    "adapters": LORA,
+}
 
 
 @pytest.mark.slow
@@ -50,6 +68,17 @@ def test_every_size_has_the_exponent_of_the_symbolic_depth(loop: str, optimizer:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("case", "optimizer"), [(case, optimizer) for case in ZEROS for optimizer in ("adam", "sgd")
+                            if (case, optimizer) != ("a gate, no multiplier", "sgd")])  # fmt: skip
+def test_what_starts_at_zero_has_the_exponents_of_the_symbolic_depth(case: str, optimizer: str) -> None:
+    """What stands behind the zeros moves from the second update on."""
+    report = check(derive(parse(HEAD + ZEROS[case] + TAIL), optimizer), depths=DEPTHS, seeds=6, steps=3, control=False)
+    assert report.count("disagrees") == 0, str(report)
+    assert report.count("agrees") >= 0.7 * len(report.rows), str(report)
+
+
+@pytest.mark.slow
 def test_a_wrong_power_of_the_depth_is_caught() -> None:
     """The learning rates of one matrix per block, the wrong way round: the stream grows with depth."""
     derivation = derive(parse(HEAD + TWO + TAIL), "adam")
@@ -60,7 +89,7 @@ def test_a_wrong_power_of_the_depth_is_caught() -> None:
     report = check(derivation, parametrization=wrong, depths=DEPTHS, seeds=6, steps=1, control=False)
     moved = {row.tensor: row for row in report.rows if row.step == 1}
     assert moved["layers.*.h"].verdict == "disagrees"
-    assert (moved["layers.*.h"].measured or 0) > 0.3
+    assert (moved["layers.*.h"].low or 0) > 0.2
     assert report.exit_code == 1
 
 
