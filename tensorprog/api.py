@@ -32,7 +32,8 @@ def _derivation(subject: Derivation | Architecture | str | Path, optimizer: Upda
         same = optimizer in (None, subject.optimizer, subject.choice, subject.choice.default)
         if same and (form or subject.form) == subject.form:
             return subject
-        return derive(subject.architecture, optimizer or subject.choice, form, decay_policy=subject.decay_policy)
+        return derive(subject.architecture, optimizer or subject.choice, form, decay_policy=subject.decay_policy,
+                      fixes=subject.given)  # fmt: skip
     return derive(subject, optimizer, form)
 
 

@@ -13,7 +13,7 @@ from tensorprog.functions import Function, user_function
 from tensorprog.graph import Graph, Program
 from tensorprog.model import Model
 from tensorprog.optimizers import Optimizer
-from tensorprog.syntax import Arch, DepthDecl, OptimizerDef
+from tensorprog.syntax import Arch, DepthDecl, FixDecl, OptimizerDef
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,11 @@ class Architecture:
         except TensorProgError as error:
             raise error.located(self.source, self.file) from None
         return known
+
+    @property
+    def fixes(self) -> tuple[FixDecl, ...]:
+        """The `fix` statements of the file."""
+        return tuple(statement for statement in self.tree.statements if isinstance(statement, FixDecl))
 
     @cached_property
     def functions(self) -> dict[str, Function]:

@@ -6,7 +6,7 @@ import gc
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -37,7 +37,8 @@ class Derivation:
     """The result of `derive`: `parametrization` holds the exponents, `solution` what they follow from.
 
     Where depths are symbols (`architecture.rolled`), a parameter `layers.*.W` stands for that of every layer. `note`:
-    why a depth is not a symbol, though the file has one."""
+    why a depth is not a symbol, though the file has one. `given`: what is fixed besides the file's `fix` statements; a
+    derivation in which anything is fixed is a `programme.completion.Completion`."""
 
     architecture: Architecture
     optimizer: str
@@ -46,6 +47,7 @@ class Derivation:
     parametrization: Parametrization
     decay_policy: str = DEFAULT_POLICY
     note: str = ""
+    given: tuple[str, ...] = ()
 
     @property
     def choice(self) -> Choice:
@@ -60,6 +62,25 @@ class Derivation:
     def symbols(self) -> tuple[str, ...]:
         """The symbols that exponents may have: widths, and depths that are symbols."""
         return self.solution.solver.units.symbols
+
+    @property
+    def what(self) -> str:
+        """What was derived, in a few words."""
+        return "muP"
+
+    @property
+    def own_updates(self) -> Mapping[str, Power | None] | None:
+        """How every parameter's own update moves the value of its use, where that need not be Theta(1)."""
+        return None
+
+    @property
+    def remarks(self) -> list[str]:
+        """What is to be said besides the numbers."""
+        return []
+
+    def why(self, param: str, quantity: str) -> list[str]:
+        """What `explain` says of one number besides the chain that leads to it."""
+        return []
 
     def unrolled(self, depths: Mapping[str, int] | None = None) -> Derivation:
         """The same answer for a network of finite depth (`depths`; default: the file's, else 2), with a parameter for
@@ -223,24 +244,31 @@ def derive(
     vectors: str | Optimizer | None = None,
     optimizer_for: Mapping[str, str | Optimizer] | None = None,
     decay_policy: str | None = None,
+    fixes: Sequence[str] = (),
 ) -> Derivation:
     """The maximal update parametrization of an architecture under an optimizer, in one of the equivalent forms.
 
     `optimizer`: an Optimizer, a name in `tensorprog.optimizers.OPTIMIZERS` or one that the file defines (default: the
     file's, else adam); `vectors`: that of parameters with at most one growing axis; `optimizer_for`: pattern of
     parameter names -> that of those parameters. `form`: a name in `tensorprog.calculus.forms.FORMS` (default table8).
-    `decay_policy`: a name in `tensorprog.optimizers.policies.POLICIES` (default product). Raises TensorProgError (a
+    `decay_policy`: a name in `tensorprog.optimizers.policies.POLICIES` (default product). `fixes`: exponents that are
+    given, such as "lr[*] = 0" (fixing.py); with these, or `fix` statements in the file, the result is the best stable
+    completion of them (programme/completion.py). Raises TensorProgError (a
     message with its place in the file) if the program is ill-formed, not covered by the calculus, or has no stable
     maximal answer.
 
     Source: Yang & Hu 2021 (Tensor Programs IV, arXiv:2011.14522); Yang et al. 2022 (V, arXiv:2203.03466).
     """
     with _collector_at_rest():
-        form, policy = form or DEFAULT_FORM, decay_policy or DEFAULT_POLICY
-        if form not in FORMS:
-            raise TensorProgError(f"unknown form `{form}`", fix=", ".join(FORMS))
+        form, policy = known_form(form or DEFAULT_FORM), decay_policy or DEFAULT_POLICY
         if policy not in POLICIES:
             raise TensorProgError(f"unknown policy of weight decay `{policy}`", fix=", ".join(POLICIES))
+
+        if fixes or architecture.fixes:
+            from tensorprog.programme.completion import complete
+
+            return complete(architecture, fixes, optimizer, form, vectors=vectors, optimizer_for=optimizer_for,
+                            decay_policy=policy)  # fmt: skip
 
         def solved(architecture: Architecture) -> Derivation:
             choice = choose(
@@ -255,6 +283,13 @@ def derive(
             return solved(architecture.symbolic)
         except NoPowerLawError as error:
             return replace(solved(architecture), note=error.message)
+
+
+def known_form(form: str) -> str:
+    """The form itself. Raises TensorProgError if there is no such form."""
+    if form not in FORMS:
+        raise TensorProgError(f"unknown form `{form}`", fix=", ".join(FORMS))
+    return form
 
 
 def _derive(

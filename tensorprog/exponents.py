@@ -9,7 +9,9 @@ from functools import cache
 
 from tensorprog.dims import Dim
 
-_DIGIT = 1 << 40  # base of the packed digits; |exponent * denominator| stays far below half of it
+BASE = 1 << 40  # of the packed digits; |exponent * denominator| stays far below half of it
+WIDE = 1 << 400  # the same, for points on the way of a linear programme
+MOST_PARTS = 1 << 128  # the denominators of such points
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,27 +74,27 @@ class Units:
     breaks ties; all in units of 1/denominator. Integer order is the order of growth.
     """
 
-    def __init__(self, *groups: tuple[str, ...], denominator: int = 840) -> None:
+    def __init__(self, *groups: tuple[str, ...], denominator: int = 840, base: int = BASE) -> None:
         self.groups = tuple(group for group in groups if group)
         self.symbols = tuple(symbol for group in self.groups for symbol in group)
-        self.denominator = denominator
+        self.denominator, self.base = denominator, base
         self._single = single = all(len(group) == 1 for group in self.groups)  # then the degrees are the exponents
         digits = len(self.symbols) + (0 if single else len(self.groups))
-        place = {symbol: _DIGIT ** (len(self.symbols) - 1 - k) for k, symbol in enumerate(self.symbols)}
+        place = {symbol: self.base ** (len(self.symbols) - 1 - k) for k, symbol in enumerate(self.symbols)}
         self._weight: dict[str, int] = {}
         for rank, group in enumerate(self.groups):
-            degree = 0 if single else _DIGIT ** (digits - 1 - rank)
+            degree = 0 if single else self.base ** (digits - 1 - rank)
             self._weight.update({symbol: place[symbol] + degree for symbol in group})
         self.pack_power = cache(self._pack_power)
 
     def pack(self, exponents: Mapping[str, Fraction | int]) -> int:
         """Raises ValueError if an exponent is not a multiple of 1/denominator."""
         total = 0
-        for symbol in self.symbols:
+        for symbol, weight in self._weight.items():
             scaled = Fraction(exponents.get(symbol, 0)) * self.denominator
             if scaled.denominator != 1:
                 raise ValueError(f"exponent {exponents[symbol]} is not a multiple of 1/{self.denominator}")
-            total += scaled.numerator * self._weight[symbol]
+            total += scaled.numerator * weight
         return total
 
     def _pack_power(self, power: Power) -> int:
@@ -107,7 +109,7 @@ class Units:
 
     def grows(self, size: int) -> bool:
         """Whether a packed exponent is that of something that grows (symbols of a group in proportion)."""
-        digit = 1 if self._single else _DIGIT ** len(self.symbols)
+        digit = 1 if self._single else self.base ** len(self.symbols)
         return (size + digit // 2) // digit > 0
 
     def degree(self, size: int) -> Fraction:
@@ -119,11 +121,59 @@ class Units:
         """The factor of a packed exponent that is a power of one symbol, packed."""
         return self.pack({symbol: self.unpack(size)[symbol]})
 
+    def finer(self, denominator: int) -> Units:
+        """The same with another denominator, and room for any."""
+        return Units(*self.groups, denominator=denominator, base=WIDE)
+
+    # --- as rational numbers: for a linear programme, in which solutions have denominators of their own ------------
+
+    def number(self, power: Power) -> Fraction:
+        """An exponent vector as one rational number. Numbers add and are ordered as exponents do; with one symbol it is
+        the exponent."""
+        return sum((power[symbol] * weight for symbol, weight in self._weight.items()), Fraction(0))
+
+    def power(self, number: Fraction) -> Power:
+        """The inverse of `number`. Raises ValueError for exponents with large denominators."""
+        digits = []
+        rest = number
+        for k in reversed(range(len(self.symbols) + (0 if self._single else len(self.groups)))):
+            digit = (rest / self.base**k).limit_denominator(MOST_PARTS) if k else rest
+            digits.append(digit)
+            rest -= digit * self.base**k
+        if any(digit.denominator > MOST_PARTS or abs(digit) > MOST_PARTS for digit in digits):
+            raise ValueError(f"{number} is no exponent")
+        return Power.of(dict(zip(self.symbols, digits[-len(self.symbols) :], strict=True)))
+
+    def packed(self, number: Fraction) -> int:
+        """A number as a packed exponent. Raises ValueError if the units are too coarse for it."""
+        scaled = number * self.denominator
+        if scaled.denominator != 1:
+            raise ValueError(f"{number} is not a multiple of 1/{self.denominator}")
+        return scaled.numerator
+
+    def sign(self, number: Fraction) -> int:
+        """1 for the number of an exponent that grows, -1 if it vanishes, 0 if it does neither (symbols of a group in
+        proportion)."""
+        whole = number if self._single else round(number / self.base ** len(self.symbols) * MOST_PARTS)
+        return (whole > 0) - (whole < 0)
+
     def unpack(self, size: int) -> Power:
         """The inverse of `pack`."""
         result: dict[str, Fraction] = {}
         for symbol in reversed(self.symbols):
-            digit = (size + _DIGIT // 2) % _DIGIT - _DIGIT // 2
+            digit = (size + self.base // 2) % self.base - self.base // 2
             result[symbol] = Fraction(digit, self.denominator)
-            size = (size - digit) // _DIGIT
+            size = (size - digit) // self.base
         return Power.of(result)
+
+
+class Degrees(Units):
+    """Units in which symbols that grow in proportion are one: of an exponent vector only the total degree counts."""
+
+    def __init__(self, symbols: tuple[str, ...], *, denominator: int = 840) -> None:
+        super().__init__(symbols[:1], denominator=denominator)
+        self._all = symbols
+        self._weight = dict.fromkeys(symbols, 1)
+
+    def finer(self, denominator: int) -> Units:
+        return Degrees(self._all, denominator=denominator)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keyword
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 
 from lark import Token
@@ -18,6 +19,8 @@ SMALLEST = Fraction(1, 10**MAX_NUMBER_EXPONENT)
 # A newline after or before one of these does not end a statement.
 _GOES_ON_AFTER = frozenset(("PLUS", "MINUS", "STAR", "SLASH", "CIRCUMFLEX", "COMMA"))
 _GOES_ON_BEFORE = frozenset(("PLUS", "MINUS", "STAR", "SLASH", "CIRCUMFLEX", "LBRACE", "ELSE"))
+
+_STATEMENT_ENDS = frozenset(("_SEP", "LBRACE", "RBRACE"))
 
 CLOSERS = {"LPAR": ")", "LSQB": "]", "LBRACE": "}", "VALUED": "}"}
 _CLOSING = {"RPAR": ")", "RSQB": "]", "RBRACE": "}"}
@@ -76,6 +79,9 @@ class Layout:
                     last = [separator]
                     yield separator
                 separator = None
+            if token.type == "FIX" and last and last[-1].type not in _STATEMENT_ENDS:
+                word = replace(span_of(token), end_line=token.line or 1, end_column=(token.column or 1) + 3)
+                raise ParseError("`fix` is a word of the language and cannot be a name", word, fix="`fix_`")
             _match_brackets(token, open_brackets)
             last = [*last[-4:], token]
             if token.type == "NUMBER":

@@ -64,7 +64,7 @@ FOREIGN = {
     "print": "nothing",
 }
 STATEMENTS = tuple(
-    "width depth regime dim axis input param fn output return loss optimizer repeat scan if block".split()
+    "width depth regime dim axis input param fn output return loss optimizer fix repeat scan if block".split()
 )
 _WORDS = (*STATEMENTS, "else", "in", "frozen", "shared")
 _KEYWORD_TYPES = {word.upper(): word for word in _WORDS}

@@ -14,6 +14,7 @@ from lark.visitors import Transformer_NonRecursive
 
 from tensorprog import syntax as s
 from tensorprog.errors import ParseError
+from tensorprog.fixing import read_statement
 from tensorprog.indices import read_index
 from tensorprog.lexing import Layout, check_name, span_of
 from tensorprog.limits import MAX_BYTES, MAX_OPERATIONS, MAX_REPEATS
@@ -309,6 +310,9 @@ class _Builder(Transformer_NonRecursive[Token, Any]):
         if rules is None:
             return s.OptimizerDecl(str(name), arguments, self.span(meta))
         return s.OptimizerDef(str(name), arguments, rules, self.span(meta))
+
+    def fix(self, meta: Any, children: list[Any]) -> s.FixDecl:
+        return read_statement(str(children[0]), self.span(meta))
 
     def rules(self, meta: Any, children: list[Any]) -> tuple[s.Assignment, ...]:
         return tuple(child for child in children if child is not None)

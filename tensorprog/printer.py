@@ -134,6 +134,8 @@ def head(statement: s.Statement | s.Assignment, dims: frozenset[str]) -> str:
             return f"optimizer {name}" + (f"({_assignments(items, ' = ', dims)})" if items else "")
         case s.OptimizerDef(name=name, arguments=items):
             return f"optimizer {name}" + (f"({_assignments(items, ' = ', dims)})" if items else "") + " {"
+        case s.FixDecl():
+            return f"fix {statement}"
         case s.Assignment(name=name, value=value):
             return f"{name} = {text(value, dims)}"
         case s.Repeat(count=count, shared=shared):

@@ -57,12 +57,20 @@ class _Story:
     def power(self, size: int | None) -> str:
         return self.explainer.power(size)
 
+    def theta(self, size: int) -> str:
+        return f"Theta({self.power(size)})"
+
+    def why(self, quantity: str) -> list[str]:
+        return [f"  {line}" for line in self.derivation.why(self.param, quantity)]
+
     def multiplier(self) -> str:
         form = self.derivation.form
+        chosen = f"  the form `{form}` chooses it: {FORMS[form]} ({SOURCES[form]})"
         lines = [
             f"multiplier  {self.exponents.multiplier}",
-            f"  the form `{form}` chooses it: {FORMS[form]} ({SOURCES[form]})",
-            f"  multiplier * initial std = {self.power(-self.sized.initial)} in every form",
+            *(self.why("multiplier") or ([chosen] if self.sized.gauge is None else [])),
+            f"  multiplier * initial std = {self.power(-self.sized.initial)}"
+            + (" in every form" if self.sized.gauge is None else ""),
         ]
         return "\n".join(lines)
 
@@ -77,7 +85,9 @@ class _Story:
             lines += self._use(binding, f"the value of {self.param}'s use must be at most Theta(1)")
             if binding.layers:
                 lines.append(f"  the stream sums it over all layers: {self.power(binding.layers)} more")
-            lines.append(f"  => multiplier * std * {self.power(binding.gain)} = Theta(1)")
+            size = binding.gain - self.sized.initial
+            lines.append(f"  => multiplier * std * {self.power(binding.gain)} = {self.theta(size)}")
+        lines += self.why("init_std")
         if self.a:
             lines.append(f"  the multiplier carries {self.power(-self.a)} of it, the initial std the rest")
         return "\n".join(lines)
@@ -98,8 +108,10 @@ class _Story:
             lines.append(f"  all layers move the stream together, by {self.power(binding.layers)} more "
                          "(their number, times the gain from there to the stream)")  # fmt: skip
         given = self.solver.given(binding.occurrence)
-        size = f"{self.power(given)}, the size of its use's value" if given else "Theta(1)"
+        moved = self.theta(binding.gain - self.sized.lr)
+        size = f"{self.power(given)}, the size of its use's value" if given else moved
         lines.append(f"  => lr * {self.power(binding.gain)} = {size}")
+        lines += self.why("lr")
         if self.a:
             lines.append(f"  with w = W / multiplier: lr {self.power(-self.sized.lr)} becomes {self.exponents.lr}")
         return "\n".join(lines)
@@ -160,6 +172,7 @@ def _multiplier_story(derivation: Derivation, name: str) -> str:
     lines.append(f"  constraint: what it multiplies, `{label}`, must become Theta(1); its largest term is the {part}, "
                  f"{explainer.power(largest((term,)))}")  # fmt: skip
     lines += [f"      {line}" for line in explainer.chain(operand, part, term)]
+    lines += [f"  {line}" for line in derivation.why(name, "scale")]
     return _folded("\n".join(lines))
 
 

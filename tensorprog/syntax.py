@@ -298,6 +298,22 @@ class OptimizerDef:
 
 
 @dataclass(frozen=True, slots=True)
+class FixDecl:
+    """`fix lr[layers.*.W] = n^-1/2` : exponents that are given, not derived. `quantity`: init, init_std, multiplier, lr
+    or `?name`; `pattern`: of parameter names (None: all); `value`: canonical text, `none` in `fix no multipliers`."""
+
+    quantity: str
+    pattern: str | None
+    value: str
+    span: Span = _span()
+
+    def __str__(self) -> str:
+        if self.value == "none":
+            return "no multipliers"
+        return self.quantity + ("" if self.pattern is None else f"[{self.pattern}]") + f" = {self.value}"
+
+
+@dataclass(frozen=True, slots=True)
 class Repeat:
     """`repeat L { .. }` fresh parameters per layer; `repeat L shared { .. }` the same ones every time."""
 
@@ -352,7 +368,7 @@ class Block:
 
 Statement = (
     WidthDecl | DepthDecl | RegimeDecl | DimDecl | AxisDecl | InputDecl | ParamDecl | FnDecl | Let | Return
-    | Loss | OptimizerDecl | OptimizerDef | Repeat | Scan | If | Block
+    | Loss | OptimizerDecl | OptimizerDef | FixDecl | Repeat | Scan | If | Block
 )  # fmt: skip
 
 

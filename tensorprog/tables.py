@@ -43,15 +43,16 @@ def _common(names: Sequence[str]) -> str:
 
 def grouped(derivation: Derivation) -> list[tuple[str, str]]:
     """The rows of the table: (shown name, the parameter of that name or in the first of the layers that agree)."""
-    graph, params = derivation.architecture.graph, derivation.params
+    graph, params, own = derivation.architecture.graph, derivation.params, derivation.own_updates or {}
     names, optimizers = list(params), derivation.solution.solver.optimizers
-    content = [(tuple(str(a.dim) for a in graph.parameters[n].axes), params[n], optimizers[n].name) for n in names]
+    content = [(tuple(str(a.dim) for a in graph.parameters[n].axes), params[n], optimizers[n].name, own.get(n))
+               for n in names]  # fmt: skip
     return [(shown, names[k]) for shown, k in collapse(names, content)]
 
 
 def parameter_rows(derivation: Derivation) -> list[tuple[str, ...]]:
     """One row per parameter; the layers of a repeat share one if they agree."""
-    mixed = headers(derivation)[-1] == "optimizer"
+    mixed, own = headers(derivation)[-1] == "optimizer", derivation.own_updates
     rows: list[tuple[str, ...]] = []
     for shown, name in grouped(derivation):
         shape = ", ".join(str(axis.dim) for axis in derivation.architecture.graph.parameters[name].axes)
@@ -59,6 +60,7 @@ def parameter_rows(derivation: Derivation) -> list[tuple[str, ...]]:
         rows.append((shown, f"[{shape}]", power_text(e.multiplier), power_text(e.init_std, "0"),
                      power_text(e.lr), power_text(e.weight_decay), power_text(e.eps),
                      *(power_text(dict(e.others).get(other)) for other in other_quantities(derivation)),
+                     *((power_text(own[name], "0") if e.lr is not None else "-",) if own is not None else ()),
                      *((optimizer,) if mixed else ())))  # fmt: skip
     return rows
 
@@ -71,7 +73,9 @@ def other_quantities(derivation: Derivation) -> list[str]:
 def headers(derivation: Derivation) -> tuple[str, ...]:
     """The heads of the columns of `parameter_rows`."""
     mixed = derivation.choice.vectors is not None or bool(derivation.choice.rules)
-    return (*HEADERS, *other_quantities(derivation), *(("optimizer",) if mixed else ()))
+    own = derivation.own_updates is not None
+    return (*HEADERS, *other_quantities(derivation), *(("own update",) if own else ()),
+            *(("optimizer",) if mixed else ()))  # fmt: skip
 
 
 def align(rows: Sequence[Sequence[str]], header: Sequence[str]) -> list[str]:
@@ -84,7 +88,7 @@ def align(rows: Sequence[Sequence[str]], header: Sequence[str]) -> list[str]:
 
 def title(derivation: Derivation) -> str:
     """What was derived, in one line."""
-    return f"{derivation.architecture.file}: muP for {derivation.choice.title}, form {derivation.form}"
+    return f"{derivation.architecture.file}: {derivation.what} for {derivation.choice.title}, form {derivation.form}"
 
 
 def notes(derivation: Derivation) -> list[str]:
@@ -99,7 +103,7 @@ def notes(derivation: Derivation) -> list[str]:
               if symbol not in graph.widths]  # fmt: skip
     lines += [f"depth {symbol}: unrolled at {count} (exponents are those of the width)"
               for symbol, count in graph.depths]  # fmt: skip
-    return lines + ([derivation.note] if derivation.note else [])
+    return [*lines, *([derivation.note] if derivation.note else []), *derivation.remarks]
 
 
 def _multiplier(derivation: Derivation, name: str) -> str:

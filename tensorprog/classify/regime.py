@@ -15,7 +15,7 @@ from tensorprog.classify.alignment import AlignedTrainer, Alignment, Disagreemen
 from tensorprog.classify.needed import Change, changes_needed
 from tensorprog.classify.rate import Rate, largest_rate
 from tensorprog.classify.views import stability, stable_region
-from tensorprog.derivation import unsolved
+from tensorprog.derivation import derive, unsolved
 from tensorprog.errors import CalculusError, TensorProgError
 from tensorprog.exponents import Power, Units
 from tensorprog.graph import Add, Contract, Input, Map, Node, Param, Program, Scale, Softmax
@@ -152,7 +152,8 @@ def classify(
     constraints: bool = False,
     advice: bool = True,
 ) -> Classification:
-    """Classify a parametrization: a name in `parametrizations.NAMED`, the path of a TOML file, or exponents.
+    """Classify a parametrization: "derived" (with what the file fixes), a name in `parametrizations.NAMED`, the path of
+    a TOML file, or exponents.
 
     `optimizer`, `vectors`, `optimizer_for`: as for `derive`. `lr`: one learning rate n^lr for all parameters.
     `alignment`: assumed instead of derived: "full", "none" or three numbers (alignment.py). `advice`: also find the
@@ -165,10 +166,14 @@ def classify(
     assumed = read_alignment(alignment) if isinstance(alignment, str) else alignment
     trainer = trainer_for(architecture, optimizer, vectors, optimizer_for, assumed)
     try:
-        if isinstance(parametrization, str):
+        if isinstance(parametrization, str) and parametrization != "derived":
+            _require_nothing_fixed(architecture, parametrization)
             parametrization = read(trainer, parametrization, lr)
         elif lr is not None:
             raise TensorProgError("`lr` has no meaning for given exponents", fix="a named parametrization, or no `lr`")
+        elif isinstance(parametrization, str):
+            derivation = derive(architecture, trainer.choice).unrolled()
+            parametrization = replace(derivation.parametrization, name=derivation.what)
         trainer = fine_enough(trainer, parametrization)
         exponents = in_gauge(trainer, parametrization)
         differs: tuple[Disagreement, ...] = ()
@@ -184,12 +189,18 @@ def classify(
         found = _verdicts(architecture, trainer, parametrization, exponents, rate, changes)
         found = replace(found, alignment=assumed, disagreements=differs)
         if region is not None:
-            found = replace(found, region=stable_region(trainer, parametrization, exponents, region))
+            found = replace(found, region=stable_region(trainer, parametrization, region))
         if constraints:
-            found = replace(found, constraints=stability(trainer, exponents))
+            found = replace(found, constraints=stability(trainer, parametrization))
         return found
     except TensorProgError as error:
         raise error.located(architecture.source, architecture.file) from None
+
+
+def _require_nothing_fixed(architecture: Architecture, name: str) -> None:
+    for fix in architecture.fixes:
+        raise TensorProgError(f"the file fixes exponents, and `{name}` gives them all", fix.span,
+                              fix="--parametrization derived, or a file without `fix`")  # fmt: skip
 
 
 def _changes(trainer: Trainer, parametrization: Parametrization) -> tuple[Change, ...] | str:

@@ -165,7 +165,8 @@ def region_lines(found: Classification) -> list[str]:
     x, y = r.labels
     if not r.vertices:
         return [f"nothing within n^{REACH} is stable in the plane of {x} and {y}"]
-    lines = [f"stable in the plane of {x} (x) and {y} (y), within n^{REACH} of ({r.here[0]}, {r.here[1]}):"]
+    degrees = " (total degrees)" if len(found.architecture.graph.widths) > 1 else ""
+    lines = [f"stable in the plane of {x} (x) and {y} (y){degrees}, within n^{REACH} of ({r.here[0]}, {r.here[1]}):"]
     for k, (vertex, edge) in enumerate(zip(r.vertices, r.edges, strict=True)):
         after = r.vertices[(k + 1) % len(r.vertices)]
         why = "edge of the picture" if edge.text == "frame" else f"{edge.text} (line {edge.line})"
@@ -182,6 +183,8 @@ def constraint_lines(found: Classification) -> list[str]:
     rows = [(c.text(), f"{c.what} (line {c.line})") for c in found.constraints]
     widest = max((len(text) for text, _ in rows), default=0)
     head = "constraints (multiplier n^-a, init std n^-b, lr n^-c), those of learning rates for this start"
+    if len(found.architecture.graph.widths) > 1:
+        head += "; a, b, c are total degrees"
     return [head, *(f"  {text.ljust(widest)}  {what}" for text, what in rows)]
 
 

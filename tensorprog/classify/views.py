@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 from tensorprog.calculus.analysis import Exponents
 from tensorprog.classify.rate import largest_rate
 from tensorprog.errors import CalculusError
+from tensorprog.exponents import Degrees
 from tensorprog.parametrization import Parametrization
+from tensorprog.parametrizations import in_gauge
 from tensorprog.programme.polyhedron import Inequality, inequalities
 from tensorprog.programme.region import Axis, Region, read_axis, region
 from tensorprog.programme.trajectory import Trainer
 
 
-def stable_region(
-    trainer: Trainer, parametrization: Parametrization, exponents: Exponents, axes: tuple[str, str]
-) -> Region:
-    """What is stable when two exponents of a parametrization vary. Raises TensorProgError for unknown ones, or if
-    an axis stands for exponents that differ."""
-    _require_one_width(trainer)
+def stable_region(trainer: Trainer, parametrization: Parametrization, axes: tuple[str, str]) -> Region:
+    """What is stable when two exponents of a parametrization vary (of several widths: their total degrees). Raises
+    TensorProgError for unknown ones."""
+    trainer = in_degrees(trainer)
+    exponents = in_gauge(trainer, parametrization)
     first, second = (read_axis(trainer, text) for text in axes)
     here = _value(parametrization, first), _value(parametrization, second)
     return region(trainer, exponents, (first, second), here)
@@ -32,10 +34,12 @@ def _value(parametrization: Parametrization, axis: Axis) -> Fraction:
     return max(powers, default=Fraction(0))  # where they differ, of the largest: all move together
 
 
-def stability(trainer: Trainer, exponents: Exponents) -> tuple[Inequality, ...]:
-    """The linear constraints on a, b, c for this start. Raises CalculusError if no learning rate is stable."""
-    _require_one_width(trainer)
-    units, start = trainer.units, exponents
+def stability(trainer: Trainer, parametrization: Parametrization) -> tuple[Inequality, ...]:
+    """The linear constraints on a, b, c for this start (of several widths: on their total degrees). Raises
+    CalculusError if no learning rate is stable."""
+    trainer = in_degrees(trainer)
+    units, exponents = trainer.units, in_gauge(trainer, parametrization)
+    start = exponents
     if not trainer.run(exponents).stable:
         factor = largest_rate(trainer, exponents).factor
         if factor is None:
@@ -46,6 +50,17 @@ def stability(trainer: Trainer, exponents: Exponents) -> tuple[Inequality, ...]:
     return inequalities(trainer, start)
 
 
-def _require_one_width(trainer: Trainer) -> None:
-    if len(trainer.units.symbols) > 1:
-        raise CalculusError("polyhedra over several widths are not covered yet", fix="one width symbol")
+def in_degrees(trainer: Trainer) -> Trainer:
+    """The trainer with the widths, which grow in proportion, as one: then stability is a matter of total degrees.
+    Raises CalculusError for widths in another order."""
+    groups = trainer.units.groups
+    if len(groups) > 1:
+        raise CalculusError(
+            "the stable exponents of widths in an order are no polyhedron",
+            why=f"each constraint compares the powers of {groups[0][0]} first, and where they are equal those of "
+            f"{groups[1][0]}, so the edges belong to it in part",
+            fix=f"regime {', '.join(trainer.units.symbols)}: proportional, or one width",
+        )  # fmt: skip
+    if len(groups[0]) == 1:
+        return trainer
+    return replace(trainer, units=Degrees(groups[0], denominator=trainer.units.denominator))

@@ -29,6 +29,9 @@ def command(commands: Any, name: str, summary: str, run: object, *, optional: bo
 def add_derivation(sub: argparse.ArgumentParser) -> None:
     """The arguments that `derived` reads."""
     add_optimizer(sub)
+    sub.add_argument("--fix", action="append", default=[], metavar="REQUIREMENT",
+                     help='fix exponents, get the best stable completion: "lr[*] = 0", "init = sp", "lr = global", '
+                     '"no multipliers", "?scale = -1/2"')  # fmt: skip
     sub.add_argument("--decay-policy", metavar="NAME",
                      help="how weight decay scales: product (default), drift, diffusion or constant")  # fmt: skip
     sub.add_argument("--form", help="table8 (default), table3, table9 or unit: equivalent parametrizations")
@@ -55,7 +58,7 @@ def derived(arguments: argparse.Namespace, *, symbolic: bool = False) -> Derivat
     depths = {} if symbolic else dict(arguments.depth)
     return derive(
         load(arguments.file, depths), arguments.optimizer, arguments.form, vectors=arguments.vectors,
-        optimizer_for=in_order(arguments.optimizer_for), decay_policy=arguments.decay_policy,
+        optimizer_for=in_order(arguments.optimizer_for), decay_policy=arguments.decay_policy, fixes=arguments.fix,
     )  # fmt: skip
 
 

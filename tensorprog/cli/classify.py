@@ -7,13 +7,16 @@ import sys
 from typing import Any
 
 from tensorprog.cli.arguments import add_depth, add_optimizer, command, fraction, in_order
+from tensorprog.cli.pictures import add_save, saver
 from tensorprog.cli.terminal import color, show
 from tensorprog.errors import TensorProgError
 
 
 def add(commands: Any) -> None:
     sub = command(commands, "classify", "stable or not, trivial, kernel regime, feature learning, maximal", run)
-    sub.add_argument("--parametrization", default="sp", metavar="NAME", help="sp (default), ntp, mfp, mup or mine.toml")
+    sub.add_argument(
+        "--parametrization", default="sp", metavar="NAME", help="sp (default), ntp, mfp, mup, derived or mine.toml"
+    )
     add_optimizer(sub)
     sub.add_argument("--lr", type=fraction, metavar="E", help="one learning rate for all parameters, ~ n^E")
     sub.add_argument("--alignment", default="derived", metavar="A",
@@ -25,17 +28,22 @@ def add(commands: Any) -> None:
     sub.add_argument("--format", choices=("table", "json", "latex"), default="table",
                      help="latex: the constraints alone")  # fmt: skip
     add_depth(sub)
+    add_save(sub, {"region": "stable_plane"})
 
 
 def run(arguments: argparse.Namespace) -> int:
     from tensorprog.architecture import load
     from tensorprog.classify import classify
 
+    if arguments.save is not None and arguments.region is None:
+        raise TensorProgError("--save draws the plane of two exponents", fix="--region W1.lr,W2.lr --save plane.svg")
+    save = saver(arguments)
     architecture = load(arguments.file, dict(arguments.depth))
     found = classify(architecture, arguments.parametrization, arguments.optimizer, arguments.lr,
                      vectors=arguments.vectors, optimizer_for=in_order(arguments.optimizer_for),
                      alignment=arguments.alignment, region=_pair(arguments.region),
                      constraints=arguments.constraints or arguments.format == "latex")  # fmt: skip
+    save(found)
     return show(found.render(arguments.format, color=color(sys.stdout)))
 
 

@@ -23,7 +23,7 @@ def run(arguments: argparse.Namespace) -> int:
         save = saver(arguments)
         save(derived(arguments))
         return OK
-    for name in ("optimizer", "vectors", "optimizer_for", "decay_policy", "form"):
+    for name in ("optimizer", "vectors", "optimizer_for", "decay_policy", "form", "fix"):
         if getattr(arguments, name):
             raise TensorProgError(f"--{name.replace('_', '-')} has a meaning only for a picture",
                                   why="the text shows no exponents", fix="--save graph.svg")  # fmt: skip

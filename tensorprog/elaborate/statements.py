@@ -22,6 +22,7 @@ from tensorprog.syntax import (
     Block,
     DepthDecl,
     Expr,
+    FixDecl,
     IndexName,
     InputDecl,
     Let,
@@ -60,7 +61,16 @@ def run(statements: tuple[Statement, ...], scope: Scope, block: Block | None) ->
                 if block is None:
                     raise ShapeError("`return` stands outside of a block", statement.span, fix="`output y = ..`")
                 result = _returned(value, scope)
-            case Loss() | OptimizerDecl() | OptimizerDef() | RegimeDecl() | WidthDecl() | DepthDecl() | InputDecl():
+            case (
+                FixDecl()
+                | Loss()
+                | OptimizerDecl()
+                | OptimizerDef()
+                | RegimeDecl()
+                | WidthDecl()
+                | DepthDecl()
+                | InputDecl()
+            ):
                 raise ShapeError("this stands at the top of the file only", statement.span)
             case _:
                 pass

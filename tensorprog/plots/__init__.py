@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from tensorprog.plots.forest import slope_forest
     from tensorprog.plots.ladder import coordinate_check
     from tensorprog.plots.network import computation_graph
-    from tensorprog.plots.regions import Mark, Region, stable_region
+    from tensorprog.plots.regions import Mark, Region, stable_plane, stable_region
     from tensorprog.plots.style import DARK, LIGHT, THEMES, Theme, render
     from tensorprog.plots.sweep import Optimum, Run, Sweep, transfer_curves
 
 _HOMES = {
     "coordinate_check": "ladder", "slope_forest": "forest", "computation_graph": "network",
-    "stable_region": "regions", "Region": "regions", "Mark": "regions",
+    "stable_region": "regions", "stable_plane": "regions", "Region": "regions", "Mark": "regions",
     "transfer_curves": "sweep", "Sweep": "sweep", "Run": "sweep", "Optimum": "sweep",
     "render": "style", "Theme": "style", "THEMES": "style", "LIGHT": "style", "DARK": "style",
 }  # fmt: skip
@@ -41,6 +41,7 @@ __all__ = [
     "coordinate_check",
     "render",
     "slope_forest",
+    "stable_plane",
     "stable_region",
     "transfer_curves",
 ]

@@ -53,7 +53,14 @@ def computation_graph(
             left = axes.get_xlim()[0] + 0.13
             axes.text(left, -top + 0.17, plain(f"{name} under {derivation.optimizer}"), fontsize=LARGE,
                       fontweight="bold", color=theme.ink, va="center")  # fmt: skip
-            axes.text(left, -top + 0.38, f"muP, form {derivation.form}", fontsize=SMALL, color=theme.muted, va="center")
+            axes.text(
+                left,
+                -top + 0.38,
+                f"{derivation.what}, form {derivation.form}",
+                fontsize=SMALL,
+                color=theme.muted,
+                va="center",
+            )
     return figure
 
 

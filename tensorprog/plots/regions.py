@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 from matplotlib.patches import Polygon
 
+from tensorprog.errors import TensorProgError
 from tensorprog.plots.style import LARGE, LIGHT, NORMAL, SMALL, Theme, drawing, new_axes, new_figure, plain
+
+if TYPE_CHECKING:
+    from tensorprog.classify import Classification
 
 SIZE, MARGIN = 3.4, (0.7, 0.6, 0.25, 0.5)  # inches; margins: left, bottom, right, top
 Vertex = tuple[Fraction, Fraction]
@@ -76,3 +81,15 @@ def stable_region(
         axes.set_ylabel(plain(y), fontsize=NORMAL)
         axes.set_title(plain(title), fontsize=LARGE, fontweight="bold", color=theme.ink, loc="left")
     return figure
+
+
+def stable_plane(found: Classification, theme: Theme = LIGHT) -> Figure:
+    """The plane through a classified parametrization in which two exponents vary: the stable polygon, if there is one,
+    and the parametrization. Raises TensorProgError if no plane was asked for."""
+    if found.region is None:
+        raise TensorProgError("there is no plane to draw", fix="--region W1.lr,W2.lr")
+    regions = [Region("stable", found.region.vertices)] if found.region.vertices else []
+    name = found.parametrization.name.rpartition("/")[2]
+    title = found.architecture.file.replace("\\", "/").rpartition("/")[2]
+    x, y = (f"exponent of {label}" for label in found.region.labels)
+    return stable_region(regions, [Mark(name, found.region.here)], x, y, f"{title} under {found.optimizer}", theme)

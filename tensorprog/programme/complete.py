@@ -13,18 +13,19 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import gcd, lcm
 
-from tensorprog.calculus.analysis import MAX_SWEEPS, Exponents, Snapshot, blown_up, largest
+from tensorprog.calculus.analysis import MAX_SWEEPS, Exponents, Snapshot, blown_up
 from tensorprog.calculus.shared import describe
-from tensorprog.calculus.uses import Occurrence
 from tensorprog.errors import CalculusError, TensorProgError
-from tensorprog.exponents import Units
+from tensorprog.exponents import Power, Units
+from tensorprog.fixing import COMMAND_LINE, said
 from tensorprog.parametrizations.gauge import gauge_degree
 from tensorprog.programme.fixes import Fix
 from tensorprog.programme.forms import Form
+from tensorprog.programme.seen import Seen
 from tensorprog.programme.simplex import Infeasible, Row, Tableau, UnboundedError, maximise
 from tensorprog.programme.stages import ZERO, Constraint, Lost, NewsError, Stages, row_of
 from tensorprog.programme.trajectory import Trainer, Trajectory
-from tensorprog.programme.unknowns import Affine, Unknowns, constraining
+from tensorprog.programme.unknowns import Affine, Unknowns
 
 BOX = 16  # no exponent of interest is larger
 MAX_ROUNDS = 300
@@ -33,7 +34,8 @@ MAX_ROUNDS = 300
 @dataclass(frozen=True, slots=True)
 class Completed:
     """`point`: the values of `unknowns`. `contributions`: parameter -> exponent of its own update. `lost`: what
-    vanishes, slowest last. `certified`: whether all binding constraints are sound. `cuts`: all constraints known."""
+    vanishes, slowest last. `certified`: whether all binding constraints are sound. `cuts`: all constraints known.
+    Exponents as `units.number` says them."""
 
     unknowns: Unknowns
     point: tuple[Fraction, ...]
@@ -44,11 +46,17 @@ class Completed:
     certified: bool
     cuts: tuple[Constraint, ...]
 
+    @property
+    def units(self) -> Units:
+        return self.unknowns.trainer.units
+
 
 class ConflictError(TensorProgError):
-    """What is fixed cannot be had together. `fixes`: the texts of a set of requirements that conflict."""
+    """What is fixed cannot be had together. `fixes`: the texts of a set of requirements that conflict. `tied`: only
+    because of something like n^1/2 m^-1/2, where n and m grow in proportion."""
 
     fixes: tuple[str, ...] = ()
+    tied: bool = False
 
 
 class Programme:
@@ -56,6 +64,7 @@ class Programme:
 
     def __init__(self, trainer: Trainer, fixes: Sequence[Fix], start: Exponents) -> None:
         self.trainer, self.nodes = trainer, trainer.program.forward.nodes
+        self.fixes = fixes
         self.unknowns = Unknowns(trainer, _gauged(trainer, fixes))
         self.names = self.unknowns.names
         self._coarse = trainer.units.denominator
@@ -112,7 +121,10 @@ class Programme:
         found = maximise({}, [Row({j: sign * v for j, v in c.row.coefficients.items()}, sign * c.row.bound)
                               for c, sign in rows], len(self.unknowns.names))  # fmt: skip
         assert isinstance(found, Infeasible)
-        return conflict(self, [rows[k][0] for k in sorted(found.conflict)])
+        error = conflict(self, [rows[k][0] for k in sorted(found.conflict)])
+        missing = sum((y * (rows[k][1] * rows[k][0].row.bound) for k, y in found.conflict.items()), ZERO)
+        error.tied = not self.trainer.units.sign(missing)
+        return error
 
     def fixed_by(self, residual: Iterable[int]) -> list[Constraint]:
         """What the user fixed of these variables."""
@@ -133,7 +145,7 @@ class Programme:
         terms = {j: c for j, c in enumerate(form.coefficients(len(self.unknowns.names))) if c}
         common = gcd(*terms.values()) or 1
         terms = {j: c // common for j, c in terms.items()}
-        value = self.trainer.units.degree(int(size)) / common
+        value = Fraction(int(size), self.trainer.units.denominator * common)
         bound = sum((c * self.point[j] for j, c in terms.items()), ZERO) - value
         return Constraint(Row(terms, bound), "stability", what, node, form.sound)
 
@@ -142,37 +154,22 @@ class Programme:
         whether any of them was news."""
         self.point = point
         self._refine(point)
-        trainer = self.trainer
-        result = trainer.run(self.unknowns.exponents(point), steps)
+        trainer, seen = self.trainer, Seen(self.trainer)
+        result = trainer.run(self.unknowns.exponents(point), steps, seen.early)
+        seen.tensors(self._hidden(result), changes=not (result.excess and not result.excess[0].step))
         news = False
-        hidden, too_large_at_start = self._hidden(result), bool(result.excess) and not result.excess[0].step
-        for k in trainer.watched:
-            if k in hidden:
-                continue
-            for part, terms in (("start", result.snapshot.initial[k]), ("change", result.snapshot.change[k])):
-                if part == "change" and too_large_at_start:
-                    continue
-                size = largest(terms)
-                if size is not None:
-                    news |= self._learn(self.cut(size, f"the {part} of `{describe(self.nodes[k], self.nodes)}`", k))
+        for (k, part), size in seen.watched.items():
+            news |= self._learn(self.cut(size, f"the {part} of `{describe(self.nodes[k], self.nodes)}`", k))
         if result.excess:
             return result, news
-        for name in trainer.program.updates:
-            size = trainer.contribution(name)
-            if size is not None:
-                use = trainer.uses_by_param(name)[0].node
-                news |= self._objective(self.updates, name, self.cut(size, f"the update of {name}", use))
-        for name in trainer.uses_of:
-            own = constraining(trainer, name)
-            for occurrence in trainer.uses_by_param(name):
-                start = self._start(occurrence) if occurrence.use in own else None
-                if start is not None:
-                    cut = self.cut(start, f"the start of {name}", occurrence.node)
-                    news |= self._objective(self.starts, occurrence.use, cut)
-        for k, name in trainer.multiplier_at.items():
-            size = largest(result.snapshot.initial[k] + result.snapshot.change[k])
-            if size is not None:
-                news |= self._objective(self.scales, name, self.cut(size, f"`?{name}`", k))
+        seen.aims()
+        for name, size in seen.updates.items():
+            use = trainer.uses_by_param(name)[0].node
+            news |= self._objective(self.updates, name, self.cut(size, f"the update of {name}", use))
+        for use_name, (size, name, node) in seen.starts.items():
+            news |= self._objective(self.starts, use_name, self.cut(size, f"the start of {name}", node))
+        for name, (size, node) in seen.scales.items():
+            news |= self._objective(self.scales, name, self.cut(size, f"`?{name}`", node))
         return result, news
 
     def _hidden(self, result: Trajectory) -> set[int]:
@@ -188,25 +185,15 @@ class Programme:
     def _refine(self, point: Sequence[Fraction]) -> None:
         """Units just fine enough for a point."""
         units = self.trainer.units
-        denominator = lcm(self._coarse, *(value.denominator for value in point))
+        exponents = [e for value in point for _, e in units.power(value).exponents]
+        denominator = lcm(self._coarse, *(e.denominator for e in exponents))
         if denominator != units.denominator:
-            old = self.trainer
-            finer = Units(*units.groups, denominator=denominator)
-            self.trainer = replace(old, units=finer)
+            self.trainer = replace(self.trainer, units=units.finer(denominator))
             self.unknowns.trainer = self.trainer
 
     def news(self, point: Sequence[Fraction]) -> bool:
         """Whether a prediction at the point teaches anything."""
         return self.look(point)[1]
-
-    def _start(self, occurrence: Occurrence) -> int | None:
-        """The size of a use's value for the initial W alone, over all that it meets."""
-        trainer, name = self.trainer, occurrence.param
-        gain = trainer.starting(occurrence)
-        if gain is None:
-            return None
-        gain = gain - trainer.exponents.A[name] + trainer.exponents.M[occurrence.use]
-        return gain if occurrence.multiplier is None else gain - trainer.exponents.M[occurrence.multiplier]
 
     def _learn(self, cut: Constraint) -> bool:
         if not cut.row.coefficients:
@@ -250,7 +237,7 @@ class Programme:
         exponents = _plain(self.unknowns.exponents(best[1]))
         result = self.trainer.run(exponents)
         contributions = {name: -cut.row.slack(best[1]) for name, cut in self.updates.items()}
-        lost = tuple(lost for lost in best[3].lost if lost.exponent < 0)
+        lost = tuple(lost for lost in best[3].lost if self.trainer.units.sign(lost.exponent) < 0)
         exact = all(contributions[name] == one.exponent for one in lost for name in one.params)
         if any(c.kind == "box" for one in lost for c in one.binding):
             raise CalculusError("some exponent is bounded by nothing", self.nodes[0].span)
@@ -266,9 +253,10 @@ class Programme:
         try:
             return self._all_stages()
         except UnboundedError:
+            box = self.trainer.units.number(Power.of({self.trainer.units.symbols[0]: BOX}))
             for j, name in enumerate(self.unknowns.names):
                 for sign in (1, -1):
-                    self._add(Row({j: sign}, Fraction(BOX)), "box", name)
+                    self._add(Row({j: sign}, box), "box", name)
             return self._all_stages()
 
     def _all_stages(self) -> Stages:
@@ -284,16 +272,19 @@ class Programme:
 
 def conflict(programme: Programme, constraints: Sequence[Constraint]) -> ConflictError:
     """The error for requirements that cannot be had together."""
-    fixed = list(dict.fromkeys(c.text for c in constraints if c.kind == "fix"))
-    lines = [f"--fix {text!r}" for text in fixed]
+    texts = {c.text for c in constraints if c.kind == "fix"}
+    fixed = [fix.said for fix in programme.fixes if fix.text in texts]
+    lines = [said(fix) for fix in fixed]
     nodes = programme.nodes
     lines += list(dict.fromkeys(f"{c.text} (line {nodes[c.node].span.line}) at most Theta(1)"
                                 for c in constraints if c.kind == "stability"))  # fmt: skip
-    span = next((nodes[c.node].span for c in constraints if c.kind == "stability"), nodes[0].span)
+    places = [fix.span for fix in fixed if fix.span.file != COMMAND_LINE]
+    places += [nodes[c.node].span for c in constraints if c.kind == "stability"]
+    span = next(iter(places), nodes[0].span)
     error = ConflictError("no stable completion: " + "; ".join(lines), span,
                           why="these requirements cannot be had together, though without any one the others can",
                           fix="leave out one of them")  # fmt: skip
-    error.fixes = tuple(fixed)
+    error.fixes = tuple(map(str, fixed))
     return error
 
 

@@ -3,61 +3,85 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import permutations, product
+from typing import Any
 
 from tensorprog.architecture import Architecture
 from tensorprog.calculus.analysis import Exponents
-from tensorprog.calculus.forms import DEFAULT_FORM, FORMS, parametrize
+from tensorprog.calculus.forms import DEFAULT_FORM, parametrize
 from tensorprog.calculus.solve import Solution
 from tensorprog.classify.alignment import AlignedTrainer, Alignment
-from tensorprog.derivation import unsolved
+from tensorprog.derivation import Derivation, known_form, unsolved
 from tensorprog.errors import CalculusError, TensorProgError
-from tensorprog.exponents import Power
+from tensorprog.exponents import Power, Units
+from tensorprog.fixing import read_requirement
 from tensorprog.optimizers import Choice, Optimizer
 from tensorprog.optimizers.choice import choose
 from tensorprog.optimizers.policies import DEFAULT_POLICY
-from tensorprog.parametrization import Parametrization
+from tensorprog.programme import show
 from tensorprog.programme.complete import Completed, ConflictError, Programme
-from tensorprog.programme.fixes import Fix, read_fix
+from tensorprog.programme.fixes import Fix, requirements
 from tensorprog.programme.trajectory import Trainer, require_own_steps
+from tensorprog.syntax import FixDecl
+
+UNROLLED = "where exponents are fixed, the depth is finite: its own exponents are not derived"
 
 
-@dataclass(frozen=True)
-class Completion:
-    """The result: `parametrization` can be checked and emitted like a derived one; `completed` is the solution of the
-    linear programme, `solution` what the calculus says of it."""
+@dataclass(frozen=True, kw_only=True)
+class Completion(Derivation):
+    """A derivation in which something is fixed (`fixes`). `completed`: the solution of the linear programme."""
 
-    architecture: Architecture
-    optimizer: str
-    form: str
     fixes: tuple[Fix, ...]
     completed: Completed
-    solution: Solution
-    parametrization: Parametrization
+
+    @property
+    def what(self) -> str:
+        return f"best stable completion of {', '.join(fix.text for fix in self.fixes)}"
 
     @property
     def maximal(self) -> bool:
         """Whether nothing is lost."""
         return not self.completed.lost
 
+    @cached_property
+    def own_updates(self) -> Mapping[str, Power | None]:
+        return {name: self.contribution(name) for name in self.params}
+
     def contribution(self, param: str) -> Power | None:
         """How a parameter's own update moves the value of its use; None: not at all."""
         size = self.completed.contributions.get(param)
-        return None if size is None else Power.of({self.architecture.graph.widths[0]: size})
+        return None if size is None else self.completed.units.power(size)
 
-    def render(self, format: str = "table", *, color: bool = False) -> str:
-        """As `table`, `json`, `markdown` or `latex`."""
-        from tensorprog.programme import show
+    def unrolled(self, depths: Mapping[str, int] | None = None) -> Derivation:
+        known = self.architecture
+        if not depths or depths == dict(known.graph.depths):
+            return self
+        return complete(replace(known, depths=dict(depths)), self.given, self.choice, self.form,
+                        decay_policy=self.decay_policy)  # fmt: skip
 
-        return show.render(self, format, color=color)
+    def other_regimes(self) -> dict[tuple[str, ...], Derivation]:
+        return {}
 
-    def __str__(self) -> str:
-        return self.render()
+    @cached_property
+    def reasons(self) -> dict[str, dict[str, str]]:
+        return show.reasons(self, super().reasons)
+
+    def why(self, param: str, quantity: str) -> list[str]:
+        return show.why(self, param, quantity)
+
+    @property
+    def remarks(self) -> list[str]:
+        return show.remarks(self)
+
+    def to_json(self) -> dict[str, Any]:
+        return show.to_json(self, super().to_json())
 
 
 def complete(
     architecture: Architecture,
-    fixes: Sequence[str],
+    fixes: Sequence[str] = (),
     optimizer: str | Optimizer | Choice | None = None,
     form: str | None = None,
     *,
@@ -68,25 +92,53 @@ def complete(
 ) -> Completion:
     """The stable exponents that keep what is fixed and make the updates as large as possible, the smallest first; then
     the initial sizes, then the multipliers (programme/complete.py). Arguments as for `derive`; `fixes`: requirements
-    such as "lr[*] = 0" (programme/fixes.py); `alignment`: assumed instead of derived (classify/alignment.py).
+    such as "lr[*] = 0" (fixing.py), besides those of the file, which they overrule where both speak of the same
+    exponent; `alignment`: assumed instead of derived (classify/alignment.py).
 
     Raises ConflictError with a minimal set of conflicting requirements, CalculusError for a program that the calculus
-    does not cover or with several widths, TensorProgError for a requirement that makes no sense.
+    does not cover, TensorProgError for a requirement that makes no sense.
     """
-    form = form or DEFAULT_FORM
-    if form not in FORMS:
-        raise TensorProgError(f"unknown form `{form}`", fix=", ".join(FORMS))
+    form = known_form(form or DEFAULT_FORM)
+    given = [read_requirement(text) for text in fixes]
+    architecture = replace(architecture, rolled=False) if architecture.rolled else architecture
     own = architecture.optimizers
     choice = choose(optimizer or architecture.graph.optimizer or "adam", vectors, optimizer_for or {}, own)
+    policy = decay_policy or DEFAULT_POLICY
     try:
         trainer = trainer_for(architecture, choice, alignment=alignment)
-        read = tuple(read_fix(trainer, text) for text in fixes)
-        completed = _solved(trainer, read, derived_or_zero(architecture, choice, trainer))
+        fixed, completed = _of_any_order(trainer, architecture, given, derived_or_zero(architecture, choice, trainer))
         solution = as_solution(completed)
-        parametrization = parametrize(solution, form, decay_policy or DEFAULT_POLICY)
+        parametrization = parametrize(solution, form, policy)
     except TensorProgError as error:
         raise error.located(architecture.source, architecture.file) from None
-    return Completion(architecture, choice.title, form, read, completed, solution, parametrization)
+    note = UNROLLED if architecture.graph.depths else ""
+    return Completion(architecture, choice.default.name, form, solution, parametrization, policy, note,
+                      given=tuple(fixes), fixes=fixed, completed=completed)  # fmt: skip
+
+
+def _of_any_order(
+    trainer: Trainer, architecture: Architecture, given: Sequence[FixDecl], start: Exponents
+) -> tuple[tuple[Fix, ...], Completed]:
+    """What is fixed, and the solution. Of widths in proportion n^1/2 m^-1/2 neither grows nor vanishes, but an answer
+    in monomials must decide: the programme holds it to be larger than 1. If that alone makes what is fixed impossible,
+    it is held to be smaller, in every order of the widths. Raises CalculusError if none will do."""
+    tied = None
+    for groups in product(*(permutations(group) for group in trainer.units.groups)):
+        units = Units(*groups, denominator=trainer.units.denominator, base=trainer.units.base)
+        other = replace(trainer, units=units, exponents=_repacked(start, trainer.units, units))
+        fixed = requirements(other, architecture.fixes, given)
+        try:
+            return fixed, _solved(other, fixed, other.exponents)
+        except ConflictError as error:
+            if not error.tied:
+                raise
+            tied = tied or error
+    assert tied is not None
+    raise CalculusError(
+        tied.message, tied.span, fix="an exponent of the width that is summed",
+        why="the widths grow in proportion, so this is Theta(1); but then it does not say which powers of which width "
+        "the other exponents have",
+    )  # fmt: skip
 
 
 def _solved(trainer: Trainer, fixes: Sequence[Fix], start: Exponents) -> Completed:
@@ -106,16 +158,14 @@ def _solved(trainer: Trainer, fixes: Sequence[Fix], start: Exponents) -> Complet
 
 
 def trainer_for(architecture: Architecture, choice: Choice, alignment: Alignment | None = None) -> Trainer:
-    """The machinery that predicts any exponents of a program with one width. Raises TensorProgError for others, and
-    for optimizers whose step depends on all parameters at once."""
-    if len(architecture.graph.widths) > 1:
-        names = ", ".join(architecture.graph.widths)
-        raise CalculusError(f"a linear programme over several widths ({names}) is not covered yet",
-                            fix="one width, of which the others are multiples")  # fmt: skip
+    """The machinery that predicts any exponents of a program. Raises TensorProgError for optimizers whose step depends
+    on all parameters at once."""
     solver = unsolved(architecture, choice)
     require_own_steps(solver.optimizers[name] for name in solver.program.updates)
-    given = solver.program, solver.units, choice, solver.functions, solver.exponents
-    return Trainer(*given) if alignment is None else AlignedTrainer(*given, alignment=alignment)
+    given = solver.program, solver.units.finer(solver.units.denominator), choice, solver.functions, solver.exponents
+    if alignment is None:
+        return Trainer(*given, strict=True)
+    return AlignedTrainer(*given, strict=True, alignment=alignment)
 
 
 def derived_or_zero(architecture: Architecture, choice: Choice, trainer: Trainer) -> Exponents:
@@ -125,8 +175,12 @@ def derived_or_zero(architecture: Architecture, choice: Choice, trainer: Trainer
         found = solver.solve()
     except CalculusError:
         return trainer.exponents
-    finer = trainer.units.denominator // solver.units.denominator
-    A, C, M = ({name: value * finer for name, value in part.items()} for part in (found.A, found.C, found.M))
+    return _repacked(found, solver.units, trainer.units)
+
+
+def _repacked(exponents: Exponents, old: Units, new: Units) -> Exponents:
+    A, C, M = ({name: new.pack_power(old.unpack(size)) for name, size in part.items()}
+               for part in (exponents.A, exponents.C, exponents.M))  # fmt: skip
     return Exponents(A, C, M)
 
 
@@ -134,7 +188,5 @@ def as_solution(completed: Completed) -> Solution:
     """What the forms need: the exponents, their snapshot, the multipliers that are settled."""
     unknowns, trainer = completed.unknowns, completed.unknowns.trainer
     trainer.record_steps()
-    symbol = trainer.units.symbols[0]
-    gauges = {name: -trainer.units.pack({symbol: affine.at(completed.point)})
-              for name, affine in unknowns.multiplier.items()}  # fmt: skip
+    gauges = {name: -trainer.units.packed(affine.at(completed.point)) for name, affine in unknowns.multiplier.items()}
     return Solution(trainer, completed.exponents, completed.trajectory.snapshot, gauges)

@@ -1,75 +1,103 @@
-"""What the user fixes: `lr[*] = 0`, `init = sp`, `lr = global`, `no multipliers`, `?scale = n^-1/2`."""
+"""What the user fixes, for one program: which exponents, and to which values."""
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from fractions import Fraction
 
 from tensorprog.errors import TensorProgError
 from tensorprog.exponents import Power
+from tensorprog.fixing import COMMAND_LINE, EXAMPLES, read_power
 from tensorprog.parametrizations import NAMED, named
-from tensorprog.parametrizations.own import parse_power
 from tensorprog.programme.trajectory import Trainer
-from tensorprog.suggest import nearest
-
-QUANTITIES = ("init", "init_std", "multiplier", "lr")
-EXAMPLES = '"lr[*] = 0", "init = sp", "lr = global", "no multipliers" or "?scale = -1/2"'
+from tensorprog.syntax import NOWHERE, FixDecl
 
 
 @dataclass(frozen=True, slots=True)
 class Fix:
     """One requirement. `quantity`: init (of W = multiplier * w), init_std, multiplier, lr, or "scale" (of `?names`).
-    `values`: parameter or multiplier -> exponent; None: the same number for all of `values`, to be found."""
+    `values`: parameter or multiplier -> exponent (as `Units.number` says it); None: the same number for all of
+    `values`, to be found."""
 
-    text: str
+    said: FixDecl
     quantity: str
-    values: dict[str, Fraction | None]
+    values: Mapping[str, Fraction | None]
+
+    @property
+    def text(self) -> str:
+        return str(self.said)
 
 
-def read_fix(trainer: Trainer, text: str) -> Fix:
-    """A requirement from its text. Raises TensorProgError if it makes no sense for the trainer's program."""
-    text = " ".join(text.split())
-    graph = trainer.program.forward
-    scales = {name for name, unknown in graph.unknowns.items() if unknown.kind == "multiplier"}
-    if text == "no multipliers":
-        return Fix(text, "multiplier", dict.fromkeys(graph.parameters, Fraction(0)))
-    found = re.fullmatch(r"(\??[\w.]+)\s*(?:\[([^\]]+)\])?\s*=\s*(.+)", text)
-    if found is None:
-        raise TensorProgError(f"`{text}` fixes nothing", fix=f"--fix {EXAMPLES}")
-    quantity, pattern, value = found[1], found[2], found[3].strip()
+def requirements(trainer: Trainer, of_file: Iterable[FixDecl], given: Iterable[FixDecl]) -> tuple[Fix, ...]:
+    """What is fixed: what is given, and of the file's requirements all that it does not overrule (the same quantity of
+    the same parameter). Raises TensorProgError, with its place, for one that makes no sense for the program."""
+    later = [resolve(trainer, fix) for fix in given]
+    overruled = {(fix.quantity, name) for fix in later for name in fix.values}
+    kept = []
+    for fix in (resolve(trainer, said) for said in of_file):
+        values = {name: value for name, value in fix.values.items() if (fix.quantity, name) not in overruled}
+        if values:
+            kept.append(replace(fix, values=values))
+    return (*kept, *later)
+
+
+def resolve(trainer: Trainer, said: FixDecl) -> Fix:
+    """A requirement for the trainer's program. Raises TensorProgError if it makes no sense there."""
+    graph, number = trainer.program.forward, trainer.units.number
+    quantity, value = said.quantity, said.value
+    if value == "none":
+        return Fix(said, quantity, dict.fromkeys(graph.parameters, Fraction(0)))
     if quantity.startswith("?"):
-        if quantity[1:] not in scales:
+        scales = [name for name, unknown in graph.unknowns.items() if unknown.kind == "multiplier"]
+        found = [name for name in scales if fnmatchcase(name, quantity[1:])]
+        if not found:
             known = ", ".join(f"?{s}" for s in sorted(scales))
-            raise TensorProgError(f"the program has no multiplier `{quantity}`", fix=known or "a `?name` in the file")
-        return Fix(text, "scale", {quantity[1:]: _number(value, trainer, text)})
-    if quantity not in QUANTITIES:
-        raise TensorProgError(f"`{quantity}` is nothing to fix", fix=nearest(quantity, QUANTITIES) or EXAMPLES)
-    names = [name for name in graph.parameters if fnmatchcase(name, pattern.strip() if pattern else "*")]
+            raise _error(said, f"the program has no multiplier `{quantity}`", known or "a `?name` in the file")
+        if value == "global":
+            return Fix(said, "scale", dict.fromkeys(found))
+        return Fix(said, "scale", dict.fromkeys(found, number(_power(trainer, said))))
+    names = [name for name in graph.parameters if fnmatchcase(name, said.pattern or "*")]
     if quantity == "lr":
         names = [name for name in names if name in trainer.program.updates]
     if quantity.startswith("init"):
         names = [name for name in names if not trainer.starts_at_zero(graph.parameters[name])]
     if not names:
-        raise TensorProgError(f"`{text}`: there is no such parameter", fix=", ".join(graph.parameters))
+        raise _error(said, f"`{said}`: there is no such parameter", ", ".join(list(graph.parameters)[:12]))
     if value == "global":
-        return Fix(text, quantity, dict.fromkeys(names))
-    if value in NAMED:
+        return Fix(said, quantity, dict.fromkeys(names))
+    if value in NAMED and value not in graph.widths:
         row = named(trainer, value, Fraction(0) if quantity != "lr" else None)
         values: dict[str, Fraction | None] = {}
         for name in names:
             e = row.params[name]
             power = {"init": e.multiplier * (e.init_std or Power()), "init_std": e.init_std,
                      "multiplier": e.multiplier, "lr": e.lr}[quantity]  # fmt: skip
-            values[name] = (power or Power()).degree
-        return Fix(text, quantity, values)
-    return Fix(text, quantity, dict.fromkeys(names, _number(value, trainer, text)))
+            values[name] = number(power or Power())
+        return Fix(said, quantity, values)
+    return Fix(said, quantity, dict.fromkeys(names, number(_power(trainer, said))))
 
 
-def _number(value: str, trainer: Trainer, text: str) -> Fraction:
-    try:
-        return parse_power(value, trainer.program.forward.widths).degree
-    except ValueError:
-        names = ", ".join(NAMED)
-        raise TensorProgError(f"`{text}`: `{value}` is no exponent", fix=f"-1/2, n^-1/2, global, {names}") from None
+def _power(trainer: Trainer, said: FixDecl) -> Power:
+    widths, value = trainer.program.forward.widths, read_power(said.value)
+    example = " ".join(f"{width}^-1/2" for width in widths)
+    if isinstance(value, Fraction):
+        if value and len(widths) > 1:
+            raise _error(said, f"`{said}` does not say of which width", example)
+        return Power.of({widths[0]: value})
+    depths = [symbol for symbol, _ in trainer.program.forward.depths]
+    for symbol in value or {}:
+        if symbol in depths:
+            why = "the linear programme knows networks of finite depth, and exponents of the widths"
+            raise _error(said, f"`{said}`: an exponent of the depth {symbol} cannot be fixed", example, why)
+        if symbol not in widths:
+            raise _error(
+                said, f"`{said}`: `{said.value}` is no exponent", f"-1/2, {example}, global, {', '.join(NAMED)}"
+            )
+    return Power.of(value or {})
+
+
+def _error(said: FixDecl, message: str, fix: str, why: str = "") -> TensorProgError:
+    span = NOWHERE if said.span.file == COMMAND_LINE else said.span
+    return TensorProgError(message, span, why=why, fix=fix or EXAMPLES)

@@ -11,7 +11,6 @@ from math import lcm
 from tensorprog.calculus.analysis import Exponents, Snapshot, blown_up
 from tensorprog.calculus.shared import describe
 from tensorprog.errors import TensorProgError
-from tensorprog.exponents import Units
 from tensorprog.parametrizations.gauge import gauge_degree
 from tensorprog.programme.forms import Form, pack
 from tensorprog.programme.trajectory import Excess, Trainer
@@ -120,8 +119,7 @@ def _cuts(trainer: Trainer, base: Exponents, axes: tuple[Axis, Axis], here: Corn
     """The constraints that a corner violates; none: it is stable. Raises TensorProgError if that cannot be told."""
     denominator = lcm(trainer.units.denominator, corner[0].denominator, corner[1].denominator)
     finer = denominator // trainer.units.denominator
-    units = Units(*trainer.units.groups, denominator=denominator)
-    fine = trainer if finer == 1 else replace(trainer, units=units)
+    fine = trainer if finer == 1 else replace(trainer, units=trainer.units.finer(denominator))
     shifts = (corner[0] - here[0], corner[1] - here[1])
     result = fine.run(_moved(fine, base, finer, axes, shifts))
     if result.stable:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from tensorprog.calculus.analysis import MAX_SWEEPS, Exponents, Snapshot, largest
@@ -39,8 +39,12 @@ class Trajectory:
         return self.settled and not self.excess
 
 
+@dataclass
 class Trainer(Solver):
-    """A solver that predicts instead: its exponents are given, and may be forms."""
+    """A solver that predicts instead: its exponents are given, and may be forms. `strict`: of widths in proportion,
+    n^1/2 m^-1/2 is too large as well (or m^1/2 n^-1/2, if m stands first in the units)."""
+
+    strict: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -53,17 +57,24 @@ class Trainer(Solver):
             gradient = ((0, *gradient[0][1:]),)
         return super().update_terms(name, gradient)
 
-    def run(self, exponents: Exponents, steps: int = MAX_SWEEPS) -> Trajectory:
-        """Train at these exponents for at most that many steps; one step at least, even if the start is too large."""
+    def run(
+        self, exponents: Exponents, steps: int = MAX_SWEEPS, seen: Callable[[int], None] | None = None
+    ) -> Trajectory:
+        """Train at these exponents for at most that many steps; one step at least, even if the start is too large.
+        `seen` is called after each step at which nothing exceeds Theta(1)."""
         self.exponents = exponents
         self.restart()
         self.sweep()
         excess = self._excess(0)
         step, settled = 0, False
+        if seen is not None and not excess:
+            seen(0)
         while not settled and step < max(1, steps) and (not step or not excess):
             settled = not self.train() or not self.sweep()
             step += 1
             excess = excess or self._excess(step)
+            if seen is not None and not excess:
+                seen(step)
         return Trajectory(self.snapshot(), step, settled and not excess, tuple(excess))
 
     def _excess(self, step: int) -> list[Excess]:
@@ -71,7 +82,7 @@ class Trainer(Solver):
         for k in self.watched:
             for part, terms in (("initial", self.initial[k]), ("change", self.change[k])):
                 size = largest(terms)
-                if size is not None and self.units.degree(int(size)) > 0:
+                if size is not None and (size > 0 if self.strict else self.units.grows(int(size))):
                     found.append(Excess(k, step, size, part))
         return found
 

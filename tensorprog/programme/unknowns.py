@@ -3,6 +3,10 @@
 Variables are exponents of the quantities themselves (not of their inverses): `init[W]` of the initial size of
 W = multiplier * w, `lr[W]` of its learning rate, `?name` of a multiplier. A parameter whose raw quantities are spoken
 of also has `multiplier[W]`; its `lr[W]` is then that of w. Parameters with several uses have a multiplier at each.
+
+With several widths an exponent is a vector. It stands in the programme as one rational number (`Units.number`): a
+linear map that keeps the order of growth. Coefficients are plain rationals, so vectors never meet in a product, and a
+linear programme over vectors, compared as sizes are, is the same programme over these numbers.
 """
 
 from __future__ import annotations
@@ -103,13 +107,13 @@ class Unknowns:
 
     def point(self, exponents: Exponents) -> list[Fraction]:
         """The point at which the exponents are these, without multipliers of parameters."""
-        degree = self.trainer.units.degree
+        denominator = self.trainer.units.denominator
         point = [Fraction(0)] * len(self.names)
         for known, sign, values in ((self.init, -1, exponents.A), (self.lr, -1, exponents.C),
                                     (self.scale, 1, exponents.M), (self.use, 1, exponents.M)):  # fmt: skip
             for name, affine in known.items():
                 (variable,) = affine.terms
-                point[variable] = sign * degree(int(values[name]))
+                point[variable] = Fraction(sign * int(values[name]), denominator)
         return point
 
     def text(self, terms: Mapping[int, int]) -> str:
@@ -123,7 +127,7 @@ class Unknowns:
 
 
 def _form(units: Units, affine: Affine, point: Point) -> int:
-    value = units.pack({units.symbols[0]: affine.at(point)})
+    value = units.packed(affine.at(point))
     if not affine.terms:
         return value
     coefficients = [affine.terms.get(j, 0) for j in range(max(affine.terms) + 1)]

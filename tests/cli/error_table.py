@@ -106,6 +106,31 @@ ROWS = (
         "param U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\ns[] = sum[j](abs(h[j]))\noutput f[c] = V[c,j] h[j] + tanh(s)",
         "param U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\ns[] = mean[j](abs(h[j]))\noutput f[c] = V[c,j] h[j] + tanh(s)",
     ),
+    # --- exponents that the file fixes
+    Row(
+        "`lr[W] = 0`: there is no such parameter",
+        "7:1",
+        "param U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]\nfix lr[W] = 0",
+        "param U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]\nfix lr[U] = 0",
+    ),
+    Row(
+        "the program has no multiplier `?scale`",
+        "7:1",
+        "param U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]\nfix ?scale = -1/2",
+        "param U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = ?scale * (V[c,j] h[j])\nfix ?scale = -1/2",
+    ),
+    Row(
+        "`lr = m^-1`: `m^-1` is no exponent",
+        "7:1",
+        "param U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]\nfix lr = m^-1",
+        "param U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]\nfix lr = n^-1",
+    ),
+    Row(
+        "no stable completion: `fix lr[U] = 1` (line 7); `fix init = 0` (line 8)",
+        "7:1",
+        "param U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]\nfix lr[U] = 1\nfix init = 0",
+        "param U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]\nfix lr[U] = -1\nfix init[U] = 0",
+    ),
     # --- no answer in this form
     Row(
         "the form `table3` has no answer for `E`",

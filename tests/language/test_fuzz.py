@@ -25,6 +25,8 @@ dim d = 64, heads = n / d, p = 2
 regime n, m: proportional
 axis i: d, j: n
 input tokens[t] in d
+fix lr[*] = n^-1/2
+fix no multipliers; fix ?branch = global
 param W[j,i] = normal(0.02) frozen, b[j] = zeros optimizer muon
 fn swoosh(z) = z * sigmoid(2 z)
 h[j] = W[j,i] x[i] - 1e-5 * b[j]^(-1/2)
@@ -36,7 +38,9 @@ output f = readout(x, 10); loss cross_entropy(f)
 """
 TOKENS = [
     *"()[]{}+-*/^=,:;|?#\n. \t\r\\\"'@!<>&%$~`\x00\x0b\x85\u2028\u03b1\u00e9",
-    *("width depth regime dim axis input param fn output return loss optimizer repeat scan if else block in").split(),
+    *(
+        "width depth regime dim axis input param fn output return loss optimizer fix repeat scan if else block in"
+    ).split(),
     *"frozen shared true x W[j,i] 2 0.5 1e9 1e99999 .. ... ** == <= << ?a ?a{ sum sum[i] f( __x self lambda".split(),
 ]
 
@@ -169,6 +173,11 @@ def some(items: st.SearchStrategy, at_least: int = 1) -> st.SearchStrategy:
     return st.lists(items, min_size=at_least, max_size=3).map(tuple)
 
 
+fixed = st.sampled_from(["init", "init_std", "multiplier", "lr"])
+exponents = st.fractions(-8, 8, max_denominator=24)
+factors = st.builds(lambda symbol, e: symbol if e == 1 else f"{symbol}^{e}", st.sampled_from("nm"), exponents)
+values = exponents.map(str) | st.lists(factors, min_size=1, max_size=2, unique_by=lambda f: f[0]).map(" ".join)
+
 simple = (
     st.builds(s.WidthDecl, some(names))
     | st.builds(s.DepthDecl, names, st.none() | exprs)
@@ -184,6 +193,9 @@ simple = (
     | st.builds(s.Loss, exprs)
     | st.builds(s.OptimizerDecl, names, some(assignments, 0))
     | st.builds(s.OptimizerDef, names, some(assignments, 0), some(assignments, 0))
+    | st.builds(s.FixDecl, fixed, st.none() | st.sampled_from(["*", "W", "layers.?.W*"]), values)
+    | st.builds(s.FixDecl, st.sampled_from(["?scale", "?layers.*.b"]), st.none(), values)
+    | st.just(s.FixDecl("multiplier", None, "none"))
 )
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 pytest.importorskip("matplotlib")
 
+from tensorprog.architecture import load
+from tensorprog.classify import classify
+from tensorprog.cli import main
 from tensorprog.plots import (
     DARK,
     Mark,
@@ -17,6 +21,7 @@ from tensorprog.plots import (
     Run,
     Sweep,
     render,
+    stable_plane,
     stable_region,
     transfer_curves,
 )
@@ -83,3 +88,18 @@ def test_regions_are_drawn_at_their_vertices() -> None:
     assert picture == render(stable_region(regions, [Mark("muP", (HALF, HALF))], "a", "c", "A slice"), text=True)
     for word in (b"stable $x$", b"edge", b"muP", b"A slice"):
         assert word in picture
+
+
+def test_the_plane_of_a_classification_has_the_polygon_s_vertices_and_is_written_whole(tmp_path: Path) -> None:
+    """`classify --region X,Y --save FILE`: the polygon that the text tells, and the parametrization as a mark."""
+    command = ["classify", "examples/mlp.tp", "--optimizer", "adam", "--lr", "-1", "--region", "W2.lr,W3.init_std"]
+    assert main([*command, "--save", str(tmp_path / "plane.svg")]) == 0
+    assert b"</svg>" in (tmp_path / "plane.svg").read_bytes()
+    found = classify(load("examples/mlp.tp"), "sp", "adam", Fraction(-1), region=("W2.lr", "W3.init_std"), advice=False)
+    assert found.region is not None
+    (axes,) = stable_plane(found).axes
+    assert [tuple(p) for p in axes.patches[0].get_xy()[:-1]] == [(float(x), float(y)) for x, y in found.region.vertices]
+    words = render(stable_plane(found, DARK), text=True)
+    assert b"exponent of W2.lr" in words and b"mlp.tp under adam" in words
+    assert main(["classify", "examples/mlp.tp", "--save", str(tmp_path / "no.svg")]) == 2
+    assert not (tmp_path / "no.svg").exists()

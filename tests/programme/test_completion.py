@@ -12,11 +12,12 @@ from tensorprog.calculus.analysis import Exponents
 from tensorprog.classify import classify
 from tensorprog.classify.regime import trainer_for
 from tensorprog.exponents import Power
+from tensorprog.fixing import read_requirement
 from tensorprog.optimizers.choice import choose
 from tensorprog.programme import completion
 from tensorprog.programme.complete import ConflictError, Programme
 from tensorprog.programme.completion import complete
-from tensorprog.programme.fixes import read_fix
+from tensorprog.programme.fixes import resolve
 from tensorprog.programme.trajectory import Trainer
 
 HALF, QUARTER = Fraction(1, 2), Fraction(1, 4)
@@ -177,14 +178,5 @@ def test_a_conflict_names_requirements_none_of_which_can_be_left_out(fixes: list
 )
 def test_a_requirement_that_makes_no_sense_is_refused(text: str, message: str) -> None:
     with pytest.raises(tp.TensorProgError) as caught:
-        read_fix(trainer_for(MLP), text)
+        resolve(trainer_for(MLP), read_requirement(text))
     assert message in caught.value.message and caught.value.fix
-
-
-def test_several_widths_are_refused() -> None:
-    text = (
-        "width n, m\naxis i: 4, j: n, k: m, c: 3\ninput x[i]\nparam U[j,i], W[k,j], V[c,k]\nh[j] = relu(U[j,i] x[i])\n"
-    )
-    text += "g[k] = relu(W[k,j] h[j])\noutput f[c] = V[c,k] g[k]\nloss mse(f)\nregime n, m: proportional\n"
-    with pytest.raises(tp.TensorProgError, match="several widths"):
-        complete(tp.parse(text), ["lr = 0"], "adam")
