@@ -17,9 +17,9 @@ EARLY = 2  # steps after which forms are only looked at once more, at the end
 
 
 class Seen:
-    """Sizes along one prediction of a trainer. `watched`: of (node, "start" or "change"); `updates`: of a parameter's own
-    update; `starts`: of a use's value for the initial W, with parameter and node; `scales`: of what a multiplier makes,
-    with the node."""
+    """Sizes along one prediction of a trainer. `watched`: of (node, "start" or "change"); `updates`: of a parameter's
+    own update; `starts`: of a use's value for the initial W, with parameter and node; `scales`: of what a multiplier
+    makes, with the node."""
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer

@@ -126,10 +126,10 @@ ROWS = (
         "param U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]\nfix lr = n^-1",
     ),
     Row(
-        "no stable completion: `fix lr[U] = 1` (line 7); `fix init = 0` (line 8)",
+        "no stable completion: `fix init = 0` (line 7); the start of `f` (line 6) at most Theta(1)",
         "7:1",
-        "param U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]\nfix lr[U] = 1\nfix init = 0",
-        "param U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]\nfix lr[U] = -1\nfix init[U] = 0",
+        "param U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]\nfix init = 0",
+        "param U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]\nfix init[U] = 0",
     ),
     # --- no answer in this form
     Row(

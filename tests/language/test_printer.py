@@ -62,7 +62,7 @@ def test_the_standard_blocks_are_in_canonical_form() -> None:
         ("y[u] = x[u+0,2u+0]", "y[u] = x[u + 0, 2 u]"),
         ("param W[ i ]=normal(1)optimizer muon frozen", "param W[i] = normal(1) frozen optimizer muon"),
         ("fix lr[ * ]=n^(-1/2);fix init=sp", "fix lr[*] = n^-1/2\nfix init = sp"),
-        ("fix no  multipliers # none", "fix no multipliers  # none"),
+        ("fix no  multipliers", "fix no multipliers"),
         ("if f{}else{}", "if f {\n}"),
     ],
 )
