@@ -21,6 +21,7 @@ SMALLEST_SCALE = 1e-3  # a relative update is proportional to max(rms of the par
 NS_STEPS = 5
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 _BLOCK = 1 << 16  # entries
+SKETCH = 64  # random vectors that find the range of a matrix of lower rank than this
 SMALLEST_NORM = 1e-7  # of the matrix that Muon orthogonalises, as in torch.optim.Muon
 
 
@@ -324,7 +325,14 @@ def _lars(step: Stepper, w: Array, g: Array) -> None:
 
 
 def newton_schulz(g: Array, steps: int) -> Array:
-    """About U V^T for g = U S V^T, [rows, cols]: singular values in about [0.7, 1.2], by a quintic iteration."""
+    """About U V^T for g = U S V^T, [rows, cols]: singular values in about [0.7, 1.2], by a quintic iteration.
+
+    It only acts on singular values, so that a g of low rank, as gradients of a small batch are, is iterated on in the
+    coordinates of its range.
+    """
+    basis = _range(g)
+    if basis is not None:
+        return np.asarray(basis @ newton_schulz(basis.T @ g, steps))
     a, b, c = NEWTON_SCHULZ
     x = g.T if g.shape[0] > g.shape[1] else g
     x = x / max(math.sqrt(float(np.vdot(g, g))), SMALLEST_NORM)
@@ -335,6 +343,18 @@ def newton_schulz(g: Array, steps: int) -> Array:
         mixed += b * gram
         x = a * x + mixed @ x
     return x.T if g.shape[0] > g.shape[1] else x
+
+
+def _range(g: Array) -> Array | None:
+    """Orthonormal columns whose span holds all of g but rounding errors; None if g is small or of high rank."""
+    if min(g.shape) < 2 * SKETCH or not np.all(np.isfinite(g)):
+        return None
+    probes = np.random.default_rng(0).standard_normal((g.shape[1], SKETCH)).astype(g.dtype)
+    basis, _ = np.linalg.qr(g @ probes)
+    size, inside = rms(g), rms(basis.T @ g) * math.sqrt(SKETCH / g.shape[0])
+    # by Pythagoras what is outside has the square size^2 - inside^2; rounding makes the difference this inexact
+    near = size - inside <= 64 * float(np.finfo(g.dtype).eps) * size
+    return basis if near and rms(g - basis @ (basis.T @ g)) <= 64 * float(np.finfo(g.dtype).eps) * size else None
 
 
 def _muon_with(factor: Callable[[int, int], float]) -> Callable[[Stepper, Array, Array], None]:

@@ -33,16 +33,18 @@ def run(number: int, ladders: int) -> dict[str, Any]:
 
 def summary(lines: Iterable[dict[str, Any]]) -> str:
     """How many tensors agree, disagree, are inconclusive; every disagreement; why networks are refused."""
-    counts: Counter[str] = Counter()
-    reasons: Counter[str] = Counter()
-    refused: Counter[str] = Counter()
-    networks, seconds, shown = 0, 0.0, []
+    counts, how, control, reasons, refused = (Counter[str]() for _ in range(5))
+    networks, seconds, shown, wrong, caught = 0, 0.0, [], 0, 0
     for line in lines:
         networks += 1
         seconds += line.get("seconds", 0.0)
         if line["refused"]:
             refused[line["refused"].split(": ")[-1]] += 1
         counts.update(line["counts"])
+        how.update(line["how"])
+        control.update(line["control"])
+        wrong += bool(line["control"])
+        caught += bool(line["control"].get("disagrees"))
         for row in line["rows"]:
             if row["verdict"] == "inconclusive":
                 reasons[row["reason"]] += 1
@@ -58,9 +60,15 @@ def summary(lines: Iterable[dict[str, Any]]) -> str:
           for verdict in ("agrees", "disagrees", "inconclusive")),
         f"  left out      {counts['left out']:>7}  (after a blow-up)",
     ]  # fmt: skip
-    for title, found in (("inconclusive because", reasons), ("refused because", refused)):
+    for title, found in (("agrees, though not plainly", how), ("inconclusive because", reasons),
+                         ("refused because", refused)):  # fmt: skip
         if found:
             parts += [title, *(f"  {count:>7}  {reason}" for reason, count in found.most_common())]
+    if control:
+        parts += [f"control: {wrong} networks with wrong exponents, held against the derived ones where they differ; "
+                  f"in {caught} of them some row disagrees",
+                  *(f"  {verdict:<13} {count:>7}  {100 * count / control.total():6.2f}%"
+                    for verdict, count in control.most_common())]  # fmt: skip
     if shown:
         parts += ["disagreements (network, optimizer, tensor)", *shown]
     return "\n".join(parts)
@@ -78,7 +86,7 @@ def main() -> int:
     parser.add_argument("--show", type=int, metavar="NUMBER", help="print the program of a network")
     arguments = parser.parse_args()
     if arguments.show is not None:
-        from benchmarks.agreement.networks import campaign_program
+        from benchmarks.agreement.campaign import campaign_program
 
         print(campaign_program(arguments.show), end="")
         return 0

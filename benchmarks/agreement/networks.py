@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 ODD = ("tanh", "erf", "sin", "identity", "hardtanh")
 EVEN = ("abs", "square", "cos")
@@ -13,6 +14,8 @@ HIDDEN = ("n", "n", "n / 2")
 
 class Builder:
     """Lines of one program. The stream is the tensor `x` with axes `lead` (nothing, or the time `t`) and `j`."""
+
+    most_layers, classes, bottleneck = 4, 5, 3
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
@@ -131,7 +134,7 @@ class Builder:
 
     def low_rank(self, x: str) -> str:
         """Through a finite bottleneck."""
-        r = self.axis("3")
+        r = self.axis(str(self.bottleneck))
         z, y = self.fresh("z"), self.fresh("x")
         down = self.param(f"{r},j")
         up = self.param(f"j,{r}", self.random.choice(("", " = zeros")))
@@ -174,22 +177,26 @@ class Builder:
 
     # --- the whole --------------------------------------------------------------------------------------
 
+    def layers(self) -> list[Callable[[str], str]]:
+        """What the network is built of; what stands there twice is drawn twice as often."""
+        found = [self.dense, self.dense, self.residual, self.residual, self.layernorm, self.rmsnorm, self.gate,
+                 self.low_rank, self.similarity, self.skip]  # fmt: skip
+        return [*found, self.attention, self.attention, self.memory] if self.sequence else found
+
     def build(self) -> str:
         tied = self.random.random() < 0.15
         embed = self.param("j,i", stem="E")
-        self.line(f"z0{self.at('j')} = {embed}[j,i] x{self.at('i')}")
+        self.line(f"z0{self.at('j')} = {embed}{self.looked_up()}")
         x = "z0"
         if self.random.random() < 0.6:
             x = self.fresh("x")
             self.line(f"{x}{self.at('j')} = {self.nonlinearity()}(z0{self.at('j')})")
         self.states.append(x)
-        layers = [self.dense, self.dense, self.residual, self.residual, self.layernorm, self.rmsnorm, self.gate,
-                  self.low_rank, self.similarity, self.skip]  # fmt: skip
-        if self.sequence:
-            layers += [self.attention, self.attention, self.memory]
-        for _ in range(self.random.randint(2, 4)):
+        layers = self.layers()
+        for _ in range(self.random.randint(2, self.most_layers)):
             x = self.random.choice(layers)(x)
             self.states.append(x)
+        more = self.second_output()
         if self.sequence:
             pooled = self.fresh("x")
             self.line(f"{pooled}[j] = mean[t]({x}[t,j])")
@@ -201,139 +208,29 @@ class Builder:
             zero = " = zeros" if self.random.random() < 0.15 else ""
             self.line(f"output f[c] = {self.param('c,j', zero, 'V')}[c,j] {x}[j]")
         loss = self.random.choice(("cross_entropy", "cross_entropy", "mse"))
+        return self.head() + "\n".join(self.lines) + f"\nloss {loss}(f){more}\n"
+
+    def looked_up(self) -> str:
+        """What the embedding is applied to."""
+        return f"[j,i] x{self.at('i')}"
+
+    def second_output(self) -> str:
+        """Its part of the loss; none here."""
+        return ""
+
+    def head(self) -> str:
+        """The declarations."""
         axes = ", ".join(f"{name}: {dim}" for name, dim in self.axes.items())
-        head = f"width n\ndim d = 8, classes = 5{', T = 3' if self.sequence else ''}\naxis {axes}\n"
-        head += f"input x{self.at('i')}\nparam {', '.join(self.params)}\n"
-        return head + "\n".join(self.lines) + f"\nloss {loss}(f)\n"
+        return (f"{self.widths()}\ndim d = 8, classes = {self.classes}{', T = 3' if self.sequence else ''}\naxis {axes}\n"
+                f"input {self.inputs()}\nparam {', '.join(self.params)}\n")  # fmt: skip
+
+    def widths(self) -> str:
+        return "width n"
+
+    def inputs(self) -> str:
+        return f"x{self.at('i')}"
 
 
 def random_program(seed: int) -> str:
     """The text of the program with this number; the same text for ever."""
     return Builder(seed).build()
-
-
-class Campaign(Builder):
-    """More of the language: the standard blocks, loops, a second width, masks and weights made of several parameters,
-    tokens, several outputs, learned temperatures."""
-
-    def __init__(self, seed: int) -> None:
-        super().__init__(seed)
-        self.two_widths = self.random.random() < 0.25
-        self.tokens = self.sequence and self.random.random() < 0.4
-        self.outputs = ""
-
-    def block(self, x: str) -> str:
-        """A standard block, beside the stream or in its place."""
-        y = self.fresh("x")
-        act = self.random.choice(("relu", "gelu", "tanh", "silu", "square"))
-        hidden = self.random.choice(("n", "2 n", "m" if self.two_widths else "n"))
-        call = self.random.choice((
-            f"mlp({x}, hidden = {hidden}, act = {act})", f"gated_mlp({x}, hidden = {hidden})",
-            f"moe({x}, hidden = {hidden}, experts = 3, best = {self.random.choice((1, 2))})",
-            f"lora({x}, n, rank = 2)", f"{act}(linear({x}, n))", f"linear({x}, n, bias = false)",
-        ))  # fmt: skip
-        norm = self.random.choice(("", "layernorm", "rmsnorm"))
-        if norm:
-            call = call.replace(f"({x}", f"({norm}({x})", 1)
-        branch = self.random.choice(("", "?branch * "))
-        if branch:
-            branch = f"?{self.fresh('branch')} * "
-        keep = f"{x} + {branch}" if branch or self.random.random() < 0.6 else ""
-        self.line(f"{y} = {keep}{call}")
-        return y
-
-    def cell(self, x: str) -> str:
-        """A standard block over time."""
-        y = self.fresh("x")
-        call = self.random.choice((
-            f"rnn({x}, n)", f"gru({x}, n)", f"lstm({x}, n)", f"ssm({x}, states = 2)",
-            f"selective_ssm({x}, states = 2, rank = 2)",
-            f"attention({x}, heads = n / 8, head_dim = 8)", f"attention(layernorm({x}), heads = 2, head_dim = n / 2)",
-            f"grouped_query_attention({x}, heads = n / 8, groups = n / 16, head_dim = 8)",
-            f"cross_attention({x}, {self.random.choice(self.states)}, heads = n / 8, head_dim = 8)",
-        ))  # fmt: skip
-        self.line(f"{y} = {x} + {call}" if self.random.random() < 0.5 else f"{y} = {call}")
-        return y
-
-    def loop(self, x: str) -> str:
-        """The same layer several times, with its own or with shared weights."""
-        y = self.fresh("x")
-        shared = self.random.choice(("", " shared"))
-        act = self.nonlinearity()
-        step = self.random.choice((f"{y} + {act}(linear({y}, n))", f"{act}(linear({y}, n))",
-                                   f"{y} + linear({act}(linear({y}, n)), n)"))  # fmt: skip
-        self.line(f"{y} = {x}\nrepeat 2{shared} {{\n  {y} = {step}\n}}")
-        return y
-
-    def wide(self, x: str) -> str:
-        """Through the other width."""
-        if not self.two_widths:
-            return self.dense(x)
-        y, h, k = self.fresh("x"), self.fresh("h"), self.axis("m")
-        self.line(f"{h}{self.at(k)} = {self.nonlinearity()}({self.param(f'{k},j')}[{k},j] {x}{self.at('j')})")
-        self.line(f"{y}{self.at('j')} = {x}{self.at('j')} + {self.param(f'j,{k}')}[j,{k}] {h}{self.at(k)}")
-        return y
-
-    def made(self, x: str) -> str:
-        """A weight made of two parameters: masked, scaled by rows, a sum, a function of one."""
-        y, h, k = self.fresh("x"), self.fresh("h"), self.axis("n")
-        w, v = self.param(f"{k},j"), self.param(f"{k},j")
-        made = self.random.choice((f"sigmoid({v}[{k},j]) * {w}[{k},j]", f"({w}[{k},j] + {v}[{k},j])",
-                                   f"tanh({v}[{k},j]) * {w}[{k},j]"))  # fmt: skip
-        self.line(f"{h}[{k},j] = {made}")
-        self.line(f"{y}{self.at(k)} = {self.nonlinearity()}({h}[{k},j] {x}{self.at('j')})")
-        return y
-
-    def temperature(self, x: str) -> str:
-        """A trained number."""
-        y, p = self.fresh("x"), self.param("", " = ones", "T")
-        self.line(f"{y}{self.at('j')} = {p}[] * {x}{self.at('j')}")
-        return y
-
-    def build(self) -> str:
-        text_layers = [self.dense, self.residual, self.residual, self.layernorm, self.rmsnorm, self.gate,
-                       self.low_rank, self.similarity, self.skip, self.block, self.block, self.block, self.loop,
-                       self.wide, self.wide, self.made, self.temperature]  # fmt: skip
-        if self.sequence:
-            text_layers += [self.attention, self.memory, self.cell, self.cell, self.cell]
-        tied = self.random.random() < 0.15
-        embed = self.param("j,i", stem="E")
-        look = "tokens[t]" if self.tokens else "i"
-        self.line(f"z0{self.at('j')} = {embed}[j,{look}]" + ("" if self.tokens else f" x{self.at('i')}"))
-        x = "z0"
-        if self.random.random() < 0.6:
-            x = self.fresh("x")
-            self.line(f"{x}{self.at('j')} = {self.nonlinearity()}(z0{self.at('j')})")
-        self.states.append(x)
-        for _ in range(self.random.randint(2, 5)):
-            x = self.random.choice(text_layers)(x)
-            self.states.append(x)
-        if self.random.random() < 0.15 and len(self.states) > 2:
-            self.line(f"output g{self.at('b')} = {self.param('b,j', stem='R')}[b,j] "
-                      f"{self.states[-2]}{self.at('j')}")  # fmt: skip
-            self.axes["b"], self.outputs = "3", " + 0.5 * mse(g)"
-        if self.sequence:
-            pooled = self.fresh("x")
-            self.line(f"{pooled}[j] = mean[t]({x}[t,j])")
-            x = pooled
-        if tied:
-            self.axes["c"] = "d"
-            self.line(f"output f[c] = ?output{{n^(-1/2)}} * ({embed}[j,c] {x}[j])")
-        else:
-            zero = " = zeros" if self.random.random() < 0.15 else ""
-            self.line(f"output f[c] = {self.param('c,j', zero, 'V')}[c,j] {x}[j]")
-        loss = self.random.choice(("cross_entropy", "cross_entropy", "mse"))
-        axes = ", ".join(f"{name}: {dim}" for name, dim in self.axes.items())
-        widths = "width n, m\nregime n, m: proportional" if self.two_widths else "width n"
-        head = f"{widths}\ndim d = 8, classes = 5{', T = 3' if self.sequence else ''}\naxis {axes}\n"
-        head += "input tokens[t] in d\n" if self.tokens else f"input x{self.at('i')}\n"
-        head += f"param {', '.join(self.params)}\n"
-        body = "\n".join(self.lines)
-        if self.two_widths and "m]" not in axes and ": m" not in axes and " m," not in body and "= m)" not in body:
-            head = head.replace("width n, m\nregime n, m: proportional", "width n")
-        return head + body + f"\nloss {loss}(f){self.outputs}\n"
-
-
-def campaign_program(number: int) -> str:
-    """The text of network `number` of a campaign; the same text for ever."""
-    return Campaign(number).build()

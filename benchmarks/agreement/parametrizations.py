@@ -1,4 +1,4 @@
-"""Random parametrizations: the derived one with some of its exponents off by a half."""
+"""Random parametrizations: the derived one with some of its exponents off by a half or by one."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from tensorprog.derivation import Derivation
 from tensorprog.exponents import Power
 from tensorprog.parametrization import Parametrization
 
-SHIFTS = (Fraction(-1, 2), Fraction(1, 2))
+SHIFTS = (Fraction(-1), Fraction(-1, 2), Fraction(1, 2), Fraction(1), Fraction(1))  # growth by n^(1/2) shows late
 
 
 def perturbed(derivation: Derivation, seed: int) -> tuple[Parametrization, tuple[str, ...]]:
-    """(a parametrization with one to three exponents wrong by +-1/2, stable or not; what was done to it)."""
+    """(a parametrization with one to three exponents wrong by 1/2 or 1, stable or not; what was done to it)."""
     rng = random.Random(f"parametrization {seed}")
     graph, chosen = derivation.architecture.graph, derivation.parametrization
     params, unknowns = dict(chosen.params), dict(chosen.unknowns)

@@ -189,7 +189,7 @@ def shrink_network(number: int) -> str:
     """The smallest program that is refused, or disagrees, as network `number` of the campaign does (in the derived
     parametrization). Raises ValueError if it does neither."""
     from benchmarks.agreement import trial
-    from benchmarks.agreement.networks import campaign_program
+    from benchmarks.agreement.campaign import campaign_program
 
     source, optimizer = campaign_program(number), trial.OPTIMIZERS[number % len(trial.OPTIMIZERS)]
     try:

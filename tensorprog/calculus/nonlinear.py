@@ -49,6 +49,16 @@ def _power(terms: Terms, order: int) -> list[Term]:
     return list(result)
 
 
+def _power_change(x: Terms, dx: Terms, order: int) -> list[Term]:
+    """Terms of (x + dx)^order - x^order."""
+    found: list[Term] = []
+    for moved in range(1, order + 1):
+        step = _power(dx, moved)
+        rest = _power(x, order - moved) if order > moved else []
+        found += [_entry_product(a, b) for a in rest for b in step] if rest else step
+    return found
+
+
 def _mirrored(terms: Terms, axis: int, parity: str) -> int:
     """What a function of that parity of the sum of these terms does under reflection along an axis."""
     found = {grades[axis][3] for _, _, grades in terms}
@@ -75,8 +85,10 @@ def _mixed(terms: Terms, parity: str = "none") -> list[Grade]:
 
 
 def _by_axis(terms: Terms, parity: str) -> list[Term]:
-    """f of Theta(1) entries, for the largest terms: an odd function has the monomials of odd total degree, any
-    other one only what is left of all terms together."""
+    """f of Theta(1) entries, for the largest terms: an odd function has the monomials of odd total degree; any other
+    one, of a single term, an even and an odd part, else only what is left of all terms together."""
+    if len(terms) == 1 and parity != "odd":
+        return [(0, 0, grades) for grades in _parts(terms[0], parity)]
     if (
         parity == "odd"
         and len(terms) <= JOINT
@@ -105,16 +117,23 @@ def _squared(term: Term) -> tuple[Grade, ...]:
     return tuple((0, g[1], 0, UNKNOWN if g[3] == UNKNOWN else STAYS) for g in term[2])
 
 
-def _slope_grades(x0: Terms, parity: str) -> tuple[Grade, ...]:
-    """Per axis, what a derivative of f of parity `parity` at x0 depends on: of a single term, an even one squares
-    the oddness away, an odd one keeps it."""
+def _parts(term: Term, parity: str) -> list[tuple[Grade, ...]]:
+    """Per axis, the even part of a function of one term, in which oddness is squared away, and the odd one, which
+    keeps it."""
+    even, odd = _squared(term), term[2]
+    return {"even": [even], "odd": [odd]}.get(parity, [even] if even == odd else [even, odd])
+
+
+def _slopes(x0: Terms, parity: str) -> list[tuple[Grade, ...]]:
+    """Per axis, what a derivative of f of parity `parity` at x0 depends on; one for each of its parts."""
     size = _largest(x0)
     main = tuple(term for term in x0 if term[0] == size)
-    if parity == "even" and len(main) == 1:
-        return _squared(main[0])
-    if parity == "odd" and len(main) == 1:
-        return main[0][2]
-    return tuple(_mixed(main, parity))
+    return _parts(main[0], parity) if len(main) == 1 else [tuple(_mixed(main, parity))]
+
+
+def _times(size: int, grades: tuple[Grade, ...], slopes: list[tuple[Grade, ...]]) -> list[Term]:
+    """A term of that size and grades times each of the parts of a slope."""
+    return [(size, 0, tuple(map(grade_product, grades, slope))) for slope in slopes]
 
 
 @cache
@@ -138,14 +157,10 @@ def entrywise(facts: Facts, axes: int) -> tuple[Initial, Change]:
         main = tuple(term for term in x if term[0] == size)
         rest = tuple(term for term in x if term[0] < size)
         if facts.degree is not None:  # homogeneous: f(x) = |x|^degree f(sign x)
-            if facts.parity == "even" and len(main) == 1:
-                whole: list[Term] = [(0, 0, _squared(main[0]))]
-            else:
-                whole = _by_axis(main, facts.parity)
-            terms += [(facts.degree * size, 0, g) for _, _, g in whole]
+            terms += [(facts.degree * size, 0, g) for _, _, g in _by_axis(main, facts.parity)]
             if facts.degree > 0:
-                slope = _slope_grades(main, slope_parity)
-                terms += [((facts.degree - 1) * size + s, 0, tuple(map(grade_product, g, slope))) for s, _, g in rest]
+                slopes = _slopes(main, slope_parity)
+                terms += [term for s, _, g in rest for term in _times((facts.degree - 1) * size + s, g, slopes)]
             return terms
         if size < 0:  # the first Taylor terms
             if facts.order is not None:
@@ -156,13 +171,10 @@ def entrywise(facts: Facts, axes: int) -> tuple[Initial, Change]:
         # at size 0 as for smaller ones (all are 0), so that a form of the unknowns stays what it is below
         top = (facts.order or 0) * size if size == 0 else (facts.tail or 0) * size
         steep = (max(facts.order or 1, 1) - 1) * size if size == 0 else top - size
-        if facts.parity == "even" and len(main) == 1:
-            terms.append((top, 0, _squared(main[0])))
-        else:
-            terms += [(top, 0, g) for _, _, g in _by_axis(main, facts.parity)]
+        terms += [(top, 0, g) for _, _, g in _by_axis(main, facts.parity)]
         if rest:
-            slope = _slope_grades(main, slope_parity)
-            terms += [(steep + s, 0, tuple(map(grade_product, g, slope))) for s, _, g in rest]
+            slopes = _slopes(main, slope_parity)
+            terms += [term for s, _, g in rest for term in _times(steep + s, g, slopes)]
         return terms
 
     def change(t: list[Terms], d: list[Terms]) -> Terms:
@@ -176,8 +188,12 @@ def entrywise(facts: Facts, axes: int) -> tuple[Initial, Change]:
             return reduce_terms(value(dx, with_constant=False))
         x, dx = tuple(map(as_entries, x)), tuple(map(as_entries, dx))
         scale, step = _largest(x), _largest(dx)
-        slope_grades = _slope_grades(x, slope_parity)
-        curve_grades = _slope_grades(x, facts.parity)
+        if facts.degree is None and scale < 0:  # what x0 is multiplied with does not depend on it to leading order
+            if step >= 0:
+                return reduce_terms(value((*x, *dx), with_constant=False) + value(x, with_constant=False))
+            orders = [order for order in (facts.order, facts.next_order) if order is not None]
+            return reduce_terms([term for order in orders for term in _power_change(x, dx, order)])
+        slopes, curves = _slopes(x, slope_parity), _slopes(x, facts.parity)
         if facts.degree == 0:  # a step function: the fraction of entries that cross
             start = _mixed(x)
             return reduce_terms([(min(0, size - scale), 0, tuple(map(grade_product, _mixed(larger), start)))
@@ -195,11 +211,11 @@ def entrywise(facts: Facts, axes: int) -> tuple[Initial, Change]:
                 has_square = 2 in (facts.order, facts.next_order)
                 curve = 0 if has_square else max(first - 2, 1) * scale
             cap = max(slope + step, step * (facts.tail or 0) if step > 0 else step * first)
-        terms = [(slope + s, 0, tuple(map(grade_product, g, slope_grades))) for s, _, g in dx]
+        terms = [term for s, _, g in dx for term in _times(slope + s, g, slopes)]
         for k, a in enumerate(dx):
             for b in dx[k:]:
                 size, _, grades = _entry_product(a, b)
-                terms.append((min(curve + size, cap), 0, tuple(map(grade_product, grades, curve_grades))))
+                terms += _times(min(curve + size, cap), grades, curves)
         if step > scale:  # x0 + dx is an expansion about dx as well
             terms += value(dx, with_constant=False)
         main = tuple(term for term in dx if term[0] == step)
@@ -208,8 +224,8 @@ def entrywise(facts: Facts, axes: int) -> tuple[Initial, Change]:
                 terms.append((cap, 0, tuple(map(grade_product, _mixed(main), _mixed(x)))))
             else:
                 for grades, odd in _monomials(main):
-                    rest, size = (slope_grades, slope + step) if odd else (curve_grades, curve + 2 * step)
-                    terms.append((min(size, cap), 0, tuple(map(grade_product, grades, rest))))
+                    rest, size = (slopes, slope + step) if odd else (curves, curve + 2 * step)
+                    terms += _times(min(size, cap), grades, rest)
         return reduce_terms(terms)
 
     return initial, change

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.agreement import evidence, shrink
-from benchmarks.agreement.networks import campaign_program
+from benchmarks.agreement.campaign import campaign_program
 from benchmarks.agreement.parametrizations import perturbed
 from benchmarks.agreement.trial import judged, trial
 from tensorprog.api import derive
