@@ -30,6 +30,7 @@ Change = Callable[[list[Terms], list[Terms]], Terms]
 SOFTMAX = Facts(constant=True, order=1, next_order=2, parity="none", degree=None, tail=0)
 SELECT = Facts(constant=True, order=None, next_order=None, parity="none", degree=0, tail=0)
 
+PARTS = 2  # up to this many terms of one size, a function of their sum is split into parts even or odd in each
 JOINT = 4  # up to this many terms of one size, all their monomials are kept apart
 
 
@@ -85,17 +86,14 @@ def _mixed(terms: Terms, parity: str = "none") -> list[Grade]:
 
 
 def _by_axis(terms: Terms, parity: str) -> list[Term]:
-    """f of Theta(1) entries, for the largest terms: an odd function has the monomials of odd total degree; any other
-    one, of a single term, an even and an odd part, else only what is left of all terms together."""
-    if len(terms) == 1 and parity != "odd":
-        return [(0, 0, grades) for grades in _parts(terms[0], parity)]
+    """f of Theta(1) entries, for the largest terms: its parts, or only what is left of all terms together."""
     if (
         parity == "odd"
         and len(terms) <= JOINT
         and all(any(g[0] for g in grades) or not grades for _, _, grades in terms)
     ):
         return [(0, 0, grades) for grades, odd in _monomials(terms) if odd]
-    return [(0, 0, tuple(_mixed(terms, parity)))]
+    return [(0, 0, grades) for grades in _parts(terms, parity)]
 
 
 def _monomials(terms: Terms) -> list[tuple[tuple[Grade, ...], bool]]:
@@ -117,18 +115,20 @@ def _squared(term: Term) -> tuple[Grade, ...]:
     return tuple((0, g[1], 0, UNKNOWN if g[3] == UNKNOWN else STAYS) for g in term[2])
 
 
-def _parts(term: Term, parity: str) -> list[tuple[Grade, ...]]:
-    """Per axis, the even part of a function of one term, in which oddness is squared away, and the odd one, which
-    keeps it."""
-    even, odd = _squared(term), term[2]
-    return {"even": [even], "odd": [odd]}.get(parity, [even] if even == odd else [even, odd])
+def _parts(terms: Terms, parity: str) -> list[tuple[Grade, ...]]:
+    """Per axis, the parts of a function of a few terms, even or odd in each of them (together as `parity` says); one
+    that knows only what it depends on where there are more."""
+    if len(terms) > PARTS:
+        return [tuple(_mixed(terms, parity))]
+    found = [grades for grades, odd in _monomials(terms) if parity not in ("even", "odd") or odd == (parity == "odd")]
+    return list(dict.fromkeys(found))
 
 
 def _slopes(x0: Terms, parity: str) -> list[tuple[Grade, ...]]:
     """Per axis, what a derivative of f of parity `parity` at x0 depends on; one for each of its parts."""
     size = _largest(x0)
     main = tuple(term for term in x0 if term[0] == size)
-    return _parts(main[0], parity) if len(main) == 1 else [tuple(_mixed(main, parity))]
+    return _parts(main, parity)
 
 
 def _times(size: int, grades: tuple[Grade, ...], slopes: list[tuple[Grade, ...]]) -> list[Term]:
