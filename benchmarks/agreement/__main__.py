@@ -27,16 +27,24 @@ def run(number: int, ladders: int) -> dict[str, Any]:
     from benchmarks.agreement.trial import trial
 
     start = time.process_time()
-    line = trial(number, ladders).to_json()
+    try:
+        line = trial(number, ladders).to_json()
+    except Exception as error:  # a campaign goes on, and says so at its end
+        return {"number": number, "crashed": f"{type(error).__name__}: {error}"}
     return {**line, "seconds": round(time.process_time() - start, 1)}
 
 
 def summary(lines: Iterable[dict[str, Any]]) -> str:
     """How many tensors agree, disagree, are inconclusive; every disagreement; why networks are refused."""
     counts, how, control, reasons, refused = (Counter[str]() for _ in range(5))
-    networks, seconds, shown, wrong, caught = 0, 0.0, [], 0, 0
+    networks, seconds, wrong, caught = 0, 0.0, 0, 0
+    shown: list[str] = []
+    crashed: list[str] = []
     for line in lines:
         networks += 1
+        if "crashed" in line:
+            crashed.append(f"  {line['number']:>6} {line['crashed']}")
+            continue
         seconds += line.get("seconds", 0.0)
         if line["refused"]:
             refused[line["refused"].split(": ")[-1]] += 1
@@ -69,6 +77,8 @@ def summary(lines: Iterable[dict[str, Any]]) -> str:
                   f"in {caught} of them some row disagrees",
                   *(f"  {verdict:<13} {count:>7}  {100 * count / control.total():6.2f}%"
                     for verdict, count in control.most_common())]  # fmt: skip
+    if crashed:
+        parts += ["crashed", *crashed]
     if shown:
         parts += ["disagreements (network, optimizer, tensor)", *shown]
     return "\n".join(parts)
@@ -109,7 +119,7 @@ def main() -> int:
                 print(f"\r{count} of {len(left)}", end="", file=sys.stderr)
     found = [line for line in known if line["number"] in wanted]
     print(summary(found))
-    return 1 if any(line["counts"].get("disagrees") for line in found) else 0
+    return 1 if any("crashed" in line or line["counts"].get("disagrees") for line in found) else 0
 
 
 if __name__ == "__main__":

@@ -157,10 +157,10 @@ def judged(
                if t and row.verdict in ("disagrees", "inconclusive") and row.slope < row.target]  # fmt: skip
         if not low:
             break
-        widths, seeds = rungs[1]
-        moved = Family(derivation, used, places, family.steps, boost).sizes(widths, seeds)
+        ladder = rungs[1]
+        moved = Family(derivation, used, places, family.steps, boost).sizes(*ladder)
         for k, t in low:
-            row = _row(places[k], t, predictor.at(places[k], t), moved[k, t], moved[k, 0], widths, grows, final=True)
+            row = _row(places[k], t, predictor.at(places[k], t), moved[k, t], moved[k, 0], ladder[0], grows, final=True)
             if row is not None and row.verdict == "agrees":
                 settled[k, t] = replace(row, reason=BOOSTED)
             elif row is not None and row.verdict != "disagrees" and settled[k, t].verdict == "disagrees":

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from tensorprog.calculus.layers import LoopBits
 from tensorprog.calculus.rules import rules_for
 from tensorprog.calculus.shared import Rule, Sizes, power_size
-from tensorprog.calculus.terms import EVEN, FLIPS, STAYS, Terms, as_entries, leading, reduce_terms
+from tensorprog.calculus.terms import CONSTANT, EVEN, FLIPS, STAYS, Terms, as_entries, leading, reduce_terms
 from tensorprog.calculus.terms import largest as largest  # one place for those who read an analysis
 from tensorprog.errors import CalculusError, NoPowerLawError
 from tensorprog.exponents import Units
@@ -98,7 +98,9 @@ class Analysis:
         """The initial terms of W at size 0. For a vector that starts at zero: those of its later, aligned values."""
         growing = self.sizes.growing(parameter.axes)
         layered = parameter.layers is not None
-        if parameter.init.kind in ("ones", "constant") or (parameter.init.kind == "zeros" and len(growing) < 2):
+        if parameter.init.kind in ("ones", "constant"):
+            return ((0, 0, (CONSTANT,) * len(growing) + (EVEN,) * layered),)
+        if parameter.init.kind == "zeros" and len(growing) < 2:
             return ((0, 0, (EVEN,) * (len(growing) + layered)),)
         bit = self.bits[parameter.name]
         if len(growing) >= 2:

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from functools import cache
 
 from tensorprog.calculus.terms import (
-    EVEN,
+    CONSTANT,
     FLIPS,
+    SAME,
     STAYS,
     UNKNOWN,
     Grade,
@@ -63,8 +64,8 @@ def _power_change(x: Terms, dx: Terms, order: int) -> list[Term]:
 def _mirrored(terms: Terms, axis: int, parity: str) -> int:
     """What a function of that parity of the sum of these terms does under reflection along an axis."""
     found = {grades[axis][3] for _, _, grades in terms}
-    if found == {STAYS}:
-        return STAYS
+    if found <= {STAYS, SAME}:
+        return SAME if found == {SAME} else STAYS
     if found == {FLIPS}:
         return {"odd": FLIPS, "even": STAYS}.get(parity, UNKNOWN)
     return UNKNOWN
@@ -99,7 +100,7 @@ def _by_axis(terms: Terms, parity: str) -> list[Term]:
 def _monomials(terms: Terms) -> list[tuple[tuple[Grade, ...], bool]]:
     """The grades of all monomials in these terms, and whether their total degree is odd: those that occur to an
     even power leave only what they are free in."""
-    result: list[tuple[tuple[Grade, ...], bool]] = [((EVEN,) * len(terms[0][2]), False)]
+    result: list[tuple[tuple[Grade, ...], bool]] = [((CONSTANT,) * len(terms[0][2]), False)]
     for term in terms:
         square = _squared(term)
         result = [
@@ -112,7 +113,7 @@ def _monomials(terms: Terms) -> list[tuple[tuple[Grade, ...], bool]]:
 
 def _squared(term: Term) -> tuple[Grade, ...]:
     """Per axis, an even function of one term: what it was odd in is gone."""
-    return tuple((0, g[1], 0, UNKNOWN if g[3] == UNKNOWN else STAYS) for g in term[2])
+    return tuple((0, g[1], 0, STAYS if g[3] == FLIPS else g[3]) for g in term[2])
 
 
 def _parts(terms: Terms, parity: str) -> list[tuple[Grade, ...]]:
@@ -145,7 +146,7 @@ def entrywise(facts: Facts, axes: int) -> tuple[Initial, Change]:
         return reduce_terms(value(t[0], with_constant=True))
 
     def value(x: Terms, *, with_constant: bool) -> list[Term]:
-        terms: list[Term] = [(0, 0, (EVEN,) * axes)] if facts.constant and with_constant else []
+        terms: list[Term] = [(0, 0, (CONSTANT,) * axes)] if facts.constant and with_constant else []
         if not x:
             return terms
         if facts.degree == 1 and facts.parity == "odd":  # the identity keeps matrices as they are

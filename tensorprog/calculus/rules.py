@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from fractions import Fraction
 from typing import assert_never
 
 from tensorprog.calculus import nonlinear
 from tensorprog.calculus.normalising import inverse_rms, loss, loss_grad, softmax_grad
 from tensorprog.calculus.shared import UNIT, Rule, Sizes, contract_plan, products, refuse
 from tensorprog.calculus.terms import (
+    CONSTANT,
     EVEN,
     UNKNOWN,
     Grade,
@@ -40,6 +42,7 @@ from tensorprog.graph import (
     Node,
     Param,
     Program,
+    Scalar,
     Scale,
     Softmax,
     SoftmaxGrad,
@@ -86,12 +89,13 @@ def _rule(
             data: Terms = ((0, 0, (EVEN,) * len(growing)),)
             return Rule(lambda _: data, lambda _, __: ())
         case Const(value):
-            filled: Terms = ((0, 0, (EVEN,) * len(growing)),) if value else ()
+            filled: Terms = ((0, 0, (CONSTANT,) * len(growing)),) if value else ()
             return Rule(lambda _: filled, lambda _, __: ())
         case Contract():
             return _contract(node, node.op, args, sizes, program)
         case Add(places):
-            return _add(places, args, node, sizes)
+            centred = _centred(node, program, sizes)
+            return centred or _add(places, args, node, sizes)
         case Scale() as scale:
             if not scale.scalar.coefficient:
                 return linear(lambda _: ())
@@ -210,9 +214,40 @@ def _add(places: tuple[tuple[int, ...], ...], args: list[Node], node: Node, size
             if source is None:
                 terms.extend(operand)
             else:
-                terms.extend([(size, 0 if -1 in source else raw, tuple([g[k] if k >= 0 else EVEN for k in source]))
+                terms.extend([(size, 0 if -1 in source else raw, tuple([g[k] if k >= 0 else CONSTANT for k in source]))
                               for size, raw, g in operand])  # fmt: skip
         return reduce_terms(terms) if filled > 1 else tuple(terms)
+
+    return linear(transform)
+
+
+def _centred(node: Node, program: Program, sizes: Sizes) -> Rule | None:
+    """The rule of x - mean(x) over a growing axis, which takes away what is alike along it; None for other sums."""
+    if len(node.args) != 2:
+        return None
+    for x, other in (node.args, node.args[::-1]):
+        scale = program.nodes[other]
+        total = program.nodes[scale.args[0]] if isinstance(scale.op, Scale) else None
+        if total is None or not isinstance(total.op, Contract) or total.op.right is not None or total.args != (x,):
+            continue
+        assert isinstance(scale.op, Scale)
+        places = [k for k, index in enumerate(total.op.left) if index not in total.op.out]
+        axes = program.nodes[x].axes
+        if len(places) != 1 or scale.op.scalar != Scalar(Fraction(-1), ((axes[places[0]].dim, Fraction(-1)),)):
+            continue
+        growing = sizes.growing(axes)
+        if places[0] in growing and len(node.axes) == len(axes):
+            break
+    else:
+        return None
+    position, size = growing.index(places[0]), sizes(axes[places[0]].dim)
+    plan = contract_plan(total.op, [program.nodes[x]], sizes)
+    first = x == node.args[0]
+
+    def transform(t: list[Terms]) -> Terms:
+        varies = tuple([term for term in t[0 if first else 1] if term[2][position] != CONSTANT])
+        means = [(s - size, 0, (*g[:position], CONSTANT, *g[position:])) for s, _, g in products(varies, (UNIT,), plan)]
+        return reduce_terms([*varies, *means])
 
     return linear(transform)
 

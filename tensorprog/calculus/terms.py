@@ -8,7 +8,7 @@ A tensor is a sum of terms. A term is `(size, raw, grades)`:
   `odd`: they flip; `free`: unknown; neither: they stay. `cover` (a part of `free`): the term is itself a sum of
   pieces, each of which is odd in at least one parameter of the cover. `mirror`: what becomes of entry i when
   everything with that coordinate i is reflected at once: FLIPS, STAYS or UNKNOWN (an entrywise function that is
-  neither odd nor even breaks the symmetry);
+  neither odd nor even breaks the symmetry); SAME if the entries are alike along the axis;
 - raw: the mask of parameters whose initial Gaussian *matrix* this still is (two or more growing axes, so that
   its randomness belongs to pairs of indices), 0 otherwise.
 
@@ -37,16 +37,17 @@ Grade = tuple[int, int, int, int]
 Term = tuple[int, int, tuple[Grade, ...]]
 Terms = tuple[Term, ...]
 
-STAYS, FLIPS, UNKNOWN = 0, 1, 2
+STAYS, FLIPS, UNKNOWN, SAME = 0, 1, 2, 3
 EVEN: Grade = (0, 0, 0, STAYS)
+CONSTANT: Grade = (0, 0, 0, SAME)
 MANY = 3  # above this many terms, those of equal size and kind are merged (sound: only parities are forgotten)
 
 
 def grade_product(g: Grade, h: Grade) -> Grade:
     """The grade of an entrywise product: free = union; odd = symmetric difference without free."""
-    if g == EVEN:
+    if g == CONSTANT or (g == EVEN and h != CONSTANT):
         return h
-    if h == EVEN:
+    if h in (CONSTANT, EVEN):
         return g
     odd_g, free_g, cover_g, mirror_g = g
     odd_h, free_h, cover_h, mirror_h = h
@@ -67,7 +68,7 @@ def is_zero_mean(g: Grade) -> bool:
 def forget(g: Grade, mirror: int | None = None) -> Grade:
     """The grade after an arbitrary entrywise map: whatever it depended on, its parity is unknown now."""
     if mirror is None:
-        mirror = STAYS if g[3] == STAYS else UNKNOWN
+        mirror = g[3] if g[3] in (STAYS, SAME) else UNKNOWN
     return (0, g[0] | g[1], 0, mirror)
 
 
@@ -87,7 +88,9 @@ def as_entries(term: Term) -> Term:
 def _includes(big: Grade, small: Grade) -> bool:
     """Whether every sum that is zero-mean for `big` is so for `small`, whatever it is multiplied with."""
     odd, free, cover, mirror = big
-    if small[1] & ~free or (odd ^ small[0]) & ~free or (mirror != UNKNOWN and mirror != small[3]):
+    if small[1] & ~free or (odd ^ small[0]) & ~free:
+        return False
+    if mirror not in (UNKNOWN, small[3]) and (mirror, small[3]) != (STAYS, SAME):
         return False
     if not cover:
         return True
@@ -115,10 +118,11 @@ def reduce_terms(terms: list[Term]) -> Terms:
 
 def leading(terms: Terms, margin: int) -> Terms:
     """Without the terms that can never rule: alignment along all growing axes gains a smaller term at most
-    `margin`, the square roots of their sizes, over the largest one."""
+    `margin`, the square roots of their sizes, over the largest one. (One that is alike along an axis may be taken away
+    by centring.)"""
     if len(terms) < 2:
         return terms
-    floor = max([term[0] for term in terms]) - margin
+    floor = max([term[0] for term in terms if CONSTANT not in term[2]], default=max([term[0] for term in terms])) - margin
     kept = tuple([term for term in terms if term[0] > floor])
     return kept or (max(terms),)
 
