@@ -15,16 +15,12 @@ from tensorprog.coordcheck.measure import measure, planned
 from tensorprog.coordcheck.probes import Probe
 from tensorprog.derivation import Derivation
 from tensorprog.graph import InvRms, Node
-from tensorprog.interpret import Interpreter
 from tensorprog.parametrization import Parametrization
 
 BATCH = 4
 BASE = 4  # the base width: far below the ladder, so that what vanishes with width is small on all of it
-GENTLE = 0.5  # of the rates that a check uses: three steps of many parameters must not leave the linear regime
 NARROW = 64
 EPSILON = 1e-12  # of normalisations
-TAME_SEEDS, HALVINGS = 8, 6
-RISE = 1.02  # of the loss over its start: above it, the rates are too large
 
 Floats = npt.NDArray[np.float64]
 
@@ -45,13 +41,14 @@ def without_epsilon(derivation: Derivation) -> Derivation:
 
 @dataclass
 class Family:
-    """`places`: what is measured. `steps`: how many updates are made. `boost`: of all learning rates."""
+    """`places`: what is measured. `steps`: how many updates are made. `rate`: times the
+    learning rates of a check."""
 
     derivation: Derivation
     used: Parametrization
     places: Sequence[Probe]
     steps: int
-    boost: float = 1.0
+    rate: float = 1.0
     _done: dict[tuple[int, int], Floats] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -63,22 +60,10 @@ class Family:
 
     @cached_property
     def rates(self) -> Mapping[str, float]:
-        """Base learning rates: those of a check, halved until the derived networks of the smallest width train."""
+        """Base learning rates."""
         narrow = dict.fromkeys(self.derivation.widths, NARROW)
         found = base_rates(self.derivation, narrow, self.base, batch=BATCH)
-        for halved in range(HALVINGS + 1):
-            rates = {name: GENTLE * rate / 2**halved for name, rate in found.items()}
-            if all(self._trains(narrow, rates, seed) for seed in range(TAME_SEEDS)):
-                break
-        return {name: self.boost * rate for name, rate in rates.items()}
-
-    def _trains(self, widths: Mapping[str, int], rates: Mapping[str, float], seed: int) -> bool:
-        """Whether no step raises the loss above where it was at the start."""
-        network = Interpreter(self.derivation.architecture.program, widths, self.base, self.derivation.parametrization,
-                              batch=BATCH, seed=seed, lr=rates,
-                              functions=self.derivation.architecture.functions)  # fmt: skip
-        losses = [network.loss(network.step()) for _ in range(self.steps + 1)]
-        return all(loss <= RISE * losses[0] for loss in losses)
+        return {name: self.rate * rate for name, rate in found.items()}
 
     def sizes(self, widths: Sequence[int], seeds: int) -> Floats:
         """Sizes [probe, step, width, seed]; networks that were trained before are not trained again."""

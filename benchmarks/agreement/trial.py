@@ -8,12 +8,13 @@ for what is not a clean power of the width:
 - a number that overflows is left out where the calculus says that something grows, and disagrees where it does not
   (inconclusive if the widest networks are finite: a learning rate that is too large for the small ones);
 - a change of the size of rounding errors, where more was predicted, cancels exactly: inconclusive;
-- what an update moves less than predicted is looked at again at larger learning rates: what is of second order in
-  them hides behind what vanishes with width. It agrees if it does so there, too ("at larger learning rates");
+- exponents do not depend on constants, what can be seen of them does: at small learning rates what is of second order
+  in them hides behind what vanishes with width, at large ones narrow networks go astray. So a change that is not
+  settled is looked at again at other learning rates. If it agrees there it agrees, and is counted apart
+  (`ELSEWHERE`); it disagrees only if it does so at the larger ones, too (else: inconclusive, `SOMEWHERE`);
 - a seed with an exact zero (of relu, say) is not counted for that tensor, as long as it is one of few.
 
-Constants, which no exponent depends on, are chosen so that powers show early: the base width is far below the ladder,
-and all learning rates are halved until three steps no longer raise the loss of the narrowest networks.
+Constants, which no exponent depends on, are chosen so that powers show early: the base width is far below the ladder.
 """
 
 from __future__ import annotations
@@ -46,10 +47,9 @@ LADDERS = (  # widths, seeds: what settles most rows; where some row is not sett
     ((64, 128, 256, 512), 24),
     ((64, 128, 256, 512, 1024), 24),
 )
-BOOSTS = (4.0, 16.0)  # of all learning rates, in another look at what moves less than predicted
+RATES = (0.25, 4.0, 16.0)  # times the learning rates, in another look at changes that are not settled
 MOST_ENTRIES = 4_000_000  # of all parameters at the largest width of the last ladder
-SMALL = "it misses at small learning rates only"
-BOOSTED = "at larger learning rates"
+ELSEWHERE, SOMEWHERE = "at other learning rates", "it misses at some learning rates only"
 FEW = 1 / 3  # of the seeds may be left out for an exact zero
 ROUNDING = 64 * float(np.finfo(np.float32).eps)
 
@@ -152,19 +152,18 @@ def judged(
         pending = [key for key, row in settled.items() if row.verdict in ("disagrees", "inconclusive")]
         if not pending:
             break
-    for boost in BOOSTS if len(rungs) > 1 else ():
-        low = [(k, t) for (k, t), row in settled.items()
-               if t and row.verdict in ("disagrees", "inconclusive") and row.slope < row.target]  # fmt: skip
-        if not low:
+    for rate in RATES if len(rungs) > 1 else ():
+        pending = [(k, t) for (k, t), row in settled.items() if t and row.verdict in ("disagrees", "inconclusive")]
+        if not pending:
             break
         ladder = rungs[1]
-        moved = Family(derivation, used, places, family.steps, boost).sizes(*ladder)
-        for k, t in low:
+        moved = Family(derivation, used, places, family.steps, rate).sizes(*ladder)
+        for k, t in pending:
             row = _row(places[k], t, predictor.at(places[k], t), moved[k, t], moved[k, 0], ladder[0], grows, final=True)
             if row is not None and row.verdict == "agrees":
-                settled[k, t] = replace(row, reason=BOOSTED)
-            elif row is not None and row.verdict != "disagrees" and settled[k, t].verdict == "disagrees":
-                settled[k, t] = replace(settled[k, t], verdict="inconclusive", reason=SMALL)
+                settled[k, t] = replace(row, reason=ELSEWHERE)
+            elif row is not None and row.verdict != "disagrees" and settled[k, t].verdict == "disagrees" and rate > 1:
+                settled[k, t] = replace(settled[k, t], verdict="inconclusive", reason=SOMEWHERE)
     counts = dict.fromkeys(("agrees", "disagrees", "inconclusive", "left out"), 0)
     counts["left out"] = sum(p.kind == "value" for p in places) * (STEPS - family.steps)
     for row in settled.values():
