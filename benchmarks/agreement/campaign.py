@@ -83,7 +83,9 @@ class Campaign(Builder):
     def temperature(self, x: str) -> str:
         """A trained number, where no norm can cancel it."""
         y, p = self.fresh("x"), self.param("", " = ones", "T")
-        self.line(f"{y}{self.at('j')} = {self.random.choice(('tanh', 'sin', 'cos', 'gelu'))}({p}[] * {x}{self.at('j')})")
+        self.line(
+            f"{y}{self.at('j')} = {self.random.choice(('tanh', 'sin', 'cos', 'gelu'))}({p}[] * {x}{self.at('j')})"
+        )
         return y
 
     # --- the whole --------------------------------------------------------------------------------------

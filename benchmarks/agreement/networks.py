@@ -221,7 +221,8 @@ class Builder:
     def head(self) -> str:
         """The declarations."""
         axes = ", ".join(f"{name}: {dim}" for name, dim in self.axes.items())
-        return (f"{self.widths()}\ndim d = 8, classes = {self.classes}{', T = 3' if self.sequence else ''}\naxis {axes}\n"
+        time = ", T = 3" if self.sequence else ""
+        return (f"{self.widths()}\ndim d = 8, classes = {self.classes}{time}\naxis {axes}\n"
                 f"input {self.inputs()}\nparam {', '.join(self.params)}\n")  # fmt: skip
 
     def widths(self) -> str:

@@ -158,16 +158,16 @@ def tidy(source: str) -> str:
 
 def disagrees(optimizer: str, tensor_step: int, excess: bool, ladder: tuple[tuple[int, ...], int]) -> Holds:
     """A finding to be kept: some tensor at that step is measured above (or below) its prediction."""
-    from benchmarks.agreement import trial
+    from benchmarks.agreement import evidence, trial
 
     def holds(source: str) -> bool:
         try:
             derivation = derive(parse(source), optimizer)
         except TensorProgError:
             return False
-        _, rows = trial.judged(derivation, derivation.parametrization, ladders=1, ladder=ladder)
-        return any(row.verdict == "disagrees" and row.step == tensor_step and (row.reason == "grows faster") == excess
-                   for row in rows)  # fmt: skip
+        rows = trial.judged(derivation, derivation.parametrization, ladder=ladder).rows
+        found = [row for row in rows if row.verdict == "disagrees" and row.step == tensor_step]
+        return any((row.reason == evidence.FASTER) == excess for row in found)
 
     return holds
 
@@ -188,7 +188,7 @@ def refused(optimizer: str, why: str) -> Holds:
 def shrink_network(number: int) -> str:
     """The smallest program that is refused, or disagrees, as network `number` of the campaign does (in the derived
     parametrization). Raises ValueError if it does neither."""
-    from benchmarks.agreement import trial
+    from benchmarks.agreement import evidence, trial
     from benchmarks.agreement.campaign import campaign_program
 
     source, optimizer = campaign_program(number), trial.OPTIMIZERS[number % len(trial.OPTIMIZERS)]
@@ -196,10 +196,10 @@ def shrink_network(number: int) -> str:
         derivation = derive(parse(source), optimizer)
     except TensorProgError as error:
         return f"# {optimizer}. {error.message}\n" + shrink(source, refused(optimizer, error.why))
-    _, rows = trial.judged(derivation, derivation.parametrization)
+    rows = trial.judged(derivation, derivation.parametrization).rows
     wrong = [row for row in rows if row.verdict == "disagrees"]
     if not wrong:
         raise ValueError(f"network {number} agrees with its derived parametrization")
     row = wrong[0]
-    holds = disagrees(optimizer, row.step, row.reason == "grows faster", ((64, 256, 1024), 24))
+    holds = disagrees(optimizer, row.step, row.reason == evidence.FASTER, ((64, 256, 1024), 24))
     return f"# {optimizer}. {row.tensor} at step {row.step}: {row.reason}\n" + shrink(source, holds)

@@ -48,7 +48,8 @@ LADDERS = (  # widths, seeds: what settles most rows; where some row is not sett
     ((64, 128, 256, 512, 1024), 24),
 )
 RATES = (0.25, 4.0, 16.0)  # times the learning rates, in another look at changes that are not settled
-MOST_ENTRIES = 4_000_000  # of all parameters at the largest width of the last ladder
+RATES_SEEDS = 16
+MOST_ENTRIES = 3_000_000  # of all parameters at the largest width of the last ladder
 ELSEWHERE, SOMEWHERE = "at other learning rates", "it misses at some learning rates only"
 FEW = 1 / 3  # of the seeds may be left out for an exact zero
 ROUNDING = 64 * float(np.finfo(np.float32).eps)
@@ -156,7 +157,7 @@ def judged(
         pending = [(k, t) for (k, t), row in settled.items() if t and row.verdict in ("disagrees", "inconclusive")]
         if not pending:
             break
-        ladder = rungs[1]
+        ladder = rungs[0][0], RATES_SEEDS
         moved = Family(derivation, used, places, family.steps, rate).sizes(*ladder)
         for k, t in pending:
             row = _row(places[k], t, predictor.at(places[k], t), moved[k, t], moved[k, 0], ladder[0], grows, final=True)
@@ -175,8 +176,13 @@ def judged(
 
 
 def _control(
-    derivation: Derivation, used: Parametrization, own: Predictor, places: Sequence[Probe], values: Floats,
-    widths: tuple[int, ...], grows: int,
+    derivation: Derivation,
+    used: Parametrization,
+    own: Predictor,
+    places: Sequence[Probe],
+    values: Floats,
+    widths: tuple[int, ...],
+    grows: int,
 ) -> dict[str, int]:
     """The negative control: networks with wrong exponents, held against the predictions for the derived ones. The
     verdicts on all rows of which the two predictions differ; nothing is trained for it."""

@@ -7,6 +7,7 @@ only parity survives; for s > 0 a homogeneous function scales, others follow the
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 
 from tensorprog.calculus.terms import (
@@ -22,7 +23,7 @@ from tensorprog.calculus.terms import (
     grade_product,
     reduce_terms,
 )
-from tensorprog.functions import Facts
+from tensorprog.functions import Facts, Function
 
 Initial = Callable[[list[Terms]], Terms]
 Change = Callable[[list[Terms], list[Terms]], Terms]
@@ -137,6 +138,17 @@ def _times(size: int, grades: tuple[Grade, ...], slopes: list[tuple[Grade, ...]]
     return [(size, 0, tuple(map(grade_product, grades, slope))) for slope in slopes]
 
 
+def facts_of(function: Function, order: int) -> Facts:
+    """The facts of a function (its derivative of that order), as far as they matter here. One whose derivative is even is
+    odd but for a constant, which is a term of its own."""
+    facts = function.facts[order]
+    if facts.parity == "none" and facts.constant and order + 1 < len(function.facts):
+        facts = replace(facts, parity="odd" if function.facts[order + 1].parity == "even" else "none")
+    if facts.degree == 0:  # a step: its value at exactly 0 is PyTorch's, 0
+        facts = replace(facts, constant=False)
+    return facts
+
+
 @cache
 def entrywise(facts: Facts, axes: int) -> tuple[Initial, Change]:
     """The rule of f: (initial, change), on tensors with that many growing axes."""
@@ -152,7 +164,7 @@ def entrywise(facts: Facts, axes: int) -> tuple[Initial, Change]:
         if facts.degree == 1 and facts.parity == "odd":  # the identity keeps matrices as they are
             return list(x)
         if facts.parity == "odd" and facts.order == 1 and len(x) == 1 and x[0][1] and x[0][0] <= 0:
-            return list(x)  # an odd function of a random matrix is one
+            return [*terms, *x]  # an odd function of a random matrix is one
         x = tuple(map(as_entries, x))
         size = _largest(x)
         main = tuple(term for term in x if term[0] == size)

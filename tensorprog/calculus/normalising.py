@@ -1,9 +1,12 @@
-"""Rules of normalisation, of softmax's derivative and of the losses."""
+"""Rules of centring and normalisation, of softmax's derivative and of the losses."""
 
 from __future__ import annotations
 
-from tensorprog.calculus.shared import Change, Initial, Rule, Sizes, contract_plan, products
+from fractions import Fraction
+
+from tensorprog.calculus.shared import UNIT, Change, Initial, Rule, Sizes, contract_plan, products
 from tensorprog.calculus.terms import (
+    CONSTANT,
     EVEN,
     STAYS,
     UNKNOWN,
@@ -14,7 +17,38 @@ from tensorprog.calculus.terms import (
     grade_product,
     reduce_terms,
 )
-from tensorprog.graph import Contract, Node
+from tensorprog.graph import Contract, Node, Program, Scalar, Scale
+
+
+def centred(node: Node, program: Program, sizes: Sizes) -> Rule | None:
+    """The rule of x - mean(x) over a growing axis, which takes away what is alike along it; None for other sums."""
+    if len(node.args) != 2:
+        return None
+    for x, other in (node.args, node.args[::-1]):
+        scale = program.nodes[other]
+        total = program.nodes[scale.args[0]] if isinstance(scale.op, Scale) else None
+        if total is None or not isinstance(total.op, Contract) or total.op.right is not None or total.args != (x,):
+            continue
+        assert isinstance(scale.op, Scale)
+        places = [k for k, index in enumerate(total.op.left) if index not in total.op.out]
+        axes = program.nodes[x].axes
+        if len(places) != 1 or scale.op.scalar != Scalar(Fraction(-1), ((axes[places[0]].dim, Fraction(-1)),)):
+            continue
+        growing = sizes.growing(axes)
+        if places[0] in growing and len(node.axes) == len(axes):
+            break
+    else:
+        return None
+    position, size = growing.index(places[0]), sizes(axes[places[0]].dim)
+    plan = contract_plan(total.op, [program.nodes[x]], sizes)
+    first = x == node.args[0]
+
+    def transform(t: list[Terms]) -> Terms:
+        varies = tuple([term for term in t[0 if first else 1] if term[2][position] != CONSTANT])
+        means = [(s - size, 0, (*g[:position], CONSTANT, *g[position:])) for s, _, g in products(varies, (UNIT,), plan)]
+        return reduce_terms([*varies, *means])
+
+    return Rule(transform, lambda _, changes: transform(changes))
 
 
 def inverse_rms(arg: Node, axes: tuple[int, ...], sizes: Sizes) -> tuple[Initial, Change]:

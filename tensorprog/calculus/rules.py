@@ -8,12 +8,10 @@ nonlinearities in nonlinear.py.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from fractions import Fraction
 from typing import assert_never
 
 from tensorprog.calculus import nonlinear
-from tensorprog.calculus.normalising import inverse_rms, loss, loss_grad, softmax_grad
+from tensorprog.calculus.normalising import centred, inverse_rms, loss, loss_grad, softmax_grad
 from tensorprog.calculus.shared import UNIT, Rule, Sizes, contract_plan, products, refuse
 from tensorprog.calculus.terms import (
     CONSTANT,
@@ -42,7 +40,6 @@ from tensorprog.graph import (
     Node,
     Param,
     Program,
-    Scalar,
     Scale,
     Softmax,
     SoftmaxGrad,
@@ -94,8 +91,7 @@ def _rule(
         case Contract():
             return _contract(node, node.op, args, sizes, program)
         case Add(places):
-            centred = _centred(node, program, sizes)
-            return centred or _add(places, args, node, sizes)
+            return centred(node, program, sizes) or _add(places, args, node, sizes)
         case Scale() as scale:
             if not scale.scalar.coefficient:
                 return linear(lambda _: ())
@@ -104,10 +100,7 @@ def _rule(
             function = functions.get(fn) or BUILTIN.get(fn)
             if function is None or order > 1:
                 raise refuse(node, program.nodes, f"nothing is known of the function `{fn}` (derivative {order})")
-            facts = function.facts[order]
-            if facts.degree == 0:  # a step: its value at exactly 0 is PyTorch's, 0
-                facts = replace(facts, constant=False)
-            return Rule(*nonlinear.entrywise(facts, len(growing)))
+            return Rule(*nonlinear.entrywise(nonlinear.facts_of(function, order), len(growing)))
         case InvRms(axes, _):
             return Rule(*inverse_rms(args[0], axes, sizes))
         case Softmax(axis, _):
@@ -217,37 +210,6 @@ def _add(places: tuple[tuple[int, ...], ...], args: list[Node], node: Node, size
                 terms.extend([(size, 0 if -1 in source else raw, tuple([g[k] if k >= 0 else CONSTANT for k in source]))
                               for size, raw, g in operand])  # fmt: skip
         return reduce_terms(terms) if filled > 1 else tuple(terms)
-
-    return linear(transform)
-
-
-def _centred(node: Node, program: Program, sizes: Sizes) -> Rule | None:
-    """The rule of x - mean(x) over a growing axis, which takes away what is alike along it; None for other sums."""
-    if len(node.args) != 2:
-        return None
-    for x, other in (node.args, node.args[::-1]):
-        scale = program.nodes[other]
-        total = program.nodes[scale.args[0]] if isinstance(scale.op, Scale) else None
-        if total is None or not isinstance(total.op, Contract) or total.op.right is not None or total.args != (x,):
-            continue
-        assert isinstance(scale.op, Scale)
-        places = [k for k, index in enumerate(total.op.left) if index not in total.op.out]
-        axes = program.nodes[x].axes
-        if len(places) != 1 or scale.op.scalar != Scalar(Fraction(-1), ((axes[places[0]].dim, Fraction(-1)),)):
-            continue
-        growing = sizes.growing(axes)
-        if places[0] in growing and len(node.axes) == len(axes):
-            break
-    else:
-        return None
-    position, size = growing.index(places[0]), sizes(axes[places[0]].dim)
-    plan = contract_plan(total.op, [program.nodes[x]], sizes)
-    first = x == node.args[0]
-
-    def transform(t: list[Terms]) -> Terms:
-        varies = tuple([term for term in t[0 if first else 1] if term[2][position] != CONSTANT])
-        means = [(s - size, 0, (*g[:position], CONSTANT, *g[position:])) for s, _, g in products(varies, (UNIT,), plan)]
-        return reduce_terms([*varies, *means])
 
     return linear(transform)
 

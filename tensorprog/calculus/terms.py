@@ -122,7 +122,8 @@ def leading(terms: Terms, margin: int) -> Terms:
     by centring.)"""
     if len(terms) < 2:
         return terms
-    floor = max([term[0] for term in terms if CONSTANT not in term[2]], default=max([term[0] for term in terms])) - margin
+    varying = [term[0] for term in terms if CONSTANT not in term[2]]
+    floor = max(varying or [term[0] for term in terms]) - margin
     kept = tuple([term for term in terms if term[0] > floor])
     return kept or (max(terms),)
 

@@ -50,6 +50,29 @@ def test_noise_is_inconclusive_and_bounds_hold_from_above_only() -> None:
         assert found.verdict == expected
 
 
+def drawn(rng: np.random.Generator, power: float, seeds: int) -> evidence.Floats:
+    """Sizes [width, seed] of a law with parts that vanish like n^-1/2 and n^-1, of either sign, and 5 to 50% noise."""
+    while True:
+        square = 1 + rng.uniform(-0.9, 3) * np.sqrt(64 / WIDTHS) + rng.uniform(-0.9, 3) * 64 / WIDTHS
+        if square.min() > 0.05:
+            noise = rng.choice([0.05, 0.2, 0.5]) * rng.standard_normal((len(WIDTHS), seeds))
+            return np.asarray((WIDTHS**power * np.sqrt(square))[:, None] * np.exp(noise))
+
+
+def test_how_often_the_judge_is_wrong() -> None:
+    """A wrong exponent agrees in at most 3% of cases, a true one never disagrees; half a power off is never silent:
+    what does not disagree at once is inconclusive, mostly as a miss."""
+    rng = np.random.default_rng(0)
+    for seeds in (8, 24):
+        shares = {}
+        for power in (-0.5, 0.0, 0.5):
+            found = [evidence.judge(WIDTHS, drawn(rng, power, seeds), 0.0, bound=False, final=True) for _ in range(120)]
+            shares[power] = {v: sum(e.verdict == v for e in found) / 120 for v in ("agrees", "disagrees")}
+        assert shares[0.0]["disagrees"] == 0 and shares[0.0]["agrees"] > 0.6
+        assert max(shares[-0.5]["agrees"], shares[0.5]["agrees"]) <= 0.03
+        assert seeds < 24 or min(shares[-0.5]["disagrees"], shares[0.5]["disagrees"]) > 0.25
+
+
 @pytest.mark.parametrize(("p", "degrees", "t"), [(0.05, 5, 2.5706), (0.05, 15, 2.1314), (0.001, 15, 4.0728),
                                                  (0.01, 1, 63.657), (0.01, 2, 9.9248)])  # fmt: skip
 def test_students_quantiles(p: float, degrees: int, t: float) -> None:
@@ -95,27 +118,15 @@ def test_a_wrong_exponent_disagrees() -> None:
     name = next(n for n, e in found.params.items() if e.init_std is not None and e.lr is not None)
     wrong = replace(found.params[name], init_std=found.params[name].init_std * Power.of({"n": Fraction(1, 2)}))
     used = replace(found.parametrization, params={**found.params, name: wrong})
-    from benchmarks.agreement import trial as module
-
-    class Deaf(module.Predictor):
-        """Predicts what was derived, whatever is trained."""
-
-        def __init__(self, derivation: object, parametrization: object, steps: int) -> None:
-            super().__init__(found, found.parametrization, steps)
-
-    original, module.Predictor = module.Predictor, Deaf  # type: ignore[misc]
-    try:
-        counts, _ = judged(found, used, ladder=((64, 128, 256, 512), 24))
-    finally:
-        module.Predictor = original  # type: ignore[misc]
-    assert counts["disagrees"] > 0
+    assert judged(found, used, ladder=((64, 128, 256, 512), 24), expected=found.parametrization).counts["disagrees"] > 0
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [0, 1, 3, 4, 6, 7, 9, 10])
 def test_a_sample_of_the_campaign(number: int) -> None:
-    """No tensor of these networks, in derived and in wrong parametrizations, disagrees."""
+    """No tensor of these networks, in derived and in wrong parametrizations, disagrees; wrong exponents do."""
     found = trial(number, ladders=1)
     assert not found.refused
     assert not [row for row in found.rows if row.verdict == "disagrees"]
-    assert found.counts["agrees"] > 0.6 * (found.counts["agrees"] + found.counts["inconclusive"])
+    assert found.counts["agrees"] > 0.7 * (found.counts["agrees"] + found.counts["inconclusive"])
+    assert not found.wrong or not found.control or found.control.get("disagrees")
