@@ -139,8 +139,8 @@ def _times(size: int, grades: tuple[Grade, ...], slopes: list[tuple[Grade, ...]]
 
 
 def facts_of(function: Function, order: int) -> Facts:
-    """The facts of a function (its derivative of that order), as far as they matter here. One whose derivative is even is
-    odd but for a constant, which is a term of its own."""
+    """The facts of a function (its derivative of that order), as far as they matter here. One whose derivative is even
+    is odd but for a constant, which is a term of its own."""
     facts = function.facts[order]
     if facts.parity == "none" and facts.constant and order + 1 < len(function.facts):
         facts = replace(facts, parity="odd" if function.facts[order + 1].parity == "even" else "none")
