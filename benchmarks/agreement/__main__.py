@@ -89,8 +89,8 @@ def main() -> int:
     parser.add_argument("--networks", type=int, default=100, metavar="N")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="the number of the first network")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes")
-    parser.add_argument("--ladders", type=int, default=3, choices=(1, 2, 3),
-                        help="how far to go where rows are not settled: 512, 1024 or 2048 wide")  # fmt: skip
+    parser.add_argument("--ladders", type=int, default=4, choices=(1, 2, 3, 4),
+                        help="how far to go where rows are not settled: 8, 24 or 64 seeds, or 1024 wide")  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("agreement.jsonl"), metavar="FILE")
     parser.add_argument("--shrink", type=int, metavar="NUMBER", help="reduce a network that disagrees; prints the file")
     parser.add_argument("--show", type=int, metavar="NUMBER", help="print the program of a network")

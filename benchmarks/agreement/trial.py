@@ -45,6 +45,7 @@ STEPS = 3
 LADDERS = (  # widths, seeds: what settles most rows; where some row is not settled; larger widths for small networks
     ((64, 128, 256, 512), 8),
     ((64, 128, 256, 512), 24),
+    ((64, 128, 256, 512), 64),
     ((64, 128, 256, 512, 1024), 24),
 )
 RATES = (0.25, 4.0, 16.0)  # times the learning rates, in another look at changes that are not settled
