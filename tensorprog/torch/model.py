@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -385,19 +385,18 @@ def _trace(run: _Run, point: Mapping[str, int]) -> Trace:
 
 def _read(build: Callable[..., Any], inputs: Any, points: list[dict[str, int]], name: str | None) -> Reading:
     runs = [_prepare(build, inputs, point) for point in points]
-    traces = [_trace(run, point) for run, point in zip(runs, points, strict=True)]
     zipped = None
-    batch = _batch(runs)
-    if batch is not None:
-        axis, size = batch
-        smaller = _cut(runs[0], axis, size - 1)
+    for axis, size in _batches(runs):
+        whole = [_resized(run, axis, size) for run in runs]
         varied = [{**p, BATCH_SYMBOL: size} for p in points] + [{**points[0], BATCH_SYMBOL: size - 1}]
         try:
-            zipped = zip_traces(Laws(varied), [*traces, _trace(smaller, varied[-1])])
-        except TensorProgError:
-            zipped = None
+            traces = [_trace(r, p) for r, p in zip([*whole, _resized(runs[0], axis, size - 1)], varied, strict=True)]
+            zipped, runs = zip_traces(Laws(varied), traces), whole
+            break
+        except TensorProgError:  # no batch: the module needs that size
+            continue
     if zipped is None:
-        zipped = zip_traces(Laws(points), traces)
+        zipped = zip_traces(Laws(points), [_trace(run, point) for run, point in zip(runs, points, strict=True)])
     starts = start_laws(Laws(points), [run.starts for run in runs])
     module = runs[0].module
     aliases: dict[int, list[str]] = {}
@@ -420,21 +419,23 @@ def _leaves(run: _Run) -> list[torch.Tensor]:
     return [t for t in tree_leaves((run.args, run.kwargs)) if isinstance(t, torch.Tensor) and t.dim()]
 
 
-def _batch(runs: list[_Run]) -> tuple[int, int] | None:
-    """(axis, size) that all inputs share in front, taken for the batch; None if there is none."""
+def _batches(runs: list[_Run]) -> Iterator[tuple[int, int]]:
+    """(axis, size) of what may be the batch: all inputs share it in front. At least 3, so that one less is not 1."""
     leaves = [t for run in runs for t in _leaves(run)]
     for axis in (0, 1):
         sizes = {t.shape[axis] if t.dim() > axis else 0 for t in leaves}
-        if len(sizes) == 1 and (size := sizes.pop()) > 2:
-            return axis, size
-    return None
+        if len(sizes) == 1 and (size := sizes.pop()):
+            yield axis, max(size, 3)
 
 
-def _cut(run: _Run, axis: int, size: int) -> _Run:
+def _resized(run: _Run, axis: int, size: int) -> _Run:
+    """The run with the first entries of its inputs along an axis, repeated where there are too few."""
     from torch.utils._pytree import tree_map
 
     def cut(t: Any) -> Any:
-        return t.narrow(axis, 0, size) if isinstance(t, torch.Tensor) and t.dim() else t
+        if not isinstance(t, torch.Tensor) or not t.dim():
+            return t
+        return t.index_select(axis, torch.arange(size, device=t.device) % t.shape[axis])
 
     return _Run(
         run.module, tree_map(cut, run.args), tree_map(cut, run.kwargs), run.loss, run.starts, run.random_buffers

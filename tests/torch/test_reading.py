@@ -12,6 +12,7 @@ from torch import nn  # noqa: E402
 
 import tensorprog.torch as tpt  # noqa: E402
 from tensorprog.errors import TensorProgError  # noqa: E402
+from tensorprog.graph import Softmax  # noqa: E402
 from tensorprog.torch.model import Reading, read  # noqa: E402
 from tests.torch.handwritten import CASES, MLP, NanoGPT, reals, tokens  # noqa: E402
 from tests.torch.support import legal, read64, worst_difference  # noqa: E402
@@ -71,6 +72,13 @@ def test_sizes_are_exact_polynomials_of_the_builders_integers() -> None:
     assert shapes["0.weight"] == ["hidden", "8"]
     assert shapes["2.weight"] == ["2 ffn + 12", "hidden"]
     assert shapes["4.weight"] == ["3", "2 ffn + 12"]
+
+
+@pytest.mark.parametrize("batch", [1, 2, 4])
+def test_the_batch_is_told_from_the_sequence_whatever_its_size(batch: int) -> None:
+    found = tpt.derive(lambda n: NanoGPT(4 * n, n), inputs=tokens(batch, 9))
+    scores = [node for node in found.reading.lowered.graph.nodes if isinstance(node.op, Softmax)]
+    assert [str(axis.dim) for axis in scores[0].axes[-2:]] == ["9", "9"]
 
 
 def test_dropout_is_the_identity() -> None:
