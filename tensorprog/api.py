@@ -103,15 +103,17 @@ def transfer(
     **options: Any,
 ) -> TransferReport:
     """Train over a grid of learning rates (or of another hyperparameter) at every width, and see whether the best one
-    stays where it is. With `depths`: at every depth, at one width. The first size is the base size; options:
+    stays where it is. With `depths`: at every depth, at one width. Of widths in a declared
+    order the fastest grows. The first size is the base size; options:
     `hptransfer.run.transfer`. Raises TensorProgError for unusable arguments."""
+    from tensorprog.coordcheck.calibrate import width_ladder
     from tensorprog.coordcheck.ladder import Ladder
     from tensorprog.hptransfer.run import transfer as transfer_derivation
 
     derivation = _derivation(subject, optimizer, form)
     if depths is None:
         derivation = derivation.unrolled()
-        ladder = Ladder.of(derivation.widths, widths)
+        ladder = width_ladder(derivation, widths, None)
     else:
         derivation = _at_depth(derivation, depths[0])
         if len(widths) != 1:

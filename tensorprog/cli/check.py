@@ -37,6 +37,9 @@ def add_measurement(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--widths", type=widths, metavar="64,128,..", help="increasing (default: by the network's size)")
     sub.add_argument("--depths", type=widths, metavar="4,8,..", help="a ladder of depths instead, at one width")
     sub.add_argument(
+        "--climb", metavar="m", help="of widths in an order (m << n), the one that grows (default: the last)"
+    )
+    sub.add_argument(
         "--seeds", type=count, metavar="N", help="networks per width (default: 5); more are added where needed"
     )
     sub.add_argument("--max-seeds", type=count, metavar="N", help="at most this many (default: 4 times --seeds)")
@@ -100,7 +103,7 @@ def measured(arguments: argparse.Namespace) -> tuple[Derivation, CheckReport]:
     derivation = derived(arguments)
     options = {
         name: value
-        for name in ("seeds", "max_seeds", "budget", "batch", "widths", "depths")
+        for name in ("seeds", "max_seeds", "budget", "batch", "widths", "depths", "climb")
         if (value := getattr(arguments, name)) is not None
     }
     return derivation, check(

@@ -16,8 +16,10 @@ from statistics import median
 import numpy as np
 
 from tensorprog.calculus.analysis import Analysis, Snapshot, largest
+from tensorprog.coordcheck.ladder import Ladder
 from tensorprog.derivation import Derivation
 from tensorprog.dims import BATCH_SYMBOL
+from tensorprog.errors import TensorProgError
 from tensorprog.graph import Add, Contract, Input
 from tensorprog.interpret import Interpreter
 
@@ -30,30 +32,49 @@ HALVINGS = 8  # at most
 MOST_ENTRIES = 8_000_000
 
 
-def default_ladder(derivation: Derivation) -> tuple[int, ...]:
-    """Four widths, each twice the one before: the largest ladder whose widest network has few enough entries."""
-    graph = derivation.architecture.graph
-    for top in (1024, 512, 256, 128):
-        sizes = {**dict.fromkeys(derivation.widths, top), BATCH_SYMBOL: 1}
-        count = sum(math.prod(axis.dim.evaluate(sizes) for axis in p.axes) for p in graph.parameters.values())
-        if count <= MOST_ENTRIES:
-            break
-    return (top // 8, top // 4, top // 2, top)
+def width_ladder(derivation: Derivation, sizes: Sequence[int] | None, climbs: str | None) -> Ladder:
+    """The ladder of a check of the widths; depths stay. By default four sizes, each twice the one before: the largest
+    ladder whose widest network has few enough entries. Widths in a declared order climb one at a time (`climbs`;
+    default: the fastest). Raises TensorProgError if there is no such width, or no such ladder."""
+    depths, regime = dict(derivation.architecture.graph.depths), derivation.architecture.model.regime
+    order = regime[0] if regime is not None and regime[1] == "<<" else ()
+    if climbs is not None and climbs not in order:
+        raise TensorProgError(f"`{climbs}` does not climb alone", fix=f"--climb {order[-1]}" if order else "",
+                              why="only widths in a declared order (`regime m << n`) do")  # fmt: skip
+    climbs = climbs or (order[-1] if order else None)
+
+    def ladder(sizes: Sequence[int]) -> Ladder:
+        return Ladder.ordered(order, climbs, sizes, depths) if climbs else Ladder.of(derivation.widths, sizes, depths)
+
+    if sizes is not None:
+        return ladder(sizes)
+    known = [ladder((top // 8, top // 4, top // 2, top)) for top in (1024, 512, 256, 128, 64, 32)]
+    known = known[:4] if climbs is None or climbs == order[-1] else known[4:]
+    return next((one for one in known if _entries(derivation, one) <= MOST_ENTRIES), known[-1])
 
 
-def base_widths(derivation: Derivation, ladder: Sequence[int]) -> dict[str, int]:
-    """The base widths of a check: a quarter of the smallest width, if all sizes are whole numbers there.
+def _entries(derivation: Derivation, ladder: Ladder) -> int:
+    """The number of weights of the widest network."""
+    sizes = {**ladder.rungs[-1], BATCH_SYMBOL: 1}
+    parameters = derivation.architecture.graph.parameters.values()
+    return int(sum(math.prod(axis.dim.evaluate(sizes) for axis in p.axes) for p in parameters))
+
+
+def base_widths(derivation: Derivation, ladder: Ladder) -> dict[str, int]:
+    """The base sizes of a check: of the widths that climb, and of faster ones, a quarter of the smallest, if all sizes
+    are whole numbers there; of all else, what they are.
 
     Below the ladder, so that what vanishes with width (the first logits, say) is small on all of it.
     """
     graph = derivation.architecture.graph
     dims = {axis.dim for node in graph.nodes for axis in node.axes}
+    first, known = ladder.sizes[0], derivation.widths
     for part in (4, 2):
-        base = dict.fromkeys(derivation.widths, ladder[0] // part)
-        sizes = [d.evaluate({**base, BATCH_SYMBOL: 1}) for d in dims] if ladder[0] % part == 0 else []
+        base = {s: first // part if s in known and size >= first else size for s, size in ladder.rungs[0].items()}
+        sizes = [d.evaluate({**base, BATCH_SYMBOL: 1}) for d in dims] if first % part == 0 else []
         if sizes and all(size.denominator == 1 and size >= 1 for size in sizes):
             return base
-    return dict.fromkeys(derivation.widths, ladder[0])
+    return dict(ladder.rungs[0])
 
 
 def batch_size(derivation: Derivation, ladder: Sequence[int]) -> int:

@@ -13,6 +13,8 @@ import numpy.typing as npt
 from tensorprog.errors import TensorProgError
 from tensorprog.exponents import Power
 
+FAR = 16  # so many times smaller is a width that grows more slowly than another
+
 
 @dataclass(frozen=True, slots=True)
 class Ladder:
@@ -28,6 +30,20 @@ class Ladder:
         if len(sizes) < 2 or any(a >= b for a, b in pairwise(sizes)) or sizes[0] < 1:
             raise TensorProgError("the widths must be at least two, increasing", fix="--widths 64,128,256,512")
         return Ladder(tuple({**(fixed or {}), **dict.fromkeys(symbols, size)} for size in sizes), tuple(symbols))
+
+    @staticmethod
+    def ordered(order: Sequence[str], climbs: str, sizes: Sequence[int], fixed: Mapping[str, int]) -> Ladder:
+        """One of several widths in a declared order (the slowest first) climbs, in the limit where the faster ones have
+        grown before it: those are held far above the top of the ladder, and the slower ones far below its foot."""
+        place = order.index(climbs)
+        held = {w: max(1, sizes[0] // FAR ** (place - k)) for k, w in enumerate(order[:place])}
+        held |= {w: sizes[-1] * FAR ** (k + 1) for k, w in enumerate(order[place + 1 :])}
+        return Ladder.of((climbs,), sizes, {**fixed, **held})
+
+    @property
+    def held(self) -> dict[str, int]:
+        """The symbols that stay, and their sizes."""
+        return {symbol: size for symbol, size in self.rungs[0].items() if symbol not in self.axis}
 
     @property
     def sizes(self) -> tuple[int, ...]:

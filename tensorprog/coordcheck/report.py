@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tensorprog.derivation import SCHEMA
@@ -100,6 +101,7 @@ class CheckReport:
     fault: Fault | None = None
     budget: float | None = None  # seconds; None: none was set
     axis: tuple[str, ...] = ()  # the symbols whose sizes `widths` are: of widths, or of depths
+    held: Mapping[str, int] = field(default_factory=dict)  # widths that stay, where only one of an order climbs
 
     @property
     def verdict(self) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tensorprog.coordcheck import judge
-from tensorprog.coordcheck.calibrate import base_rates, base_widths, batch_size, default_ladder
+from tensorprog.coordcheck.calibrate import base_rates, base_widths, batch_size, width_ladder
 from tensorprog.coordcheck.control import MOST_SEEDS, RUNGS, SEEDS, first_step, put_wrong
 from tensorprog.coordcheck.fault import first_at_fault
 from tensorprog.coordcheck.ladder import Ladder
@@ -43,6 +43,7 @@ def check(
     *,
     widths: Sequence[int] | None = None,
     depths: Sequence[int] | None = None,
+    climb: str | None = None,
     seeds: int = 5,
     max_seeds: int | None = None,
     budget: float | None = None,
@@ -63,7 +64,8 @@ def check(
     """Train at a ladder of widths and compare the measured exponent of every tensor with the derived one.
 
     `widths`: values of every width symbol; the base width lies below them (`calibrate.base_widths`). `depths`: a ladder
-    of depths instead, at one width (coordcheck/layers.py); the base depth is a quarter of its first. `seeds`: networks
+    of depths instead, at one width (coordcheck/layers.py); the base depth is a quarter of its first. `climb`: of widths
+    in a declared order, the one that is measured (`Ladder.ordered`; default: the fastest). `seeds`: networks
     per width to begin with; more are added, up to `max_seeds` (default 4 * seeds), while intervals are too wide, or a
     disagreement rests on few seeds or is a near miss. `budget`: seconds for the whole check; the seeds added are then
     limited by the time (and by `max_seeds`, if given), so their number depends on the machine; what so many seeds say
@@ -75,18 +77,12 @@ def check(
     `jobs`: networks trained at the same time, in threads (NumPy backend); the result does not depend on it.
     Raises TensorProgError for unusable arguments.
     """
-    order = derivation.architecture.model.regime
-    if order is not None and order[1] == "<<":
-        raise TensorProgError(
-            f"networks with {' << '.join(order[0])} are not trained", why="a check lets all widths grow in proportion",
-            fix=f"regime {', '.join(order[0])}: proportional",
-        )  # fmt: skip
-    fixed: dict[str, int] = {}
     if depths is None:
         derivation = derivation.unrolled()
-        fixed = dict(derivation.architecture.graph.depths)
-        ladder = Ladder.of(derivation.widths, tuple(widths or default_ladder(derivation)), fixed)
+        ladder = width_ladder(derivation, widths, climb)
     else:
+        if climb is not None:
+            raise TensorProgError("either a width or the depths climb, not both", fix="--depths without --climb")
         ladder, also = depth_ladder(derivation, depths, widths), ()
     if seeds < 1 or steps < 1:
         raise TensorProgError("seeds and steps must be at least 1", fix="--seeds 5 --steps 3")
@@ -107,7 +103,7 @@ def check(
             own = None
     batch = batch or batch_size(derivation, ladder.sizes)
     if depths is None:
-        base = {**base_widths(derivation, ladder.sizes), **fixed}
+        base = base_widths(derivation, ladder)
         rates = base_rates(derivation, ladder.rungs[0], base, batch=batch) if lr is None else lr
         networks: tuple[Rung, ...] = ()
     else:
@@ -127,6 +123,7 @@ def check(
         seeds=values.shape[3], steps=steps, lr=lr, tolerance=TOLERANCE, rows=rows,
         left_out=tuple(probe.name for probe in places if probe.name not in measured),
         control=controlled, fault=fault, budget=budget, axis=ladder.axis,
+        held={} if networks else {w: size for w, size in ladder.held.items() if w in derivation.widths},
     )  # fmt: skip
 
 

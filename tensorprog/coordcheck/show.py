@@ -51,6 +51,8 @@ def table(report: CheckReport, *, color: bool, every: bool) -> str:
         for k, row in enumerate(chosen):
             lines[k + 2] = lines[k + 2].replace(row.verdict, _COLOR[row.verdict] + row.verdict + "\x1b[0m", 1)
     ladder = f"{', '.join(report.axis) or 'width'} = {', '.join(map(str, report.widths))}"
+    if report.held:
+        ladder += " at " + ", ".join(f"{symbol} = {size}" for symbol, size in report.held.items())
     head = (f"{report.file}: {report.optimizer}, {report.parametrization} parametrization, {report.backend}; "
             f"{ladder}; {report.seeds} seeds, {report.steps} steps, tolerance {report.tolerance}")  # fmt: skip
     counts = ", ".join(f"{report.count(v)} {v}" for v in _ORDER)
@@ -63,6 +65,8 @@ def table(report: CheckReport, *, color: bool, every: bool) -> str:
         tail.append(str(report.control))
     if report.left_out:
         tail.append(f"{len(report.left_out)} tensors are not measured: the {report.backend} program does not make them")
+    if report.held:
+        tail.append(f"only the powers of {report.axis[0]} are measured; the others: --climb {' or '.join(report.held)}")
     if own:
         tail.append("predicted: what the derived parametrization demands; calculus: what is predicted for "
                     f"{report.parametrization}")  # fmt: skip

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
 
 from tensorprog.api import check, derive
 from tensorprog.architecture import parse
+from tensorprog.coordcheck.calibrate import base_widths, width_ladder
 from tensorprog.errors import TensorProgError
 from tensorprog.exponents import Power, Units
 
@@ -61,6 +63,47 @@ def test_order_of_growth_is_lexicographic_between_groups() -> None:
     assert together.grows(together.pack({"n": 1, "m": -HALF}))
 
 
-def test_a_check_trains_widths_in_proportion_and_says_so() -> None:
-    with pytest.raises(TensorProgError, match="in proportion"):
-        check(derive(parse(RECTANGLES + "regime m << n\n")))
+ORDERED = RECTANGLES + "regime n << m\n"
+
+
+def test_one_of_several_ordered_widths_climbs_and_the_others_are_far_away() -> None:
+    known = derive(parse(ORDERED))
+    fast, slow = width_ladder(known, None, None), width_ladder(known, None, "n")
+    assert (fast.axis, fast.sizes, fast.held) == (("m",), (128, 256, 512, 1024), {"n": 8})
+    assert (slow.axis, slow.sizes, slow.held) == (("n",), (8, 16, 32, 64), {"m": 1024})
+    assert base_widths(known, fast) == {"n": 8, "m": 32}
+    assert base_widths(known, slow) == {"n": 2, "m": 2}
+    power = Power.of({"m": -HALF, "n": 1})
+    assert (fast.exponent(power), slow.exponent(power)) == (-HALF, 1)
+
+
+def test_only_ordered_widths_climb_alone() -> None:
+    with pytest.raises(TensorProgError, match="does not climb alone"):
+        check(derive(parse(RECTANGLES)), climb="n")
+    with pytest.raises(TensorProgError, match="does not climb alone"):
+        check(derive(parse(ORDERED)), climb="k")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("climb", ["n", "m"])
+def test_ordered_widths_have_the_measured_exponents_one_by_one(climb: str) -> None:
+    report = check(derive(parse(ORDERED), "adam"), climb=climb, steps=2, seeds=6)
+    assert report.count("disagrees") == 0, str(report)
+    assert report.count("agrees") >= 0.95 * len(report.rows), str(report)
+    assert report.control is not None and report.control.caught
+
+
+@pytest.mark.slow
+def test_a_wrong_power_of_one_width_shows_on_its_own_ladder_alone() -> None:
+    """The learning rate of A is too large by n^1/2; the ladder of m does not see it, that of n does."""
+    known = derive(parse(ORDERED), "adam")
+    rule = known.params["A"]
+    assert rule.lr is not None
+    params = {**known.params, "A": replace(rule, lr=rule.lr * Power.of({"n": HALF}))}
+    wrong = replace(known.parametrization, name="lr of A ~ n^1/2", params=params)
+    counts = {
+        climb: check(known, parametrization=wrong, climb=climb, steps=1, seeds=6, control=False).count("disagrees")
+        for climb in ("n", "m")
+    }
+    assert counts["m"] == 0
+    assert counts["n"] >= 3
