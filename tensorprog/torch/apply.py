@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -173,7 +174,7 @@ def _require_derived(changes: Changes) -> None:
 
 def _place(m: MultiplierChange, model: Module, changes: Changes, clip: float | None, absorb: bool) -> Place:
     """The first of the multiplier's places that this model has and that is allowed."""
-    places = sorted(m.places, key=lambda place: not isinstance(place, Absorb)) if absorb else m.places
+    places = sorted(m.places, key=lambda place: _cost(model, place, absorb))
     why = "no place in the model is known where it could be put"
     for place in places:
         match place:
@@ -187,8 +188,8 @@ def _place(m: MultiplierChange, model: Module, changes: Changes, clip: float | N
                     why = f"absorbed into `{param}`, rows {rows} would need another learning rate than the others"
                 else:
                     return place
-            case ConfigField(name, at_build):
-                if not at_build and _is_number(getattr(getattr(model, "config", None), name, None)):
+            case ConfigField(name):
+                if _is_number(getattr(getattr(model, "config", None), name, None)):
                     return place
             case Attribute(module, name):
                 if _is_number(getattr(model.get_submodule(module), name, None)):
@@ -197,6 +198,20 @@ def _place(m: MultiplierChange, model: Module, changes: Changes, clip: float | N
                 return place
     raise TensorProgError(f"the multiplier {m.name} must scale like {m.needed}, and scales like {m.now}", why=why,
                           fix=f'change it in the code of `{m.module}`, or keep=["{m.name}"]')  # fmt: skip
+
+
+def _cost(model: Module, place: Place, absorb: bool) -> tuple[int, int]:
+    """What a place costs in every step: numbers nothing, hooks what they multiply (per token, known for linear layers).
+    Absorbing costs nothing, but is wanted only where asked for."""
+    match place:
+        case Attribute() | ConfigField():
+            return 1, 0
+        case OutputHook(module) | InputHook(module):
+            layer = model.get_submodule(module)
+            output = isinstance(place, OutputHook)
+            return 2, getattr(layer, "out_features" if output else "in_features", sys.maxsize)
+        case Absorb():
+            return 0 if absorb else 3, 0
 
 
 def _is_number(value: object) -> bool:
@@ -239,11 +254,11 @@ def _put(model: Module, m: MultiplierChange, place: Place, k: float, sizes: Mapp
         case Attribute(module, name, power):
             owner = model.get_submodule(module)
             before = getattr(owner, name)
-            setattr(owner, name, before * k ** float(power))
+            setattr(owner, name, before * k ** float(1 / power))
             return PlacedMultiplier(m, place, k, before=before)
-        case ConfigField(name, _, power):
+        case ConfigField(name, power):
             before = getattr(model.config, name)
-            setattr(model.config, name, before * k ** float(power))
+            setattr(model.config, name, before * k ** float(1 / power))
             return PlacedMultiplier(m, place, k, before=before)
         case OutputHook(module, output):
             where = _range(place, sizes)
@@ -291,7 +306,7 @@ def _in_words(done: list[Rescaled], placed: list[PlacedMultiplier]) -> tuple[str
     for m in placed:
         match m.place:
             case Attribute(module, name):
-                where = f"{module}.{name}"
+                where = ".".join(filter(None, (module, name)))
             case ConfigField(name):
                 where = f"config.{name}"
             case OutputHook(module):

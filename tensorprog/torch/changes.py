@@ -77,7 +77,8 @@ class ParameterChange:
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """The number `getattr(module, name)` of the module at this path: multiply it by factor^power."""
+    """The number `getattr(module, name)` of the module at this path. The multiplier changes by a factor when the number
+    is multiplied by factor^(1/power)."""
 
     module: str
     name: str
@@ -86,10 +87,9 @@ class Attribute:
 
 @dataclass(frozen=True, slots=True)
 class ConfigField:
-    """The number `getattr(model.config, name)`, read at every forward pass or when the model is built (`at_build`)."""
+    """The number `getattr(model.config, name)`, read at every forward pass; `power` as of an `Attribute`."""
 
     name: str
-    at_build: bool = False
     power: Fraction = Fraction(1)
 
 

@@ -1,8 +1,9 @@
 """What is wrong with a model as its author wrote it: every quantity that scales wrongly, by what it does.
 
-The network is what it is, and one learning rate serves all parameters at every width. A quantity is judged by a
-counterfactual: everything else is as derived, this alone is as it is now; what the calculus then predicts says which
-tensor goes wrong first, and with which exponent.
+The network is what it is, and one learning rate, weight decay and epsilon serve all parameters at every width. A
+quantity is judged by a counterfactual: everything else is as derived, this alone is as it is now; what the calculus
+then predicts says which tensor goes wrong first, and with which exponent. An epsilon above the gradients makes steps
+smaller by their ratio; one below them does no harm.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from tensorprog.calculus.analysis import Exponents, largest
 from tensorprog.coordcheck.predict import Predictor
 from tensorprog.derivation import SCHEMA
 from tensorprog.exponents import Power
+from tensorprog.optimizers import OPTIMIZERS
 from tensorprog.torch.changes import (
     UNIT,
     Absorb,
@@ -39,9 +41,10 @@ STEPS = 3  # updates that are looked ahead
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One quantity that scales wrongly. `what`: init | lr | multiplier; `where`: a parameter, or the multiplier's name.
-    `now`, `needed`: its exponents. `effect`: grows | vanishes | "its part vanishes" (other parameters still move the
-    tensor); `exponent`: of the size of `tensor`, which is where it shows first, at `part` (init, or change at step
+    """One quantity that scales wrongly. `what`: init | lr | multiplier | weight decay | eps; `where`: a parameter, or
+    the multiplier's name. `now`, `needed`: its exponents. `effect`: grows | vanishes | "its part vanishes" (other
+    parameters still move the tensor) | "its decay vanishes" (steps still move the parameter); `exponent`: of the size
+    of `tensor` (of what the decay takes per step), which is where it shows first, at `part` (init, or change at step
     `step`). `fix`: one line."""
 
     what: str
@@ -65,6 +68,8 @@ class Finding:
                 return f"{self.tensor} blows up {when}: {size}"
             case "vanishes":
                 return f"{self.tensor} stands still {when}: {size}"
+            case "its decay vanishes":
+                return f"what the decay takes from it, and so from {self.tensor}, vanishes: {size} of it per step"
             case _:
                 return f"what it contributes to {self.tensor} vanishes {when}: {size}"
 
@@ -84,12 +89,14 @@ class LintReport:
 
     @property
     def entries(self) -> tuple[tuple[str, Finding], ...]:
-        """Findings that differ only in the number of a layer as one: (name with a star, the first of them)."""
+        """Findings that differ only in the number of a layer as one: (name with a star, the first of them); those of
+        weight decay and epsilon also where they differ only in the parameter."""
         groups: dict[tuple[str, ...], list[Finding]] = {}
         for f in self.findings:
-            key = (f.what, _any_layer(f.where), f.now, f.needed, f.effect, f.exponent, f.part, _any_layer(f.fix))
+            where = "" if f.what in ("weight decay", "eps") else _any_layer(f.where)
+            key = (f.what, where, f.now, f.needed, f.effect, f.exponent, f.part, _any_layer(f.fix))
             groups.setdefault(key, []).append(f)
-        return tuple((_any_layer(g[0].where) if len(g) > 1 else g[0].where, g[0]) for g in groups.values())
+        return tuple((_names([f.where for f in g]), g[0]) for g in groups.values())
 
     def to_json(self) -> dict[str, Any]:
         return {"schema": SCHEMA, "model": self.model, "optimizer": self.optimizer,
@@ -114,11 +121,19 @@ class LintReport:
         return self.render()
 
 
+def _names(names: Sequence[str]) -> str:
+    """A name as it is, names of several layers with a star, of several parameters the first with their number."""
+    kinds = list(dict.fromkeys(map(_any_layer, names))) if len(names) > 1 else list(names)
+    more = f", {kinds[1]}" if len(kinds) == 2 else f" and {len(kinds) - 1} more" if len(kinds) > 2 else ""
+    return kinds[0] + more
+
+
 def _any_layer(text: str) -> str:
     return re.sub(r"(?<=[A-Za-z_])\.\d+(?=\.)", ".*", text)
 
 
-_NAMES = {"init": "its initial spread", "lr": "its learning rate", "multiplier": "the factor"}
+_NAMES = {"init": "its initial spread", "lr": "its learning rate", "multiplier": "the factor",
+          "weight decay": "weight decay", "eps": "epsilon"}  # fmt: skip
 
 
 def lint(p: ImportedDerivation) -> LintReport:
@@ -131,11 +146,22 @@ def lint(p: ImportedDerivation) -> LintReport:
         effect = _effect(places, derived, alone)
         if effect is None and what == "lr" and now.degree < needed.degree:
             effect = "its part vanishes", now.degree - needed.degree, 1, _used_at(p, places, where)
+        if effect is None and what == "eps":
+            effect = "its part vanishes", needed.degree, 1, _used_at(p, places, where)
         if effect is not None:
             kind, size, step, place = effect
             finding = Finding(what, where, str(now), str(needed), kind, str(size), places[place].probe.name,
                               "change" if step else "init", step, fix)  # fmt: skip
-            found.append(((-abs(size), size < 0, step, place), finding))
+            found.append(((-abs(size), size < 0, what == "eps", step, place), finding))
+    for c in changes.parameters:
+        lost = _decay_size(c)
+        if lost is not None and c.name in p.derivation.solution.exponents.A:
+            place = _used_at(p, places, c.name)
+            decay = c.needed.weight_decay or UNIT
+            kind = "grows" if lost > 0 else "its decay vanishes"
+            finding = Finding("weight decay", c.name, str(UNIT), str(decay), kind, str(lost), places[place].probe.name,
+                              "change", 1, _group_fix("weight_decay", decay))  # fmt: skip
+            found.append(((-abs(lost), lost < 0, False, 1, place), finding))
     found.sort(key=lambda pair: pair[0])
     return LintReport(p.reading.name, p.derivation.optimizer, tuple(finding for _, finding in found))
 
@@ -152,12 +178,23 @@ def _quantities(p: ImportedDerivation, changes: Changes) -> Iterator[tuple[str, 
             yield "init", c.name, c.init_now, c.needed.init_std, wrong, _init_fix(c)
         if c.needed.lr is not None and c.needed.lr != UNIT:
             wrong = Exponents(right.A, {**right.C, c.name: 0}, right.M)
-            yield "lr", c.name, UNIT, c.needed.lr, wrong, f"a parameter group with lr * {_ratio(c.needed.lr)}"
+            yield "lr", c.name, UNIT, c.needed.lr, wrong, _group_fix("lr", c.needed.lr)
+        if c.needed.lr is not None and c.needed.eps is not None and c.needed.eps.degree < 0:
+            step = Exponents(right.A, {**right.C, c.name: right.C[c.name] - pack(c.needed.eps)}, right.M)
+            yield "eps", c.name, UNIT, c.needed.eps, step, _group_fix("eps", c.needed.eps)
     for unknown, power in p.derivation.parametrization.unknowns.items():
         if power != UNIT:
             m = _change_of(changes, unknown, p)
             wrong = Exponents(right.A, right.C, {**right.M, unknown: 0})
             yield "multiplier", m.name, m.now, m.needed, wrong, _multiplier_fix(m)
+
+
+def _decay_size(c: ParameterChange) -> Fraction | None:
+    """The exponent of what one weight decay for all widths takes per step, where that is not as it should be. None too
+    where the optimizer decays only on request."""
+    decay = c.needed.weight_decay
+    default = dict(OPTIMIZERS[c.optimizer].defaults).get("weight_decay", 0)
+    return None if decay is None or c.refused or not default or not decay.degree else -decay.degree
 
 
 def _effect(places: Sequence[Spot], derived: Predictor, alone: Predictor) -> tuple[str, Fraction, int, int] | None:
@@ -195,18 +232,26 @@ def _ratio(power: Power) -> str:
     return " * ".join(f"({s} / base_{s}) ** {e if e.denominator == 1 else float(e)}" for s, e in power.exponents)
 
 
+def _group_fix(setting: str, power: Power) -> str:
+    return f"a parameter group with {setting} * {_ratio(power)}"
+
+
 def _init_fix(c: ParameterChange) -> str:
     return f"after the initialisation, {c.name}.mul_({_ratio(c.init_factor)})"
+
+
+def _root(factor: str, power: Fraction) -> str:
+    return factor if power == 1 else f"({factor}) ** {float(1 / power):g}"
 
 
 def _multiplier_fix(m: MultiplierChange) -> str:
     factor = _ratio(m.factor)
     for place in m.places:
         match place:
-            case ConfigField(name):
-                return f"config.{name} *= {factor}"
-            case Attribute(module, name):
-                return f"{module}.{name} *= {factor}"
+            case ConfigField(name, power):
+                return f"config.{name} *= {_root(factor, power)}"
+            case Attribute(module, name, power):
+                return f"{f'{module}.' if module else ''}{name} *= {_root(factor, power)}"
             case OutputHook(module, _, None):
                 return f"multiply the output of {module} by {factor}"
             case OutputHook(module, _, axis, start, stop):

@@ -30,6 +30,9 @@ from tensorprog.torch.changes import (
 
 if TYPE_CHECKING:
     from tensorprog.torch.model import Reading
+    from tensorprog.torch.trial import Trial
+
+POWERS = tuple(map(Fraction, ("1", "-1", "1/2", "-1/2", "2", "-2")))  # of a number in a multiplier
 
 
 def multiplier_changes(reading: Reading, derivation: Derivation) -> tuple[MultiplierChange, ...]:
@@ -49,17 +52,15 @@ def multiplier_changes(reading: Reading, derivation: Derivation) -> tuple[Multip
             now = present(graph.nodes, reading.lowered.products[name])
             change = MultiplierChange(name, "product", module, now, now * power, (), reason=
                                       "a sum of products of activations over an axis that grows")  # fmt: skip
-            candidates = _product_places(reading, name, module)
         elif unknown.param in tied:
             label = f"{module or 'model'} ({unknown.param})"
             change = MultiplierChange(label, "use", module, UNIT, power, (), unknown.param,
                                       f"the uses of {unknown.param} need different sizes")  # fmt: skip
-            candidates = _use_places(reading, module, unknown.param)
         else:
             continue
         if power != UNIT:
             kind = (re.sub(r"\d+", "*", name), re.sub(r"\d+", "*", module), power)
-            options = list(candidates)
+            options = list(_places(reading, trial, name, module, change.kind))
             shapes = tuple(re.sub(r"\d+", "*", place_text(p)) for p in options)
             if (kind, shapes) not in known:
                 known[kind, shapes] = tuple(k for k, p in enumerate(options) if trial.works(name, p))
@@ -99,21 +100,40 @@ def scalar_power(scalar: Scalar) -> Power:
 # --- proposals ------------------------------------------------------------------------------------------
 
 
-def _use_places(reading: Reading, module: str, param: str) -> Iterator[Place]:
-    yield OutputHook(module)
-    yield InputHook(module)
+def _places(reading: Reading, trial: Trial, name: str, module: str, kind: str) -> Iterator[Place]:
+    """Where a multiplier could be, best first: numbers that the model holds, hooks, a weight."""
+    yield from _numbers(reading, trial, module)
+    if kind == "use":
+        yield OutputHook(module)
+        yield InputHook(module)
+    else:
+        yield from _product_places(reading, name, module)
+
+
+def _numbers(reading: Reading, trial: Trial, module: str) -> Iterator[Place]:
+    """The numbers that the module, those around it and the configuration hold, and that the results depend on, each
+    with the powers to which it could stand in the multiplier."""
+    parts = module.split(".")
+    paths = dict.fromkeys(".".join(parts[:k]) for k in range(len(parts), -1, -1))
+    held: list[ConfigField | Attribute] = [ConfigField(key) for key in _floats(getattr(reading.module, "config", None))]
+    held += [Attribute(path, key) for path in paths for key in _floats(reading.module.get_submodule(path))]
+    for place in held:
+        if trial.matters(place):
+            yield from (replace(place, power=power) for power in POWERS)
+
+
+def _floats(holder: Any) -> list[str]:
+    """The names under which an object holds numbers that are no counts."""
+    own = vars(holder) if hasattr(holder, "__dict__") else {}
+    return sorted(k for k, v in own.items() if isinstance(v, float) and v and not k.startswith("_"))
 
 
 def _product_places(reading: Reading, name: str, module: str) -> Iterator[Place]:
-    here = reading.module.get_submodule(module)
-    for key, value in sorted(vars(here).items()):
-        if isinstance(value, float) and value and not key.startswith("_"):
-            yield Attribute(module, key)
     nodes = reading.lowered.graph.nodes
     product = reading.lowered.products[name]
     while isinstance(nodes[product].op, Scale):
         product = nodes[product].args[0]
-    seen: set[str] = set()
+    seen: dict[str, tuple[Dim, Dim] | None] = {}
     ends: dict[int, list[tuple[str, int]]] = {}
     for path, (node, output) in _last_sites(reading).items():
         if path:
@@ -122,7 +142,7 @@ def _product_places(reading: Reading, name: str, module: str) -> Iterator[Place]
         for path, output, window in _linear_sources(nodes, operand, ends):
             if path in seen or path == module:
                 continue
-            seen.add(path)
+            seen[path] = window
             if window is None:
                 yield OutputHook(path, output)
             else:
@@ -130,9 +150,14 @@ def _product_places(reading: Reading, name: str, module: str) -> Iterator[Place]
     leads = below(nodes, product)
     for path, (node, output) in _last_sites(reading).items():  # through sums too, such as rotary positions
         if path.startswith(f"{module}.") and path not in seen and node in leads:
+            seen[path] = None
             yield OutputHook(path, output)
     for argument in range(3):
         yield InputHook(module, argument)
+    for path, window in seen.items():  # a weight whose module is linear in it
+        own = list(reading.module.get_submodule(path).named_parameters(recurse=False))
+        if len(own) == 1 and own[0][1].dim() > 1:
+            yield Absorb(f"{path}.{own[0][0]}", *((None,) if window is None else (0, *window)))
 
 
 def below(nodes: tuple[Node, ...], node: int) -> set[int]:
@@ -180,9 +205,9 @@ def place_text(place: Place) -> str:
     """A place, in one line."""
     match place:
         case Attribute(module, name, power):
-            return f"attribute {module}.{name}" + ("" if power == 1 else f" (to the power {power})")
-        case ConfigField(name, _, _):
-            return f"config field {name}"
+            return "attribute " + ".".join(filter(None, (module, name))) + ("" if power == 1 else f" (to the power {power})")
+        case ConfigField(name, power):
+            return f"config field {name}" + ("" if power == 1 else f" (to the power {power})")
         case OutputHook(module, _, axis, start, stop):
             part = "" if axis is None else f"[.., {start}:{stop}]"
             return f"hook on the output of {module}{part}"

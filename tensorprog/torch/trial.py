@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from tensorprog.dims import BATCH_SYMBOL
+from tensorprog.dims import BATCH_SYMBOL, Dim
 from tensorprog.exponents import Power
 from tensorprog.graph import Graph, Input, Scalar
 from tensorprog.interpret import Interpreter
 from tensorprog.parametrization import Parametrization, ParamExponents
-from tensorprog.torch.changes import Attribute, InputHook, OutputHook, Place
+from tensorprog.torch.changes import Absorb, Attribute, ConfigField, InputHook, OutputHook, Place
 
 if TYPE_CHECKING:
     from tensorprog.torch.model import Reading
@@ -69,6 +69,22 @@ class Trial:
                 elif not p.any():
                     p.copy_(0.3 * torch.randn(p.shape, generator=generator))
         self.before = interpreted(reading)
+        self._matters: dict[Place, bool] = {}
+
+    def matters(self, place: Attribute | ConfigField) -> bool:
+        """Whether the results depend on the number at this place."""
+        if place not in self._matters:
+            try:
+                with self._placed(place):
+                    found = self.reading.rerun()
+            except Exception:  # a number that the module cannot do with
+                found = []
+            pairs = zip(found, self.before, strict=False)
+            self._matters[place] = any(
+                float(np.abs(a - np.reshape(b, a.shape)).max()) > VISIBLE * (float(np.abs(b).max()) or 1.0)
+                for a, b in pairs
+            )
+        return self._matters[place]
 
     def works(self, name: str, place: Place) -> bool:
         """Whether the factor at this place is the multiplier."""
@@ -91,20 +107,29 @@ class Trial:
     def _placed(self, place: Place) -> Iterator[None]:
         module = self.reading.module
         match place:
-            case Attribute(path, name, power):
-                target = module.get_submodule(path)
-                old = getattr(target, name)
-                setattr(target, name, old * FACTOR ** float(power))
+            case Attribute(_, name, power) | ConfigField(name, power):
+                holder = module.get_submodule(place.module) if isinstance(place, Attribute) else module.config
+                old = getattr(holder, name)
+                setattr(holder, name, old * FACTOR ** float(1 / power))
                 try:
                     yield
                 finally:
-                    setattr(target, name, old)
+                    setattr(holder, name, old)
+            case Absorb(name, axis, start, stop):
+                weight = module.get_parameter(name)
+                kept = weight.detach().clone()
+                with torch.no_grad():
+                    weight.copy_(_scaled(kept, 0, axis, *self._range(start, stop)))
+                try:
+                    yield
+                finally:
+                    with torch.no_grad():
+                        weight.copy_(kept)
             case OutputHook(path, output, axis, start, stop):
-                sizes = self.reading.points[0]
+                ends = self._range(start, stop)
 
                 def after(_: Any, __: Any, result: Any) -> Any:
-                    return _scaled(result, output, axis, None if start is None else int(start.evaluate(sizes)),
-                                   None if stop is None else int(stop.evaluate(sizes)))  # fmt: skip
+                    return _scaled(result, output, axis, *ends)
 
                 handle = module.get_submodule(path).register_forward_hook(after)
                 try:
@@ -121,8 +146,11 @@ class Trial:
                     yield
                 finally:
                     handle.remove()
-            case _:
-                raise ValueError(f"no trial of {place}")
+
+    def _range(self, start: Dim | None, stop: Dim | None) -> tuple[int | None, int | None]:
+        sizes = self.reading.points[0]
+        return (None if start is None else int(start.evaluate(sizes)),
+                None if stop is None else int(stop.evaluate(sizes)))  # fmt: skip
 
 
 def _scaled(result: Any, output: int, axis: int | None, start: int | None, stop: int | None) -> Any:

@@ -25,12 +25,42 @@ def findings(build, optimizer, inputs=None):
 
 def test_a_perceptron_under_adam_with_one_learning_rate():
     """Hidden weights and readout learn n times too fast; the readout starts n^1/2 too large, which shows at the first
-    update; nothing is said of biases."""
+    update. Where the learning rate falls like 1/n so does what a decay takes per step; where gradients are n^-1, which
+    is everywhere but at the readout, an epsilon for all widths rules the step."""
+    vanishes = "its decay vanishes", "-1"
     assert findings(models.mlp, "adamw") == [
         ("lr", "hidden.weight", "grows", "1", "hidden: addmm", "change", 1),
         ("lr", "readout.weight", "grows", "1", "readout: addmm", "change", 1),
+        ("weight decay", "hidden.weight", *vanishes, "hidden: addmm", "change", 1),
+        ("weight decay", "readout.weight", *vanishes, "readout: addmm", "change", 1),
+        *(("eps", f"{layer}.{name}", "its part vanishes", "-1", f"{layer}: addmm", "change", 1)
+          for layer in ("first", "hidden") for name in ("weight", "bias")),
         ("init", "readout.weight", "grows", "1/2", "readout: addmm", "change", 1),
-    ]
+    ]  # fmt: skip
+
+
+def test_a_decay_or_an_epsilon_that_the_optimizer_does_not_have_is_not_found_wrong():
+    """Adam's own decay is zero; SGD has no epsilon."""
+    kinds = {optimizer: {f[0] for f in findings(models.mlp, optimizer)} for optimizer in ("adamw", "adam", "sgd")}
+    assert kinds["adamw"] - kinds["adam"] == {"weight decay"}
+    assert kinds["adam"] - kinds["sgd"] == {"eps"}
+
+
+def test_an_epsilon_above_the_gradients_slows_adam_by_their_ratio():
+    """The same by a witness without a calculus: Adam's first step of one weight, at gradients that shrink."""
+    steps = []
+    for n in (10, 1000):
+        w = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+        w.grad = torch.full_like(w, 1e-6 / n)
+        torch.optim.Adam([w], lr=1.0, eps=1.0).step()
+        steps.append(-w.item())
+    assert steps[0] / steps[1] == pytest.approx(100, rel=1e-3)
+
+
+def test_findings_of_one_epsilon_are_one_entry():
+    text = str(tpt.derive(models.mlp, optimizer="adamw").lint())
+    assert text.count("epsilon") == 1 and "first.weight and 3 more: epsilon scales like 1, must like n^-1" in text
+    assert "fix: a parameter group with eps * (n / base_n) ** -1" in text
 
 
 def test_a_perceptron_under_sgd_with_one_learning_rate():
@@ -98,6 +128,6 @@ def test_the_command_prints_the_findings_and_how_to_mend_them(tmp_path: Path, ca
     assert "2: addmm blows up after 1 update: n^1" in text and "fix: " in text
     assert main(["lint", f"{path}:build", "--optimizer", "adam", "--format", "json"]) == 1
     report = json.loads(capsys.readouterr().out)
-    assert report["schema"] == 1 and {f["what"] for f in report["findings"]} == {"lr", "init"}
+    assert report["schema"] == 1 and {f["what"] for f in report["findings"]} == {"lr", "init", "eps"}
     assert main(["lint", f"{path}:nothing"]) == 2
     assert "has no function" in capsys.readouterr().err

@@ -1,0 +1,119 @@
+"""A multiplier is put where the model already has a number for it, if that number is exactly it; else into a hook, or
+into a weight where that is asked for and the optimizer's symmetry allows it."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch import nn  # noqa: E402
+
+import tensorprog.torch as tpt  # noqa: E402
+from tensorprog.torch.changes import Absorb, Attribute, ConfigField, InputHook, OutputHook  # noqa: E402
+
+pytestmark = pytest.mark.torch
+VOCAB, TIME = 11, 5
+
+
+class Tied(nn.Module):
+    """A language model with a head that grows, and with numbers of its own at the scores and at the logits."""
+
+    def __init__(self, n: int, how: str) -> None:
+        super().__init__()
+        self.how, self.scale, self.logit_scale = how, n**-0.5, 0.25
+        self.config = SimpleNamespace(logits_scaling=4.0, temperature=0.5, dropout=0.1, layers=1)
+        self.embed = nn.Embedding(VOCAB, n)
+        self.q, self.k, self.v = (nn.Linear(n, n, bias=False) for _ in range(3))
+        self.head = nn.Linear(n, VOCAB, bias=False)
+        self.head.weight = self.embed.weight
+
+    def forward(self, tokens: Any) -> Any:
+        x = self.embed(tokens)
+        if self.how == "both":
+            x = x * self.config.temperature
+        scores = self.q(x) @ self.k(x).transpose(1, 2) * self.scale
+        x = x + scores.softmax(-1) @ self.v(x)
+        match self.how:
+            case "config":
+                return self.head(x) / self.config.logits_scaling
+            case "square":
+                return self.head(x) * self.logit_scale**2
+            case "both":
+                return self.head(x) * self.config.temperature
+        return self.head(x)
+
+
+def derived(how: str, optimizer: str = "adam") -> Any:
+    tokens = torch.randint(VOCAB, (3, TIME), generator=torch.Generator().manual_seed(0))
+    return tpt.derive(lambda n: Tied(4 * n, how), tokens, optimizer)
+
+
+def places(p: Any, module: str) -> tuple[Any, ...]:
+    (found,) = [m.places for m in p.changes.multipliers if m.module == module and m.places]
+    return found
+
+
+@pytest.mark.parametrize(("how", "first"), [
+    ("config", ConfigField("logits_scaling", Fraction(-1))),
+    ("square", Attribute("", "logit_scale", Fraction(2))),
+    ("both", OutputHook("head")),  # the number stands at the embedding too
+    ("none", OutputHook("head")),
+])  # fmt: skip
+def test_a_number_that_is_the_multiplier_takes_it_with_the_power_to_which_it_stands_there(how: str, first: Any) -> None:
+    p = derived(how)
+    assert places(p, "head")[0] == first
+    torch.manual_seed(0)
+    model, tokens = Tied(32, how), torch.randint(VOCAB, (2, TIME))
+    start = [w.clone() for w in model.parameters()]
+    held = (model.scale, model.logit_scale, dict(vars(model.config)))
+    p.apply(model, base=2)
+    by_hooks = Tied(32, how)
+    by_hooks.load_state_dict(model.state_dict())
+    by_hooks.head.register_forward_hook(lambda _, __, y: y * 8 / 32)
+    by_hooks.scale = model.scale
+    torch.testing.assert_close(model(tokens), by_hooks(tokens))
+    assert model.scale == pytest.approx(held[0] * (8 / 32) ** 0.5)
+    p.remove(model)
+    assert held == (model.scale, model.logit_scale, vars(model.config))
+    assert all(torch.equal(a, b) for a, b in zip(start, model.parameters(), strict=True))
+
+
+def test_a_weight_without_a_bias_can_take_the_factor_of_the_scores_and_trains_alike() -> None:
+    p = derived("none")
+    assert Absorb("q.weight") in places(p, "") and isinstance(places(p, "")[0], Attribute)
+    torch.manual_seed(0)
+    tokens, models = torch.randint(VOCAB, (4, TIME)), [Tied(32, "none").double() for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    for model, absorb in zip(models, (False, True), strict=True):
+        optimizer = torch.optim.Adam(p.apply(model, base=2, lr=1e-2, eps=1e-4, absorb=absorb))
+        for _ in range(5):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(tokens).flatten(0, 1), tokens.flatten()).backward()
+            optimizer.step()
+    assert models[1].scale == 32**-0.5 and models[0].scale != 32**-0.5
+    torch.testing.assert_close(models[1](tokens), models[0](tokens), rtol=1e-9, atol=1e-12)
+
+
+def test_with_a_clipped_norm_nothing_is_absorbed() -> None:
+    p = derived("none")
+    model = Tied(32, "none")
+    p.apply(model, base=2, absorb=True, clip=1.0)
+    assert model.scale != 32**-0.5  # in the attribute instead
+
+
+def test_a_tied_weight_cannot_absorb_the_factor_of_one_use() -> None:
+    assert not any(isinstance(place, Absorb) for place in places(derived("none"), "head"))
+
+
+def test_of_two_hooks_that_are_right_the_one_on_the_smaller_tensor_is_used() -> None:
+    p = derived("none")
+    assert {OutputHook("head"), InputHook("head")} <= set(places(p, "head"))
+    wide, narrow = Tied(32, "none"), Tied(8, "none")
+    done = p.apply(wide, base=1).done, p.apply(narrow, base=1).done
+    assert [next(line for line in lines if "hook" in line).rpartition("a hook on the ")[2] for lines in done] == [
+        "output of head", "input of head"]  # fmt: skip
