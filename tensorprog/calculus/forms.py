@@ -124,6 +124,16 @@ def parametrize(solution: Solution, form: str, policy: str = DEFAULT_POLICY) -> 
     return Parametrization(form, solver.choice.default.name, params, unknowns, solver.choice)
 
 
+def without_multipliers(solution: Solution, policy: str = DEFAULT_POLICY) -> Parametrization:
+    """The solution in the gauge a = 0 (the form table3), with multipliers only where the uses of one parameter need
+    different ones: there they stand at the uses."""
+    program, units, exponents = solution.solver.program, solution.solver.units, solution.exponents
+    params = {name: _exponents(solution, name, sized(solution, name), "table3", policy)
+              for name in program.forward.parameters}  # fmt: skip
+    unknowns = {name: units.unpack(exponents.M[name]) for name in program.forward.unknowns}
+    return Parametrization("table3", solution.solver.choice.default.name, params, unknowns, solution.solver.choice)
+
+
 def _exponents(solution: Solution, name: str, s: Sized, form: str, policy: str) -> ParamExponents:
     solver, units = solution.solver, solution.solver.units
     parameter, optimizer = solver.program.forward.parameters[name], solver.optimizers[name]

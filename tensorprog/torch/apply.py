@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from tensorprog.errors import TensorProgError
-from tensorprog.optimizers import OPTIMIZERS
 from tensorprog.torch.changes import (
     Absorb,
     Attribute,
@@ -20,8 +18,8 @@ from tensorprog.torch.changes import (
     OutputHook,
     Place,
 )  # fmt: skip
-from tensorprog.torch.groups import Groups, Setting, Tuned, make_groups, shifts
-from tensorprog.torch.hooks import MultiplyInput, MultiplyOutput
+from tensorprog.torch.groups import Groups, Setting, Tuned, make_groups
+from tensorprog.torch.placing import PlacedMultiplier, place_of, put, range_of, take_away
 from tensorprog.torch.rescale import Range, Rescaled, moved, rescale, undo
 from tensorprog.torch.sizes import base_sizes, forget_compiled, parameters_by_change, sizes_of, unwrapped
 
@@ -31,18 +29,6 @@ RECORD = "_tensorprog_applied"  # the attribute of the model that holds what was
 
 class AppliedWarning(UserWarning):
     """Nothing was done, and why."""
-
-
-@dataclass(frozen=True)
-class PlacedMultiplier:
-    """One multiplier that was put somewhere. `factor`: what the present value was multiplied with; `before`: the number
-    that an attribute or a field held; `handle`: that of a hook."""
-
-    change: MultiplierChange
-    place: Place
-    factor: float
-    before: float | None = None
-    handle: Any = None
 
 
 @dataclass(frozen=True)
@@ -103,7 +89,7 @@ def apply(
         return _finished(make_groups(changes, parameters, sizes, start, tuned, record.absorbed), changes, clip, ())
     _require_derived(changes)
     chosen = [(m, m.factor.ratio(sizes, start)) for m in changes.multipliers]
-    places = [(m, k, _place(m, model, changes, clip, absorb)) for m, k in chosen if k != 1.0]
+    places = [(m, k, place_of(m, model, changes, clip, absorb)) for m, k in chosen if k != 1.0]
     absorbed = {place.param: k for _, k, place in places if isinstance(place, Absorb) and place.axis is None}
     groups = make_groups(changes, parameters, sizes, start, tuned, absorbed)  # refuses before anything is changed
     if not changes.needed:
@@ -117,7 +103,7 @@ def apply(
             for name, where, factor in _rescalings(changes, places, sizes, start):
                 done.append(rescale(name, parameters[name], factor, where))
         for m, k, place in places:
-            placed.append(_put(model, m, place, k, sizes))
+            placed.append(put(model, m, place, k, sizes))
     except BaseException:
         _take_back(model, parameters, done, placed)
         raise
@@ -172,52 +158,6 @@ def _require_derived(changes: Changes) -> None:
                                   fix=f'keep=["{p.name}"] to leave it as it is')  # fmt: skip
 
 
-def _place(m: MultiplierChange, model: Module, changes: Changes, clip: float | None, absorb: bool) -> Place:
-    """The first of the multiplier's places that this model has and that is allowed."""
-    places = sorted(m.places, key=lambda place: _cost(model, place, absorb))
-    why = "no place in the model is known where it could be put"
-    for place in places:
-        match place:
-            case Absorb(param, axis):
-                change = changes.parameter(param)
-                if clip is not None:
-                    why = ("absorbing it into a weight changes that weight's gradient, and so the global gradient "
-                           "norm, which is clipped")  # fmt: skip
-                elif axis is not None and any(shifts(OPTIMIZERS[change.optimizer]).values()):
-                    rows = f"{place.start} to {place.stop} (of axis {axis})"
-                    why = f"absorbed into `{param}`, rows {rows} would need another learning rate than the others"
-                else:
-                    return place
-            case ConfigField(name):
-                if _is_number(getattr(getattr(model, "config", None), name, None)):
-                    return place
-            case Attribute(module, name):
-                if _is_number(getattr(model.get_submodule(module), name, None)):
-                    return place
-            case _:
-                return place
-    raise TensorProgError(f"the multiplier {m.name} must scale like {m.needed}, and scales like {m.now}", why=why,
-                          fix=f'change it in the code of `{m.module}`, or keep=["{m.name}"]')  # fmt: skip
-
-
-def _cost(model: Module, place: Place, absorb: bool) -> tuple[int, int]:
-    """What a place costs in every step: numbers nothing, hooks what they multiply (per token, known for linear layers).
-    Absorbing costs nothing, but is wanted only where asked for."""
-    match place:
-        case Attribute() | ConfigField():
-            return 1, 0
-        case OutputHook(module) | InputHook(module):
-            layer = model.get_submodule(module)
-            output = isinstance(place, OutputHook)
-            return 2, getattr(layer, "out_features" if output else "in_features", sys.maxsize)
-        case Absorb():
-            return 0 if absorb else 3, 0
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def _rescalings(
     changes: Changes,
     places: list[tuple[MultiplierChange, float, Place]],
@@ -237,51 +177,10 @@ def _rescalings(
             yield p.name, Range(), factor
     for _, k, place in places:
         if isinstance(place, Absorb):
-            yield place.param, _range(place, sizes), k
-
-
-def _range(place: Absorb | OutputHook, sizes: Mapping[str, int]) -> Range:
-    if place.axis is None or place.start is None or place.stop is None:
-        return Range()
-    return Range(place.axis, int(place.start.evaluate(sizes)), int(place.stop.evaluate(sizes)))
+            yield place.param, range_of(place, sizes), k
 
 
 # --- doing and undoing --------------------------------------------------------------------------------
-
-
-def _put(model: Module, m: MultiplierChange, place: Place, k: float, sizes: Mapping[str, int]) -> PlacedMultiplier:
-    match place:
-        case Attribute(module, name, power):
-            owner = model.get_submodule(module)
-            before = getattr(owner, name)
-            setattr(owner, name, before * k ** float(1 / power))
-            return PlacedMultiplier(m, place, k, before=before)
-        case ConfigField(name, power):
-            before = getattr(model.config, name)
-            setattr(model.config, name, before * k ** float(1 / power))
-            return PlacedMultiplier(m, place, k, before=before)
-        case OutputHook(module, output):
-            where = _range(place, sizes)
-            hook = MultiplyOutput(k, output, where.axis, where.start, where.stop)
-            return PlacedMultiplier(m, place, k, handle=model.get_submodule(module).register_forward_hook(hook))
-        case InputHook(module, argument):
-            handle = model.get_submodule(module).register_forward_pre_hook(MultiplyInput(k, argument))
-            return PlacedMultiplier(m, place, k, handle=handle)
-        case Absorb():
-            return PlacedMultiplier(m, place, k)  # with the initial values
-
-
-def take_away(model: Module, multiplier: PlacedMultiplier) -> None:
-    """Removes one multiplier from where it was put (an absorbed one stays where it is)."""
-    match multiplier.place:
-        case Attribute(module, name):
-            setattr(model.get_submodule(module), name, multiplier.before)
-        case ConfigField(name):
-            setattr(model.config, name, multiplier.before)
-        case Absorb():
-            pass
-        case _:
-            multiplier.handle.remove()
 
 
 def _take_back(model: Module, parameters: Mapping[str, Any], done: Any, placed: Any) -> None:

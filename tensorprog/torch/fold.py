@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from tensorprog.errors import TensorProgError
-from tensorprog.torch.apply import RECORD, PlacedMultiplier, applied, take_away
+from tensorprog.torch.apply import RECORD, applied
 from tensorprog.torch.changes import Absorb, InputHook, OutputHook, Place
+from tensorprog.torch.placing import PlacedMultiplier, take_away
 from tensorprog.torch.sizes import forget_compiled, unwrapped
 
 Module = Any

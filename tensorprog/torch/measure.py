@@ -229,13 +229,13 @@ class Trained:
 
     def _network(self, rung: Mapping[str, int], seed: int, rate: float | Rates) -> tuple[Built, Any]:
         """A network with the changes of `p`, and its optimizer."""
-        from tensorprog.torch.model import _call
+        from tensorprog.torch.runs import call
 
         reading = self.p.reading
         inputs = reading.inputs
-        given = (lambda _: _call(inputs, rung)) if callable(inputs) and not isinstance(inputs, torch.Tensor) else inputs
+        given = (lambda _: call(inputs, rung)) if callable(inputs) and not isinstance(inputs, torch.Tensor) else inputs
         torch.manual_seed(seed)
-        built = construct(lambda _: _call(reading.build, rung), seed, given)
+        built = construct(lambda _: call(reading.build, rung), seed, given)
         built.module.train()
         if self.unmodified:
             groups: Any = [{"params": [w], "lr": rate(name, w) if callable(rate) else rate}

@@ -128,11 +128,11 @@ def _ladder(p: ImportedDerivation, widths: Widths) -> Ladder:
 
 def _default(p: ImportedDerivation) -> tuple[int, ...]:
     """Four widths, each twice the one before, the largest with at most MOST_ENTRIES entries."""
-    from tensorprog.torch.model import _call
+    from tensorprog.torch.runs import call
 
     def count(n: int) -> int:
         point = dict.fromkeys(p.reading.symbols, n)
-        return entries(construct(lambda _: _call(p.reading.build, point), n, p.reading.inputs))
+        return entries(construct(lambda _: call(p.reading.build, point), n, p.reading.inputs))
 
     top, size = FIRST, count(FIRST)
     while top < TOP and 4 * size <= MOST_ENTRIES:

@@ -29,7 +29,7 @@ from tensorprog.torch.changes import (
 )
 
 if TYPE_CHECKING:
-    from tensorprog.torch.model import Reading
+    from tensorprog.torch.reading import Reading
     from tensorprog.torch.trial import Trial
 
 POWERS = tuple(map(Fraction, ("1", "-1", "1/2", "-1/2", "2", "-2")))  # of a number in a multiplier
@@ -205,9 +205,9 @@ def place_text(place: Place) -> str:
     """A place, in one line."""
     match place:
         case Attribute(module, name, power):
-            return "attribute " + ".".join(filter(None, (module, name))) + ("" if power == 1 else f" (to the power {power})")
+            return f"attribute {'.'.join(filter(None, (module, name)))}{_to(power)}"
         case ConfigField(name, power):
-            return f"config field {name}" + ("" if power == 1 else f" (to the power {power})")
+            return f"config field {name}{_to(power)}"
         case OutputHook(module, _, axis, start, stop):
             part = "" if axis is None else f"[.., {start}:{stop}]"
             return f"hook on the output of {module}{part}"
@@ -215,6 +215,10 @@ def place_text(place: Place) -> str:
             return f"hook on the input of {module}" + (f" (argument {argument})" if argument else "")
         case Absorb(param, _, _, _):
             return f"absorbed in {param}"
+
+
+def _to(power: Fraction) -> str:
+    return "" if power == 1 else f" (to the power {power})"
 
 
 def place_json(place: Place) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from tensorprog.torch.places import multiplier_changes
 from tensorprog.torch.present import StartLaw
 
 if TYPE_CHECKING:
-    from tensorprog.torch.model import ImportedDerivation, Reading
+    from tensorprog.torch.model import ImportedDerivation
+    from tensorprog.torch.reading import Reading
 
 HEADERS = ("parameter", "shape", "init now", "init needed", "lr", "weight decay", "eps")
 SCHEMA = 1

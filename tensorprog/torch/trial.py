@@ -19,7 +19,7 @@ from tensorprog.parametrization import Parametrization, ParamExponents
 from tensorprog.torch.changes import Absorb, Attribute, ConfigField, InputHook, OutputHook, Place
 
 if TYPE_CHECKING:
-    from tensorprog.torch.model import Reading
+    from tensorprog.torch.reading import Reading
 
 FACTOR = 1.5
 LIVELY = 2.0  # entries of a matrix times the square root of its smaller side

@@ -1,0 +1,128 @@
+"""One multiplier of a model: which of its places to use, putting it there, taking it away."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tensorprog.errors import TensorProgError
+from tensorprog.optimizers import OPTIMIZERS
+from tensorprog.torch.changes import (
+    Absorb,
+    Attribute,
+    Changes,
+    ConfigField,
+    InputHook,
+    MultiplierChange,
+    OutputHook,
+    Place,
+)  # fmt: skip
+from tensorprog.torch.groups import shifts
+from tensorprog.torch.hooks import MultiplyInput, MultiplyOutput
+from tensorprog.torch.rescale import Range
+
+Module = Any
+
+
+@dataclass(frozen=True)
+class PlacedMultiplier:
+    """One multiplier that was put somewhere. `factor`: what the present value was multiplied with; `before`: the number
+    that an attribute or a field held; `handle`: that of a hook."""
+
+    change: MultiplierChange
+    place: Place
+    factor: float
+    before: float | None = None
+    handle: Any = None
+
+
+def place_of(m: MultiplierChange, model: Module, changes: Changes, clip: float | None, absorb: bool) -> Place:
+    """The cheapest of the multiplier's places that this model has and that is allowed. Raises TensorProgError where
+    there is none."""
+    places = sorted(m.places, key=lambda place: _cost(model, place, absorb))
+    why = "no place in the model is known where it could be put"
+    for place in places:
+        match place:
+            case Absorb(param, axis):
+                change = changes.parameter(param)
+                if clip is not None:
+                    why = ("absorbing it into a weight changes that weight's gradient, and so the global gradient "
+                           "norm, which is clipped")  # fmt: skip
+                elif axis is not None and any(shifts(OPTIMIZERS[change.optimizer]).values()):
+                    rows = f"{place.start} to {place.stop} (of axis {axis})"
+                    why = f"absorbed into `{param}`, rows {rows} would need another learning rate than the others"
+                else:
+                    return place
+            case ConfigField(name):
+                if _is_number(getattr(getattr(model, "config", None), name, None)):
+                    return place
+            case Attribute(module, name):
+                if _is_number(getattr(model.get_submodule(module), name, None)):
+                    return place
+            case _:
+                return place
+    raise TensorProgError(f"the multiplier {m.name} must scale like {m.needed}, and scales like {m.now}", why=why,
+                          fix=f'change it in the code of `{m.module}`, or keep=["{m.name}"]')  # fmt: skip
+
+
+def _cost(model: Module, place: Place, absorb: bool) -> tuple[int, int]:
+    """What a place costs in every step: numbers nothing, hooks what they multiply (per token, known for linear layers).
+    Absorbing costs nothing, but is wanted only where asked for."""
+    match place:
+        case Attribute() | ConfigField():
+            return 1, 0
+        case OutputHook(module) | InputHook(module):
+            layer = model.get_submodule(module)
+            output = isinstance(place, OutputHook)
+            return 2, getattr(layer, "out_features" if output else "in_features", sys.maxsize)
+        case Absorb():
+            return 0 if absorb else 3, 0
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def range_of(place: Absorb | OutputHook, sizes: Mapping[str, int]) -> Range:
+    """The part of a tensor that a place is, at these sizes."""
+    if place.axis is None or place.start is None or place.stop is None:
+        return Range()
+    return Range(place.axis, int(place.start.evaluate(sizes)), int(place.stop.evaluate(sizes)))
+
+
+def put(model: Module, m: MultiplierChange, place: Place, k: float, sizes: Mapping[str, int]) -> PlacedMultiplier:
+    """Puts a multiplier into a model: its present value there times k."""
+    match place:
+        case Attribute(module, name, power):
+            owner = model.get_submodule(module)
+            before = getattr(owner, name)
+            setattr(owner, name, before * k ** float(1 / power))
+            return PlacedMultiplier(m, place, k, before=before)
+        case ConfigField(name, power):
+            before = getattr(model.config, name)
+            setattr(model.config, name, before * k ** float(1 / power))
+            return PlacedMultiplier(m, place, k, before=before)
+        case OutputHook(module, output):
+            where = range_of(place, sizes)
+            hook = MultiplyOutput(k, output, where.axis, where.start, where.stop)
+            return PlacedMultiplier(m, place, k, handle=model.get_submodule(module).register_forward_hook(hook))
+        case InputHook(module, argument):
+            handle = model.get_submodule(module).register_forward_pre_hook(MultiplyInput(k, argument))
+            return PlacedMultiplier(m, place, k, handle=handle)
+        case Absorb():
+            return PlacedMultiplier(m, place, k)  # with the initial values
+
+
+def take_away(model: Module, multiplier: PlacedMultiplier) -> None:
+    """Removes one multiplier from where it was put (an absorbed one stays where it is)."""
+    match multiplier.place:
+        case Attribute(module, name):
+            setattr(model.get_submodule(module), name, multiplier.before)
+        case ConfigField(name):
+            setattr(model.config, name, multiplier.before)
+        case Absorb():
+            pass
+        case _:
+            multiplier.handle.remove()
