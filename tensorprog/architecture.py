@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tensorprog.autodiff import differentiate
 from tensorprog.errors import ShapeError, TensorProgError
@@ -14,6 +15,9 @@ from tensorprog.graph import Graph, Program
 from tensorprog.model import Model
 from tensorprog.optimizers import Optimizer
 from tensorprog.syntax import Arch, DepthDecl, FixDecl, OptimizerDef
+
+if TYPE_CHECKING:
+    from tensorprog.calculus.solve import Solution
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,20 @@ class Architecture:
         symbolic = replace(self, rolled=True)
         symbolic.__dict__["tree"] = self.tree
         return symbolic
+
+    def unrolled(self, depths: Mapping[str, int]) -> Architecture:
+        """The same program at finite depths: one architecture each, however often it is asked for."""
+        key = tuple(sorted(depths.items()))
+        return self._unrolled.setdefault(key, replace(self, rolled=False, depths=dict(depths)))
+
+    @cached_property
+    def _unrolled(self) -> dict[tuple[tuple[str, int], ...], Architecture]:
+        return {}
+
+    @cached_property
+    def solved(self) -> list[tuple[object, Solution]]:
+        """What has been solved for it, with the answers: all forms share one."""
+        return []
 
     @cached_property
     def tree(self) -> Arch:

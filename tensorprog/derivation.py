@@ -89,7 +89,7 @@ class Derivation:
         known = self.architecture
         if not known.rolled and (not depths or depths == known.depths):
             return self
-        flat = replace(known, rolled=False, depths=dict(depths or {}))
+        flat = known.unrolled(depths or {})
         found = _derive(flat, self.choice, self.form, self.decay_policy)
         if not known.rolled:
             return found
@@ -296,8 +296,12 @@ def _derive(
     architecture: Architecture, choice: Choice, form: str, policy: str, regime: Regime | None = None
 ) -> Derivation:
     try:
-        units = _units(architecture.graph, regime or architecture.model.regime)
-        solution = solve(architecture.program, units, choice, architecture.functions)
+        regime = regime or architecture.model.regime
+        solution = next((answer for asked, answer in architecture.solved if asked == (choice, regime)), None)
+        if solution is None:
+            units = _units(architecture.graph, regime)
+            solution = solve(architecture.program, units, choice, architecture.functions)
+            architecture.solved.append(((choice, regime), solution))
         parametrization = parametrize(solution, form, policy)
         return Derivation(architecture, choice.default.name, form, solution, parametrization, policy)
     except TensorProgError as error:

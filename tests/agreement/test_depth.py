@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tensorprog.api import derive, emit
+from tensorprog.api import emit
 from tensorprog.interpret import Interpreter
+from tests.shared import derive
 
 torch = pytest.importorskip("torch")
 from tensorprog.coordcheck import measure_torch  # noqa: E402  (needs PyTorch)

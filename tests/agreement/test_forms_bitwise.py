@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from tensorprog.api import derive
 from tensorprog.calculus.forms import FORMS
 from tensorprog.derivation import Derivation
 from tensorprog.emission import emit
@@ -22,6 +21,7 @@ from tensorprog.exponents import Power
 from tensorprog.initial import make_data
 from tensorprog.interpret import Interpreter
 from tensorprog.parametrization import Parametrization
+from tests.shared import derive
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 BASE, BATCH, STEPS = 16, 2, 5

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tensorprog.api import derive
 from tensorprog.architecture import parse
 from tensorprog.coordcheck.measure import measure
 from tensorprog.coordcheck.probes import HIDDEN, probes
 from tensorprog.emission import emit
 from tensorprog.errors import TensorProgError
 from tensorprog.interpret import Interpreter
+from tests.shared import derive
 
 torch = pytest.importorskip("torch")
 from tensorprog.coordcheck import measure_torch  # noqa: E402  (needs PyTorch)
@@ -25,14 +25,14 @@ EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.tp"))
 PROGRAMS = Path(__file__).parents[1] / "emission" / "programs"
 MEASURED = [*(p for p in EXAMPLES if p.stem in ("mlp", "rnn", "lstm", "gpt")),
             *(PROGRAMS / f"{name}.tp" for name in ("convnet", "moe", "odds", "recurrent"))]  # fmt: skip
-LARGE = ("resnet", "unet", "dit", "mamba", "vit", "llama_tied", "moe")  # with one optimizer in the quick tests
+ALL_OPTIMIZERS = ("mlp", "rnn", "gpt", "resnet")  # the others with one of them in the quick tests
 BASE, WIDTH, BATCH = 32, 64, 3
 
 
 def cases() -> list[object]:
     return [
         pytest.param(path, optimizer, id=f"{path.stem}-{optimizer}",
-                     marks=pytest.mark.slow if path.stem in LARGE and optimizer != "adam" else ())
+                     marks=pytest.mark.slow if path.stem not in ALL_OPTIMIZERS and optimizer != "adam" else ())
         for path in EXAMPLES
         for optimizer in ("sgd", "adam", "muon")
     ]  # fmt: skip

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tensorprog.api import derive
-from tensorprog.architecture import load, parse
+from tensorprog.architecture import parse
 from tensorprog.derivation import Derivation
 from tensorprog.errors import NoPowerLawError
 from tensorprog.exponents import Power
 from tensorprog.legality import assert_legal
+from tests.shared import derive, load
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

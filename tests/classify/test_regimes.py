@@ -14,9 +14,10 @@ from tensorprog.classify.needed import changed, maximal
 from tensorprog.classify.regime import trainer_for
 from tensorprog.exponents import Power
 from tensorprog.parametrizations import NAMED
+from tests.shared import load
 
 HALF = Fraction(1, 2)
-MLP = tp.load("examples/mlp.tp")
+MLP = load("examples/mlp.tp")
 
 
 def test_laziness_depends_on_the_optimizer() -> None:
@@ -58,7 +59,7 @@ CHANGED += [("ntp", "gpt", "adam"), ("mfp", "gpt_tied", "sgd"), ("sp", "lstm", "
 
 @pytest.mark.parametrize(("name", "example", "optimizer"), CHANGED)
 def test_what_is_to_change_makes_it_maximal_and_all_of_it_is_needed(name: str, example: str, optimizer: str) -> None:
-    architecture = tp.load(f"examples/{example}.tp")
+    architecture = load(f"examples/{example}.tp")
     found = classify(architecture, name, optimizer)
     assert isinstance(found.changes, tuple)
     assert found.maximal == (not found.changes)
@@ -74,13 +75,13 @@ def test_what_is_to_change_makes_it_maximal_and_all_of_it_is_needed(name: str, e
 def test_the_published_table_is_maximal(optimizer: str) -> None:
     """Tensor Programs V, Table 8, as data by fan-in and fan-out, is what the calculus derives for these examples."""
     for example in ("mlp", "rnn", "gpt") if optimizer in ("sgd", "adam") else ("mlp",):
-        assert classify(tp.load(f"examples/{example}.tp"), "mup", optimizer).maximal, example
+        assert classify(load(f"examples/{example}.tp"), "mup", optimizer).maximal, example
 
 
 def test_the_published_table_does_not_know_of_tied_weights() -> None:
     """Read by fan-in, the tied embedding has no readout: the file's own multiplier n^-1/2 is too large, and is the one
     thing to change."""
-    found = classify(tp.load("examples/gpt_tied.tp"), "mup", "adam")
+    found = classify(load("examples/gpt_tied.tp"), "mup", "adam")
     assert found.growth is not None and found.growth.tensor == "logits" and found.rate_factor is None
     assert isinstance(found.changes, tuple)
     assert [(c.name, c.after) for c in found.changes] == [("output", Power.of({"n": -1}))]

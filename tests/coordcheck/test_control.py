@@ -10,12 +10,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tensorprog.api import check, derive
+from tensorprog.api import check
 from tensorprog.coordcheck import run
 from tensorprog.coordcheck.control import put_wrong
 from tensorprog.coordcheck.ladder import Ladder
 from tensorprog.coordcheck.probes import probes
 from tensorprog.errors import TensorProgError
+from tests.shared import derive
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.tp"))
 QUICK = ("mlp", "rnn", "lora", "lstm", "resnet")

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from tensorprog.api import check, derive
+from tensorprog.api import check
 from tensorprog.architecture import parse
 from tensorprog.coordcheck.report import CheckReport, Fault
 from tensorprog.errors import TensorProgError
+from tests.shared import derive
 
 WIDTHS = [64, 128, 256, 512]
 PERCEPTRON = """

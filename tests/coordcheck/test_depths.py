@@ -7,10 +7,11 @@ from fractions import Fraction
 
 import pytest
 
-from tensorprog.api import check, derive
+from tensorprog.api import check
 from tensorprog.architecture import parse
 from tensorprog.errors import TensorProgError
 from tensorprog.exponents import Power
+from tests.shared import derive
 
 HEAD = """
 width n

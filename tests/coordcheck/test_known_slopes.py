@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from tensorprog.api import check, derive
+from tensorprog.api import check
 from tensorprog.architecture import parse
 from tensorprog.coordcheck.report import CheckReport, Row
+from tests.shared import derive
 
 TANH = """
 width n

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tensorprog.api import check, derive
-from tensorprog.architecture import load, parse
+from tensorprog.api import check
+from tensorprog.architecture import parse
 from tensorprog.coordcheck import calibrate, run
 from tensorprog.coordcheck.report import Row
+from tests.shared import derive, load
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 MLP = """

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tensorprog.api import check, derive
+from tensorprog.api import check
 from tensorprog.architecture import parse
 from tensorprog.coordcheck.probes import arguments
 from tensorprog.coordcheck.saturation import DULL, spread_degree
+from tests.shared import derive
 
 NETWORK = """
 width n

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from tensorprog.api import check, derive
-from tensorprog.architecture import load, parse
+from tensorprog.api import check
+from tensorprog.architecture import parse
 from tensorprog.coordcheck.run import CheckReport, Row
 from tensorprog.derivation import Derivation
 from tensorprog.exponents import Power
 from tensorprog.optimizers import OPTIMIZERS
 from tensorprog.parametrization import Parametrization
+from tests.shared import derive, load
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 HALF = Power.of({"n": Fraction(1, 2)})
@@ -162,7 +163,16 @@ def test_a_check_is_deterministic() -> None:
     assert one.to_json() == two.to_json()
 
 
-@pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS))
+def optimizers() -> list[object]:
+    """All of them; in the quick tests one of every kind of size rule."""
+    kinds: dict[object, str] = {}
+    for name, row in sorted(OPTIMIZERS.items()):
+        kinds.setdefault((row.normalisation, row.relative, bool(row.factor), row.uses_norm), name)
+    quick = set(kinds.values())
+    return [pytest.param(name, marks=() if name in quick else pytest.mark.slow) for name in sorted(OPTIMIZERS)]
+
+
+@pytest.mark.parametrize("optimizer", optimizers())
 def test_every_optimizer_agrees_in_two_forms(optimizer: str) -> None:
     """The size rule of each optimizer against its own NumPy step. (The norm of the whole gradient has parts that only
     vanish like n^-1/2 beside the others: one row may stay inconclusive at these widths.)"""

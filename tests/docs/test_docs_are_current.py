@@ -28,7 +28,14 @@ PAGES = [pytest.param(page, id=str(page.relative_to(ROOT))) for page in refresh.
 
 
 def with_kind(kind: str) -> list:
-    return [p for p in PAGES if any(b.kind == kind for b in refresh.blocks(p.values[0].read_text()))]
+    """The pages with blocks of a kind; those with a command that loads PyTorch are for the slow tier."""
+    found = []
+    for page in refresh.pages():
+        shown = [block for block in refresh.blocks(page.read_text()) if block.kind == kind]
+        slow = any(re.match(r"tpcalc (import|lint)\b", command) for block in shown for command in block.commands)
+        if shown:
+            found.append(pytest.param(page, id=str(page.relative_to(ROOT)), marks=pytest.mark.slow if slow else ()))
+    return found
 
 
 @pytest.mark.parametrize("page", with_kind("output"))

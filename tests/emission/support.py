@@ -8,6 +8,7 @@ import sys
 import types
 from collections.abc import Mapping
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,7 @@ HERE = Path(__file__).parent
 PROGRAMS = sorted([*(HERE / "programs").glob("*.tp"), *(HERE.parents[1] / "examples").glob("*.tp")])
 
 
+@cache
 def read(path: Path) -> Architecture:
     """The architecture in a file."""
     return parse(path.read_text(), path.name)

@@ -86,7 +86,12 @@ def test_copies_and_saved_models_are_the_same_model(path: Path) -> None:
             assert torch.equal(a, b)
 
 
-@pytest.mark.parametrize("path", support.PROGRAMS, ids=_ids)
+COMPILED = ("mlp", "gpt", "convnet", "recurrent")  # in the quick tests
+
+
+@pytest.mark.parametrize(
+    "path", [pytest.param(p, marks=() if p.stem in COMPILED else pytest.mark.slow) for p in support.PROGRAMS], ids=_ids
+)
 def test_it_compiles_without_graph_breaks(path: Path) -> None:
     torch._dynamo.reset()
     model, inputs, _ = built(path)

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tensorprog import Derivation, derive, load
+from tensorprog import Derivation
 from tensorprog.cli import main
 from tensorprog.exponents import Power
+from tests.shared import derive, load
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = Path(__file__).parent / "golden"

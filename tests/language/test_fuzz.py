@@ -59,13 +59,13 @@ def refused_or_stable(text: str) -> None:
     assert format_source(formatted) == formatted
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(st.lists(st.sampled_from(TOKENS), max_size=25).map(" ".join) | st.text(max_size=40))
 def test_random_text_is_refused_or_stable(text: str) -> None:
     refused_or_stable(text)
 
 
-@settings(max_examples=250)
+@settings(max_examples=150)
 @given(st.data())
 def test_a_mutated_program_is_refused_or_stable(data: st.DataObject) -> None:
     text = PROGRAM
@@ -79,7 +79,7 @@ def test_a_mutated_program_is_refused_or_stable(data: st.DataObject) -> None:
 NAMES = st.sampled_from(["x", "y", "W", "n", "heads", "h1"]).map(lambda name: f" {name} ")
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(from_lark(grammar(), start="start", explicit={"NAME": NAMES, "_SEP": st.sampled_from([" \n ", ";"])}))
 def test_text_from_the_grammar_is_refused_or_stable(text: str) -> None:
     refused_or_stable(text)
@@ -213,7 +213,7 @@ statements: st.SearchStrategy[s.Statement] = st.recursive(simple, nested, max_le
 DIMS = s.DimDecl((s.Assignment("p", s.Number(Fraction(2))), s.Assignment("q", s.Number(Fraction(3)))))
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(some(statements, 0))
 def test_every_tree_survives_printing_and_the_text_is_canonical(program: tuple[s.Statement, ...]) -> None:
     arch = s.Arch((DIMS, *program))

@@ -14,7 +14,6 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
-from tensorprog.api import derive
 from tensorprog.architecture import parse
 from tensorprog.cli import main
 from tensorprog.derivation import Derivation
@@ -22,6 +21,7 @@ from tensorprog.graph import Input, Node, Param
 from tensorprog.plots import computation_graph, render
 from tensorprog.plots.layout import layered
 from tensorprog.plots.view import view
+from tests.shared import derive
 
 EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "examples").glob("*.tp"))
 LIMITS = (8, 16, 1000)

@@ -19,9 +19,10 @@ from tensorprog.programme.complete import ConflictError, Programme
 from tensorprog.programme.completion import complete
 from tensorprog.programme.fixes import resolve
 from tensorprog.programme.trajectory import Trainer
+from tests.shared import load
 
 HALF, QUARTER = Fraction(1, 2), Fraction(1, 4)
-MLP = tp.load("examples/mlp.tp")
+MLP = load("examples/mlp.tp")
 ATTENTION = tp.parse("""
 width n
 axis t: 4, s: 4, i: 4, j: n, e: n, c: 3
@@ -50,7 +51,7 @@ LARGE = [pytest.param(name, marks=pytest.mark.slow) for name in ("lstm", "resnet
 def test_with_nothing_fixed_it_is_what_the_local_solver_derives(example: str, optimizer: str) -> None:
     """Two ways to the same exponents: read off locally in graph order, and a global linear programme; and the same
     multipliers between the uses of a tied weight. The programme starts from zero exponents, which know nothing."""
-    architecture = tp.load(f"examples/{example}.tp")
+    architecture = load(f"examples/{example}.tp")
     trainer = completion.trainer_for(architecture, choose(optimizer))
     zero = trainer.exponents if example != "lstm" else None
     start = zero or completion.derived_or_zero(architecture, choose(optimizer), trainer)

@@ -15,9 +15,10 @@ from tensorprog.exponents import Power
 from tensorprog.parametrization import Parametrization
 from tensorprog.parametrizations import in_gauge
 from tensorprog.programme.region import Edge, clip
+from tests.shared import load
 
 F = Fraction
-MLP = tp.load("examples/mlp.tp")
+MLP = load("examples/mlp.tp")
 
 
 def n(exponent: Fraction | int) -> Power:

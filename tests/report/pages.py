@@ -6,11 +6,12 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-from tensorprog.api import check, derive, emit
+from tensorprog.api import check, emit
 from tensorprog.coordcheck.report import CheckReport
 from tensorprog.derivation import Derivation
 from tensorprog.hptransfer.report import Drift, Optimum, Record, TransferReport, Wider
 from tensorprog.report import report_page
+from tests.shared import derive
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 VOID = {"meta", "link", "br", "img", "wbr", "path", "use", "rect", "circle", "hr", "input"}

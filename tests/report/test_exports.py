@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tensorprog.api import derive
 from tensorprog.architecture import parse
 from tensorprog.derivation import Derivation
 from tensorprog.tables import headers, parameter_rows
+from tests.shared import derive
 
 EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "examples").glob("*.tp"))
 STRANGE = """

@@ -16,7 +16,7 @@ import pytest
 for _package in ("matplotlib", "jinja2", "pygments"):
     pytest.importorskip(_package)
 
-from tensorprog.api import derive, emit
+from tensorprog.api import emit
 from tensorprog.architecture import parse
 from tensorprog.calculus.forms import FORMS
 from tensorprog.cli import main
@@ -27,6 +27,7 @@ from tensorprog.report import report_page
 from tensorprog.tables import HEADERS, parameter_rows
 from tests.cli.error_table import ROWS, whole
 from tests.report.pages import EXAMPLES, TRANSFER, Page, checked, page_of
+from tests.shared import derive
 
 ROOT = Path(__file__).resolve().parents[2]
 MLP = EXAMPLES / "mlp.tp"
