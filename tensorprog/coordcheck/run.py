@@ -18,6 +18,7 @@ from tensorprog.coordcheck.control import MOST_SEEDS, RUNGS, SEEDS, first_step, 
 from tensorprog.coordcheck.fault import first_at_fault
 from tensorprog.coordcheck.ladder import Ladder
 from tensorprog.coordcheck.layers import Rung, base_sizes, depth_ladder, over_layers, rungs
+from tensorprog.coordcheck.memory import kept_memory
 from tensorprog.coordcheck.overrides import override, put
 from tensorprog.coordcheck.predict import Predictor, Touched
 from tensorprog.coordcheck.probes import EXTRAS, GRADIENTS, HIDDEN, Probe, growing_sums, probes
@@ -189,7 +190,6 @@ class Runs:
 
     def measure(self, seeds: range) -> Measurement:
         """Sizes [probe, step, rung, seed]; nan where nothing is measured. `progress` counts the width squared."""
-        _keep_freed_memory()
         ladder = list(reversed(self.ladder.rungs))  # the longest runs first: no thread is left alone with one
         runs = [(rung, seed) for rung in ladder for seed in seeds]
         costs = [size**2 for size in reversed(self.ladder.sizes) for _ in seeds]
@@ -210,7 +210,7 @@ class Runs:
             return over_layers(place, sizes, self.probes) if place else sizes
 
         jobs = self.jobs if self.backend == "numpy" else 1
-        with ThreadPoolExecutor(jobs) as pool:
+        with kept_memory(), ThreadPoolExecutor(jobs) as pool:
             for cost, measured in zip(costs, pool.map(one, runs) if jobs > 1 else map(one, runs), strict=True):
                 found.append(measured)
                 done += cost
@@ -232,13 +232,6 @@ class Runs:
         network = self.networks[self.ladder.rungs.index(rung)]
         flat = network.derivation
         return flat, self.derivation.lifted(flat.architecture.graph, self.parametrization), network.rates
-
-
-def _keep_freed_memory() -> None:
-    """Arrays of some megabytes come and go with every step. The GNU C library takes each from the system, page by page,
-    and gives it back, a quarter of the time of a check, until it has seen an array of nearly 32 MB freed (`mallopt(3)`,
-    M_MMAP_THRESHOLD); elsewhere this does nothing."""
-    np.empty((1 << 25) - (1 << 16), np.uint8)
 
 
 def _backend(name: str) -> Callable[..., Measurement]:

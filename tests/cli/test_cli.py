@@ -434,4 +434,4 @@ def test_verbs_stay_functions_once_their_submodules_are_imported() -> None:
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert (result.stdout, result.stderr) == ("1\n", "")
-    assert tensorprog.derive is derive
+    assert tensorprog.derive is tensorprog.api.derive
