@@ -16,8 +16,8 @@ _NEVER = 1 << 30
 def kept_memory() -> Iterator[None]:
     """Freed memory stays with the process until the end, for the arrays of the next step.
 
-    Arrays of megabytes come and go with every step. By default the GNU C library gives each back to the system and takes
-    the next one page by page, which is up to a third of the time of a check. Elsewhere this does nothing.
+    Arrays of megabytes come and go with every step. By default the GNU C library gives each back to the system and gets
+    the next one page by page: up to a third of the time of a check. Elsewhere this does nothing.
     """
     libc: Any = None
     with suppress(OSError, TypeError):  # the latter on Windows
