@@ -107,9 +107,9 @@ class _Rolled(Flat):
             node = self.nodes[at]
             if self._is_normalised(at, stream):
                 raise _no_law(f"`{name}` is normalised between the layers (post-norm)", span,
-                              "every later layer shrinks the share of an earlier one by the same factor, so that its "
-                              "effect fades exponentially",
-                              f"`{name} = {name} + ?branch * f(layernorm({name}))` in the loop")  # fmt: skip
+                              "every later layer shrinks the share of an earlier one by the same factor (with "
+                              "small branches it has the exponents of its pre-norm form, as no norm sees the scale)",
+                              f"`{name} = {name} + ?branch * f(layernorm({name}))`; norm it last")  # fmt: skip
             if not isinstance(node.op, Add):
                 raise _no_law(f"`{name}` is no residual stream", span,
                               "a layer does not add to what it gets, so that its effect grows or fades exponentially",

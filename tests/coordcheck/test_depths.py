@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from fractions import Fraction
 
+import numpy as np
 import pytest
 
 from tensorprog.api import check
 from tensorprog.architecture import parse
 from tensorprog.errors import TensorProgError
 from tensorprog.exponents import Power
+from tensorprog.interpret import Interpreter
 from tests.shared import derive
 
 HEAD = """
@@ -99,3 +101,30 @@ def test_a_ladder_of_depths_needs_a_symbolic_depth() -> None:
         check(derive(parse(HEAD + ONE.replace("h[k] + ?b * ", "") + TAIL)), depths=DEPTHS)
     with pytest.raises(TensorProgError, match="either the widths or the depths"):
         check(derive(parse(HEAD + ONE + TAIL)), depths=DEPTHS, widths=[16, 32])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("multiplier", "power"), [("1 / {}", -1.0), ("{}^(-1/2)", -0.5), ("1", None)])
+def test_post_norm_has_powers_of_the_depth_only_where_its_branches_are_small(
+    multiplier: str, power: float | None
+) -> None:
+    """The first gradients of the lowest layer and below the stack: like m and like 1, as in the pre-norm form. With
+    m = 1 they grow faster and faster. Source of such stacks: Wang et al. 2022 (DeepNorm, arXiv:2203.00555)."""
+    depths, inside, below = (4, 8, 16, 32, 64), [], []
+    for depth in depths:
+        loop = f"u[k] = h[k] + {multiplier.format(depth)} * (W[k,j] tanh(h[j]))\n h = rmsnorm(u, affine = false)"
+        head = HEAD.replace("depth L", f"depth L = {depth}")
+        flat = derive(parse(f"{head}repeat L {{\n param W[k,j]\n {loop}\n}}{TAIL}"), "sgd", "table3").unrolled()
+        sizes = {"n": 64, "L": depth}
+        program = flat.architecture.program
+        grads = {name: program.grads[name] for name in ("layers.0.W", "E")}
+        found = [Interpreter(program, sizes, sizes, flat.parametrization, batch=8, seed=seed).run(keep=grads.values())
+                 for seed in range(6)]  # fmt: skip
+        for sums, name in ((inside, "layers.0.W"), (below, "E")):
+            sums.append(np.sqrt(np.mean([np.mean(np.square(values[grads[name]])) for values in found])))
+    slopes = [np.polyfit(np.log2(depths), np.log2(sums), 1)[0] for sums in (inside, below)]
+    if power is not None:
+        assert slopes == pytest.approx([power, 0.0], abs=0.1)
+    else:
+        steps = np.diff(np.log2(below))
+        assert steps[-1] > steps[0] + 0.3 and steps[-1] > 0.5
