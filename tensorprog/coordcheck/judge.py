@@ -108,7 +108,7 @@ def _compare(
         )
     top = math.sqrt(float(np.mean(values[-1] ** 2)))
     if result != "agrees" and missing > 0 and top < HIDES * limits.hidden:
-        why = "a product of two changes: its aligned part is still hidden behind the random one"
+        why = "its aligned part is still hidden behind the random one"
         return *_shown(found.line), "inconclusive", why
     if result == "disagrees" and found.drift * missing > 0 and abs(missing) <= 2 * abs(found.drift) + TOLERANCE:
         why = "its local slope drifts towards the prediction, and is near it: larger widths would tell"

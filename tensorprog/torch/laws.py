@@ -7,9 +7,9 @@ c * prod symbol^rho with rational rho. What fits at every point is the law; what
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
-from itertools import combinations, combinations_with_replacement
+from itertools import combinations, combinations_with_replacement, pairwise
 from typing import cast
 
 from tensorprog.dims import BATCH_SYMBOL, Dim, Monomial
@@ -19,6 +19,7 @@ Point = Mapping[str, int]
 RHO = 12  # exponents of numbers are multiples of 1/12
 LOOSE = 1e-5  # relative deviation of a number kept in float32
 TERMS = 3  # of a sum of sizes
+TREND = 0.25  # how far a trend, and the slope between neighbours, may be from its power
 
 
 class Laws:
@@ -127,7 +128,7 @@ class Laws:
 
     def trend(self, values: Sequence[float]) -> Power | None:
         """The nearest power with exponents in steps of 1/2, for numbers that are no exact law (the RMS of a table of
-        numbers); None where they do not even follow one within a quarter."""
+        numbers); None where they do not even follow one within a quarter all along."""
         powers: dict[str, Fraction] = {}
         if any(v <= 0 or not math.isfinite(v) for v in values):
             return None
@@ -136,7 +137,21 @@ class Laws:
                 continue
             slope = math.log(values[j] / values[i]) / math.log(self.points[j][s] / self.points[i][s])
             nearest = Fraction(round(slope * 2), 2)
-            if abs(slope - nearest) > 0.2:
+            if any(abs(one - nearest) > TREND for one in (slope, *self._local(s, values))):
                 return None
             powers[s] = nearest
         return Power.of({s: e for s, e in powers.items() if e})
+
+    def erratic(self, values: Sequence[float]) -> bool:
+        """Whether positive numbers go up and down, so that no trend can be read off them."""
+        slopes = [slope for s in self.symbols if s != BATCH_SYMBOL for slope in self._local(s, values)]
+        return min(slopes, default=0.0) < 0 < max(slopes, default=0.0)
+
+    def _local(self, symbol: str, values: Sequence[float]) -> Iterator[float]:
+        """The slopes between neighbours among the points at which only this symbol varies."""
+        base = self.points[0]
+        own = [k for k, p in enumerate(self.points) if all(p[o] == base[o] for o in self.symbols if o != symbol)]
+        own.sort(key=lambda k: self.points[k][symbol])
+        for i, j in pairwise(own):
+            if self.points[j][symbol] > self.points[i][symbol]:
+                yield math.log(values[j] / values[i]) / math.log(self.points[j][symbol] / self.points[i][symbol])

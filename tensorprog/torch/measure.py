@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch.utils._pytree import tree_leaves
 
-from tensorprog.calculus.analysis import largest
-from tensorprog.coordcheck.calibrate import STRENGTH, VANISHING
 from tensorprog.coordcheck.probes import Probe
 from tensorprog.errors import TensorProgError
+from tensorprog.optimizers import OPTIMIZERS
+from tensorprog.torch.alignment import Alignment, Named, align
 from tensorprog.torch.apply import applied, apply
 from tensorprog.torch.building import Built, construct
 from tensorprog.torch.capture import Recorder
@@ -28,13 +28,14 @@ if TYPE_CHECKING:
 
 Tensor = Any
 Rates = Callable[[str, Tensor], float]
-PROBING = 1e-4  # the learning rate of the updates from which others are calibrated
-VISIBLE = 1e-3  # a change of this relative size is no rounding error, and still linear
+Take = Callable[[int, int, Tensor], None]  # place, number of the output, the result
+TINY = 1e-20  # the epsilon of the optimizer: predictions are about gradients above it, which narrow networks may not have
 RELABELS = frozenset(
     "alias as_strided chunk clone contiguous detach diagonal expand flatten narrow permute reshape select slice split "
     "split_with_sizes squeeze t transpose unbind unflatten unfold unsafe_split unsqueeze view _to_copy "
     "_reshape_alias _unsafe_view".split()
 )
+PRODUCTS = frozenset("mm bmm addmm baddbmm convolution".split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +70,11 @@ class Measuring(Recorder):
     """The recorder that read the model, showing `take(place, output, tensor)` every result as it is made. What hooks of
     ours do does not count: there were none when the model was read."""
 
-    def __init__(self, module: Any, frozen: Any, take: Callable[[int, int, Tensor], None]) -> None:
+    def __init__(self, module: Any, frozen: Any, take: Take) -> None:
         super().__init__(module, {}, frozen)
         self._take = take
         self.quiet = False
+        self.terms: dict[int, float] = {}  # place of a product -> how large independent terms would make it, over its size
         self._held: dict[int, tuple[tuple[int, int, Any], ...]] = {}  # storage -> (place, output, shape) it has had
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -82,6 +84,8 @@ class Measuring(Recorder):
         if self.quiet:
             del self.trace.operations[place:]
         elif len(self.trace.operations) > place:
+            if self.trace.operations[place].op in PRODUCTS:
+                self.terms[place] = _terms([a for a in args if isinstance(a, torch.Tensor)], result)
             for k, tensor in enumerate(result if isinstance(result, tuple | list) else (result,)):
                 if isinstance(tensor, torch.Tensor):
                     self._take(place, k, tensor)
@@ -94,6 +98,14 @@ class Measuring(Recorder):
         for place, k, shape in self._held.get(storage(before), ()):
             if shape.numel() == after.numel():
                 self._take(place, k, after.reshape(shape))
+
+
+def _terms(operands: list[Tensor], result: Tensor) -> float:
+    """How large a sum of products would be if its terms were independent, over its size."""
+    a, b = operands[-2:] if operands[-1].dim() > 1 else operands[-3:-1]  # the bias of a convolution comes last
+    count = a.shape[-1] if a.dim() <= 3 and a.dim() == b.dim() and a.shape[-1] == b.shape[-2] else b[0].numel()
+    size = root_mean_square(result)
+    return float(count**0.5 * root_mean_square(a) * root_mean_square(b) / size) if size else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,14 +158,25 @@ class Trained:
     base: Mapping[str, int]
     keep: tuple[str, ...] = ()
     unmodified: bool = False
+    alignment: Alignment | None = None
+
+    def aligned(self, rung: Mapping[str, int]) -> Trained:
+        """The same, which knows what the changed model does; without the spots that it does not have."""
+        with torch.random.fork_rng(devices=[]):
+            ours = self._run(self.network(rung, 0, 0.0)[0], lambda *_: None)[1]
+        found = align(ours, [(c.op, c.module) for c in self.p.reading.zipped.calls])
+        known = {-1, *found.place.values()}
+        return replace(self, spots=tuple(s for s in self.spots if s.place in known), alignment=found)
 
     def sizes(self, rung: Mapping[str, int], seed: int, rate: float | Rates, steps: int) -> Floats:
-        """Of one network: [spot, 1 + steps], the start, then the change after every update. `rate`: at the base."""
+        """Of one network: [spot, 2 + steps], the start, then the change after every update; last, how large independent
+        terms would make the start of a product, over its size. `rate`: at the base."""
         with torch.random.fork_rng(devices=[]):
-            built, optimizer = self._network(rung, seed, rate)
+            built, optimizer = self.network(rung, seed, rate)
             parameters = dict(built.module.named_parameters())
             start = {k: parameters[s.probe.param].detach().clone() for k, s in enumerate(self.spots) if s.probe.param}
-            result = np.full((len(self.spots), steps + 1), np.nan)
+            result = np.full((len(self.spots), steps + 2), np.nan)
+            terms: dict[int, float] = {}
             for t in range(steps + 1):
                 for k, spot in enumerate(self.spots):
                     if spot.probe.param is not None:
@@ -165,69 +188,16 @@ class Trained:
                     result[k, t] = root_mean_square(tensor.detach(), start[k] if t else None)
 
                 torch.manual_seed(seed)
-                loss = self._forward(built, take)
+                loss = self.forward(built, take, None if t else terms)
                 if t < steps:
                     built.module.zero_grad(set_to_none=True)
                     loss.backward()
                     optimizer.step()
+            for k, over in terms.items():
+                result[k, -1] = over
         return result
 
-    def rates(self, rung: Mapping[str, int]) -> Rates:
-        """Parameter -> the base learning rate at which its first update alone changes the result of its use by the
-        fraction `STRENGTH`, so that effects of second order show (see `coordcheck.calibrate`). A value that vanishes
-        with width is to change by twice that, in absolute terms."""
-        with torch.random.fork_rng(devices=[]):
-            built, optimizer = self._network(rung, 0, PROBING)
-            parameters = {name: w for name, w in built.module.named_parameters() if w.requires_grad}
-            start = {name: w.detach().clone() for name, w in parameters.items()}
-            before = self._values(built)
-            torch.manual_seed(0)
-            self._forward(built, lambda *_: None).backward()
-            optimizer.step()
-            steps = {name: w.detach() - start[name] for name, w in parameters.items()}
-            _set(parameters, start)
-            found = {name: self._rate(built, name, w, steps[name], before) for name, w in parameters.items()}
-        known = {name: rate for name, rate in found.items() if rate}
-        usual = float(np.median(list(known.values()))) if known else PROBING
-        return lambda name, _: known.get(name, usual)
-
-    def _rate(self, built: Built, name: str, w: Tensor, step: Tensor, before: Mapping[int, Tensor]) -> float:
-        """The rate for one parameter, 0 if its step does not show. `step`: with the rate PROBING."""
-        start, times = w.detach().clone(), 1.0
-        uses = self._uses(name)
-        for _ in range(6):
-            _set({name: w}, {name: start + times * step})
-            after = self._values(built)
-            _set({name: w}, {name: start})
-            effect = max((root_mean_square(after[k], before[k]) / self._size(k, before[k]) for k in uses), default=0.0)
-            if effect >= VISIBLE:
-                break
-            times *= 10
-        return PROBING * times * STRENGTH / effect if effect else 0.0
-
-    def _values(self, built: Built) -> dict[int, Tensor]:
-        """Everything that is measured, without an update."""
-        found: dict[int, Tensor] = {}
-        torch.manual_seed(0)
-        self._forward(built, lambda k, tensor: found.update({k: tensor.detach().clone()}))
-        return found
-
-    def _uses(self, name: str) -> set[int]:
-        """The spots of the results that the uses of a parameter make: the first that are measured from there on."""
-        lowered = self.p.reading.lowered
-        places = [place for unknown, (_, place) in lowered.multipliers.items()
-                  if lowered.graph.unknowns[unknown].param == name]  # fmt: skip
-        return {
-            next((k for k, s in enumerate(self.spots) if s.place >= place), len(self.spots) - 1) for place in places
-        }
-
-    def _size(self, k: int, value: Tensor) -> float:
-        solution = self.p.derivation.solution
-        size, degree = root_mean_square(value), largest(solution.snapshot.initial[self.spots[k].probe.node])
-        vanishes = degree is None or solution.solver.units.degree(degree) < 0
-        return VANISHING if vanishes or not size else size
-
-    def _network(self, rung: Mapping[str, int], seed: int, rate: float | Rates) -> tuple[Built, Any]:
+    def network(self, rung: Mapping[str, int], seed: int, rate: float | Rates) -> tuple[Built, Any]:
         """A network with the changes of `p`, and its optimizer."""
         from tensorprog.torch.runs import call
 
@@ -238,37 +208,43 @@ class Trained:
         built = construct(lambda _: call(reading.build, rung), seed, given)
         built.module.train()
         if self.unmodified:
-            groups: Any = [{"params": [w], "lr": rate(name, w) if callable(rate) else rate}
+            eps = {"eps": TINY} if "eps" in dict(OPTIMIZERS[self.p.derivation.optimizer].defaults) else {}
+            groups: Any = [{"params": [w], "lr": rate(name, w) if callable(rate) else rate, **eps}
                            for name, w in built.module.named_parameters() if w.requires_grad]  # fmt: skip
         else:
-            groups = apply(self.p.changes, built.module, self.base, lr=rate, weight_decay=0.0, keep=self.keep)
+            groups = apply(self.p.changes, built.module, self.base, lr=rate, weight_decay=0.0, eps=TINY, keep=self.keep)
         return built, torch_optimizer(self.p.derivation.optimizer, groups)
 
-    def _forward(self, built: Built, take: Callable[[int, Tensor], None]) -> Tensor:
-        """The loss. `take(spot, tensor)` sees every result that is measured. Raises TensorProgError if the model does
-        other operations than when it was read."""
-        reading = self.p.reading
+    def forward(self, built: Built, take: Callable[[int, Tensor], None], terms: dict[int, float] | None = None) -> Tensor:
+        """The loss. `take(spot, tensor)` sees every result that is measured; `terms`: spot -> what is noted of the terms
+        of products. Raises TensorProgError if the model does other operations than it did at the lowest rung."""
+        known = self.alignment
+        assert known is not None
         wanted = {(s.place, s.output): k for k, s in enumerate(self.spots) if s.probe.param is None}
 
         def taken(place: int, output: int, tensor: Tensor) -> None:
-            k = wanted.get((place, output))
+            k = wanted.get((known.place.get(place, -1), output))
             if k is not None and tensor.is_floating_point() and tensor.numel():
                 take(k, tensor)
 
+        loss, ours, found = self._run(built, taken)
+        if terms is not None:
+            terms.update({wanted[key]: x for place, x in found.items() if (key := (known.place.get(place, -1), 0)) in wanted})
+        if ours != known.operations:
+            k = next((k for k, (a, b) in enumerate(zip(ours, known.operations, strict=False)) if a != b), -1)
+            raise TensorProgError(f"operation {k} is {ours[k]} here, {known.operations[k]} in a smaller or another network",
+                                  why="tensors could not be told apart",
+                                  fix="a forward pass without control flow that depends on the data")  # fmt: skip
+        return loss
+
+    def _run(self, built: Built, taken: Take) -> tuple[Tensor, tuple[Named, ...], dict[int, float]]:
+        """The loss, all operations, and what is noted of products."""
+        reading = self.p.reading
         recorder = Measuring(built.module, frozenset(reading.starts) - frozenset(reading.trained), taken)
         with plain_kernels(), _quiet_hooks(built.module, recorder), recorder.watch(), recorder:
             outputs = built.outputs()
+            count = len(recorder.trace.operations)
             loss = built.loss(outputs)
-        ours = [(o.op, o.module) for o in recorder.trace.operations]
-        read = [(c.op, c.module) for c in reading.zipped.calls]
-        if ours[: len(read)] != read[: len(ours)]:
-            k = next(k for k, (a, b) in enumerate(zip(ours, read, strict=False)) if a != b)
-            raise TensorProgError(f"operation {k} is {ours[k]} here, {read[k]} where the model was read",
-                                  why="tensors could not be told apart")  # fmt: skip
-        return loss
+        operations = recorder.trace.operations[: count if reading.zipped.first.loss is None else None]
+        return loss, tuple((o.op, o.module) for o in operations), recorder.terms
 
-
-def _set(parameters: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
-    with torch.no_grad():
-        for name, w in parameters.items():
-            w.copy_(values[name])

@@ -13,15 +13,16 @@ import numpy as np
 from tensorprog.coordcheck import judge
 from tensorprog.coordcheck.calibrate import MOST_ENTRIES
 from tensorprog.coordcheck.ladder import Ladder
-from tensorprog.coordcheck.predict import Predictor
 from tensorprog.coordcheck.report import CheckReport, Row
 from tensorprog.coordcheck.run import ROUNDING
 from tensorprog.coordcheck.statistics import TOLERANCE
 from tensorprog.errors import TensorProgError
 from tensorprog.torch.building import construct
+from tensorprog.torch.calibrate import base_rates
 from tensorprog.torch.changes import UNIT
 from tensorprog.torch.measure import Rates, Spot, Trained, spots
 from tensorprog.torch.places import below
+from tensorprog.torch.predicted import Predicted
 from tensorprog.torch.training import FIRST, TOP, Floats, Progress, entries
 
 if TYPE_CHECKING:
@@ -55,18 +56,18 @@ def check_model(
         raise TensorProgError("seeds and steps must be at least 1", fix="seeds=5, steps=3")
     every, ladder = spots(p), _ladder(p, widths)
     places = [spot for spot in every if unmodified or not _moved(p, spot)]
-    trained = Trained(p, tuple(places), _base(ladder), tuple(keep), unmodified)
-    rate = lr if lr is not None else trained.rates(ladder.rungs[0])
-    predictor = Predictor(p.derivation, p.derivation.parametrization, steps, p.derivation.solution.exponents)
-    values = np.zeros((len(places), steps + 1, len(ladder.rungs), 0))
+    trained = Trained(p, tuple(places), _base(ladder), tuple(keep), unmodified).aligned(ladder.rungs[0])
+    rate = lr if lr is not None else base_rates(trained, ladder.rungs[0])
+    predictor = Predicted(p, steps)
+    values = np.zeros((len(trained.spots), steps + 2, len(ladder.rungs), 0))
     rows: tuple[Row, ...] = ()
     while values.shape[3] < max(seeds, max_seeds or 2 * seeds):
         more = range(values.shape[3], values.shape[3] + seeds)
         values = np.concatenate([values, _measure(trained, ladder, more, steps, rate, progress)], axis=3)
-        rows = _rows(places, predictor, values, ladder)
+        rows = _rows(trained.spots, predictor, values, ladder)
         if not any(judge.wants_seeds(row, values.shape[3]) for row in rows):
             break
-    left_out = tuple(spot.probe.name for spot in every if spot not in places)
+    left_out = tuple(spot.probe.name for spot in every if spot not in trained.spots)
     return CheckReport(p.reading.name, p.derivation.optimizer, "derived", "module", ladder.sizes, values.shape[3],
                        steps, lr, TOLERANCE, rows, left_out)  # fmt: skip
 
@@ -87,19 +88,32 @@ def _moved(p: ImportedDerivation, spot: Spot) -> bool:
     return False
 
 
-def _rows(spots: Sequence[Spot], predictor: Predictor, values: Floats, ladder: Ladder) -> tuple[Row, ...]:
+def _rows(spots: Sequence[Spot], predictor: Predicted, values: Floats, ladder: Ladder) -> tuple[Row, ...]:
+    """The rows of all spots, from `values` [spot, start and changes and terms, rung, seed]."""
     unit = ROUNDING * float(np.finfo(np.float32).eps)
-    return tuple(
-        judge.row(spot.probe, t, predictor.at(spot.probe, t), None, values[k, t], ladder,
-                  judge.Limits(unit * float(np.nanmax(values[k, 0])) if t else 0.0))
-        for k, spot in enumerate(spots) for t in range(values.shape[1]) if not np.isnan(values[k, t]).all()
-    )  # fmt: skip
+    at = {spot.probe.node: k for k, spot in enumerate(spots)}
+    rows: list[Row] = []
+    for k, spot in enumerate(spots):
+        behind = next((at[n] for n in predictor.aligned(spot.probe.node) if not np.isnan(values[at.get(n, k), -1]).any()),
+                      None)  # fmt: skip
+        for t in range(values.shape[1] - 1):
+            if np.isnan(values[k, t]).all():
+                continue
+            hidden = 0.0 if t or behind is None else float(_top(values[k, 0]) * np.mean(values[behind, -1, -1]))
+            limits = judge.Limits(unit * float(np.nanmax(values[k, 0])) if t else 0.0, hidden=hidden)
+            rows.append(judge.row(spot.probe, t, predictor.at(spot.probe, t), None, values[k, t], ladder, limits))
+    return tuple(rows)
+
+
+def _top(values: Floats) -> float:
+    """The root mean square over all seeds at the top of the ladder, from [rung, seed]."""
+    return float(np.sqrt(np.mean(values[-1] ** 2)))
 
 
 def _measure(
     trained: Trained, ladder: Ladder, seeds: range, steps: int, rate: float | Rates, progress: Progress | None
 ) -> Floats:
-    """Sizes [spot, 1 + steps, rung, seed]."""
+    """Sizes [spot, 2 + steps, rung, seed], as `Trained.sizes`."""
     found, done, total = [], 0, len(seeds) * sum(size**2 for size in ladder.sizes)
     for rung, size in zip(ladder.rungs, ladder.sizes, strict=True):
         for seed in seeds:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
+from math import prod
 
 from tensorprog.dims import Dim
 from tensorprog.graph import (
@@ -81,10 +82,19 @@ def _cuts(graph: Graph, node: Node) -> bool:
 
 
 def _growth(graph: Graph, node: Node, everywhere: bool) -> bool:
-    """Whether a window keeps less than the order of size of the axis; with `everywhere`, whether the axis grows."""
+    """Whether a window keeps less than the order of size of the axis; with `everywhere`, whether the axis grows, or is a
+    part of one that does."""
     assert isinstance(node.op, Window)
-    before = graph.nodes[node.args[0]].axes[node.op.axis].dim
-    return before.grows if everywhere else before.growth != node.axes[node.op.axis].dim.growth
+    arg, axis = graph.nodes[node.args[0]], node.op.axis
+    before = arg.axes[axis].dim
+    if not everywhere:
+        return before.growth != node.axes[axis].dim.growth
+    while isinstance(arg.op, Contract) and arg.op.right is None and len(arg.op.out) == len(arg.op.left):
+        axis = arg.op.left.index(arg.op.out[axis])
+        arg = graph.nodes[arg.args[0]]
+    if isinstance(arg.op, Split) and arg.op.axis <= axis < arg.op.axis + arg.op.count:
+        return graph.nodes[arg.args[0]].axes[arg.op.axis].dim.grows
+    return before.grows
 
 
 def _unequal_sums(graph: Graph) -> list[Node]:
@@ -113,6 +123,7 @@ class _Rewriter:
         self.parameters = dict(graph.parameters)
         self.unknowns = dict(graph.unknowns)
         self.segments: dict[str, dict[object, Segment]] = {}
+        self._origin: dict[str, tuple[str, Segment]] = {}
         self._known: dict[object, int] = {}
         self._pushed: dict[object, int] = {}
 
@@ -207,7 +218,7 @@ class _Rewriter:
                 return one(kept[axis])
             case Split(at, count):
                 if axis == at:  # the slowest of the parts
-                    rest = self.nodes[args[0]].axes[at].dim / node.axes[at].dim
+                    rest = prod((a.dim for a in node.axes[at + 1 : at + count]), start=Dim.of(1))
                     return one(at, None, start * rest, size * rest)
                 if at < axis < at + count:
                     raise _ObstacleError
@@ -261,11 +272,17 @@ class _Rewriter:
         return self.push(at, axis, start, size) == ZERO
 
     def _segment(self, name: str, axis: int, start: Dim, size: Dim, axes: tuple[Axis, ...]) -> int:
+        if name in self._origin:  # a part of a part
+            name, whole = self._origin[name]
+            if whole.axis != axis:
+                raise _ObstacleError
+            start = whole.start + start
         if self.split is not None and name not in self.split:
             raise _ObstacleError
         stop = start + size
         segment = Segment(f"{name}[{', '.join([':'] * axis + [f'{start}:{stop}'])}]", axis, start, stop)
         self.segments.setdefault(name, {})[axis, start, size] = segment
+        self._origin[segment.name] = name, segment
         old = self.graph.parameters[name]
         self.parameters[segment.name] = Parameter(segment.name, axes, old.init, old.frozen, old.optimizer)
         return self.emit(Param(segment.name), (), axes)
@@ -339,6 +356,7 @@ class _Rewriter:
         nodes = tuple(replace(n, id=number[n.id], args=tuple(number[a] for a in n.args))
                       for n in self.nodes if n.id in wanted)  # fmt: skip
         names = {n.op.name for n in nodes if isinstance(n.op, Param)}
+        self.segments = {p: {k: s for k, s in found.items() if s.name in names} for p, found in self.segments.items()}
         scales = {u for n in nodes if isinstance(n.op, Scale) for u in n.op.scalar.unknowns}
         new = replace(
             graph,

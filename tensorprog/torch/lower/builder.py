@@ -7,7 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from tensorprog.dims import Dim
-from tensorprog.graph import Axis, Fold, InvRms, Map, Softmax, StopGrad, TopK, Window
+from tensorprog.graph import Axis, Fold, InvRms, Map, Scalar, Softmax, StopGrad, TopK, Window
 from tensorprog.torch.lower.arithmetic import Arithmetic
 from tensorprog.torch.lower.values import Atom, Group, Sizes, Value, divide, is_one
 
@@ -61,6 +61,10 @@ class Builder(Arithmetic):
         if mask is not None and not causal:
             value = self.plain(value)
         value = self.use(replace(value, mask=None), "softmax")
+        if not value.dims[dim]:  # over one entry, it is 1
+            shape = tuple(value.sizes(k, self.points) for k in range(len(value.dims)))
+            ones = self.constant_of(Scalar())
+            return ones.with_dims(tuple(() if is_one(s) else (Atom(s, None),) for s in shape))
         value = self.merge(value, dim)
         atom = value.dims[dim][0]
         found = None

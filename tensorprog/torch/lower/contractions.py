@@ -33,6 +33,22 @@ def dot(low: Lowering, call: Call) -> Value:
     return low.contract(low.value(call["self"]), "k", low.value(call["tensor"] or call["other"]), "k", "")
 
 
+@rule("_trilinear")
+def trilinear(low: Lowering, call: Call) -> Value:
+    """The product of three tensors, each with axes of size 1 put in, summed over some axes."""
+    values, rank = [], len(low.shape(call["i1"])) + len(call["expand1"])
+    for operand, expand in (("i1", "expand1"), ("i2", "expand2"), ("i3", "expand3")):
+        value = low.plain(low.value(call[operand]))
+        dims = iter(value.dims)
+        new = {low.axis_of(k, rank) for k in call[expand]}
+        values.append(value.with_dims(tuple(() if k in new else next(dims) for k in range(rank))))
+    labels, summed = list(range(rank)), {low.axis_of(k, rank) for k in call["sumdim"]}
+    kept = [k for k in labels if k not in summed]
+    first = {k for k in summed if not values[1].dims[k]}  # in the first two factors alone
+    inner = [k for k in labels if k not in first or values[0].dims[k]]
+    return low.contract(low.contract(values[0], labels, values[2], labels, inner), inner, values[1], labels, kept)
+
+
 @rule("addmm", "baddbmm", "addmv", "addbmm")
 def addmm(low: Lowering, call: Call) -> Value:
     if call.op == "addmv":

@@ -110,6 +110,10 @@ class Data:
         if exact is not None:
             return exact[1]
         trend = self.low.laws.trend(rms)
+        if trend is None and self.low.laws.erratic(rms):
+            self.low.notes.append(f"the data `{name}` follow no law in size ({', '.join(f'{r:.3g}' for r in rms)}): "
+                                  "taken to be of order 1")  # fmt: skip
+            return Power()
         if trend is None:
             self.low.refuse(f"the data `{name}` follow no law in size: {', '.join(f'{r:.3g}' for r in rms)}",
                             "data whose typical entry is a power of the sizes")  # fmt: skip

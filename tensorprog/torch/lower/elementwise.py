@@ -35,11 +35,30 @@ def gelu(low: Lowering, call: Call) -> Value:
     return low.map(low.value(call["self"]), "gelu_tanh" if call["approximate"] == "tanh" else "gelu")
 
 
-@rule("elu")
+@rule("elu", "celu")
 def elu(low: Lowering, call: Call) -> Value:
-    if any(low.number(call[k]) != Scalar() for k in ("alpha", "scale", "input_scale")):
-        low.refuse("an elu with other numbers than 1", "a composition of exp and relu")
-    return low.map(low.value(call["self"]), "elu")
+    """scale (relu(x) + alpha (exp(-relu(-c x)) - 1)), where c is 1 / alpha for celu."""
+    value, alpha = low.value(call["self"]), low.number(call["alpha"])
+    inner = inverted(alpha) if call.op == "celu" else low.number(call["input_scale"])
+    outer = Scalar() if call.op == "celu" else low.number(call["scale"])
+    if alpha == inner == outer == Scalar():
+        return low.map(value, "elu")
+    below = low.map(low.scale(low.map(low.scale(value, MINUS * inner), "relu"), MINUS), "exp")
+    return low.scale(low.add([low.map(value, "relu"), low.scale(low.shift(below, MINUS), alpha)]), outer)
+
+
+@rule("_prelu_kernel")
+def prelu(low: Lowering, call: Call) -> Value:
+    value, slope = low.value(call["self"]), low.operand(call["weight"])
+    below = low.scale(low.map(low.scale(value, MINUS), "relu"), MINUS)
+    return low.add([low.map(value, "relu"), product(low, below, slope)])
+
+
+@rule("softshrink")
+def softshrink(low: Lowering, call: Call) -> Value:
+    value, least = low.value(call["self"]), MINUS * low.number(call["lambd"])
+    up, down = (low.map(low.shift(v, least), "relu") for v in (value, low.scale(value, MINUS)))
+    return low.add([up, low.scale(down, MINUS)])
 
 
 @rule("softplus")
@@ -65,6 +84,9 @@ def leaky_relu(low: Lowering, call: Call) -> Value:
     return low.add([low.scale(value, Scalar(slope)), low.scale(low.map(value, "relu"), Scalar(1 - slope))])
 
 
+INFINITE = 10**20  # a bound from here on is none
+
+
 def clipped(low: Lowering, value: Value, least: Fraction | None, most: Fraction | None) -> Value:
     """min(max(value, least), most), from relu."""
     if least == 0 and most is None:
@@ -87,6 +109,7 @@ def clamp(low: Lowering, call: Call) -> Value:
         low.refuse("it clamps by a tensor", "a number")
     low_ = None if least is None else low.number(least).coefficient
     high = None if most is None else low.number(most).coefficient
+    low_, high = (None if b is None or abs(b) >= INFINITE else b for b in (low_, high))
     if value.node in low.inverse and high is None and low_ is not None and 0 <= low_ < Fraction(1, 1000):
         low.notes.append("a norm that is kept from zero by a small number is taken as it is")
         return value

@@ -5,6 +5,8 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from tensorprog.graph import Scalar
 from tensorprog.torch.capture import Ref
 from tensorprog.torch.lower.reductions import Positions
@@ -35,12 +37,12 @@ def looked_up(low: Lowering, table: Value, dim: int, arg: Any) -> Value:
         rows: Value = positions
     else:
         size = table.sizes(dim, low.points)
-        squeezed = tuple(a.reshape([s for s in a.shape if s != 1]) for a in positions)
+        positions = tuple(np.where(a < 0, a + n, a) for a, n in zip(positions, size, strict=True))
+        squeezed = tuple(a.reshape([s for s in a.shape if s != 1] or [1]) for a in positions)
         runs = squeezed[0].ndim == 1 and all(len(p) and (p[1:] - p[:-1] == 1).all() for p in squeezed)
         if runs:  # a run of rows, such as positions 0, 1, ..
             part = low_index(low, table, dim, squeezed)
-            shape = positions[0].shape
-            groups = [part.dims[dim] if s != 1 else () for s in shape]
+            groups = [part.dims[dim] if s != 1 else () for s in positions[0].shape]
             return part.with_dims((*part.dims[:dim], *groups, *part.dims[dim + 1 :]))
         leaf = low.zipped.leaf(arg.value)
         assert leaf is not None
@@ -54,6 +56,23 @@ def looked_up(low: Lowering, table: Value, dim: int, arg: Any) -> Value:
 @rule("embedding")
 def embedding(low: Lowering, call: Call) -> Value:
     return looked_up(low, low.value(call["weight"]), 0, call["indices"])
+
+
+@rule("_embedding_bag", "_embedding_bag_forward_only")
+def embedding_bag(low: Lowering, call: Call) -> tuple[Value, None, None, None]:
+    """Sums or means of rows: a product with how often each bag has each row."""
+    table, weights = low.value(call["weight"]), call["per_sample_weights"]
+    if low.constant_int(call["mode"]) > 1 or weights is not None:
+        low.refuse("the largest of a bag, or a weighted sum", 'mode="sum" or "mean", without weights')
+    indices, offsets = (low.data.at(call[k].value) for k in ("indices", "offsets"))
+    counts = []
+    for k, (rows, starts) in enumerate(zip(indices, offsets, strict=True)):
+        table_size = table.sizes(0, low.points)[k]
+        ends = [*starts[1:], len(rows)][: low.out_shape(call)[0][k]]
+        count = np.stack([np.bincount(rows[a:b], minlength=table_size) for a, b in zip(starts, ends, strict=False)])
+        mean = low.constant_int(call["mode"]) == 1
+        counts.append(count / np.maximum(count.sum(1, keepdims=True), 1) if mean else count)
+    return low.contract(low.data.real(tuple(counts), "bags"), "br", table, "ri", "bi"), None, None, None
 
 
 @rule("index_select")

@@ -29,7 +29,9 @@ def root(low: Lowering, value: Value, inverse: bool) -> Value:
         low.refuse(
             "a square root of something that is not seen to be a mean of squares", "a norm, or a power of a size"
         )
-    source, axes, factor, eps = found
+    source, axes, factor, eps, order = found
+    value = value.with_dims(tuple(tuple(replace(a, axis=a.axis if a.axis is None else order.index(a.axis)) for a in g)
+                                  for g in value.dims))  # fmt: skip
     axis_set = tuple(sorted(axes))
     nodes = low.nodes
     size = Scalar()
@@ -68,15 +70,17 @@ def _collected(scalar: Scalar) -> tuple[Any, ...]:
     return tuple((d, p) for d, p in total.items() if p)
 
 
-def _squares(low: Lowering, node: int) -> tuple[int, set[int], Scalar, float] | None:
-    """node = factor * (sum over axes of x^2) + eps, as (x, axes, factor, eps)."""
+def _squares(low: Lowering, node: int) -> tuple[int, set[int], Scalar, float, tuple[int, ...]] | None:
+    """node = factor * (sum over axes of x^2) + eps, as (x, axes, factor, eps, axis of the node of each axis of the
+    sum)."""
     nodes, eps, factor = low.nodes, 0.0, Scalar()
     at = nodes[node]
+    order = tuple(range(len(at.axes)))
     if isinstance(at.op, Add) and len(at.args) == 2:
         constants = [nodes[a].op for a in at.args]
         for k, op in enumerate(constants):
             if isinstance(op, Const) and op.value >= 0 and not nodes[at.args[k]].axes:
-                eps, at = op.value, nodes[at.args[1 - k]]
+                eps, order, at = op.value, at.op.places[1 - k], nodes[at.args[1 - k]]
                 break
     if isinstance(at.op, Scale) and not at.op.scalar.unknowns:
         factor, at = at.op.scalar, nodes[at.args[0]]
@@ -92,14 +96,14 @@ def _squares(low: Lowering, node: int) -> tuple[int, set[int], Scalar, float] | 
     if factor.coefficient <= 0:
         return None
     if isinstance(at.op, Map) and at.op.fn == "square":
-        return at.args[0], axes, factor, eps
+        return at.args[0], axes, factor, eps, order
     if isinstance(at.op, Contract) and at.op.left == at.op.right and at.args[0] == at.args[1]:
         op = at.op
         if axes and op.out != op.left:
             return None
         if op.out != tuple(i for i in op.left if i in op.out):
             return None
-        return at.args[0], axes or {k for k, i in enumerate(op.left) if i not in op.out}, factor, eps
+        return at.args[0], axes or {k for k, i in enumerate(op.left) if i not in op.out}, factor, eps, order
     return None
 
 

@@ -67,6 +67,15 @@ def _masked(low: Lowering, value: Value, change: Callable[[Value], Value]) -> Va
     return replace(moved, mask=(moved_mask, causal and moved.dims[-2:] == value.dims[-2:]))
 
 
+@rule("as_strided")
+def as_strided(low: Lowering, call: Call) -> Value:
+    """Only where it leaves every entry where it is, up to axes of size 1."""
+    before, after = (tuple(s for s in shape if not is_one(s)) for shape in (low.shape(call["self"]), low.out_shape(call)))
+    if before != after or low.number(call["storage_offset"] or 0).coefficient:
+        low.refuse("it reads memory in an order of its own", "an operation on axes, such as unfold or transpose")
+    return low.view(low.plain(low.value(call["self"])), full_shape(low, call, low.value(call["self"])))
+
+
 @rule("permute")
 def permute(low: Lowering, call: Call) -> Value:
     value = low.plain(low.value(call["self"]))
@@ -321,10 +330,12 @@ def pad(low: Lowering, call: Call) -> Value:
         if all(b >= 0 for b in before) and all(o >= s + b for o, s, b in zip(out, value.sizes(dim, low.points), before,
                                                                              strict=True)):  # fmt: skip
             value = low.fold(value, dim, before, out)
-        elif all(b <= 0 for b in before):
-            value = low.window(value, dim, tuple(-b for b in before), out)
-        else:
-            low.refuse("it pads one side and crops the other")
+        else:  # crop first, then pad
+            size, after = value.sizes(dim, low.points), amounts[2 * k + 1]
+            start = tuple(max(-b, 0) for b in before)
+            stop = tuple(s + min(a, 0) for s, a in zip(size, after, strict=True))
+            value = low.window(value, dim, start, tuple(b - a for a, b in zip(start, stop, strict=True)))
+            value = low.fold(value, dim, tuple(max(b, 0) for b in before), out)
     return value
 
 

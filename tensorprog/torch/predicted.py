@@ -1,0 +1,129 @@
+"""What the calculus predicts for the tensors of a model, with fused parameters taken apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from tensorprog.calculus.analysis import Exponents, largest
+from tensorprog.calculus.solve import Solution, prepare
+from tensorprog.coordcheck.predict import Prediction, Predictor
+from tensorprog.coordcheck.probes import Probe
+from tensorprog.derivation import Derivation, _collector_at_rest
+from tensorprog.exponents import Power
+from tensorprog.graph import Add, Contract, Graph, Map, Merge, Node, Scale, Split, StopGrad, Window
+from tensorprog.torch.segments import segmented
+
+if TYPE_CHECKING:
+    from tensorprog.torch.model import ImportedDerivation
+
+
+class Predicted:
+    """Predictions for the nodes of a reading's graph, up to so many steps.
+
+    The slices of one fused matrix (query, key and value) are independent random matrices, which the graph as it was read
+    does not show: there, the size of a product of two slices is only bounded. So the graph is also cut into one parameter
+    per slice, with the exponents of the whole; where a node has a counterpart there, that one's prediction counts.
+    """
+
+    def __init__(self, p: ImportedDerivation, steps: int) -> None:
+        self._whole = Predictor(p.derivation, p.derivation.parametrization, steps, p.derivation.solution.exponents)
+        ordered, first = _slots_first(p.reading.lowered.graph)
+        graph, second, parts = segmented(ordered, everywhere=True)
+        self._place = {old: second[new] for old, new in first.items() if new in second} if parts else {}
+        self._cut: Predictor | None = None
+        if parts:
+            whole = {part.name: name for name, ranges in parts.items() for part in ranges}
+            self._cut = _imposed(p, graph, whole, steps)
+
+    def at(self, probe: Probe, step: int) -> Prediction:
+        """As `Predictor.at`."""
+        if self._cut is not None and probe.param is None and probe.node in self._place:
+            return self._cut.at(replace(probe, node=self._place[probe.node]), step)
+        return self._whole.at(probe, step)
+
+    def aligned(self, node: int) -> tuple[int, ...]:
+        """If the initial size of a node is that of a sum over a growing axis whose terms are aligned: the node, and those
+        before it up to that sum, the nearest first; else none."""
+        whole, chain = self._whole.program.nodes, [node]
+        while not (isinstance(op := whole[chain[-1]].op, Contract) and op.right is not None):
+            args = whole[chain[-1]].args
+            if not isinstance(op, Scale | Map | Split | Merge | StopGrad | Add) or not args:
+                return ()
+            chain.append(next((a for a in args if self._sums(a)), args[0]))
+        predictor, at = self._whole, chain[-1]
+        if self._cut is not None and at in self._place:
+            predictor, at = self._cut, self._place[at]
+        nodes, initial = predictor.program.nodes, predictor.snapshots[0].initial
+        op, args = nodes[at].op, nodes[at].args
+        assert isinstance(op, Contract)
+        sizes = [largest(initial[k]) for k in (at, *args)]
+        if any(size is None for size in sizes):
+            return ()
+        total, a, b = (predictor.units.unpack(size) for size in sizes if size is not None)
+        terms = Power()
+        for indices, arg in zip((op.left, op.right or ()), args, strict=True):
+            for index, axis in zip(indices, nodes[arg].axes, strict=True):
+                if index not in op.out and indices is op.left:
+                    terms = terms * Power.of({s: Fraction(e) for s, e in axis.dim.growth})
+        return tuple(chain) if terms.degree and total == a * b * terms else ()
+
+    def _sums(self, node: int) -> bool:
+        nodes = self._whole.program.nodes
+        while isinstance(nodes[node].op, Scale):
+            node = nodes[node].args[0]
+        op = nodes[node].op
+        return isinstance(op, Contract) and op.right is not None
+
+
+def _slots_first(graph: Graph) -> tuple[Graph, dict[int, int]]:
+    """(the graph in which an axis [head, 3, size] that is cut at its 3 is split as [3, head, size]; old node -> new).
+
+    The order of the rows of a random matrix does not matter, as long as nothing else reads the axis.
+    """
+    readers: dict[int, list[Node]] = {}
+    for node in graph.nodes:
+        for a in node.args:
+            readers.setdefault(a, []).append(node)
+    nodes: list[Node] = []
+    place: dict[int, int] = {}
+    for old in graph.nodes:
+        args = tuple(place[a] for a in old.args)
+        op, axes = old.op, old.axes
+        cut = {r.op.axis for r in readers.get(old.id, []) if isinstance(r.op, Window) and not r.op.taps}
+        if isinstance(op, Split) and len(readers[old.args[0]]) == 1 and len(cut) == 1:
+            (slot,) = cut
+            if op.axis < slot < op.axis + op.count:
+                order = [*range(op.axis), slot, *(k for k in range(op.axis, len(axes)) if k != slot)]
+                nodes.append(Node(len(nodes), op, args, tuple(axes[k] for k in order)))
+                args = (len(nodes) - 1,)
+                op = Contract(tuple(order), None, tuple(range(len(axes))))
+        place[old.id] = len(nodes)
+        nodes.append(replace(old, id=len(nodes), op=op, args=args))
+    outputs = tuple((label, place[k]) for label, k in graph.outputs)
+    return replace(graph, nodes=tuple(nodes), outputs=outputs, loss=place[graph.loss]), place
+
+
+def _imposed(p: ImportedDerivation, graph: Graph, whole: Mapping[str, str], steps: int) -> Predictor:
+    """A predictor for the cut graph, under the exponents derived for the whole one. `whole`: part -> parameter."""
+    from tensorprog.torch.model import ImportedArchitecture
+
+    derivation, known = p.derivation, p.derivation.solution.exponents
+    architecture = ImportedArchitecture(graph, p.reading.name)
+    with _collector_at_rest():
+        solver = prepare(architecture.program, derivation.solution.solver.units, derivation.choice, {})
+    uses = {name: f"{whole[u.param]}@{name.rsplit('@', 1)[1]}" if u.param in whole else name
+            for name, u in graph.unknowns.items()}  # fmt: skip
+    exponents = Exponents({name: known.A[whole.get(name, name)] for name in graph.parameters},
+                          {name: known.C[whole.get(name, name)] for name in graph.parameters},
+                          {name: known.M[old] for name, old in uses.items()})  # fmt: skip
+    parametrization = replace(
+        derivation.parametrization,
+        params={name: derivation.params[whole.get(name, name)] for name in graph.parameters},
+        unknowns={name: derivation.parametrization.unknowns[old] for name, old in uses.items()},
+    )
+    solution = Solution(solver, exponents, derivation.solution.snapshot)
+    cut = Derivation(architecture, derivation.optimizer, derivation.form, solution, parametrization)
+    return Predictor(cut, parametrization, steps, exponents)
