@@ -74,7 +74,9 @@ class _Calibration:
             optimizer.step()
         return {k: v.detach().clone() for k, v in built.module.state_dict().items()}
 
-    def _rate(self, built: Built, name: str, w: Tensor, step: Tensor, before: Mapping[int, Tensor], stage: int) -> float:
+    def _rate(
+        self, built: Built, name: str, w: Tensor, step: Tensor, before: Mapping[int, Tensor], stage: int
+    ) -> float:
         """The rate for one parameter, 0 if its step does not show. `step`: with the rate PROBING."""
         start, times = w.detach().clone(), 1.0
         uses = self._uses(name)

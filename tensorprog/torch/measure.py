@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 Tensor = Any
 Rates = Callable[[str, Tensor], float]
 Take = Callable[[int, int, Tensor], None]  # place, number of the output, the result
-TINY = 1e-20  # the epsilon of the optimizer: predictions are about gradients above it, which narrow networks may not have
+TINY = (
+    1e-20  # the epsilon of the optimizer: predictions are about gradients above it, which narrow networks may not have
+)
 RELABELS = frozenset(
     "alias as_strided chunk clone contiguous detach diagonal expand flatten narrow permute reshape select slice split "
     "split_with_sizes squeeze t transpose unbind unflatten unfold unsafe_split unsqueeze view _to_copy "
@@ -74,7 +76,9 @@ class Measuring(Recorder):
         super().__init__(module, {}, frozen)
         self._take = take
         self.quiet = False
-        self.terms: dict[int, float] = {}  # place of a product -> how large independent terms would make it, over its size
+        self.terms: dict[
+            int, float
+        ] = {}  # place of a product -> how large independent terms would make it, over its size
         self._held: dict[int, tuple[tuple[int, int, Any], ...]] = {}  # storage -> (place, output, shape) it has had
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -215,9 +219,11 @@ class Trained:
             groups = apply(self.p.changes, built.module, self.base, lr=rate, weight_decay=0.0, eps=TINY, keep=self.keep)
         return built, torch_optimizer(self.p.derivation.optimizer, groups)
 
-    def forward(self, built: Built, take: Callable[[int, Tensor], None], terms: dict[int, float] | None = None) -> Tensor:
-        """The loss. `take(spot, tensor)` sees every result that is measured; `terms`: spot -> what is noted of the terms
-        of products. Raises TensorProgError if the model does other operations than it did at the lowest rung."""
+    def forward(
+        self, built: Built, take: Callable[[int, Tensor], None], terms: dict[int, float] | None = None
+    ) -> Tensor:
+        """The loss. `take(spot, tensor)` sees every result that is measured; `terms`: spot -> what is noted of the
+        terms of products. Raises TensorProgError if the model does other operations than it did at the lowest rung."""
         known = self.alignment
         assert known is not None
         wanted = {(s.place, s.output): k for k, s in enumerate(self.spots) if s.probe.param is None}
@@ -229,10 +235,12 @@ class Trained:
 
         loss, ours, found = self._run(built, taken)
         if terms is not None:
-            terms.update({wanted[key]: x for place, x in found.items() if (key := (known.place.get(place, -1), 0)) in wanted})
+            terms.update(
+                {wanted[key]: x for place, x in found.items() if (key := (known.place.get(place, -1), 0)) in wanted}
+            )
         if ours != known.operations:
             k = next((k for k, (a, b) in enumerate(zip(ours, known.operations, strict=False)) if a != b), -1)
-            raise TensorProgError(f"operation {k} is {ours[k]} here, {known.operations[k]} in a smaller or another network",
+            raise TensorProgError(f"operation {k} is {ours[k]} here, {known.operations[k]} in another network",
                                   why="tensors could not be told apart",
                                   fix="a forward pass without control flow that depends on the data")  # fmt: skip
         return loss
@@ -247,4 +255,3 @@ class Trained:
             loss = built.loss(outputs)
         operations = recorder.trace.operations[: count if reading.zipped.first.loss is None else None]
         return loss, tuple((o.op, o.module) for o in operations), recorder.terms
-

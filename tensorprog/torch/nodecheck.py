@@ -16,6 +16,7 @@ from tensorprog.coordcheck.ladder import Ladder
 from tensorprog.coordcheck.report import CheckReport, Row
 from tensorprog.coordcheck.run import ROUNDING
 from tensorprog.coordcheck.statistics import TOLERANCE
+from tensorprog.dims import Dim
 from tensorprog.errors import TensorProgError
 from tensorprog.torch.building import construct
 from tensorprog.torch.calibrate import base_rates
@@ -94,15 +95,29 @@ def _rows(spots: Sequence[Spot], predictor: Predicted, values: Floats, ladder: L
     at = {spot.probe.node: k for k, spot in enumerate(spots)}
     rows: list[Row] = []
     for k, spot in enumerate(spots):
-        behind = next((at[n] for n in predictor.aligned(spot.probe.node) if not np.isnan(values[at.get(n, k), -1]).any()),
-                      None)  # fmt: skip
+        sums = [at[n] for n in predictor.aligned(spot.probe.node) if n in at]
+        behind = next((j for j in sums if not np.isnan(values[j, -1]).any()), None)
         for t in range(values.shape[1] - 1):
             if np.isnan(values[k, t]).all():
                 continue
             hidden = 0.0 if t or behind is None else float(_top(values[k, 0]) * np.mean(values[behind, -1, -1]))
+            if t:
+                hidden = _first_order(predictor.norm(spot.probe.node), at, values[:, (0, t)], ladder) * _top(
+                    values[k, 0]
+                )
             limits = judge.Limits(unit * float(np.nanmax(values[k, 0])) if t else 0.0, hidden=hidden)
             rows.append(judge.row(spot.probe, t, predictor.at(spot.probe, t), None, values[k, t], ladder, limits))
     return tuple(rows)
+
+
+def _first_order(norm: tuple[int, Dim] | None, at: Mapping[int, int], values: Floats, ladder: Ladder) -> float:
+    """How much a norm would change, relative to itself, at the top of the ladder, if the change of its argument had
+    nothing to do with the argument: by |dx| / |x| / sqrt(n). 0 if the node is no norm. `values`: [spot, start and
+    change, rung, seed]."""
+    if norm is None or norm[0] not in at:
+        return 0.0
+    start, change = (_top(values[at[norm[0]], t]) for t in (0, 1))
+    return change / start / float(norm[1].evaluate(ladder.rungs[-1])) ** 0.5 if start else 0.0
 
 
 def _top(values: Floats) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
+from math import prod
 from typing import TYPE_CHECKING
 
 from tensorprog.calculus.analysis import Exponents, largest
@@ -12,8 +13,9 @@ from tensorprog.calculus.solve import Solution, prepare
 from tensorprog.coordcheck.predict import Prediction, Predictor
 from tensorprog.coordcheck.probes import Probe
 from tensorprog.derivation import Derivation, _collector_at_rest
+from tensorprog.dims import Dim
 from tensorprog.exponents import Power
-from tensorprog.graph import Add, Contract, Graph, Map, Merge, Node, Scale, Split, StopGrad, Window
+from tensorprog.graph import Add, Contract, Graph, InvRms, Map, Merge, Node, Scale, Split, StopGrad, Window
 from tensorprog.torch.segments import segmented
 
 if TYPE_CHECKING:
@@ -23,15 +25,15 @@ if TYPE_CHECKING:
 class Predicted:
     """Predictions for the nodes of a reading's graph, up to so many steps.
 
-    The slices of one fused matrix (query, key and value) are independent random matrices, which the graph as it was read
-    does not show: there, the size of a product of two slices is only bounded. So the graph is also cut into one parameter
-    per slice, with the exponents of the whole; where a node has a counterpart there, that one's prediction counts.
+    The slices of one fused matrix (query, key and value) are independent random matrices, which the graph as it was
+    read does not show: there, the size of a product of two slices is only bounded. So the graph is also cut into one
+    parameter per slice, with the exponents of the whole; where a node has a counterpart there, its prediction counts.
     """
 
     def __init__(self, p: ImportedDerivation, steps: int) -> None:
         self._whole = Predictor(p.derivation, p.derivation.parametrization, steps, p.derivation.solution.exponents)
         ordered, first = _slots_first(p.reading.lowered.graph)
-        graph, second, parts = segmented(ordered, everywhere=True)
+        graph, second, parts = segmented(ordered, everywhere=True, slots=True)
         self._place = {old: second[new] for old, new in first.items() if new in second} if parts else {}
         self._cut: Predictor | None = None
         if parts:
@@ -45,8 +47,8 @@ class Predicted:
         return self._whole.at(probe, step)
 
     def aligned(self, node: int) -> tuple[int, ...]:
-        """If the initial size of a node is that of a sum over a growing axis whose terms are aligned: the node, and those
-        before it up to that sum, the nearest first; else none."""
+        """If the initial size of a node is that of a sum over a growing axis whose terms are aligned: the node, and
+        those before it up to that sum, the nearest first; else none."""
         whole, chain = self._whole.program.nodes, [node]
         while not (isinstance(op := whole[chain[-1]].op, Contract) and op.right is not None):
             args = whole[chain[-1]].args
@@ -69,6 +71,19 @@ class Predicted:
                 if index not in op.out and indices is op.left:
                     terms = terms * Power.of({s: Fraction(e) for s, e in axis.dim.growth})
         return tuple(chain) if terms.degree and total == a * b * terms else ()
+
+    def norm(self, node: int) -> tuple[int, Dim] | None:
+        """Of an inverse root mean square over axes that grow: its argument, without fixed factors, and the number of
+        entries that it is taken over; None for all other nodes."""
+        nodes = self._whole.program.nodes
+        op = nodes[node].op
+        if not isinstance(op, InvRms):
+            return None
+        (arg,) = nodes[node].args
+        count = prod((nodes[arg].axes[k].dim for k in op.axes), start=Dim.of(1))
+        while isinstance(nodes[arg].op, Scale):
+            arg = nodes[arg].args[0]
+        return (arg, count) if count.grows else None
 
     def _sums(self, node: int) -> bool:
         nodes = self._whole.program.nodes

@@ -54,17 +54,20 @@ class _ObstacleError(Exception):
     """A window cannot be moved up here."""
 
 
-def segmented(graph: Graph, everywhere: bool = False) -> tuple[Graph, dict[int, int], dict[str, tuple[Segment, ...]]]:
+def segmented(
+    graph: Graph, everywhere: bool = False, slots: bool = False
+) -> tuple[Graph, dict[int, int], dict[str, tuple[Segment, ...]]]:
     """(the graph with its cuts moved up, old node -> new node, parameter -> its ranges in order). `everywhere`: also
-    cuts along growing axes into parts that grow alike."""
-    unequal = [n for n in graph.nodes if _cuts(graph, n) and _growth(graph, n, everywhere)] + _unequal_sums(graph)
+    cuts along growing axes into parts that grow alike; `slots`: and along a part of one, such as the 3 of (3, n)."""
+    which = _Which(everywhere, slots)
+    unequal = [n for n in graph.nodes if _cuts(graph, n) and which.wanted(graph, n)] + _unequal_sums(graph)
     split: frozenset[str] = frozenset()
     if unequal:
-        probe = _Rewriter(graph, None, everywhere)
+        probe = _Rewriter(graph, None, which)
         probe.run()
         split = frozenset(probe.segments)
     while split:
-        work = _Rewriter(graph, split, everywhere)
+        work = _Rewriter(graph, split, which)
         result, place = work.run()
         whole = {n.op.name for n in result.nodes if isinstance(n.op, Param)}
         bad = {p for p in split if p in whole or not _disjoint(work.segments.get(p, {}))}
@@ -81,20 +84,27 @@ def _cuts(graph: Graph, node: Node) -> bool:
     return isinstance(node.op, Window) and not node.op.taps and node.op.stride == 1
 
 
-def _growth(graph: Graph, node: Node, everywhere: bool) -> bool:
-    """Whether a window keeps less than the order of size of the axis; with `everywhere`, whether the axis grows, or is a
-    part of one that does."""
-    assert isinstance(node.op, Window)
-    arg, axis = graph.nodes[node.args[0]], node.op.axis
-    before = arg.axes[axis].dim
-    if not everywhere:
-        return before.growth != node.axes[axis].dim.growth
-    while isinstance(arg.op, Contract) and arg.op.right is None and len(arg.op.out) == len(arg.op.left):
-        axis = arg.op.left.index(arg.op.out[axis])
-        arg = graph.nodes[arg.args[0]]
-    if isinstance(arg.op, Split) and arg.op.axis <= axis < arg.op.axis + arg.op.count:
-        return graph.nodes[arg.args[0]].axes[arg.op.axis].dim.grows
-    return before.grows
+@dataclass(frozen=True, slots=True)
+class _Which:
+    """Which cuts are moved up: into parts of another order of size; all along axes that grow; along parts of these."""
+
+    everywhere: bool
+    slots: bool
+
+    def wanted(self, graph: Graph, node: Node) -> bool:
+        assert isinstance(node.op, Window)
+        arg, axis = graph.nodes[node.args[0]], node.op.axis
+        before = arg.axes[axis].dim
+        if not self.everywhere:
+            return before.growth != node.axes[axis].dim.growth
+        if not self.slots:
+            return before.grows
+        while isinstance(arg.op, Contract) and arg.op.right is None and len(arg.op.out) == len(arg.op.left):
+            axis = arg.op.left.index(arg.op.out[axis])
+            arg = graph.nodes[arg.args[0]]
+        if isinstance(arg.op, Split) and arg.op.axis <= axis < arg.op.axis + arg.op.count:
+            return graph.nodes[arg.args[0]].axes[arg.op.axis].dim.grows
+        return before.grows
 
 
 def _unequal_sums(graph: Graph) -> list[Node]:
@@ -117,8 +127,8 @@ def _disjoint(segments: Mapping[object, Segment]) -> bool:
 class _Rewriter:
     """One pass over the graph. `split`: the parameters that may be cut; None: those that must be (a first pass)."""
 
-    def __init__(self, graph: Graph, split: frozenset[str] | None, everywhere: bool) -> None:
-        self.graph, self.split, self.everywhere = graph, split, everywhere
+    def __init__(self, graph: Graph, split: frozenset[str] | None, which: _Which) -> None:
+        self.graph, self.split, self.which = graph, split, which
         self.nodes: list[Node] = []
         self.parameters = dict(graph.parameters)
         self.unknowns = dict(graph.unknowns)
@@ -145,7 +155,7 @@ class _Rewriter:
         op = old.op
         if _cuts(self.graph, old):
             assert isinstance(op, Window)
-            if self.split is not None or _growth(self.graph, old, self.everywhere):
+            if self.split is not None or self.which.wanted(self.graph, old):
                 try:
                     cut = self.push(args[0], op.axis, op.offset, old.axes[op.axis].dim)
                     if old.name and not self.nodes[cut].name:

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from tests.torch.handwritten import BATCH, TIME, reals, tokens
-from tests.torch.zoo import B, T, V, ids, image, llama_like, text
+from tests.torch.zoo import B, V, ids, image, llama_like, text
 
 Entry = tuple[Callable[[int], Any], Callable[[], Any]]
 SPECIAL = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
@@ -169,7 +169,9 @@ def mobilenet(n: int) -> Any:
 def regnet(n: int) -> Any:
     from torchvision.models.regnet import BlockParams, RegNet
 
-    return RegNet(BlockParams([1, 1], [8 * n, 16 * n], [8, 8], [1.0, 1.0], [2, 2], 0.25), num_classes=10, stem_width=8 * n)
+    return RegNet(
+        BlockParams([1, 1], [8 * n, 16 * n], [8, 8], [1.0, 1.0], [2, 2], 0.25), num_classes=10, stem_width=8 * n
+    )
 
 
 def densenet(n: int) -> Any:
@@ -354,6 +356,30 @@ class Residuals(nn.Module):
         return self.out(x * torch.sigmoid(self.excite(F.relu(self.squeeze(x)))))
 
 
+class NormOfATranspose(nn.Module):
+    """A root mean square by hand, of heads that have changed places with positions."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.n, self.inp, self.out = n, nn.Linear(8, 4 * n), nn.Linear(4, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.inp(x).view(*x.shape[:2], self.n, 4).transpose(1, 2)
+        return self.out(y * torch.rsqrt(y.pow(2).mean(-1, keepdim=True) + 1e-6)).mean(1)
+
+
+class CropAndPad(nn.Module):
+    """The step before, by a pad that crops at the other end."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.inp, self.mix, self.out = nn.Linear(8, n), nn.Linear(n, n), nn.Linear(n, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.inp(x)
+        return self.out(F.relu(x + self.mix(F.pad(x, (0, 0, 1, -1)))))
+
+
 def sequence() -> torch.Tensor:
     return reals(BATCH, TIME, 8).float()
 
@@ -379,6 +405,8 @@ MODULES: dict[str, Entry] = {
                                                                      activation="gelu")), sequence),
     "nn_transformer": (lambda n: Seq2Seq(4 * n), sequence),
     "bilinear": (Bilinear, rows),
+    "norm_of_a_transpose": (NormOfATranspose, sequence),
+    "crop_and_pad": (CropAndPad, sequence),
     "einsum": (Einsum, rows),
     "conv1d": (lambda n: Convolutions(n, 1), lambda: reals(BATCH, 2, 8).float()),
     "conv2d": (lambda n: Convolutions(n, 2), lambda: reals(BATCH, 2, 8, 8).float()),

@@ -128,8 +128,9 @@ def resnet(n: int) -> Any:
 def timm_resnet(n: int) -> Any:
     import timm
 
+    # never 64, the fixed width of the stem: there a layer would lose its projection
     return timm.models.resnet.ResNet(timm.models.resnet.BasicBlock, [1, 1, 1, 1], num_classes=10, stem_width=4 * n,
-                                     channels=(4 * n, 8 * n, 16 * n, 32 * n))  # fmt: skip
+                                     channels=(6 * n, 12 * n, 24 * n, 48 * n))  # fmt: skip
 
 
 def timm_vit(n: int) -> Any:

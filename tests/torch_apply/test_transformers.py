@@ -100,11 +100,7 @@ def test_every_operation_behaves_as_derived_after_applying_and_many_do_not_befor
     _, p, _ = case
     right = p.check(widths=(4, 8, 16, 32), seeds=3, max_seeds=6, steps=1)
     wrong = p.check(widths=(4, 8, 16), seeds=3, max_seeds=3, steps=1, unmodified=True)
-    disagreeing = [row for row in right.rows if row.verdict == "disagrees"]
-    # of the slices of one fused matrix the calculus knows only a bound: that their product may be of order 1
-    assert not [row for row in disagreeing if (row.tensor, row.part) != ("transformer.h.0.attn: bmm", "init")], str(
-        right
-    )
+    assert not [row for row in right.rows if row.verdict == "disagrees"], str(right)
     assert right.count("agrees") > 0.9 * len(right.rows)
     assert wrong.count("disagrees") > 0.3 * len(wrong.rows)
 

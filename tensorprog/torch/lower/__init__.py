@@ -189,6 +189,7 @@ def lower(
     Raises TensorProgError that names the operation and the module where there is no rule or no law.
     """
     from tensorprog.torch.lower import (  # noqa: F401  (each module registers its rules)
+        activations,
         contractions,
         elementwise,
         gather,

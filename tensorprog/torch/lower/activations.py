@@ -1,0 +1,123 @@
+"""Rules of nonlinearities, entry by entry."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from tensorprog.graph import Scalar
+from tensorprog.torch.capture import Ref
+from tensorprog.torch.lower.elementwise import MINUS, inverted, product
+from tensorprog.torch.lower.registry import rule
+from tensorprog.torch.lower.values import Value
+
+if TYPE_CHECKING:
+    from tensorprog.torch.lower import Lowering
+    from tensorprog.torch.zipped import Call
+
+SAME = {
+    "relu": "relu", "tanh": "tanh", "sigmoid": "sigmoid", "exp": "exp", "erf": "erf", "sin": "sin", "cos": "cos",
+    "silu": "silu", "mish": "mish", "abs": "abs", "square": "square", "selu": "selu",
+}  # fmt: skip
+
+
+@rule(*SAME)
+def function(low: Lowering, call: Call) -> Value:
+    return low.map(low.value(call["self"]), SAME[call.op])
+
+
+@rule("gelu")
+def gelu(low: Lowering, call: Call) -> Value:
+    return low.map(low.value(call["self"]), "gelu_tanh" if call["approximate"] == "tanh" else "gelu")
+
+
+@rule("elu", "celu")
+def elu(low: Lowering, call: Call) -> Value:
+    """scale (relu(x) + alpha (exp(-relu(-c x)) - 1)), where c is 1 / alpha for celu."""
+    value, alpha = low.value(call["self"]), low.number(call["alpha"])
+    inner = inverted(alpha) if call.op == "celu" else low.number(call["input_scale"])
+    outer = Scalar() if call.op == "celu" else low.number(call["scale"])
+    if alpha == inner == outer == Scalar():
+        return low.map(value, "elu")
+    below = low.map(low.scale(low.map(low.scale(value, MINUS * inner), "relu"), MINUS), "exp")
+    return low.scale(low.add([low.map(value, "relu"), low.scale(low.shift(below, MINUS), alpha)]), outer)
+
+
+@rule("_prelu_kernel")
+def prelu(low: Lowering, call: Call) -> Value:
+    value, slope = low.value(call["self"]), low.operand(call["weight"])
+    below = low.scale(low.map(low.scale(value, MINUS), "relu"), MINUS)
+    return low.add([low.map(value, "relu"), product(low, below, slope)])
+
+
+@rule("softshrink")
+def softshrink(low: Lowering, call: Call) -> Value:
+    value, least = low.value(call["self"]), MINUS * low.number(call["lambd"])
+    up, down = (low.map(low.shift(v, least), "relu") for v in (value, low.scale(value, MINUS)))
+    return low.add([up, low.scale(down, MINUS)])
+
+
+@rule("softplus")
+def softplus(low: Lowering, call: Call) -> Value:
+    beta = low.number(call["beta"])
+    if beta == Scalar():
+        return low.map(low.value(call["self"]), "softplus")
+    inverse = Scalar(1 / beta.coefficient, tuple((d, -p) for d, p in beta.powers))
+    return low.scale(low.map(low.scale(low.value(call["self"]), beta), "softplus"), inverse)
+
+
+@rule("log_sigmoid_forward", "log_sigmoid")
+def log_sigmoid(low: Lowering, call: Call) -> Any:
+    value = low.scale(low.map(low.scale(low.value(call["self"]), MINUS), "softplus"), MINUS)
+    return (value, None) if call.op == "log_sigmoid_forward" else value
+
+
+@rule("leaky_relu")
+def leaky_relu(low: Lowering, call: Call) -> Value:
+    value, slope = low.value(call["self"]), low.number(call["negative_slope"]).coefficient
+    if slope == Fraction(1, 100):
+        return low.map(value, "leaky_relu")
+    return low.add([low.scale(value, Scalar(slope)), low.scale(low.map(value, "relu"), Scalar(1 - slope))])
+
+
+INFINITE = 10**20  # a bound from here on is none
+
+
+def clipped(low: Lowering, value: Value, least: Fraction | None, most: Fraction | None) -> Value:
+    """min(max(value, least), most), from relu."""
+    if least == 0 and most is None:
+        return low.map(value, "relu")
+    if least == -1 and most == 1:
+        return low.map(value, "hardtanh")
+    if least is not None:
+        value = low.shift(low.map(low.shift(value, Scalar(-least)), "relu"), Scalar(least))
+    if most is not None:
+        down = low.map(low.add([low.constant_of(Scalar(most)), low.scale(value, MINUS)]), "relu")
+        value = low.add([low.constant_of(Scalar(most)), low.scale(down, MINUS)])
+    return value
+
+
+@rule("hardtanh", "clamp", "clip", "clamp_min", "clamp_max", "relu6")
+def clamp(low: Lowering, call: Call) -> Value:
+    value = low.value(call["self"])
+    least, most = (call[k] if call[k] is not None else call[o] for k, o in (("min", "min_val"), ("max", "max_val")))
+    if isinstance(least, Ref) or isinstance(most, Ref):
+        low.refuse("it clamps by a tensor", "a number")
+    low_ = None if least is None else low.number(least).coefficient
+    high = None if most is None else low.number(most).coefficient
+    low_, high = (None if b is None or abs(b) >= INFINITE else b for b in (low_, high))
+    if value.node in low.inverse and high is None and low_ is not None and 0 <= low_ < Fraction(1, 1000):
+        low.notes.append("a norm that is kept from zero by a small number is taken as it is")
+        return value
+    if high is not None and abs(high) >= 10**4 and low_ is not None and abs(low_) >= 10**4:
+        return value  # a guard against infinities
+    return clipped(low, value, low_, high)
+
+
+@rule("hardswish", "hardsigmoid")
+def hardswish(low: Lowering, call: Call) -> Value:
+    value = low.value(call["self"])
+    gate = clipped(low, low.shift(value, Scalar(Fraction(3))), Fraction(0), None)
+    top = low.map(low.shift(value, Scalar(Fraction(-3))), "relu")
+    gate = low.scale(low.add([gate, low.scale(top, MINUS)]), Scalar(Fraction(1, 6)))
+    return gate if call.op == "hardsigmoid" else low.mul(value, gate)

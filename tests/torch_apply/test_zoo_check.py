@@ -1,0 +1,47 @@
+"""Models of many kinds: after applying no operation disagrees with its prediction, before it some do.
+
+A few of them, on short ladders; `python -m benchmarks.zoo` does all.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import tensorprog.torch as tpt  # noqa: E402
+from tests.torch.handwritten import CASES  # noqa: E402
+from tests.torch.test_zoo import needs  # noqa: E402
+from tests.torch.wild import MODULES  # noqa: E402
+from tests.torch.zoo import ZOO  # noqa: E402
+
+pytestmark = [pytest.mark.torch, pytest.mark.slow]
+WIDE = (32, 64, 128, 256)
+CHOSEN = {
+    "gpt2_head_dim": (4, 8, 16, 32), "timm_vit": (4, 8, 16), "convnext": (2, 4, 8), "lora": WIDE, "weight_norm": WIDE,
+    "gru": WIDE, "unet": (16, 32, 64), "encoder_layer": (4, 8, 16, 32), "bilinear": WIDE,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHOSEN)
+def test_no_operation_disagrees_after_applying_and_some_do_before(name):
+    if name in ZOO:
+        needs(name)
+        build, make = ZOO[name]
+        inputs = make()
+    elif name in MODULES:
+        build, make = MODULES[name]
+        inputs = make()
+    else:
+        build, inputs = CASES[name].build, CASES[name].inputs
+        inputs = inputs.float() if CASES[name].float_inputs else inputs
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        p = tpt.derive(build, inputs=inputs, optimizer="adamw")
+        right = p.check(CHOSEN[name], seeds=3, max_seeds=9, steps=2)
+        wrong = p.check(CHOSEN[name], seeds=3, max_seeds=3, steps=1, unmodified=True)
+    assert not [row for row in right.rows if row.verdict == "disagrees"], str(right)
+    assert right.count("agrees") > 0.7 * len(right.rows)
+    assert wrong.count("disagrees") > 0
