@@ -29,7 +29,7 @@ Floats = npt.NDArray[np.float64]
 class Limits:
     """Below which sizes a number means nothing. `rounding`: what rounding errors alone can make. `independent`: how
     large a plain sum would be, at the top of the ladder, if its terms were independent (0: it is no such sum).
-    `hidden`: the same for the product of two changes."""
+    `hidden`: the same for an aligned sum, such as the product of two changes."""
 
     rounding: float = 0.0
     independent: float = 0.0
