@@ -123,7 +123,7 @@ def _slots_first(graph: Graph) -> tuple[Graph, dict[int, int]]:
 
 def _imposed(p: ImportedDerivation, graph: Graph, whole: Mapping[str, str], steps: int) -> Predictor:
     """A predictor for the cut graph, under the exponents derived for the whole one. `whole`: part -> parameter."""
-    from tensorprog.torch.model import ImportedArchitecture
+    from tensorprog.torch.reading import ImportedArchitecture
 
     derivation, known = p.derivation, p.derivation.solution.exponents
     architecture = ImportedArchitecture(graph, p.reading.name)
