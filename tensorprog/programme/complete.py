@@ -82,7 +82,9 @@ class Programme:
             self._add(row_of(affine, ZERO), "gauge", "a multiplier at one of several uses")
         self.tableau = Tableau(len(self.unknowns.names))
         self.point: Sequence[Fraction] = self.unknowns.point(start)
-        self.look(self.point)
+        self.incumbent: tuple[Fraction, ...] | None = None  # the best stable point so far
+        if self.look(self.point)[0].stable and self._keeps(self.point):
+            self.incumbent = tuple(self.point)
 
     # --- constraints --------------------------------------------------------------------------------
 
@@ -213,41 +215,48 @@ class Programme:
 
     def solve(self) -> Completed:
         """Raises ConflictError if what is fixed leaves nothing stable, CalculusError if no end is found."""
-        best: tuple[tuple[list[Fraction], list[Fraction]], tuple[Fraction, ...], Trajectory, Stages] | None = None
+        certified: Stages | None = None
         for self.rounds in range(1, MAX_ROUNDS + 1):
             try:
                 stages = self._stages()
             except NewsError:
                 continue
             point = stages.point
+            if self.incumbent is not None and self._score(self.incumbent) >= self._score(point):
+                certified = stages  # no point that satisfies what is known, and more, can be better
+                break
             result, news = self.look(point)
-            if result.excess:
-                if not news:
-                    break
-                continue
-            if result.settled:
-                score = (_worst_first(self._values(self.updates)), _worst_first(self._values(self.starts)))
-                if best is None or score >= best[0]:
-                    best = (score, point, result, stages)
-                if not news:
-                    break
-        if best is None:
+            if result.stable and (self.incumbent is None or self._score(point) >= self._score(self.incumbent)):
+                self.incumbent, certified = point, stages
+            if not news:
+                break
+        if self.incumbent is None or certified is None:
             raise CalculusError("no stable completion was found", self.nodes[0].span,
                                 why="the linear programme and the predictions do not settle on an answer")  # fmt: skip
-        exponents = _plain(self.unknowns.exponents(best[1]))
+        return self._completed(self.incumbent, certified)
+
+    def _completed(self, point: tuple[Fraction, ...], stages: Stages) -> Completed:
+        exponents = _plain(self.unknowns.exponents(point))
         result = self.trainer.run(exponents)
-        contributions = {name: -cut.row.slack(best[1]) for name, cut in self.updates.items()}
-        lost = tuple(lost for lost in best[3].lost if self.trainer.units.sign(lost.exponent) < 0)
+        contributions = {name: -cut.row.slack(point) for name, cut in self.updates.items()}
+        lost = tuple(lost for lost in stages.lost if self.trainer.units.sign(lost.exponent) < 0)
         exact = all(contributions[name] == one.exponent for one in lost for name in one.params)
         if any(c.kind == "box" for one in lost for c in one.binding):
             raise CalculusError("some exponent is bounded by nothing", self.nodes[0].span)
         return Completed(
-            self.unknowns, best[1], exponents, result, contributions, lost,
+            self.unknowns, point, exponents, result, contributions, lost,
             exact and all(c.sound for one in lost for c in one.binding), tuple(self.constraints),
         )  # fmt: skip
 
-    def _values(self, known: Mapping[str, Constraint]) -> list[Fraction]:
-        return [-cut.row.slack(self.point) for cut in known.values()]
+    def _score(self, point: Sequence[Fraction]) -> list[list[Fraction]]:
+        """What a point reaches, in the order of the objectives; each worst first."""
+        return [sorted(-cut.row.slack(point) for cut in known.values())
+                for known in (self.updates, self.starts, self.scales)]  # fmt: skip
+
+    def _keeps(self, point: Sequence[Fraction]) -> bool:
+        """Whether a point satisfies every constraint that is known."""
+        slacks = ((c.kind, c.row.slack(point)) for c in self.constraints)
+        return all(slack == 0 if kind == "fix" else slack >= 0 for kind, slack in slacks)
 
     def _stages(self) -> Stages:
         try:
@@ -286,10 +295,6 @@ def conflict(programme: Programme, constraints: Sequence[Constraint]) -> Conflic
                           fix="leave out one of them")  # fmt: skip
     error.fixes = tuple(map(str, fixed))
     return error
-
-
-def _worst_first(values: Iterable[Fraction]) -> list[Fraction]:
-    return sorted(values)
 
 
 def _plain(exponents: Exponents) -> Exponents:

@@ -44,6 +44,7 @@ class Knowledge(Protocol):
     names: list[str]
     numbered: dict[int, Constraint]
     updates: dict[str, Constraint]
+    incumbent: tuple[Fraction, ...] | None
 
     def feasible(self) -> Tableau:
         """All constraints that are known, at a feasible point."""
@@ -94,7 +95,8 @@ class Stages:
             rows[self._add(Row(above, -cut.row.bound))] = name
         while len(rows) > 1:
             found = self._maximise({level: 1})
-            self._look_early(found)
+            if not self._attained(forms, rows.values(), found.value):
+                self._look_early(found)
             tight = {k: name for k, name in rows.items() if name and (not found.value or found.duals.get(k))}
             if forms is self.programme.updates:
                 constraints = self.programme.numbered
@@ -112,6 +114,11 @@ class Stages:
                 self._add(Row({j: -c for j, c in row.coefficients.items()}, -row.bound - found.value))
         for k in rows:
             self.tableau.remove(k)
+
+    def _attained(self, forms: Mapping[str, Constraint], names: Iterable[str], level: Fraction) -> bool:
+        """Whether a point that is known to be stable is as good, so far."""
+        point = self.programme.incumbent
+        return point is not None and all(-forms[name].row.slack(point) >= level for name in names if name)
 
     def _look_early(self, found: Optimum) -> None:
         """Now and then, see whether it is worth going on: there may be constraints that are not known yet."""
