@@ -83,7 +83,7 @@ def test_a_router_of_equal_experts_learns_more_slowly_than_is_predicted_under_sg
     monkeypatch.setattr(calibrate, "_is_steady", lambda *_: True)
     monkeypatch.setattr(run, "base_rates", rates)
     derivation = derive(parse(EXPERTS.replace("PREFERENCE", preference)), "sgd")
-    report = check(derivation, widths=[128, 256, 512, 1024], seeds=8, max_seeds=8, steps=2, control=False)
+    report = check(derivation, widths=[256, 512, 1024, 2048], seeds=16, max_seeds=16, steps=2, control=False)
     router: Row = next(row for row in report.rows if (row.tensor, row.part, row.step) == ("R", "change", 2))
     assert router.predicted == "0" and router.measured is not None
     assert abs(router.measured) < 0.2 if preference == "2" else router.measured < -0.4

@@ -46,8 +46,9 @@ def test_small_examples_agree_on_every_row(example: str, optimizer: str) -> None
 @pytest.mark.parametrize("example", ["moe", "lora", "llama", "llama_tied", "vit", "unet", "mamba", "dit"])
 def test_further_examples_agree_after_one_update(example: str, optimizer: str) -> None:
     """One layer, one update: what starts at zero or vanishes (adapters, gates, routers) makes later steps chaotic at
-    the learning rates at which everything moves visibly."""
-    lowest = {"unet": 32, "lora": 128, "mamba": 128}.get(example, 64)
+    the learning rates at which everything moves visibly. Under SGD the sizes that the norms of `dit` divide by move by
+    0.3%, and below width 128 mostly by the part that vanishes."""
+    lowest = {"unet": 32, "lora": 128, "mamba": 128, "dit": 128}.get(example, 64)
     widths = [lowest, 2 * lowest, 4 * lowest, 8 * lowest]
     architecture = load(EXAMPLES / f"{example}.tp", {} if example in ("lora", "unet") else {"L": 1})
     assert_agrees(check(architecture, optimizer, widths=widths, seeds=6, max_seeds=18, steps=1), share=0.75)
