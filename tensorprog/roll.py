@@ -51,7 +51,12 @@ class _Rolled(Flat):
             super().loop(step, module, path, owner, ids)
             return
         if self._inside:
-            raise _no_law("a repeat over a depth inside of another", step.span, "their layers would be counted twice")
+            raise _no_law(
+                "a repeat over a depth inside of another",
+                step.span,
+                "a weight of the inner one is "
+                "another one for every pair of layers, which have no order that parities could be kept in",
+            )
         axis = Axis(step.length, "layer", len(self.loops) + 1)
         prefix = f"{path}{step.instance}.*."
         starts = [ids[value] for value in step.carried]

@@ -433,10 +433,13 @@ def assert_stable(program: Program, snapshot: Snapshot, units: Units) -> None:
     """Every tensor that a nonlinearity, a sum or an output consumes is at most Theta(1), else CalculusError. (A sum
     may grow with the depth alone, if what reads it does not mind: a normalisation.)"""
     nodes, strict = program.forward.nodes, sensitive(program, sums=False)
+    depths = {symbol for loop in program.forward.loops for symbol in loop.axis.dim.symbols}
     for node in [nodes[k] for k in sorted(sensitive(program))]:
         for part, terms in (("at initialisation", snapshot.initial), ("after the first updates", snapshot.change)):
             size = largest(terms[node.id])
-            if size is not None and size > 0 and (node.id in strict or units.degree(size) > 0):
+            if size is None or size <= 0:
+                continue
+            if node.id in strict or size > sum(units.part(size, symbol) for symbol in depths):
                 raise CalculusError(
                     f"`{describe(node, program.nodes)}` grows like {units.unpack(size)} {part}",
                     node.span,

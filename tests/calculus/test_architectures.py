@@ -238,6 +238,14 @@ def test_a_diagonal_state_space_of_finite_state(block: str) -> None:
         assert {found[f"{block}.{w}"] for w in ("Wb", "Wc", "Wr")} == {READOUT}
 
 
+@pytest.mark.parametrize("order", ["", "regime m << n\n", "regime n << m\n"])
+def test_a_selective_scan_whose_state_grows_is_refused_by_name(order: str) -> None:
+    """Its read-out sums over the states, each with a mean that is not zero: it grows like their number."""
+    text = STATES.format(block="selective_ssm", states="m").replace("width n\n", "width n, m\n") + order
+    with pytest.raises(tp.TensorProgError, match=r"`selective_ssm\.scan\.0\.z` grows like m"):
+        tp.derive(tp.parse(text), "adam")
+
+
 def conditional(gates: str) -> str:
     return f"""{HEAD}
 input x[t,i]
