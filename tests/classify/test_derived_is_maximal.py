@@ -7,10 +7,10 @@ import pytest
 
 import tensorprog as tp
 from tensorprog.classify import classify
-from tensorprog.exponents import Power
 
 QUICK = ("mlp", "rnn", "lstm", "resnet", "unet", "gpt_tied")
-LARGE = ("gpt", "llama", "llama_tied", "mamba", "moe", "vit", "bert", "dit")
+LARGE = ("gpt", "llama", "llama_tied", "moe", "vit", "bert", "dit")
+WEAK = {"lora": ("lora_2.A", "lora_2.B"), "mamba": ("selective_ssm.Wr", "selective_ssm.Wd")}
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
@@ -19,9 +19,12 @@ def test_every_update_of_a_derived_example_is_as_large_as_stability_allows(examp
     assert classify(tp.load(f"examples/{example}.tp"), "derived", optimizer, advice=False).maximal
 
 
-def test_adapters_are_maximal_under_adam_and_not_under_sgd() -> None:
-    """A known weakness, in docs/explanation/calculus.md: the learning rates of the second adapter are made for
-    gradients that only larger updates would cause."""
-    assert classify(tp.load("examples/lora.tp"), "derived", "adam", advice=False).maximal
-    found = classify(tp.load("examples/lora.tp"), "derived", "sgd", advice=False)
-    assert found.stable and {name for name, own in found.trained.items() if own != Power()} == {"lora_2.A", "lora_2.B"}
+@pytest.mark.parametrize("example", ["lora", pytest.param("mamba", marks=pytest.mark.slow)])
+def test_maps_through_a_finite_rank_are_maximal_under_adam_and_not_under_sgd(example: str) -> None:
+    """A known weakness, in docs/explanation/calculus.md: some learning rates are made for gradients that only larger
+    updates would cause. Both parameters of such a map are concerned, and nothing else."""
+    network = tp.load(f"examples/{example}.tp")
+    assert classify(network, "derived", "adam", advice=False).maximal
+    found = classify(network, "derived", "sgd", advice=False)
+    small = [name for name, own in found.trained.items() if own is None or own.degree]
+    assert found.stable and small and all(name.endswith(WEAK[example]) for name in small)
