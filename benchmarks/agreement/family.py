@@ -41,8 +41,7 @@ def without_epsilon(derivation: Derivation) -> Derivation:
 
 @dataclass
 class Family:
-    """`places`: what is measured. `steps`: how many updates are made. `rate`: times the
-    learning rates of a check."""
+    """`places`: what is measured. `steps`: how many updates are made. `rate`: times the learning rates of a check."""
 
     derivation: Derivation
     used: Parametrization
@@ -64,6 +63,12 @@ class Family:
         narrow = dict.fromkeys(self.derivation.widths, NARROW)
         found = base_rates(self.derivation, narrow, self.base, batch=BATCH)
         return {name: self.rate * rate for name, rate in found.items()}
+
+    def again(self, places: Sequence[Probe], rate: float) -> Family:
+        """The same networks at other learning rates."""
+        other = replace(self, places=places, rate=rate, _done={})
+        other.__dict__["rates"] = {name: rate / self.rate * own for name, own in self.rates.items()}
+        return other
 
     def sizes(self, widths: Sequence[int], seeds: int) -> Floats:
         """Sizes [probe, step, width, seed]; networks that were trained before are not trained again."""

@@ -159,9 +159,10 @@ def judged(
         if not pending:
             break
         ladder = rungs[0][0], RATES_SEEDS
-        moved = Family(derivation, used, places, family.steps, rate).sizes(*ladder)
+        wanted = list(dict.fromkeys(k for k, _ in pending))
+        moved = dict(zip(wanted, family.again([places[k] for k in wanted], rate).sizes(*ladder), strict=True))
         for k, t in pending:
-            row = _row(places[k], t, predictor.at(places[k], t), moved[k, t], moved[k, 0], ladder[0], grows, final=True)
+            row = _row(places[k], t, predictor.at(places[k], t), moved[k][t], moved[k][0], ladder[0], grows, final=True)
             if row is not None and row.verdict == "agrees":
                 settled[k, t] = replace(row, reason=ELSEWHERE)
             elif row is not None and row.verdict != "disagrees" and settled[k, t].verdict == "disagrees" and rate > 1:
