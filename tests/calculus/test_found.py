@@ -20,7 +20,9 @@ from tensorprog.coordcheck.predict import Predictor
 from tensorprog.coordcheck.probes import probes
 from tensorprog.exponents import Power
 
-FOUND = sorted((Path(__file__).parent / "found").glob("*.tp"))
+HERE = Path(__file__).parent
+BOUNDS = sorted((HERE / "bounds").glob("*.tp"))  # classes in which the calculus is known to overestimate
+FOUND = sorted((HERE / "found").glob("*.tp"))
 
 
 def optimizer(path: Path) -> str:
@@ -43,6 +45,16 @@ def test_reduced_programs_agree_with_training(path: Path) -> None:
     found = trial.judged(derivation, derivation.parametrization, ladders=2)
     assert not found.counts["disagrees"], [row for row in found.rows if row.verdict == "disagrees"]
     assert found.counts["agrees"] > 4 * found.counts["inconclusive"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", BOUNDS, ids=lambda p: p.stem)
+def test_known_overestimates_are_bounds(path: Path) -> None:
+    """Nothing grows faster than predicted; something grows more slowly, or the file belongs elsewhere."""
+    derivation = derive(path, optimizer(path))
+    found = trial.judged(derivation, derivation.parametrization, ladder=((64, 128, 256, 512), 16))
+    assert all(row.low <= row.target + 0.2 for row in found.rows)
+    assert any(row.high < row.target - 0.1 for row in found.rows)
 
 
 def test_a_circle_of_demands_ends_in_the_larger_one() -> None:
