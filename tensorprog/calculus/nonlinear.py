@@ -32,8 +32,7 @@ Change = Callable[[list[Terms], list[Terms]], Terms]
 SOFTMAX = Facts(constant=True, order=1, next_order=2, parity="none", degree=None, tail=0)
 SELECT = Facts(constant=True, order=None, next_order=None, parity="none", degree=0, tail=0)
 
-PARTS = 2  # up to this many terms of one size, a function of their sum is split into parts even or odd in each
-JOINT = 4  # up to this many terms of one size, all their monomials are kept apart
+JOINT = 4  # up to this many terms of one size, a function of their sum is split into parts even or odd in each
 
 
 def _largest(terms: Terms) -> int:
@@ -87,17 +86,6 @@ def _mixed(terms: Terms, parity: str = "none") -> list[Grade]:
     return result
 
 
-def _by_axis(terms: Terms, parity: str) -> list[Term]:
-    """f of Theta(1) entries, for the largest terms: its parts, or only what is left of all terms together."""
-    if (
-        parity == "odd"
-        and len(terms) <= JOINT
-        and all(any(g[0] for g in grades) or not grades for _, _, grades in terms)
-    ):
-        return [(0, 0, grades) for grades, odd in _monomials(terms) if odd]
-    return [(0, 0, grades) for grades in _parts(terms, parity)]
-
-
 def _monomials(terms: Terms) -> list[tuple[tuple[Grade, ...], bool]]:
     """The grades of all monomials in these terms, and whether their total degree is odd: those that occur to an
     even power leave only what they are free in."""
@@ -120,7 +108,7 @@ def _squared(term: Term) -> tuple[Grade, ...]:
 def _parts(terms: Terms, parity: str) -> list[tuple[Grade, ...]]:
     """Per axis, the parts of a function of a few terms, even or odd in each of them (together as `parity` says); one
     that knows only what it depends on where there are more."""
-    if len(terms) > PARTS:
+    if len(terms) > JOINT:
         return [tuple(_mixed(terms, parity))]
     found = [grades for grades, odd in _monomials(terms) if parity not in ("even", "odd") or odd == (parity == "odd")]
     return list(dict.fromkeys(found))
@@ -170,7 +158,7 @@ def entrywise(facts: Facts, axes: int) -> tuple[Initial, Change]:
         main = tuple(term for term in x if term[0] == size)
         rest = tuple(term for term in x if term[0] < size)
         if facts.degree is not None:  # homogeneous: f(x) = |x|^degree f(sign x)
-            terms += [(facts.degree * size, 0, g) for _, _, g in _by_axis(main, facts.parity)]
+            terms += [(facts.degree * size, 0, grades) for grades in _parts(main, facts.parity)]
             if facts.degree > 0:
                 slopes = _slopes(main, slope_parity)
                 terms += [term for s, _, g in rest for term in _times((facts.degree - 1) * size + s, g, slopes)]
@@ -184,7 +172,7 @@ def entrywise(facts: Facts, axes: int) -> tuple[Initial, Change]:
         # at size 0 as for smaller ones (all are 0), so that a form of the unknowns stays what it is below
         top = (facts.order or 0) * size if size == 0 else (facts.tail or 0) * size
         steep = (max(facts.order or 1, 1) - 1) * size if size == 0 else top - size
-        terms += [(top, 0, g) for _, _, g in _by_axis(main, facts.parity)]
+        terms += [(top, 0, grades) for grades in _parts(main, facts.parity)]
         if rest:
             slopes = _slopes(main, slope_parity)
             terms += [term for s, _, g in rest for term in _times(steep + s, g, slopes)]
