@@ -13,14 +13,15 @@ from tensorprog.coordcheck.ladder import Ladder
 from tensorprog.coordcheck.predict import Prediction
 from tensorprog.coordcheck.probes import Probe
 from tensorprog.coordcheck.report import Row
-from tensorprog.coordcheck.statistics import TOLERANCE, Slope, fit, verdict
+from tensorprog.coordcheck.statistics import TOLERANCE, Slope, fit, fits_two_powers, verdict
 
 NEAR = 2 * TOLERANCE  # a miss by less is a near one
 CANCELS = 0.1  # of what independent terms would give: below this, a sum's terms cancel
-HIDES = 3.0  # times what independent terms would give: up to here, the aligned part of a sum may be hidden
 ENOUGH_SEEDS = 6  # with fewer, the error of the error is large: a disagreement asks for more, no transient is believed
+HIDES = 3.0  # times what independent terms would give: up to here, the aligned part of a sum may be hidden
 WIDE = "the interval is wider than the tolerance"
 TRANSIENT = "a part that vanishes with width cannot be excluded: larger widths would tell"
+SECOND = "its aligned part is of a higher order in the learning rates, and is still hidden behind the random one"
 
 Floats = npt.NDArray[np.float64]
 
@@ -29,7 +30,7 @@ Floats = npt.NDArray[np.float64]
 class Limits:
     """Below which sizes a number means nothing. `rounding`: what rounding errors alone can make. `independent`: how
     large a plain sum would be, at the top of the ladder, if its terms were independent (0: it is no such sum).
-    `hidden`: the same for an aligned sum, such as the product of two changes."""
+    `hidden`: the same for an aligned sum whose operands were measured."""
 
     rounding: float = 0.0
     independent: float = 0.0
@@ -69,7 +70,7 @@ def wants_seeds(row: Row, seeds: int) -> bool:
     """Whether more seeds could change a verdict: a wide interval, a near miss, or a disagreement of few seeds."""
     if row.verdict == "disagrees" and row.measured is not None and row.predicted is not None:
         return seeds < ENOUGH_SEEDS or abs(row.measured - float(Fraction(row.predicted))) < NEAR
-    return row.reason in (WIDE, TRANSIENT)
+    return row.reason in (WIDE, TRANSIENT) or (row.reason == SECOND and seeds < ENOUGH_SEEDS)
 
 
 def _compare(
@@ -115,6 +116,10 @@ def _compare(
         return *_shown(found.line), "inconclusive", why
     if result == "disagrees" and near and found.rest and _overlaps(predicted, found.rest):
         return *_shown(found.line), "inconclusive", TRANSIENT
+    if result == "disagrees" and missing > 0 and prediction.first is not None:
+        lower = float(ladder.exponent(prediction.first))
+        if lower < predicted and fits_two_powers(ladder.points, values, lower, predicted):
+            return *_shown(found.line), "inconclusive", SECOND
     reason = ""
     if result == "inconclusive":
         reason = "one seed gives no interval" if values.shape[1] == 1 else WIDE

@@ -130,8 +130,6 @@ def measure(
                     result[row, t] = _independent(program, node, values)
                 case "update" if 0 < t < steps:  # the first update is the first change
                     result[row, t + 1] = rms(values[program.updates[probe.param or ""]])
-                case "product terms" if t:
-                    result[row, t] = _product_terms(program, node, start, values)
                 case kind if kind in PRODUCTS and t:
                     result[row, t] = _product(interpreter, probe, start, values)
                 case _:
@@ -148,7 +146,7 @@ def _needed(program: Program, probes: Sequence[Probe]) -> tuple[frozenset[int], 
                 wanted.update(_factors(program, probe.node))
             case "update":
                 wanted.add(program.updates[probe.param or ""])
-            case kind if kind in (*PRODUCTS, "product terms"):
+            case kind if kind in PRODUCTS:
                 wanted.update(program.nodes[probe.node].args)
             case kind if probe.param is None or kind in GRADIENTS:
                 wanted.add(probe.node)
@@ -172,12 +170,6 @@ def _product(interpreter: Interpreter, probe: Probe, start: Mapping[int, Array],
     with np.errstate(over="ignore", invalid="ignore"):
         operands = [values[a] - start[a] if moved[k != probe.position] else start[a] for k, a in enumerate(args)]
         return rms(interpreter.apply(probe.node, *operands))
-
-
-def _product_terms(program: Program, node: int, start: Mapping[int, Array], values: Values) -> float:
-    """How large the product of the changes of both operands would be if its terms were independent."""
-    args = program.nodes[node].args
-    return math.sqrt(_summed(program, node, values)) * math.prod(rms_change(values[a], start[a]) for a in args)
 
 
 def _summed(program: Program, node: int, values: Values) -> int:

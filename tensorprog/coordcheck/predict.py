@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
 
 from tensorprog.calculus.analysis import Analysis, Exponents, Snapshot, blown_up, largest
 from tensorprog.calculus.shared import Sizes
 from tensorprog.calculus.terms import Terms, reduce_terms
 from tensorprog.calculus.whole import Whole
-from tensorprog.coordcheck.probes import Probe
+from tensorprog.coordcheck.probes import GRADIENTS, Probe
 from tensorprog.derivation import Derivation
 from tensorprog.exponents import Power
 from tensorprog.parametrization import Parametrization
 from tensorprog.parametrizations import in_gauge
 
 Touched = frozenset[tuple[str, str]]  # (quantity, parameter)
+APART = 8  # powers of the width that a factor of every learning rate sets its orders apart by
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """The exponent of one part of a tensor at one step. None: exactly zero. `bound_only`: below a saturated
-    nonlinearity."""
+    nonlinearity. `first`: the smaller exponent of its lowest order in the learning rates, where only a higher order
+    gives the exponent, as in |q + dq|^2 - |q|^2 with dq independent of q. None: the lowest order gives it."""
 
     exponent: Power | None
     bound_only: bool = False
+    first: Power | None = None
 
 
 @dataclass
@@ -64,9 +68,12 @@ class Predictor:
         exponents: Exponents | None = None,
         touched: Touched = frozenset(),
         like: Predictor | None = None,
+        *,
+        orders: bool = False,
     ):
         """`exponents`: in the calculus' gauge (default: the parametrization's). `touched`: which epsilons and weight
-        decays are not as derived. `like`: one for the same derivation, whose rules are used again."""
+        decays are not as derived. `like`: one for the same derivation, whose rules are used again. `orders`: whether
+        `Prediction.first` is asked for."""
         solver = derivation.solution.solver
         self.units, self.program, self.parametrization = solver.units, solver.program, parametrization
         self.sizes = Sizes(self.units)
@@ -98,11 +105,36 @@ class Predictor:
             tainted = everything if blown else blown_up(self.program, snapshot, solver.functions)
             self.bounds.append(tainted | backward if tainted else tainted)
             blown = blown or bool(tainted)  # the gradients pass through the saturated nodes
+        self.slow: list[Snapshot] = []  # the same at learning rates that are n^-APART smaller
+        if orders:
+            smaller = {name: c + self._apart() for name, c in exponents.C.items()}
+            analysis.exponents = replace(exponents, C=smaller)
+            self.slow = analysis.steps(steps)
+            analysis.exponents = exponents
+
+    def _apart(self) -> int:
+        return self.units.pack({self.units.symbols[0]: APART})
 
     def at(self, probe: Probe, step: int) -> Prediction:
         """The prediction for what a probe measures after `step` updates."""
-        snapshot, multiplier = self.snapshots[step], Power()
-        initial, change = snapshot.initial, snapshot.change
+        size, first = self._size(probe, step, self.snapshots[step]), None
+        if self.slow and step and size is not None and probe.kind not in GRADIENTS:
+            first = self._lowest(size, self._size(probe, step, self.slow[step]))
+        return Prediction(size, probe.node in self.bounds[step], first)
+
+    def _lowest(self, size: Power, slow: Power | None) -> Power | None:
+        """The exponent of the lowest order, if it is not `size`. At learning rates n^-APART smaller, order k of a
+        change is n^(-k APART) smaller, and the lowest rules, of size `slow`."""
+        if slow is None:
+            return None
+        symbol, pack = self.units.symbols[0], self.units.pack_power
+        order = round((size[symbol] - slow[symbol]) / APART)
+        lowest = slow * Power.of({symbol: Fraction(APART * order)})
+        return lowest if pack(lowest) < pack(size) else None
+
+    def _size(self, probe: Probe, step: int, snapshot: Snapshot) -> Power | None:
+        """The exponent of what a probe measures."""
+        initial, change, multiplier = snapshot.initial, snapshot.change, Power()
         if probe.param is not None:
             multiplier = self.parametrization.params[probe.param].multiplier
         match probe.kind:
@@ -116,8 +148,7 @@ class Predictor:
                 size, shift = self._spectral(probe, (change if step else initial)[probe.node]), multiplier**-1
             case _:
                 size, shift = self._product(probe, snapshot), Power()
-        bound_only = probe.node in self.bounds[step]
-        return Prediction(None if size is None else self.units.unpack(size) * shift, bound_only)
+        return None if size is None else self.units.unpack(size) * shift
 
     def _product(self, probe: Probe, snapshot: Snapshot) -> int | None:
         """One of the three parts of the change of a contraction of a parameter with an activation."""

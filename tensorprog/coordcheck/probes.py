@@ -13,7 +13,7 @@ from tensorprog.graph import Const, Contract, Input, Loss, Map, Merge, Node, Par
 
 EXTRAS = ("split", "spectral", "updates", "gradients")
 GRADIENTS = ("gradient", "later gradient")
-HIDDEN = ("terms", "product terms", "argument")
+HIDDEN = ("terms", "argument")
 PRODUCTS = ("dW.x", "W.dx", "dW.dx")
 
 
@@ -30,7 +30,7 @@ class Probe:
     - one of PRODUCTS: the contraction `node` of a parameter, its operand number `position`, with an activation x: the
       change of one with the start of the other, or both changes;
     and, with no row of their own (HIDDEN):
-    - "terms": how large a gradient would be if the terms it sums were independent; "product terms": the same for dW.dx;
+    - "terms": how large a gradient would be if the terms it sums were independent;
     - "argument": of a bounded function, at every step (the value, not its change).
     """
 
@@ -131,7 +131,7 @@ def _products(derivation: Derivation, found: Sequence[Probe]) -> list[Probe]:
             continue
         if moves[node.args[1 - use.position]]:
             name = names.get(node.id) or f"[{describe(node, nodes)}]"
-            result += [Probe(name, node.id, None, part, use.position) for part in (*PRODUCTS, "product terms")]
+            result += [Probe(name, node.id, None, part, use.position) for part in PRODUCTS]
     return result
 
 

@@ -95,11 +95,11 @@ def check(
         raise TensorProgError(f"nothing called `{unknown[0]}` can be measured", fix=", ".join(EXTRAS))
     used, touched = _trained(derivation, parametrization, lr_exponent, overrides)
     places = tuple(p for p in probes(derivation, also) if depths is None or p.kind == "value")
-    demanded = Predictor(derivation, used, steps, derivation.solution.exponents)
+    demanded = Predictor(derivation, used, steps, derivation.solution.exponents, orders=True)
     derived, own = used is derivation.parametrization, None
     if not derived:
         try:
-            own = Predictor(derivation, used, steps, None, touched)
+            own = Predictor(derivation, used, steps, None, touched, orders=True)
         except NoPowerLawError:  # it grows exponentially with depth: held against the derived exponents alone
             own = None
     batch = batch or batch_size(derivation, ladder.sizes)
@@ -155,7 +155,7 @@ def _control(runs: Runs) -> Control | None:
         return None
     control = replace(runs, parametrization=wrong.parametrization, probes=wrong.probes, ladder=ladder, steps=steps,
                       progress=None)  # fmt: skip
-    demanded = Predictor(derivation, wrong.parametrization, steps, derivation.solution.exponents)
+    demanded = Predictor(derivation, wrong.parametrization, steps, derivation.solution.exponents, orders=True)
     values, caught = control.measure(range(SEEDS)), None
     for more in (range(SEEDS, MOST_SEEDS), range(0)):
         rows = _rows(control, values, demanded, None)
@@ -278,20 +278,12 @@ def _rows(runs: Runs, values: Measurement, demanded: Predictor, own: Predictor |
             scale = values[sums[probe.param], t] if probe.kind in GRADIENTS else values[k, 0]
             rounds = probe.kind in GRADIENTS or (t > 0 and probe.kind in ("value", "spectral"))
             known = rounds and not np.isnan(scale).all()
-            hidden = _top(values[k + 1, t]) if probe.kind == "dW.dx" else 0.0  # its "product terms" come next
-            limits = judge.Limits(
-                unit * float(np.nanmax(scale)) if known else 0.0, independent.get((k, t), 0.0), hidden
-            )
+            limits = judge.Limits(unit * float(np.nanmax(scale)) if known else 0.0, independent.get((k, t), 0.0))
             theirs = own.at(probe, t) if own else None
             rows[k, t] = judge.row(probe, t, demanded.at(probe, t), theirs, values[k, t], runs.ladder, limits)
     if runs.networks:
         return rows
     return doubt(runs.derivation, runs.probes, rows, saturated(runs.derivation, runs.ladder, runs.probes, values))
-
-
-def _top(values: Measurement) -> float:
-    """The root mean square over all seeds at the top of the ladder, from [rung, seed]."""
-    return float(np.sqrt(np.mean(values[-1] ** 2)))
 
 
 def _independent(runs: Runs, values: Measurement) -> dict[tuple[int, int], float]:

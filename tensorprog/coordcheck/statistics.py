@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 TOLERANCE = 0.2  # exponents in practice are multiples of 1/4; a slope this near counts as equal
+FINITE = 0.05  # in log2: what a finite width does to a constant, however small the noise
 
 # two-sided 95% quantiles of Student's t for 1..30 degrees of freedom
 # fmt: off
@@ -152,6 +153,18 @@ def pooled(rms: Floats) -> tuple[Floats, Floats]:
         return value, np.full(len(rms), math.inf)
     left_out = np.log2(np.maximum(total - squares, np.finfo(np.float64).tiny)) / 2
     return value, _error(left_out)
+
+
+def fits_two_powers(widths: Floats, rms: Floats, lower: float, upper: float) -> bool:
+    """Whether a n^(2 lower) + b n^(2 upper) with a, b >= 0 is a law of the mean squares of `rms` [width, seed]: passes
+    by every width's within twice its 95% error."""
+    logs, errors = pooled(rms)
+    errors = np.maximum(errors, FINITE)
+    share = np.linspace(0, 1, 101)[:, None]  # of the upper power, at the largest width
+    x = np.log2(widths / widths[-1])
+    residual = logs - lower * x - np.log2(1 - share + share * 4 ** ((upper - lower) * x)) / 2  # [share, width]
+    offset = np.average(residual, axis=1, weights=errors**-2)[:, None]
+    return bool(np.any(np.all(np.abs(residual - offset) <= 2 * errors, axis=1)))
 
 
 def verdict(predicted: float, measured: Slope, tolerance: float = TOLERANCE) -> str:
