@@ -14,14 +14,13 @@ torch = pytest.importorskip("torch")
 import tensorprog.torch as tpt  # noqa: E402
 from tests.torch.handwritten import CASES  # noqa: E402
 from tests.torch.test_zoo import needs  # noqa: E402
-from tests.torch.wild import MODULES  # noqa: E402
 from tests.torch.zoo import ZOO  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 WIDE = (32, 64, 128, 256)
 CHOSEN = {
     "gpt2_head_dim": (4, 8, 16, 32), "timm_vit": (4, 8, 16), "convnext": (2, 4, 8), "lora": WIDE, "weight_norm": WIDE,
-    "gru": WIDE, "unet": (16, 32, 64), "encoder_layer": (4, 8, 16, 32), "bilinear": WIDE,
+    "gru": WIDE, "unet": (16, 32, 64), "encoder_layer": (4, 8, 16, 32),
 }  # fmt: skip
 
 
@@ -30,9 +29,6 @@ def test_no_operation_disagrees_after_applying_and_some_do_before(name):
     if name in ZOO:
         needs(name)
         build, make = ZOO[name]
-        inputs = make()
-    elif name in MODULES:
-        build, make = MODULES[name]
         inputs = make()
     else:
         build, inputs = CASES[name].build, CASES[name].inputs
