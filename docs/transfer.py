@@ -52,9 +52,10 @@ EXPERIMENTS = (
     Experiment("mlp", "muon", (16, 64, 256), 40, 8, 4),
     Experiment("convnet", "sgd", (8, 16, 32, 64, 128), 40, 16, 4),
     Experiment("convnet", "adam", (16, 32, 64, 128, 256), 40, 16, 4),
-    Experiment("convnet", "muon", (8, 16, 32, 64, 128), 40, 16, 4),
+    Experiment("convnet", "muon", (16, 64, 256), 40, 4, 3),
     Experiment("gpt", "sgd", (16, 32, 64, 128, 256), 100, 8, 3),
     Experiment("gpt", "adam", (16, 32, 64, 128, 256), 100, 8, 4),
+    Experiment("gpt", "muon", (16, 64, 256), 30, 8, 3),
 )
 
 
