@@ -137,7 +137,7 @@ class _Story:
         lines = [f"  constraint: {constraint}", f"  at `{describe(binding.node, nodes)}`{where}"]
         if binding.other is not None and binding.term is not None:
             operand = f"the {binding.part} of `{describe(binding.other, nodes)}`"
-            grade = self.explainer.grade(binding.term)
+            grade = self.explainer.grade_at(binding.other.id, binding.part, binding.term)
             lines.append(f"    meets {operand} ~ {self.power(binding.term[0])}, {grade}")
             lines += [f"    {s}" for s in binding.sums] or ["    nothing that grows is summed"]
             lines.append(f"    why {operand} is so:")

@@ -184,6 +184,12 @@ class Explainer:
             return f"odd in {self._names(odd)}"
         return "no sign symmetry left" if free else "even in every random parameter"
 
+    def grade_at(self, node: int, part: str, term: Term) -> str:
+        """The same of one term of a node; it may be one of several that are as large."""
+        terms = (self.solution.snapshot.initial if part == INITIAL else self.solution.snapshot.change)[node]
+        alike = sum(size == term[0] for size, _, _ in terms) > 1
+        return ("in part " if alike else "") + self.grade(term)
+
     def _names(self, mask: int) -> str:
         found = [name for bit, name in self.names.items() if bit & mask]
         return ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
@@ -205,7 +211,7 @@ class Explainer:
 
     def _step(self, k: int, part: str, target: Term) -> tuple[str, Place | None]:
         node = self.program.nodes[k]
-        head = f"{part} of `{describe(node, self.program.nodes)}` ~ {self.power(target[0])}, {self.grade(target)}"
+        head = f"{part} of `{describe(node, self.program.nodes)}` ~ {self.power(target[0])}, {self.grade_at(k, part, target)}"
         match node.op:
             case Input() | Const():
                 return f"{head}: data or a constant", None
