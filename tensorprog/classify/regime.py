@@ -158,7 +158,7 @@ def classify(
     `optimizer`, `vectors`, `optimizer_for`: as for `derive`. `lr`: one learning rate n^lr for all parameters.
     `alignment`: assumed instead of derived: "full", "none" or three numbers (alignment.py). `advice`: also find the
     largest stable learning rate and, if the alignment is derived, what to change; without it they are None and ().
-    `region`: two exponents such as ("W1.lr", "W2.lr"), whose stable polygon is wanted (programme/region.py).
+    `region`: two exponents such as ("lr[W1]", "lr[W2]"), whose stable polygon is wanted (programme/region.py).
     `constraints`: whether the linear constraints are wanted (programme/polyhedron.py).
     Raises TensorProgError for an unknown name, a file that does not fit, or a program that the calculus does not cover.
     Source: Yang & Hu 2021 (Tensor Programs IV, arXiv:2011.14522), section 3.

@@ -22,7 +22,7 @@ def add(commands: Any) -> None:
     sub.add_argument("--alignment", default="derived", metavar="A",
                      help="derived (default), or assumed: full, none, or alpha,omega,u such as 1,1/2,1")  # fmt: skip
     sub.add_argument(
-        "--region", metavar="X,Y", help="two exponents, such as W1.lr,W2.lr: the polygon of what is stable"
+        "--region", metavar="X,Y", help="two exponents, such as lr[W1],lr[W2]: the polygon of what is stable"
     )
     sub.add_argument("--constraints", action="store_true", help="list the linear constraints on a, b, c")
     sub.add_argument("--format", choices=("table", "json", "latex"), default="table",
@@ -36,7 +36,9 @@ def run(arguments: argparse.Namespace) -> int:
     from tensorprog.classify import classify
 
     if arguments.save is not None and arguments.region is None:
-        raise TensorProgError("--save draws the plane of two exponents", fix="--region W1.lr,W2.lr --save plane.svg")
+        raise TensorProgError(
+            "--save draws the plane of two exponents", fix="--region 'lr[W1],lr[W2]' --save plane.svg"
+        )
     save = saver(arguments)
     architecture = load(arguments.file, dict(arguments.depth))
     found = classify(architecture, arguments.parametrization, arguments.optimizer, arguments.lr,
@@ -52,5 +54,5 @@ def _pair(text: str | None) -> tuple[str, str] | None:
         return None
     first, comma, second = text.partition(",")
     if not (first and comma and second):
-        raise TensorProgError(f"`{text}` does not name two exponents", fix="--region W1.lr,W2.lr")
+        raise TensorProgError(f"`{text}` does not name two exponents", fix="--region 'lr[W1],lr[W2]'")
     return first, second

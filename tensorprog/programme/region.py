@@ -61,19 +61,19 @@ class Axis:
 
 
 def read_axis(trainer: Trainer, text: str) -> Axis:
-    """`W1.lr`, `layers.*.init_std`, `*.lr`, `?scale`. Raises TensorProgError if there is no such thing."""
+    """`lr[W1]`, `init_std[layers.*]`, `lr[*]`, `?scale`. Raises TensorProgError if there is no such thing."""
     text = text.strip()
     graph = trainer.program.forward
     if text.startswith("?") and text[1:] in graph.unknowns:
         return Axis(text, "scale", (text[1:],))
-    pattern, _, quantity = text.rpartition(".")
+    quantity, _, pattern = text.removesuffix("]").partition("[")
     names = tuple(name for name in graph.parameters if fnmatchcase(name, pattern))
     if quantity == "lr":
         names = tuple(name for name in names if name in trainer.program.updates)
     if quantity not in QUANTITIES or not names:
         example = next(iter(graph.parameters))
         raise TensorProgError(f"`{text}` is no exponent of this program",
-                              fix=f"{example}.lr, {example}.init_std, {example}.multiplier, or ?name")  # fmt: skip
+                              fix=f"lr[{example}], init_std[{example}], multiplier[{example}], or ?name")  # fmt: skip
     return Axis(text, quantity, names)
 
 

@@ -92,14 +92,16 @@ def test_regions_are_drawn_at_their_vertices() -> None:
 
 def test_the_plane_of_a_classification_has_the_polygon_s_vertices_and_is_written_whole(tmp_path: Path) -> None:
     """`classify --region X,Y --save FILE`: the polygon that the text tells, and the parametrization as a mark."""
-    command = ["classify", "examples/mlp.tp", "--optimizer", "adam", "--lr", "-1", "--region", "W2.lr,W3.init_std"]
+    command = ["classify", "examples/mlp.tp", "--optimizer", "adam", "--lr", "-1", "--region", "lr[W2],init_std[W3]"]
     assert main([*command, "--save", str(tmp_path / "plane.svg")]) == 0
     assert b"</svg>" in (tmp_path / "plane.svg").read_bytes()
-    found = classify(load("examples/mlp.tp"), "sp", "adam", Fraction(-1), region=("W2.lr", "W3.init_std"), advice=False)
+    found = classify(
+        load("examples/mlp.tp"), "sp", "adam", Fraction(-1), region=("lr[W2]", "init_std[W3]"), advice=False
+    )
     assert found.region is not None
     (axes,) = stable_plane(found).axes
     assert [tuple(p) for p in axes.patches[0].get_xy()[:-1]] == [(float(x), float(y)) for x, y in found.region.vertices]
     words = render(stable_plane(found, DARK), text=True)
-    assert b"exponent of W2.lr" in words and b"mlp.tp under adam" in words
+    assert b"exponent of lr[W2]" in words and b"mlp.tp under adam" in words
     assert main(["classify", "examples/mlp.tp", "--save", str(tmp_path / "no.svg")]) == 2
     assert not (tmp_path / "no.svg").exists()

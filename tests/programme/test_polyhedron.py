@@ -40,7 +40,7 @@ def with_(base: Parametrization, **changes: Fraction) -> Parametrization:
 def test_the_polygon_is_what_is_stable_in_the_plane(optimizer: str) -> None:
     """On a grid of quarter powers: inside and on the polygon stable, outside not. Every vertex is exact: there stable,
     and unstable a little further out."""
-    found = classify(MLP, "sp", optimizer, F(-1), region=("W2.lr", "W3.init_std"), advice=False)
+    found = classify(MLP, "sp", optimizer, F(-1), region=("lr[W2]", "init_std[W3]"), advice=False)
     region, base = found.region, found.parametrization
     assert region is not None and region.exact and region.vertices
     trainer = trainer_for(MLP, optimizer)
@@ -63,7 +63,7 @@ def test_the_polygon_is_what_is_stable_in_the_plane(optimizer: str) -> None:
 
 def test_adam_in_sp_as_computed_by_hand() -> None:
     """All learning rates n^x, readout of size n^y: h2 moves by n^(x + 1), f by n^(x + 1) n^y n if the features do."""
-    found = classify(MLP, "sp", "adam", F(-1), region=("*.lr", "W3.init_std"), advice=False)
+    found = classify(MLP, "sp", "adam", F(-1), region=("lr[*]", "init_std[W3]"), advice=False)
     assert found.region is not None
     corners = {(F(-1), F(-1)), (F(-3, 2), F(-1, 2)), (F(-3), F(-1, 2)), (F(-3), F(-5, 2)), (F(-1), F(-5, 2))}
     assert set(found.region.vertices) == corners
@@ -122,11 +122,11 @@ def test_tensor_programs_iv_conditions_are_among_the_constraints() -> None:
 
 
 def test_as_text_latex_and_json() -> None:
-    found = classify(MLP, "ntp", "sgd", constraints=True, region=("W1.lr", "W3.lr"))
+    found = classify(MLP, "ntp", "sgd", constraints=True, region=("lr[W1]", "lr[W3]"))
     text = found.render()
-    assert "constraints (multiplier n^-a" in text and "stable in the plane of W1.lr (x) and W3.lr (y)" in text
+    assert "constraints (multiplier n^-a" in text and "stable in the plane of lr[W1] (x) and lr[W3] (y)" in text
     latex = found.render("latex")
     assert latex.startswith("\\begin{align*}") and "&\\ge \\frac{1}{2}" in latex
     assert '"vertices"' in found.render("json")
     with pytest.raises(tp.TensorProgError, match="is no exponent"):
-        classify(MLP, "ntp", "sgd", region=("W9.lr", "W3.lr"))
+        classify(MLP, "ntp", "sgd", region=("lr[W9]", "lr[W3]"))

@@ -111,7 +111,7 @@ def test_a_number_does_not_say_of_which_width() -> None:
 def test_the_stable_polygon_of_widths_in_proportion_is_that_of_one_width(optimizer: str) -> None:
     """Total degrees decide: with m = n it is the same network."""
     one = tp.parse(f"width n\n{BODY}".replace("k: m", "k: n"))
-    axes = ("W.lr", "V.init_std")
+    axes = ("lr[W]", "init_std[V]")
     found, known = (classify(a, "sp", optimizer, F(-1), region=axes, constraints=True) for a in (network(""), one))
     assert found.region is not None and known.region is not None and found.region.exact
     assert found.region.vertices == known.region.vertices and len(known.region.vertices) > 3
@@ -122,7 +122,7 @@ def test_the_stable_polygon_of_widths_in_proportion_is_that_of_one_width(optimiz
 
 def test_widths_in_an_order_have_no_polygon_and_the_error_says_why() -> None:
     with pytest.raises(CalculusError) as caught:
-        classify(network(REGIMES[1]), "sp", "adam", region=("W.lr", "V.lr"))
+        classify(network(REGIMES[1]), "sp", "adam", region=("lr[W]", "lr[V]"))
     assert "powers of m first" in caught.value.why
     assert trainer_for(network(REGIMES[1])).units.groups == (("m",), ("n",))
 
