@@ -211,7 +211,8 @@ class Explainer:
 
     def _step(self, k: int, part: str, target: Term) -> tuple[str, Place | None]:
         node = self.program.nodes[k]
-        head = f"{part} of `{describe(node, self.program.nodes)}` ~ {self.power(target[0])}, {self.grade_at(k, part, target)}"
+        where = describe(node, self.program.nodes)
+        head = f"{part} of `{where}` ~ {self.power(target[0])}, {self.grade_at(k, part, target)}"
         match node.op:
             case Input() | Const():
                 return f"{head}: data or a constant", None
