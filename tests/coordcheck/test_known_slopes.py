@@ -72,6 +72,23 @@ def test_the_known_slopes_are_predicted_and_measured(case: str) -> None:
     assert report.exit_code == (0 if case.startswith("muP") else 1)
 
 
+def test_laziness_depends_on_the_optimizer() -> None:
+    """Standard parametrization at the learning rate 1/n: under SGD the features stand still and the output moves (a
+    kernel regime); under Adam the features move, and what they do to the output grows like n^1/2. (In the change of the
+    output itself a part of order 1 still hides that at these widths.)
+
+    Source: Yang & Littwin 2023 (Tensor Programs IVb, arXiv:2308.01814), section 2; Everett et al. 2024."""
+    laws = {"adam": {("x2", "change"): "0", ("f", "W.dx"): "1/2", ("f", "dW.x"): "0"},
+            "sgd": {("x2", "change"): "-1/2", ("f", "W.dx"): "0", ("f", "dW.x"): "0"}}  # fmt: skip
+    for optimizer, law in laws.items():
+        report = check(derive(parse(TANH), optimizer), parametrization="sp", lr_exponent=Fraction(-1), steps=1,
+                       widths=[128, 256, 512, 1024, 2048], seeds=5, max_seeds=5, also=["split"])  # fmt: skip
+        for (tensor, part), exponent in law.items():
+            found = row(report, tensor, part)
+            assert (found.calculus, found.calculus_verdict) == (exponent, "agrees"), (optimizer, tensor, part)
+            assert found.measured is not None and abs(found.measured - float(Fraction(exponent))) < 0.15
+
+
 def test_the_parts_of_a_product_show_what_its_sum_hides() -> None:
     """A hidden matrix that hardly learns: the change of its product still follows the change of its input."""
     derivation = derive(parse(TANH), "adam")
