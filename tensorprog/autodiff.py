@@ -145,12 +145,13 @@ class _Backward:
             case Map(fn, order):  # y = f(x)  =>  dx = f'(x) dy
                 slope = self.emit(Map(fn, order + 1), args, node.axes)
                 result.append((args[0], self._times(dy, slope)))
-            case InvRms(reduced, _):  # r = (mean x^2 + eps)^(-1/2)  =>  dx = -r^3 x dr / size
+            case InvRms(reduced, _):  # r = (mean x^2 + eps)^(-1/2)  =>  dx = -r^3 x dr / size, where r x is Theta(1)
                 r = node.id
-                cubed = self._times(self._times(self._times(dy, r), r), r)
                 whole = tuple(range(len(axes[0])))
                 kept = tuple(k for k in whole if k not in reduced)
-                spread = self.emit(Contract(whole, kept, whole), (args[0], cubed), axes[0])
+                normalised = self.emit(Contract(whole, kept, whole), (args[0], r), axes[0])
+                squared = self._times(self._times(dy, r), r)
+                spread = self.emit(Contract(whole, kept, whole), (normalised, squared), axes[0])
                 scalar = Scalar(Fraction(-1))
                 for k in reduced:
                     scalar = scalar * Scalar(powers=((axes[0][k].dim, Fraction(-1)),))

@@ -124,8 +124,9 @@ def target_classes(graph: Graph, sizes: Mapping[str, int]) -> dict[int, int]:
 def make_data(
     graph: Graph, widths: Mapping[str, int], batch: int = 16, seed: int = 0, dtype: npt.DTypeLike = "float64"
 ) -> dict[str, Array]:
-    """One batch for every input: standard normals; uniform tokens, as integers [...] without the vocabulary axis;
-    targets as their loss wants them (class indices, or standard normals)."""
+    """One batch for every input: standard normals, plus 1 where the input has a growing axis, so that a sum over it is
+    as generic as the calculus assumes; uniform tokens, as integers [...] without the vocabulary axis; targets as
+    their loss wants them (class indices, or standard normals)."""
     sizes = {**widths, BATCH_SYMBOL: batch}
     classes = target_classes(graph, sizes)
     data: dict[str, Array] = {}
@@ -138,5 +139,6 @@ def make_data(
             elif node.op.kind == "target" and classes.get(node.id):
                 data[node.op.name] = rng.integers(0, classes[node.id], shape)
             else:
-                data[node.op.name] = rng.standard_normal(shape).astype(dtype)
+                mean = float(node.op.kind != "target" and any(axis.dim.grows for axis in node.axes))
+                data[node.op.name] = (mean + rng.standard_normal(shape)).astype(dtype)
     return data

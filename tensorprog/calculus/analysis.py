@@ -81,6 +81,7 @@ class Analysis:
         self._scale_values: dict[int, int] = {}
         self._swept = False
         self.joining = False  # whether a sweep keeps the terms of the one before (see `settle`)
+        self.keeping = False  # whether it does so for what shrinks when a norm's argument grows
         self.late: set[int] = set()  # nodes that moved after their place in a sweep, for the next one to pass on
 
     # --- sizes of scalars and parameters -------------------------------------------------------------
@@ -192,6 +193,8 @@ class Analysis:
                     initial[k], change[k] = values, changes
                     moved = moved or new_initial[k] or new_change[k]
                 continue
+            if rule.reads:
+                args = (*args, *rule.reads)
             stale = first or k in scales or isinstance(op, Accumulate)  # reads what stands behind it
             stale_change = stale
             for a in args:
@@ -209,7 +212,7 @@ class Analysis:
                     if values != initial[k]:
                         initial[k], new_initial[k], moved = values, True, True
                 changes = leading(rule.change(inputs, [change[a] for a in args]), self.margins[k])
-                if self.joining:
+                if self.joining or (self.keeping and rule.reads):
                     changes = leading(reduce_terms([*change[k], *changes]), self.margins[k])
                 if changes != change[k]:
                     change[k], new_change[k], moved = changes, True, True
@@ -288,6 +291,7 @@ class Analysis:
     def fixpoint(self) -> Snapshot:
         """What holds for every finite number of steps. Raises CalculusError if sizes keep growing."""
         self.restart()
+        self.keeping = True
         self.settle()
         for _ in range(MAX_SWEEPS):
             if not self.train() or not self.settle():

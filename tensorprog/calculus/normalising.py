@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 
 from tensorprog.calculus.shared import UNIT, Change, Initial, Rule, Sizes, contract_plan, products
@@ -17,7 +18,7 @@ from tensorprog.calculus.terms import (
     grade_product,
     reduce_terms,
 )
-from tensorprog.graph import Contract, Node, Program, Scalar, Scale
+from tensorprog.graph import Contract, InvRms, Node, Program, Scalar, Scale
 
 
 def centred(node: Node, program: Program, sizes: Sizes) -> Rule | None:
@@ -96,6 +97,30 @@ def inverse_rms(arg: Node, axes: tuple[int, ...], sizes: Sizes) -> tuple[Initial
         return reduce_terms(terms)
 
     return initial, change
+
+
+def normalises(node: Node, program: Program) -> bool:
+    """Whether it is x * rms_scale(x): its root mean square is 1, whatever becomes of x."""
+    for x, r in (node.args, node.args[::-1]):
+        op = program.nodes[r].op
+        if isinstance(op, InvRms) and program.nodes[r].args[0] == x and len(node.axes) == len(program.nodes[x].axes):
+            return True
+    return False
+
+
+def rescaled(change: Change, pairs: Callable[[Terms, Terms], list[Term]], scale: Initial, place: int) -> Change:
+    """The change of r * y, where r = rms_scale(x) is the operand at `place` and x the third thing that is read: once x
+    has outgrown its start, r0 is gone, and what is left of r (`scale`: its terms, from those of x) is small."""
+
+    def current(t: list[Terms], d: list[Terms]) -> Terms:
+        x, dx = t[2], d[2]
+        if not x or not dx or max(term[0] for term in dx) <= max(term[0] for term in x):
+            return change(t, d)
+        now = [t[0] + d[0], t[1] + d[1]]
+        now[place] = scale([dx])
+        return reduce_terms(pairs(now[0], now[1]) + pairs(t[0], t[1]))
+
+    return current
 
 
 def softmax_grad(growing: int) -> Rule:

@@ -11,7 +11,15 @@ from collections.abc import Callable, Mapping
 from typing import assert_never
 
 from tensorprog.calculus import nonlinear
-from tensorprog.calculus.normalising import centred, inverse_rms, loss, loss_grad, softmax_grad
+from tensorprog.calculus.normalising import (
+    centred,
+    inverse_rms,
+    loss,
+    loss_grad,
+    normalises,
+    rescaled,
+    softmax_grad,
+)
 from tensorprog.calculus.shared import UNIT, Rule, Sizes, contract_plan, products, refuse
 from tensorprog.calculus.terms import (
     CONSTANT,
@@ -150,7 +158,7 @@ def _contract(node: Node, op: Contract, args: list[Node], sizes: Sizes, program:
     if op.right is None:
         return linear(lambda t: reduce_terms(products(t[0], (UNIT,), plan)))
 
-    normalised = _normalises(node, program)
+    normalised = normalises(node, program)
 
     def pairs(x: Terms, y: Terms) -> list[Term]:
         try:
@@ -168,21 +176,16 @@ def _contract(node: Node, op: Contract, args: list[Node], sizes: Sizes, program:
         return reduce_terms(pairs(t[0], t[1]))
 
     def change(t: list[Terms], d: list[Terms]) -> Terms:  # dx y0 + x0 dy + dx dy
-        (x, y), (dx, dy) = t, d
+        x, y, dx, dy = t[0], t[1], d[0], d[1]
         if not dy:
             return reduce_terms(pairs(dx, y)) if dx else ()
         return reduce_terms(pairs(x, dy) + pairs(dx, y) + pairs(dx, dy))
 
+    for place, arg in enumerate(args):
+        if isinstance(arg.op, InvRms):
+            scale, _ = inverse_rms(program.nodes[arg.args[0]], arg.op.axes, sizes)
+            return Rule(initial, rescaled(change, pairs, scale, place), arg.args)
     return Rule(initial, change)
-
-
-def _normalises(node: Node, program: Program) -> bool:
-    """Whether it is x * rms_scale(x): its root mean square is 1, whatever becomes of x."""
-    for x, r in (node.args, node.args[::-1]):
-        op = program.nodes[r].op
-        if isinstance(op, InvRms) and program.nodes[r].args[0] == x and len(node.axes) == len(program.nodes[x].axes):
-            return True
-    return False
 
 
 # --- sums and relabelled axes -----------------------------------------------------------------------

@@ -19,10 +19,11 @@ Change = Callable[[list[Terms], list[Terms]], Terms]
 @dataclass(frozen=True, slots=True)
 class Rule:
     """The semantics of one node: its initial terms from its operands', and the terms of its change from the operands'
-    initial terms and those of their changes."""
+    initial terms and those of their changes. Behind the operands' terms stand those of the nodes that it `reads`."""
 
     initial: Initial
     change: Change
+    reads: tuple[int, ...] = ()
 
 
 class Sizes:

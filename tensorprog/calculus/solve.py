@@ -248,9 +248,10 @@ class Solver(Analysis):
             assert isinstance(node.op, Param)
             values, changes = self.parameter_terms(node.op.name), self.moved.get(node.op.name, ())
         else:
-            inputs = [self.initial[a] for a in node.args]
+            args = node.args + rule.reads
+            inputs = [self.initial[a] for a in args]
             values = leading(rule.initial(inputs), self.margins[k])
-            changes = leading(rule.change(inputs, [self.change[a] for a in node.args]), self.margins[k])
+            changes = leading(rule.change(inputs, [self.change[a] for a in args]), self.margins[k])
         if values != self.initial[k]:
             self.initial[k], new_initial[k] = values, True
             self.late.add(k)

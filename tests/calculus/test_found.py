@@ -13,12 +13,15 @@ from pathlib import Path
 
 import pytest
 
+import tensorprog as tp
 from benchmarks.agreement import trial
 from tensorprog.api import derive
 from tensorprog.calculus.analysis import largest
 from tensorprog.coordcheck.predict import Predictor
 from tensorprog.coordcheck.probes import probes
 from tensorprog.exponents import Power
+from tensorprog.graph import InvRms
+from tensorprog.initial import make_data
 
 HERE = Path(__file__).parent
 BOUNDS = sorted((HERE / "bounds").glob("*.tp"))  # classes in which the calculus is known to overestimate
@@ -70,6 +73,24 @@ def test_a_normalised_tensor_never_grows() -> None:
     found = derive(next(p for p in FOUND if p.stem == "norm_of_a_small_start"), "muon")
     assert [str(size) for size in found.tensor("u")] == ["1", "1"]
     assert str(found.params["V"].multiplier) == "n^-1"
+
+
+def test_an_inverse_norm_shrinks_when_its_argument_outgrows_its_start() -> None:
+    """The gradient at z is n^1/2 n^-1/2 at the start and 1 times 1 afterwards, never n^1/2 times 1. The inverse norm
+    itself still changes by what it loses, n^1/2."""
+    path = next(p for p in FOUND if p.stem == "norm_of_what_outgrows_its_start")
+    found = derive(path, "sgd")
+    assert {str(found.params[name].lr) for name in "UABV"} == {"n"}
+    norm = next(node.id for node in found.architecture.graph.nodes if isinstance(node.op, InvRms))
+    solver, snapshot = found.solution.solver, found.solution.snapshot
+    assert str(solver.units.unpack(largest(snapshot.change[norm]) or 0)) == "n^1/2"
+
+
+def test_data_are_symmetric_only_along_finite_axes() -> None:
+    """A sum over a growing axis of an odd network's inputs is of order n, as predicted, because they have a mean."""
+    source = "width n\naxis i: n, t: 8\ninput x[t]\ninput y[i]\nparam W[i]\ns[] = W[i] y[i]\noutput f[t] = s[] x[t]\nloss mse(f)"
+    data = make_data(tp.parse(source).graph, {"n": 4000}, batch=500)
+    assert abs(data["y"].mean() - 1) < 0.1 > abs(data["x"].mean())
 
 
 def predicted(stem: str, tensor: str, change: Mapping[str, Power] | None = None) -> list[str]:
