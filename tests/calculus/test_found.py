@@ -88,7 +88,8 @@ def test_an_inverse_norm_shrinks_when_its_argument_outgrows_its_start() -> None:
 
 def test_data_are_symmetric_only_along_finite_axes() -> None:
     """A sum over a growing axis of an odd network's inputs is of order n, as predicted, because they have a mean."""
-    source = "width n\naxis i: n, t: 8\ninput x[t]\ninput y[i]\nparam W[i]\ns[] = W[i] y[i]\noutput f[t] = s[] x[t]\nloss mse(f)"
+    source = "width n\naxis i: n, t: 8\ninput x[t]\ninput y[i]\nparam W[i]\ns[] = W[i] y[i]\n"
+    source += "output f[t] = s[] x[t]\nloss mse(f)"
     data = make_data(tp.parse(source).graph, {"n": 4000}, batch=500)
     assert abs(data["y"].mean() - 1) < 0.1 > abs(data["x"].mean())
 
