@@ -137,7 +137,7 @@ class Explainer:
         op = node.op
         assert isinstance(op, Contract)
         args = [self.program.nodes[a] for a in node.args]
-        plan = contract_plan(op, args, self.solver.sizes)
+        plan = contract_plan(op, args, self.solver.sizes, self.program.nodes)
         value = multiply(x, y, plan)
         aligned = value[0] - x[0] - y[0] == sum(s.full for s in plan.summed)
         labels: dict[int, tuple[str, str]] = {}

@@ -154,7 +154,7 @@ def _shifted(terms: Terms, shift: int) -> Terms:
 
 
 def _contract(node: Node, op: Contract, args: list[Node], sizes: Sizes, program: Program) -> Rule:
-    plan = contract_plan(op, args, sizes)
+    plan = contract_plan(op, args, sizes, program.nodes)
     if op.right is None:
         return linear(lambda t: reduce_terms(products(t[0], (UNIT,), plan)))
 

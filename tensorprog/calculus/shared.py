@@ -76,8 +76,35 @@ def refuse(node: Node, nodes: Sequence[Node], why: str, fix: str = "") -> Calcul
     return CalculusError(f"the calculus does not cover `{describe(node, nodes)}`", node.span, why=why, fix=fix)
 
 
-def contract_plan(op: Contract, args: list[Node], sizes: Sizes) -> ContractPlan:
-    """The growing indices of a contraction, split into summed and kept."""
+def is_outer(node: Node, places: list[int], nodes: Sequence[Node], sizes: Sizes) -> bool:
+    """Whether a tensor (and its change) is a finite sum of outer products of vectors along these of its axes."""
+    if len(places) < 2:
+        return True
+    match node.op:
+        case Scale() | StopGrad():
+            return is_outer(nodes[node.args[0]], places, nodes, sizes)
+        case Add(axes_of):
+            return all(
+                is_outer(nodes[a], [k for k, axis in enumerate(axes) if axis in places], nodes, sizes)
+                for a, axes in zip(node.args, axes_of, strict=True)
+            )
+        case Contract(left, right, out):
+            wanted = [out[k] for k in places]
+            operands = [(nodes[a], indices) for a, indices in zip(node.args, (left, right or ()), strict=False)]
+            for arg, indices in operands:
+                if any(sizes(axis.dim) and i not in out for i, axis in zip(indices, arg.axes, strict=True)):
+                    return False  # a growing sum of outer products
+            return not any(i in left and i in (right or ()) for i in wanted) and all(
+                is_outer(arg, [k for k, i in enumerate(indices) if i in wanted], nodes, sizes)
+                for arg, indices in operands
+            )
+        case _:
+            return False
+
+
+def contract_plan(op: Contract, args: list[Node], sizes: Sizes, nodes: Sequence[Node] = ()) -> ContractPlan:
+    """The growing indices of a contraction, split into summed and kept. `nodes`: those of the program, to see
+    whether an operand is a sum of outer products."""
     where: list[dict[int, int]] = []
     dims: dict[int, int] = {}
     for indices, arg in zip((op.left, op.right or ()), (*args, None), strict=False):
@@ -93,16 +120,23 @@ def contract_plan(op: Contract, args: list[Node], sizes: Sizes) -> ContractPlan:
     )  # fmt: skip
     kept = tuple((left.get(i, -1), right.get(i, -1)) for i in op.out if dims[i])
 
-    def excess(own: dict[int, int], other: dict[int, int]) -> int:
-        """An axis that both keep only numbers independent products: no norm couples them."""
-        ratio = sum(dims[i] if i not in op.out else 0 if i in other else -dims[i] for i in own)
+    def excess(own: dict[int, int], other: dict[int, int], place: int) -> int:
+        """An axis that both keep only numbers independent products: no norm couples them. A random tensor is summed
+        with u v over two axes by one after the other: its norm on such products is that of its longest axis."""
+        over = [i for i in own if i not in op.out]
+        gain = sum(dims[i] for i in over)
+        if len(over) > 1 and nodes and op.right is not None and all(i in other for i in over):
+            indices = (op.left, op.right)[place]
+            if is_outer(args[place], [indices.index(i) for i in over], nodes, sizes):
+                gain = max(dims[i] for i in over)
+        ratio = gain - sum(dims[i] for i in own if i in op.out and i not in other)
         return ratio // 2 if sizes.units.grows(ratio) else 0
 
     loops = {i: axis.loop for indices, arg in zip((op.left, op.right or ()), args, strict=False)
              for i, axis in zip(indices, arg.axes, strict=True) if axis.loop}  # fmt: skip
     layers = tuple((k, sizes.loops[loops[i]]) for k, i in enumerate([i for i in op.out if dims[i]]) if i in loops)
     crossed = tuple(sizes.loops[loops[i]] for i in loops if i not in op.out)
-    return ContractPlan(summed, kept, (excess(left, right), excess(right, left)), layers, crossed)
+    return ContractPlan(summed, kept, (excess(left, right, 1), excess(right, left, 0)), layers, crossed)
 
 
 UNIT: Term = (0, 0, ())

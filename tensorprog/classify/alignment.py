@@ -131,7 +131,7 @@ def plan_of(trainer: Trainer, occurrence: Occurrence) -> ContractPlan | None:
     node = trainer.program.nodes[occurrence.node]
     if not isinstance(node.op, Contract) or node.op.right is None:
         return None
-    return contract_plan(node.op, [trainer.program.nodes[a] for a in node.args], trainer.sizes)
+    return contract_plan(node.op, [trainer.program.nodes[a] for a in node.args], trainer.sizes, trainer.program.nodes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,6 +94,30 @@ def test_data_are_symmetric_only_along_finite_axes() -> None:
     assert abs(data["y"].mean() - 1) < 0.1 > abs(data["x"].mean())
 
 
+BILINEAR = """width n
+dim d = 16, classes = 3
+axis i: d, p: n, q: n, o: classes
+input x[i]
+param A[p,i], B[q,i], W[o,p,q]
+u[p] = relu(A[p,i] x[i])
+v[q] = relu(B[q,i] x[i])
+"""
+
+
+@pytest.mark.parametrize(
+    ("written", "start"),
+    [
+        ("m[p,q] = u[p] v[q]\noutput f[o] = W[o,p,q] m[p,q]", "n^-3/2"),
+        ("m[p,q] = u[p] v[q] + v[p] u[q]\noutput f[o] = W[o,p,q] m[p,q]", "n^-3/2"),
+        ("m[p,q] = tanh(u[p] v[q])\noutput f[o] = W[o,p,q] m[p,q]", "n^-2"),
+    ],
+)
+def test_a_random_tensor_meets_outer_products_with_its_norm_on_them(written: str, start: str) -> None:
+    """As if summed over one axis after the other. What is no finite sum of them may be aligned with all of W."""
+    found = derive(tp.parse(f"{BILINEAR}{written}\nloss cross_entropy(f)"), "adam", "table3")
+    assert str(found.params["W"].init_std) == start
+
+
 def predicted(stem: str, tensor: str, change: Mapping[str, Power] | None = None) -> list[str]:
     """The sizes of a tensor at the start and of its changes at three steps, after some initial sizes were changed."""
     path = next(p for p in FOUND if p.stem == stem)
