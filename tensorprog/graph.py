@@ -42,7 +42,7 @@ class Scalar:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """A multiplier the derivation solves for: base-width value `base`, exponent to be found.
+    """A multiplier the derivation solves for: base-width value `base` (`stated`: in the file), exponent to be found.
 
     kind "multiplier": written `?name` in the file. kind "use": the implicit multiplier that stands between a
     parameter `param` and one use of it in the text (base 1); parametrizations with multipliers set it.
@@ -53,6 +53,7 @@ class Unknown:
     kind: str = "multiplier"
     param: str = ""
     span: Span = field(default=NOWHERE, compare=False)
+    stated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from tensorprog.architecture import Architecture
 from tensorprog.coordcheck.calibrate import base_rates
 from tensorprog.coordcheck.ladder import Ladder
+from tensorprog.coordcheck.natural import with_natural_multipliers
 from tensorprog.coordcheck.probes import Probe, probes
 from tensorprog.derivation import Derivation
 from tensorprog.errors import TensorProgError
@@ -67,14 +68,21 @@ def rungs(
     """The networks of a ladder of depths, with learning rates calibrated at the first (unless `lr` is given)."""
     known = derivation.architecture
     wanted = {probe.name for probe in places}
+
+    def at(sizes: Mapping[str, int]) -> Architecture:
+        flat = known.unrolled({symbol: sizes[symbol] for symbol in ladder.axis})
+        exponents = derivation.lifted(flat.graph, derivation.parametrization).unknowns
+        return with_natural_multipliers(flat, exponents)
+
     first = derivation.unrolled({symbol: ladder.rungs[0][symbol] for symbol in ladder.axis})
+    first = replace(first, architecture=at(ladder.rungs[0]))
     rates: dict[str, list[float]] = {}
     if lr is None:
         for name, rate in base_rates(first, ladder.rungs[0], base, batch=batch).items():
             rates.setdefault(derivation.rolled_name(name), []).append(rate)
     found = []
     for sizes in ladder.rungs:
-        flat = replace(first, architecture=Architecture(known.source, known.file, {s: sizes[s] for s in ladder.axis}))
+        flat = replace(first, architecture=at(sizes))
         kept = [
             (p, name) for p in probes(flat) if p.kind == "value" and (name := derivation.rolled_name(p.name)) in wanted
         ]

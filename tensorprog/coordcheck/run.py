@@ -19,6 +19,7 @@ from tensorprog.coordcheck.fault import first_at_fault
 from tensorprog.coordcheck.ladder import Ladder
 from tensorprog.coordcheck.layers import Rung, base_sizes, depth_ladder, over_layers, rungs
 from tensorprog.coordcheck.memory import kept_memory
+from tensorprog.coordcheck.natural import with_natural_multipliers
 from tensorprog.coordcheck.overrides import override, put
 from tensorprog.coordcheck.predict import Predictor, Touched
 from tensorprog.coordcheck.probes import EXTRAS, GRADIENTS, HIDDEN, Probe, growing_sums, probes
@@ -80,6 +81,8 @@ def check(
     """
     if depths is None:
         derivation = derivation.unrolled()
+        multipliers = derivation.parametrization.unknowns
+        derivation = replace(derivation, architecture=with_natural_multipliers(derivation.architecture, multipliers))
         ladder = width_ladder(derivation, widths, climb)
     else:
         if climb is not None:

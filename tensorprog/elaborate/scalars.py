@@ -237,8 +237,9 @@ def register(name: str, expr: UnknownExpr, scope: Scope, default: Scalar | None 
     if stated is not None and name in context.stated and known is not None and known.base != stated:
         raise ShapeError(f"`?{name}` has another value elsewhere", expr.span, fix="one value, at one of the places")
     if known is None or (stated is not None and name not in context.stated):
-        base = stated if stated is not None else default or Scalar()
-        context.unknowns[name] = Unknown(name, base, span=scope.builder.place(expr.span))
+        base = stated if stated is not None else default
+        span = scope.builder.place(expr.span)
+        context.unknowns[name] = Unknown(name, base or Scalar(), span=span, stated=base is not None)
     if stated is not None:
         context.stated.add(name)
     return Scalar(unknowns=(name,))
