@@ -137,6 +137,8 @@ def parse(source: str, file: str = "<string>", depths: Mapping[str, int] | None 
 
 def load(path: str | Path, depths: Mapping[str, int] | None = None) -> Architecture:
     """An architecture from a .tp file. Raises TensorProgError if it cannot be read or is not in the language."""
+    if not str(path):
+        raise TensorProgError("the name of the file is empty")
     try:
         source = Path(path).read_text(encoding="utf-8-sig")
     except OSError as error:

@@ -12,10 +12,11 @@ from tensorprog.cli.terminal import DISAGREES, OK, show, write_whole
 
 def add(commands: Any) -> None:
     sub = command(commands, "fmt", "print the file in canonical layout", run)
-    sub.add_argument(
+    either = sub.add_mutually_exclusive_group()
+    either.add_argument(
         "--check", action="store_true", help="print nothing; exit 1 if the file is not in canonical layout"
     )
-    sub.add_argument("-w", "--write", action="store_true", help="rewrite the file in place")
+    either.add_argument("-w", "--write", action="store_true", help="rewrite the file in place")
 
 
 def run(arguments: argparse.Namespace) -> int:

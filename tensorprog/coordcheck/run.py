@@ -90,6 +90,9 @@ def check(
         ladder, also = depth_ladder(derivation, depths, widths), ()
     if seeds < 1 or steps < 1:
         raise TensorProgError("seeds and steps must be at least 1", fix="--seeds 5 --steps 3")
+    if max_seeds is not None and max_seeds < seeds:
+        raise TensorProgError(f"{seeds} seeds to begin with are more than the {max_seeds} allowed at most",
+                              fix=f"--seeds {max_seeds}, or --max-seeds {seeds}")  # fmt: skip
     if device != "cpu" and backend != "torch":
         raise TensorProgError(f"NumPy does not run on `{device}`", fix="--backend torch, or --device cpu")
     deadline = None if budget is None else time.monotonic() + budget
@@ -115,7 +118,7 @@ def check(
         networks = rungs(derivation, places, ladder, base, batch, lr)
     runs = Runs(derivation, used, places, ladder, base, batch, steps, rates, backend, device, dtype, jobs, progress,
                 networks)  # fmt: skip
-    most = max(seeds, max_seeds or (MOST if deadline else 4 * seeds))
+    most = max_seeds or (MOST if deadline else 4 * seeds)
     controlled = _control(runs) if control else None
     values, found = _until_conclusive(runs, demanded, own, seeds, most, deadline)
     rows = tuple(found.values())

@@ -141,6 +141,7 @@ def test_fmt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["check", MLP, "--lr", "nan"], "'nan': write a positive number"),
         (["check", MLP, "--lr", "0"], "'0': write a positive number"),
         (["check", MLP, "--lr-exponent", "half"], "'half': write a rational number"),
+        (["fmt", "-w", "--check", MLP], "argument --check: not allowed with argument -w/--write"),
     ],
     ids=lambda v: " ".join(v).replace(f"{ROOT}/examples/", "") if isinstance(v, list) else "",
 )
@@ -160,6 +161,7 @@ def test_bad_usage(arguments: list[str], message: str, capsys: pytest.CaptureFix
     ("arguments", "message"),
     [
         (["derive", "no-such.tp"], "error: cannot read no-such.tp: No such file or directory\n"),
+        (["derive", ""], "error: the name of the file is empty\n"),
         (["derive", str(ROOT)], f"error: cannot read {ROOT}: Is a directory\n"),
         (["derive", MLP, "--optimizer", "adm"], "error: unknown optimizer `adm`\n"),
         (["derive", MLP, "--form", "table7"], "error: unknown form `table7`\n"),
@@ -171,6 +173,10 @@ def test_bad_usage(arguments: list[str], message: str, capsys: pytest.CaptureFix
         (["emit", MLP, "-o", str(ROOT)], f"error: cannot write {ROOT}: Is a directory\n"),
         (["check", MLP, "--widths", "64"], f"{MLP}: error: the widths must be at least two, increasing\n"),
         (["check", MLP, "--widths", "64,32"], f"{MLP}: error: the widths must be at least two, increasing\n"),
+        (
+            ["check", MLP, "--seeds", "6", "--max-seeds", "4"],
+            f"{MLP}: error: 6 seeds to begin with are more than the 4 allowed at most\n",
+        ),
         (["check", GPT, "--widths", "60,100"], f"{GPT}: error: the size n / 16 is 15/4 at n = 60\n"),
         (["check", MLP, "--parametrization", "pmu"], f"{MLP}: error: unknown parametrization `pmu`\n"),
         (["check", MLP, "--lr-exponent=-1"], "error: --lr-exponent has no meaning for the derived parametrization\n"),
