@@ -148,11 +148,11 @@ def _is_steady(derivation: Derivation, network: Interpreter) -> bool:
 
 
 def _scale(derivation: Derivation, node: int, size: float) -> float:
-    """What a change of a value is compared with: its size at the start; should it start at zero or vanish with width,
-    `VANISHING`, as its change must outgrow what the features' change does."""
-    starts = derivation.solution.snapshot.initial[node]
-    units = derivation.solution.solver.units
-    if not starts or not size or units.degree(max(term[0] for term in starts)) < 0:
+    """What a change of a value is compared with: its size at the start; should that be zero, or smaller than its change
+    by a power of the width (logits), `VANISHING`, as its change must outgrow what the features' change does."""
+    snapshot, units = derivation.solution.snapshot, derivation.solution.solver.units
+    start, change = largest(snapshot.initial[node]), largest(snapshot.change[node])
+    if start is None or not size or (change is not None and units.degree(start) < min(0, units.degree(change))):
         return VANISHING
     return size
 
