@@ -152,9 +152,10 @@ def _scale(derivation: Derivation, node: int, size: float) -> float:
     by a power of the width (logits), `VANISHING`, as its change must outgrow what the features' change does."""
     snapshot, units = derivation.solution.snapshot, derivation.solution.solver.units
     start, change = largest(snapshot.initial[node]), largest(snapshot.change[node])
-    if start is None or not size or (change is not None and units.degree(start) < min(0, units.degree(change))):
+    if start is None or not size:
         return VANISHING
-    return size
+    lags = change is not None and units.degree(start) < units.degree(change)
+    return VANISHING if lags and units.degree(start) < 0 else size
 
 
 def _stages(derivation: Derivation) -> list[set[str]]:

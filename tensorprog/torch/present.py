@@ -1,7 +1,8 @@
 """How the parameters of a model start: the law of every initial standard deviation, read from its constructor.
 
-While the constructor runs, a random fill is replaced by its root mean square. Whatever the constructor does with the
-numbers afterwards (scaling, clamping, orthogonalising), the root mean square of the parameter then is exact.
+While the constructor runs, a random fill is replaced by its root mean square, with random signs if it is symmetric.
+Whatever the constructor does with the numbers afterwards (scaling, clamping, orthogonalising), the root mean square of
+the parameter then is exact.
 """
 
 from __future__ import annotations
@@ -40,12 +41,13 @@ class StartLaw:
 
 
 class InitTrace(TorchDispatchMode):  # type: ignore[misc]
-    """While entered, random fills are their root mean square; `random` says of a storage whether it holds some."""
+    """While entered, random fills are their root mean square; `is_random` says of a storage whether it holds some."""
 
     def __init__(self) -> None:
         super().__init__()
         self._random: set[int] = set()
         self._alive: list[Any] = []
+        self._signs = torch.Generator().manual_seed(0)
 
     def is_random(self, tensor: torch.Tensor) -> bool:
         return tensor.untyped_storage()._cdata in self._random
@@ -53,13 +55,13 @@ class InitTrace(TorchDispatchMode):  # type: ignore[misc]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = func._schema.name.split("::")[-1]
-        rms = _rms(name, args, kwargs)
-        if rms is not None and name.endswith("_"):
-            result = args[0].fill_(rms) if args[0].is_floating_point() else func(*args, **kwargs)
-        else:
-            result = func(*args, **kwargs)
-            if rms is not None and result.is_floating_point():
-                result.fill_(rms)
+        found = _rms(name, args, kwargs)
+        rms, symmetric = found or (None, False)
+        result = func(*args, **kwargs)
+        if rms is not None and result.is_floating_point():
+            result.fill_(rms)
+            if symmetric:  # a constant matrix would have rank one
+                result.mul_(1 - 2 * torch.randint(2, result.shape, generator=self._signs).to(result))
         sources = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
         if name in ("copy_", "fill_", "zero_"):
             sources = sources[1:]
@@ -78,8 +80,8 @@ class InitTrace(TorchDispatchMode):  # type: ignore[misc]
         return result
 
 
-def _rms(name: str, args: Any, kwargs: Mapping[str, Any]) -> float | None:
-    """The root mean square of a random fill; None for other operations."""
+def _rms(name: str, args: Any, kwargs: Mapping[str, Any]) -> tuple[float, bool] | None:
+    """The root mean square of a random fill, and whether it is symmetric about zero; None for other operations."""
 
     def number(position: int, key: str, default: float) -> float:
         value = args[position] if len(args) > position else kwargs.get(key, default)
@@ -87,14 +89,15 @@ def _rms(name: str, args: Any, kwargs: Mapping[str, Any]) -> float | None:
 
     match name:
         case "normal_":
-            return math.hypot(number(1, "mean", 0.0), number(2, "std", 1.0))
+            mean = number(1, "mean", 0.0)
+            return math.hypot(mean, number(2, "std", 1.0)), mean == 0
         case "uniform_":
             a, b = number(1, "from", 0.0), number(2, "to", 1.0)
-            return math.sqrt((a * a + a * b + b * b) / 3)
+            return math.sqrt((a * a + a * b + b * b) / 3), a == -b
         case "randn" | "randn_like":
-            return 1.0
+            return 1.0, True
         case "rand" | "rand_like":
-            return 3**-0.5
+            return 3**-0.5, False
         case _:
             return None
 

@@ -81,6 +81,16 @@ def test_the_batch_is_told_from_the_sequence_whatever_its_size(batch: int) -> No
     assert [str(axis.dim) for axis in scores[0].axes[-2:]] == ["9", "9"]
 
 
+def test_an_orthogonal_start_is_read_as_one() -> None:
+    def build(n: int) -> nn.Module:
+        model = nn.Sequential(nn.Linear(5, 4 * n), nn.Tanh(), nn.Linear(4 * n, 4 * n), nn.Tanh(), nn.Linear(4 * n, 3))
+        nn.init.orthogonal_(model[2].weight, gain=2.0)
+        return model
+
+    now = tpt.derive(build, inputs=reals(6, 5).float()).reading.starts["2.weight"]
+    assert str(now.power) == "n^-1/2" and now.exact
+
+
 def test_dropout_is_the_identity() -> None:
     build = lambda n: nn.Sequential(nn.Linear(8, n), nn.ReLU(), nn.Dropout(0.3), nn.Linear(n, 3))  # noqa: E731
     graph = read(build, reals(4, 8).float()).lowered.graph
