@@ -9,76 +9,39 @@ their demands get implicit multipliers; a use whose value only an unknown multip
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tensorprog.calculus.analysis import MAX_SWEEPS, Analysis, Exponents, Snapshot, largest
-from tensorprog.calculus.depth import Depth
+from tensorprog.calculus.analysis import MAX_SWEEPS, Exponents, Snapshot
+from tensorprog.calculus.demands import Demands
 from tensorprog.calculus.rank import require_finite_rank
 from tensorprog.calculus.settling import Circle, Largest
-from tensorprog.calculus.shared import describe
+from tensorprog.calculus.stable import assert_stable
 from tensorprog.calculus.terms import Terms, leading, reduce_terms
-from tensorprog.calculus.uses import Occurrence, occurrences, scale_free
+from tensorprog.calculus.uses import Occurrence
 from tensorprog.errors import CalculusError, NoPowerLawError
 from tensorprog.exponents import Units
 from tensorprog.functions import Function
-from tensorprog.graph import (
-    Add,
-    Contract,
-    Loss,
-    Map,
-    Param,
-    Program,
-    Scale,
-    Softmax,
-    TopK,
-)
+from tensorprog.graph import Param, Program, Scale
 from tensorprog.optimizers import Choice
 
 LAYER_SWEEPS = 12  # until the terms of a layer have gone through all others
 PATIENCE = 3  # so often may they grow on the way, while the exponents are not yet right
 
 
-class Solver(Analysis):
-    """An Analysis whose sweeps settle the exponents on their way."""
+class Solver(Demands):
+    """Demands whose sweeps settle the exponents on their way."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.uses = occurrences(self.program)
-        self.depth = Depth(self.program, self.sizes, self.uses)
         self.by_node: dict[int, list[Occurrence]] = {}
-        self._by_param: dict[str, list[Occurrence]] = {}
-        uses_of: dict[str, list[str]] = {}
-        count_use: dict[str, int] = {}
-        count_param: dict[str, int] = {}
         for occurrence in self.uses:
             self.by_node.setdefault(occurrence.node, []).append(occurrence)
-            self._by_param.setdefault(occurrence.param, []).append(occurrence)
-            count_use[occurrence.use] = count_use.get(occurrence.use, 0) + 1
-            count_param[occurrence.param] = count_param.get(occurrence.param, 0) + 1
-        for name, unknown in self.program.forward.unknowns.items():
-            if unknown.kind == "use":
-                uses_of.setdefault(unknown.param, []).append(name)
-        self.uses_of = {param: tuple(uses) for param, uses in uses_of.items()}
-        self.multiplier_at: dict[int, str] = {}
-        count_multiplier: dict[str, int] = {}
-        still_weights = {node for occurrence in self.uses for node in occurrence.chain}  # their parameters settle them
-        for node in self.program.forward.nodes:
-            if isinstance(node.op, Scale) and node.id not in still_weights:
-                for name in node.op.scalar.unknowns:
-                    if self.program.forward.unknowns[name].kind == "multiplier":
-                        self.multiplier_at[node.id] = name
-                        count_multiplier[name] = count_multiplier.get(name, 0) + 1
-        free: dict[str, list[bool]] = {}
-        for occurrence in self.uses:
-            free.setdefault(occurrence.param, []).append(occurrence.multiplier is not None)
-        self.scale_free = {o.param for o in self.uses if scale_free(self.program, o)}  # A is 0: any would do
-        self.always_free = {param for param, flags in free.items() if all(flags)}
-        self.demand = Largest(count_use)
-        self.speed = Largest(count_param)
-        self.excess = Largest(count_multiplier)
+        self.demand = Largest(Counter(occurrence.use for occurrence in self.uses))
+        self.speed = Largest(Counter(occurrence.param for occurrence in self.uses))
+        self.excess = Largest(Counter(self.multiplier_at.values()))
         self.step: dict[str, Terms] = {}  # the optimizer's steps so far, at C = 0
-        self.gains: dict[int, int] = {}  # see depth.py
         self.nominal: dict[str, Terms] = {}  # steps of gradients that have the powers of the depth they should have
         self.runaways = 0  # how often sizes grew from layer to layer
         self.unsettled = False
@@ -114,79 +77,6 @@ class Solver(Analysis):
             return size - self.depth.part(size) + self.depth.layers(node)
         return self.depth.over_layers(operand, size, self.initial[operand])
 
-    def through(self, occurrence: Occurrence, terms: Terms) -> Terms:
-        """Terms of W at size 0, carried along the chain to the operand (without the implicit multiplier)."""
-        before = occurrence.chain[0]
-        for k in occurrence.chain[1:]:
-            rule, op, args = self.rules[k], self.program.nodes[k].op, self.program.nodes[k].args
-            assert rule is not None
-            alone = isinstance(op, Add)
-            terms = rule.initial(
-                [terms if a == before else () if alone else self.initial[a] + self.change[a] for a in args]
-            )
-            before = k
-            if isinstance(op, Scale) and occurrence.use in op.scalar.unknowns:
-                shift = self.exponents.M[occurrence.use]
-                terms = tuple((size - shift, raw, grades) for size, raw, grades in terms)
-        return terms
-
-    def used(self, occurrence: Occurrence, weight: Terms) -> int | None:
-        """The size of a use's value for given terms of W, over initial and change terms of x, after its tail.
-
-        An unknown multiplier in the tail counts; the implicit multiplier of the use does not."""
-        initial, change = self.used_terms(occurrence, weight)
-        size = self.depth.judged(initial, change)
-        if size is None:
-            return None
-        if not initial:  # what it multiplies starts at zero
-            size += self.depth.part(largest(self.through(occurrence, weight)) or 0) + self.late_size(occurrence)
-        return size + self.tail_size(occurrence)
-
-    def late_size(self, occurrence: Occurrence) -> int:
-        """The power of the depth of what a use multiplies, should that start at zero: that of its change in training,
-        when all layers' changes of it have moved the stream by Theta(1)."""
-        args = self.program.nodes[occurrence.node].args
-        other = args[1 - occurrence.position] if len(args) == 2 else -1
-        if other not in self.gains or self.initial[other]:
-            return 0
-        return -self.depth.layers(other) - self.gains[other]
-
-    def demanded(self, occurrence: Occurrence, weight: Terms) -> int | None:
-        """The size that must not exceed Theta(1): of the use's value, and of the sum over layers that it feeds."""
-        initial, change = self.used_terms(occurrence, weight)
-        size = self.depth.judged(initial, change)
-        if size is None:
-            return None
-        tail = self.tail_size(occurrence)
-        feed = self.depth.feeds.get(occurrence.node)
-        if feed is None:
-            return size + tail
-        summed = self.depth.over_layers(occurrence.node, size, initial) + self.scales_size(feed.scales)
-        return max(size + tail - self.depth.part(tail), summed)  # no need to fill up what the file makes small
-
-    def used_terms(self, occurrence: Occurrence, weight: Terms) -> tuple[Terms, Terms]:
-        """The terms of a use's value for given terms of W, with the initial x and with its change, before its tail."""
-        node = self.program.nodes[occurrence.node]
-        operand = self.through(occurrence, weight)
-        if not isinstance(node.op, Contract):
-            return operand, ()
-        other = node.args[1 - occurrence.position]
-        rule = self.rules[occurrence.node]
-        assert rule is not None
-
-        def product(x: Terms) -> Terms:
-            return rule.initial([operand, x] if occurrence.position == 0 else [x, operand])
-
-        return product(self.initial[other]), product(self.change[other])
-
-    def tail_size(self, occurrence: Occurrence) -> int:
-        """The packed exponent of the scalars that follow a use."""
-        return self.scales_size(occurrence.tail)
-
-    def scales_size(self, nodes: tuple[int, ...]) -> int:
-        """The packed exponent of the product of some Scale nodes."""
-        return sum(self.scalar_size(op) for k in nodes if isinstance(op := self.program.nodes[k].op, Scale))
-
     def _settle(self, occurrence: Occurrence, new_initial: list[bool], new_change: list[bool]) -> None:
         exponents, param, use = self.exponents, occurrence.param, occurrence.use
         changed = False
@@ -215,11 +105,6 @@ class Solver(Analysis):
         free = occurrence.param in self.scale_free and occurrence.multiplier is None
         return self.demand.value.get(occurrence.use, 0) if free else 0
 
-    def share(self, occurrence: Occurrence) -> int:
-        """How much less than Theta(1) one layer may move, for all layers together to move the stream by Theta(1)."""
-        node = occurrence.tail[-1] if occurrence.tail else occurrence.node
-        return self.depth.layers(node) + self.gains.get(node, 0)
-
     def _share_demands(self, param: str) -> None:
         """A = the least demanding use that constrains it; the others get implicit multipliers."""
         exponents, demands = self.exponents, self.demand.value
@@ -233,10 +118,6 @@ class Solver(Analysis):
         for use in self.uses_of[param]:
             if use in demands and use in constraining:
                 exponents.M[use] = exponents.A[param] - demands[use]
-
-    def uses_by_param(self, param: str) -> list[Occurrence]:
-        """The uses of one parameter, in graph order."""
-        return self._by_param[param]
 
     def _move(self, param: str) -> None:
         lr = self.exponents.C[param]
@@ -403,48 +284,3 @@ def solve(program: Program, units: Units, optimizer: str | Choice, functions: Ma
     snapshot = solver.fixpoint()  # from the beginning, with the exponents now fixed
     assert_stable(program, snapshot, units)
     return Solution(solver, exponents, snapshot)
-
-
-def sensitive(program: Program, *, sums: bool = True) -> set[int]:
-    """Forward nodes that a nonlinearity, a sum (unless not `sums`), a selection, the loss or an output consumes: at
-    most Theta(1). A sum that only an unknown multiplier consumes does not count: it takes care of the size."""
-    found = {node for _, node in program.forward.outputs}
-    tamed = _tamed(program) if sums else set()
-    for node in program.forward.nodes:
-        if isinstance(node.op, Map | Softmax | TopK | Loss) or (
-            sums and isinstance(node.op, Add) and node.id not in tamed
-        ):
-            found.update(node.args)
-    return found
-
-
-def _tamed(program: Program) -> set[int]:
-    """Sums whose every consumer is an unknown multiplier."""
-    nodes, unknowns = program.forward.nodes, program.forward.unknowns
-    free: dict[int, list[bool]] = {node.id: [] for node in nodes if isinstance(node.op, Add)}
-    for node in nodes:
-        names = node.op.scalar.unknowns if isinstance(node.op, Scale) else ()
-        for a in node.args:
-            if a in free:
-                free[a].append(any(unknowns[u].kind == "multiplier" for u in names))
-    return {k for k, flags in free.items() if flags and all(flags)}
-
-
-def assert_stable(program: Program, snapshot: Snapshot, units: Units) -> None:
-    """Every tensor that a nonlinearity, a sum or an output consumes is at most Theta(1), else CalculusError. (A sum
-    may grow with the depth alone, if what reads it does not mind: a normalisation.)"""
-    nodes, strict = program.forward.nodes, sensitive(program, sums=False)
-    depths = {symbol for loop in program.forward.loops for symbol in loop.axis.dim.symbols}
-    for node in [nodes[k] for k in sorted(sensitive(program))]:
-        for part, terms in (("at initialisation", snapshot.initial), ("after the first updates", snapshot.change)):
-            size = largest(terms[node.id])
-            if size is None or size <= 0:
-                continue
-            if node.id in strict or size > sum(units.part(size, symbol) for symbol in depths):
-                raise CalculusError(
-                    f"`{describe(node, program.nodes)}` grows like {units.unpack(size)} {part}",
-                    node.span,
-                    why="a nonlinearity, a sum or an output consumes it, so it must stay Theta(1), and with the fixed "
-                    "multipliers of the file it does not, where each parameter's own use is Theta(1)",
-                    fix="an unknown multiplier in front of it, such as `?scale * (...)`",
-                )

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from tensorprog.calculus.analysis import MAX_SWEEPS, Exponents, Snapshot, largest
-from tensorprog.calculus.solve import Solver, sensitive
+from tensorprog.calculus.solve import Solver
+from tensorprog.calculus.stable import sensitive
 from tensorprog.calculus.terms import Terms
 from tensorprog.calculus.uses import Occurrence
 from tensorprog.errors import CalculusError

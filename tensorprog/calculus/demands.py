@@ -1,0 +1,125 @@
+"""What every use of a parameter gives, and what it demands: sizes at one use, at the exponents as they stand.
+
+A use is a contraction of a parameter with some x, followed by its fixed scalars (see uses.py). Its value must stay
+Theta(1), and so must the sum over layers that it feeds (see depth.py).
+"""
+
+from __future__ import annotations
+
+from tensorprog.calculus.analysis import Analysis, largest
+from tensorprog.calculus.depth import Depth
+from tensorprog.calculus.terms import Terms
+from tensorprog.calculus.uses import Occurrence, occurrences, scale_free
+from tensorprog.graph import Add, Contract, Scale
+
+
+class Demands(Analysis):
+    """An Analysis that knows the uses of every parameter. `uses_of`: parameter -> the implicit multipliers of its uses;
+    `multiplier_at`: Scale node -> its unknown multiplier, where no parameter settles that; `scale_free`: parameters of
+    whose size nothing depends; `always_free`: those whose every use has an unknown multiplier behind it; `gains`: see
+    depth.py."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        forward = self.program.forward
+        self.uses = occurrences(self.program)
+        self.depth = Depth(self.program, self.sizes, self.uses)
+        self.gains: dict[int, int] = {}
+        self._by_param: dict[str, list[Occurrence]] = {}
+        for occurrence in self.uses:
+            self._by_param.setdefault(occurrence.param, []).append(occurrence)
+        self.uses_of: dict[str, tuple[str, ...]] = {}
+        for name, unknown in forward.unknowns.items():
+            if unknown.kind == "use":
+                self.uses_of[unknown.param] = (*self.uses_of.get(unknown.param, ()), name)
+        still_weights = {node for occurrence in self.uses for node in occurrence.chain}  # their parameters settle them
+        self.multiplier_at = {
+            node.id: name
+            for node in forward.nodes if isinstance(node.op, Scale) and node.id not in still_weights
+            for name in node.op.scalar.unknowns if forward.unknowns[name].kind == "multiplier"
+        }  # fmt: skip
+        self.scale_free = {o.param for o in self.uses if scale_free(self.program, o)}  # A is 0: any would do
+        self.always_free = {param for param, uses in self._by_param.items()
+                            if all(o.multiplier is not None for o in uses)}  # fmt: skip
+
+    def uses_by_param(self, param: str) -> list[Occurrence]:
+        """The uses of one parameter, in graph order."""
+        return self._by_param[param]
+
+    def through(self, occurrence: Occurrence, terms: Terms) -> Terms:
+        """Terms of W at size 0, carried along the chain to the operand (without the implicit multiplier)."""
+        before = occurrence.chain[0]
+        for k in occurrence.chain[1:]:
+            rule, op, args = self.rules[k], self.program.nodes[k].op, self.program.nodes[k].args
+            assert rule is not None
+            alone = isinstance(op, Add)
+            terms = rule.initial(
+                [terms if a == before else () if alone else self.initial[a] + self.change[a] for a in args]
+            )
+            before = k
+            if isinstance(op, Scale) and occurrence.use in op.scalar.unknowns:
+                shift = self.exponents.M[occurrence.use]
+                terms = tuple((size - shift, raw, grades) for size, raw, grades in terms)
+        return terms
+
+    def used(self, occurrence: Occurrence, weight: Terms) -> int | None:
+        """The size of a use's value for given terms of W, over initial and change terms of x, after its tail.
+
+        An unknown multiplier in the tail counts; the implicit multiplier of the use does not."""
+        initial, change = self.used_terms(occurrence, weight)
+        size = self.depth.judged(initial, change)
+        if size is None:
+            return None
+        if not initial:  # what it multiplies starts at zero
+            size += self.depth.part(largest(self.through(occurrence, weight)) or 0) + self.late_size(occurrence)
+        return size + self.tail_size(occurrence)
+
+    def late_size(self, occurrence: Occurrence) -> int:
+        """The power of the depth of what a use multiplies, should that start at zero: that of its change in training,
+        when all layers' changes of it have moved the stream by Theta(1)."""
+        args = self.program.nodes[occurrence.node].args
+        other = args[1 - occurrence.position] if len(args) == 2 else -1
+        if other not in self.gains or self.initial[other]:
+            return 0
+        return -self.depth.layers(other) - self.gains[other]
+
+    def demanded(self, occurrence: Occurrence, weight: Terms) -> int | None:
+        """The size that must not exceed Theta(1): of the use's value, and of the sum over layers that it feeds."""
+        initial, change = self.used_terms(occurrence, weight)
+        size = self.depth.judged(initial, change)
+        if size is None:
+            return None
+        tail = self.tail_size(occurrence)
+        feed = self.depth.feeds.get(occurrence.node)
+        if feed is None:
+            return size + tail
+        summed = self.depth.over_layers(occurrence.node, size, initial) + self.scales_size(feed.scales)
+        return max(size + tail - self.depth.part(tail), summed)  # no need to fill up what the file makes small
+
+    def used_terms(self, occurrence: Occurrence, weight: Terms) -> tuple[Terms, Terms]:
+        """The terms of a use's value for given terms of W, with the initial x and with its change, before its tail."""
+        node = self.program.nodes[occurrence.node]
+        operand = self.through(occurrence, weight)
+        if not isinstance(node.op, Contract):
+            return operand, ()
+        other = node.args[1 - occurrence.position]
+        rule = self.rules[occurrence.node]
+        assert rule is not None
+
+        def product(x: Terms) -> Terms:
+            return rule.initial([operand, x] if occurrence.position == 0 else [x, operand])
+
+        return product(self.initial[other]), product(self.change[other])
+
+    def tail_size(self, occurrence: Occurrence) -> int:
+        """The packed exponent of the scalars that follow a use."""
+        return self.scales_size(occurrence.tail)
+
+    def scales_size(self, nodes: tuple[int, ...]) -> int:
+        """The packed exponent of the product of some Scale nodes."""
+        return sum(self.scalar_size(op) for k in nodes if isinstance(op := self.program.nodes[k].op, Scale))
+
+    def share(self, occurrence: Occurrence) -> int:
+        """How much less than Theta(1) one layer may move, for all layers together to move the stream by Theta(1)."""
+        node = occurrence.tail[-1] if occurrence.tail else occurrence.node
+        return self.depth.layers(node) + self.gains.get(node, 0)
