@@ -1,10 +1,21 @@
-"""Expressions of numbers only, exactly: what formulas of functions and of optimizers read as one number."""
+"""The arithmetic of formulas: what the operators do, and expressions of numbers only, exactly."""
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Callable, Mapping
 from fractions import Fraction
+from typing import Any
 
 from tensorprog.syntax import Binary, Expr, Negate, Number
+
+OPERATORS: Mapping[str, Callable[[Any, Any], Any]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.truediv,
+    "^": operator.pow,
+}
 
 
 def exact_value(expr: Expr, highest: int) -> Fraction | None:
@@ -19,15 +30,7 @@ def exact_value(expr: Expr, highest: int) -> Fraction | None:
             a, b = exact_value(left, highest), exact_value(right, highest)
             if a is None or b is None:
                 return None
-            match op:
-                case "+":
-                    return a + b
-                case "-":
-                    return a - b
-                case "*":
-                    return a * b
-                case "/" if b:
-                    return a / b
-                case "^" if b.denominator == 1 and (a or b > 0) and abs(b) < highest:
-                    return a**b.numerator
+            if op == "^":
+                return a**b.numerator if b.denominator == 1 and (a or b > 0) and abs(b) < highest else None
+            return None if op == "/" and not b else Fraction(OPERATORS[op](a, b))
     return None

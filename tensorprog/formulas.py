@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import sympy
 
-from tensorprog.constants import exact_value
+from tensorprog.constants import OPERATORS, exact_value
 from tensorprog.errors import TensorProgError
 from tensorprog.functions import Facts, Function
 from tensorprog.syntax import NOWHERE, Binary, Call, Expr, Name, Negate, Number, Span
@@ -76,7 +76,7 @@ def _check(body: Expr, argument: str, known: Mapping[str, Function]) -> None:
         case Binary(op=op, left=left, right=right, span=span):
             _check(left, argument, known)
             _check(right, argument, known)
-            if op not in "+-*/^":
+            if op not in OPERATORS:
                 raise _fail(f"operator {op} in the formula of a function", span)
             if op == "^" and _constant(right) is None:
                 raise _fail("the exponent in a formula must be a number", getattr(right, "span", span))
@@ -104,18 +104,7 @@ def _symbolic(body: Expr, known: Mapping[str, Function]) -> sympy.Expr:
         case Negate(operand=operand):
             return -_symbolic(operand, known)
         case Binary(op=op, left=left, right=right):
-            a, b = _symbolic(left, known), _symbolic(right, known)
-            match op:
-                case "+":
-                    return a + b
-                case "-":
-                    return a - b
-                case "*":
-                    return a * b
-                case "/":
-                    return a / b
-                case _:
-                    return a**b
+            return OPERATORS[op](_symbolic(left, known), _symbolic(right, known))
         case Call(id=name, arguments=arguments):
             inner = _symbolic(arguments[0].value, known)
             if name in known:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tensorprog import syntax as s
-from tensorprog.constants import exact_value
+from tensorprog.constants import OPERATORS, exact_value
 
 if TYPE_CHECKING:
     from tensorprog.optimizers.data import Optimizer
@@ -60,18 +60,7 @@ def evaluate(expr: s.Expr, known: Mapping[str, Any]) -> Any:
         case s.Negate(operand=operand):
             return -evaluate(operand, known)
         case s.Binary(op=op, left=left, right=right):
-            a, b = evaluate(left, known), evaluate(right, known)
-            match op:
-                case "+":
-                    return a + b
-                case "-":
-                    return a - b
-                case "*":
-                    return a * b
-                case "/":
-                    return a / b
-                case _:
-                    return a**b
+            return OPERATORS[op](evaluate(left, known), evaluate(right, known))
         case s.Call(id=name, arguments=arguments):
             return _call(name, *(evaluate(a.value, known) for a in arguments))
     raise AssertionError("checked before")
