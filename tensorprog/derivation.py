@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import json
-import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import permutations
@@ -16,19 +13,19 @@ from typing import Any
 from tensorprog.architecture import Architecture
 from tensorprog.calculus.analysis import largest
 from tensorprog.calculus.forms import DEFAULT_FORM, FORMS, gradient_norm, parametrize
-from tensorprog.calculus.solve import Solution, Solver, prepare, solve
+from tensorprog.calculus.solve import Solution
 from tensorprog.errors import NoPowerLawError, TensorProgError
-from tensorprog.exponents import Power, Units
-from tensorprog.graph import Graph, Scale
+from tensorprog.exponents import Power
+from tensorprog.graph import Graph
 from tensorprog.optimizers import Choice, Optimizer
 from tensorprog.optimizers.choice import choose
 from tensorprog.optimizers.policies import DEFAULT_POLICY, POLICIES
 from tensorprog.parametrization import Parametrization, ParamExponents
 from tensorprog.reasons import reasons
+from tensorprog.solving import Regime, collector_at_rest, solved
 
 SCHEMA = 1
 MANY_WIDTHS = 3  # above so many, their orders are not all tried
-Regime = tuple[tuple[str, ...], str]  # widths, and how they grow: "proportional", or "<<" (each below the next)
 QUANTITIES = ("multiplier", "init_std", "lr", "weight_decay", "eps")
 
 
@@ -212,30 +209,6 @@ class Derivation:
         return tables.render_derivation(self, "html")
 
 
-def _units(graph: Graph, regime: Regime | None = None) -> Units:
-    """Units fine enough for every exponent that the file writes, and for halves and thirds of them; widths outgrow
-    depths."""
-    scalars = [node.op.scalar for node in graph.nodes if isinstance(node.op, Scale)]
-    scalars += [unknown.base for unknown in graph.unknowns.values()]
-    denominators = {power.denominator for scalar in scalars for _, power in scalar.powers}
-    denominator = math.lcm(Units().denominator, *(12 * d for d in denominators))
-    if denominator > 10**6:
-        raise TensorProgError("the exponents in the file have too many different denominators", file=graph.name,
-                              fix="exponents such as 1/2 or -3/4")  # fmt: skip
-    depths = tuple(sorted({symbol for loop in graph.loops for symbol in loop.axis.dim.symbols}))
-    return Units(*_regime(graph.widths, regime), depths, denominator=denominator)
-
-
-def _regime(widths: tuple[str, ...], declared: Regime | None) -> tuple[tuple[str, ...], ...]:
-    """The widths in groups that grow in proportion, the fastest first (`m << n`: every power of m stays below every
-    power of n; what the declaration does not name grows like its fastest)."""
-    if declared is None or declared[1] == "proportional":
-        return (widths,)
-    names = declared[0]
-    unnamed = tuple(symbol for symbol in widths if symbol not in names)
-    return ((names[-1], *unnamed), *((name,) for name in reversed(names[:-1])))
-
-
 def derive(
     architecture: Architecture,
     optimizer: str | Optimizer | Choice | None = None,
@@ -259,7 +232,7 @@ def derive(
 
     Source: Yang & Hu 2021 (Tensor Programs IV, arXiv:2011.14522); Yang et al. 2022 (V, arXiv:2203.03466).
     """
-    with _collector_at_rest():
+    with collector_at_rest():
         form, policy = known_form(form or DEFAULT_FORM), decay_policy or DEFAULT_POLICY
         if policy not in POLICIES:
             raise TensorProgError(f"unknown policy of weight decay `{policy}`", fix=", ".join(POLICIES))
@@ -270,7 +243,7 @@ def derive(
             return complete(architecture, fixes, optimizer, form, vectors=vectors, optimizer_for=optimizer_for,
                             decay_policy=policy)  # fmt: skip
 
-        def solved(architecture: Architecture) -> Derivation:
+        def derived(architecture: Architecture) -> Derivation:
             choice = choose(
                 optimizer or architecture.graph.optimizer or "adam",
                 vectors,
@@ -280,9 +253,9 @@ def derive(
             return _derive(architecture, choice, form, policy)
 
         try:
-            return solved(architecture.symbolic)
+            return derived(architecture.symbolic)
         except NoPowerLawError as error:
-            return replace(solved(architecture), note=error.message)
+            return replace(derived(architecture), note=error.message)
 
 
 def known_form(form: str) -> str:
@@ -295,37 +268,9 @@ def known_form(form: str) -> str:
 def _derive(
     architecture: Architecture, choice: Choice, form: str, policy: str, regime: Regime | None = None
 ) -> Derivation:
+    solution = solved(architecture, choice, regime or architecture.model.regime)
     try:
-        regime = regime or architecture.model.regime
-        solution = next((answer for asked, answer in architecture.solved if asked == (choice, regime)), None)
-        if solution is None:
-            units = _units(architecture.graph, regime)
-            solution = solve(architecture.program, units, choice, architecture.functions)
-            architecture.solved.append(((choice, regime), solution))
         parametrization = parametrize(solution, form, policy)
-        return Derivation(architecture, choice.default.name, form, solution, parametrization, policy)
     except TensorProgError as error:
         raise error.located(architecture.source, architecture.file) from None
-
-
-def unsolved(architecture: Architecture, choice: Choice, finer: int = 1) -> Solver:
-    """The machinery for other exponents than the derived ones; all are zero. `finer`: how many times finer its units
-    are than needed. Raises TensorProgError if the program is ill-formed or not covered by the calculus."""
-    try:
-        units = _units(architecture.graph, architecture.model.regime)
-        units = Units(*units.groups, denominator=units.denominator * finer)
-        return prepare(architecture.program, units, choice, architecture.functions)
-    except TensorProgError as error:
-        raise error.located(architecture.source, architecture.file) from None
-
-
-@contextmanager
-def _collector_at_rest() -> Iterator[None]:
-    """Millions of small tuples without a cycle: looking for garbage among them would cost more than the rules."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
+    return Derivation(architecture, choice.default.name, form, solution, parametrization, policy)

@@ -27,7 +27,7 @@ class Rate:
 def largest_rate(trainer: Trainer, exponents: Exponents) -> Rate:
     """Newton's method from above on the size of whatever first exceeds Theta(1), a piecewise linear function of the
     factor: each step goes to where the largest of the affine forms found so far is zero. Exact; confirmed by
-    substitution. The trainer's units must be fine enough for the answer (`derivation.unsolved`), else it is rounded
+    substitution. The trainer's units must be fine enough for the answer (`solving.unsolved`), else it is rounded
     down to them."""
     units = trainer.units
     grain = units.pack({units.symbols[0]: Fraction(1, units.denominator)})

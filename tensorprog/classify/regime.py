@@ -15,7 +15,7 @@ from tensorprog.classify.alignment import AlignedTrainer, Alignment, Disagreemen
 from tensorprog.classify.needed import Change, changes_needed
 from tensorprog.classify.rate import Rate, largest_rate
 from tensorprog.classify.views import stability, stable_region
-from tensorprog.derivation import derive, unsolved
+from tensorprog.derivation import derive
 from tensorprog.errors import CalculusError, TensorProgError
 from tensorprog.exponents import Power, Units
 from tensorprog.graph import Add, Contract, Input, Map, Node, Param, Program, Scale, Softmax
@@ -26,6 +26,7 @@ from tensorprog.parametrizations import in_gauge, read
 from tensorprog.programme.polyhedron import Inequality
 from tensorprog.programme.region import Region
 from tensorprog.programme.trajectory import Trainer, Trajectory, layer_node, require_own_steps
+from tensorprog.solving import unsolved
 
 SGD_ONLY = "it is defined for SGD"
 LARGEST = 10**9  # denominator of the units

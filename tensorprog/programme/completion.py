@@ -13,7 +13,7 @@ from tensorprog.calculus.analysis import Exponents
 from tensorprog.calculus.forms import DEFAULT_FORM, parametrize
 from tensorprog.calculus.solve import Solution
 from tensorprog.classify.alignment import AlignedTrainer, Alignment
-from tensorprog.derivation import Derivation, known_form, unsolved
+from tensorprog.derivation import Derivation, known_form
 from tensorprog.errors import CalculusError, TensorProgError
 from tensorprog.exponents import Power, Units
 from tensorprog.fixing import read_requirement
@@ -24,6 +24,7 @@ from tensorprog.programme import show
 from tensorprog.programme.complete import Completed, ConflictError, Programme
 from tensorprog.programme.fixes import Fix, requirements
 from tensorprog.programme.trajectory import Trainer, require_own_steps
+from tensorprog.solving import unsolved
 from tensorprog.syntax import FixDecl
 
 UNROLLED = "where exponents are fixed, the depth is finite: its own exponents are not derived"

@@ -9,13 +9,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from tensorprog.calculus.forms import without_multipliers
-from tensorprog.calculus.solve import solve
-from tensorprog.derivation import Derivation, _collector_at_rest, _units
+from tensorprog.derivation import Derivation
 from tensorprog.errors import TensorProgError
 from tensorprog.optimizers import Choice, Optimizer
 from tensorprog.optimizers.choice import choose
 from tensorprog.optimizers.policies import DEFAULT_POLICY, POLICIES
 from tensorprog.parametrization import ParamExponents
+from tensorprog.solving import solved
 from tensorprog.torch.changes import Changes
 from tensorprog.torch.reading import Reading, read
 
@@ -145,11 +145,7 @@ def derive_reading(
         raise TensorProgError(f"unknown policy of weight decay `{policy}`", fix=", ".join(POLICIES))
     architecture = reading.architecture
     choice = choose(optimizer)
-    with _collector_at_rest():
-        try:
-            solution = solve(architecture.program, _units(architecture.graph), choice, {})
-        except TensorProgError as error:
-            raise error.located("", reading.name) from None
-        parametrization = without_multipliers(solution, policy)
-        derivation = Derivation(architecture, choice.default.name, FORM, solution, parametrization, policy)
+    solution = solved(architecture, choice)
+    parametrization = without_multipliers(solution, policy)
+    derivation = Derivation(architecture, choice.default.name, FORM, solution, parametrization, policy)
     return ImportedDerivation(reading, derivation)

@@ -12,10 +12,11 @@ from tensorprog.calculus.analysis import Exponents, largest
 from tensorprog.calculus.solve import Solution, prepare
 from tensorprog.coordcheck.predict import Prediction, Predictor
 from tensorprog.coordcheck.probes import Probe
-from tensorprog.derivation import Derivation, _collector_at_rest
+from tensorprog.derivation import Derivation
 from tensorprog.dims import Dim
 from tensorprog.exponents import Power
 from tensorprog.graph import Add, Contract, Graph, InvRms, Map, Merge, Node, Scale, Split, StopGrad, Window
+from tensorprog.solving import collector_at_rest
 from tensorprog.torch.segments import segmented
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def _imposed(p: ImportedDerivation, graph: Graph, whole: Mapping[str, str], step
 
     derivation, known = p.derivation, p.derivation.solution.exponents
     architecture = ImportedArchitecture(graph, p.reading.name)
-    with _collector_at_rest():
+    with collector_at_rest():
         solver = prepare(architecture.program, derivation.solution.solver.units, derivation.choice, {})
     uses = {name: f"{whole[u.param]}@{name.rsplit('@', 1)[1]}" if u.param in whole else name
             for name, u in graph.unknowns.items()}  # fmt: skip

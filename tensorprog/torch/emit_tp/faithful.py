@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tensorprog.architecture import parse
-from tensorprog.calculus.solve import Solution, solve
-from tensorprog.derivation import Derivation, _collector_at_rest, _units
+from tensorprog.calculus.solve import Solution
+from tensorprog.derivation import Derivation
 from tensorprog.errors import TensorProgError
 from tensorprog.exponents import Power
 from tensorprog.graph import Graph
+from tensorprog.solving import solved
 from tensorprog.torch.emit_tp import Emitted, emit_tp
 from tensorprog.torch.segments import segmented
 
@@ -40,8 +41,7 @@ def differences(derivation: Derivation, emitted: Emitted, whole: Mapping[str, st
     """Where deriving the text gives other exponents: initial size, learning rate (without multipliers), multipliers.
     `whole`: range of a fused parameter -> the parameter."""
     architecture = parse(emitted.text, "emitted.tp")
-    with _collector_at_rest():
-        solution = solve(architecture.program, _units(architecture.graph), derivation.choice, architecture.functions)
+    solution = solved(architecture, derivation.choice)
     found = []
     for name, short in zip(emitted.parameters, architecture.graph.parameters, strict=True):
         here, there = _exponents(derivation.solution, whole.get(name, name)), _exponents(solution, short)
