@@ -88,12 +88,14 @@ class Units:
         self.pack_power = cache(self._pack_power)
 
     def pack(self, exponents: Mapping[str, Fraction | int]) -> int:
-        """Raises ValueError if an exponent is not a multiple of 1/denominator."""
+        """Raises ValueError if an exponent is not a multiple of 1/denominator, or its digits might run over."""
         total = 0
         for symbol, weight in self._weight.items():
             scaled = Fraction(exponents.get(symbol, 0)) * self.denominator
             if scaled.denominator != 1:
                 raise ValueError(f"exponent {exponents[symbol]} is not a multiple of 1/{self.denominator}")
+            if abs(scaled.numerator) > self.base >> 8:
+                raise ValueError(f"exponent {exponents[symbol]} is too large")
             total += scaled.numerator * weight
         return total
 

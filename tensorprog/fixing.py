@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
 
 from tensorprog.errors import ParseError
+from tensorprog.powers import ordinary, read_power
 from tensorprog.suggest import nearest
 from tensorprog.syntax import FixDecl, Span
 
 QUANTITIES = ("init", "init_std", "multiplier", "lr")
 EXAMPLES = "lr[*] = 0, init = sp, lr = global, no multipliers or ?scale = -1/2"
 COMMAND_LINE = "--fix"  # the file that a requirement of the command line stands in
-LARGEST, MOST_PARTS = 8, 24  # of an exponent: its size, and its denominator
 _FORM = re.compile(r"(\??[A-Za-z_*][\w.*]*)\s*(?:\[\s*([^\]\s]+)\s*\])?\s*=\s*(.*)", re.ASCII)
-_NUMBER = r"[+-]?[0-9]{1,9}(?:/[1-9][0-9]{0,8})?"
-_FACTOR = re.compile(rf"([A-Za-z_]\w*)(?:\^(?:({_NUMBER})|\(\s*({_NUMBER})\s*\)))?", re.ASCII)
 
 
 def read_statement(text: str, span: Span) -> FixDecl:
@@ -38,19 +37,6 @@ def read_requirement(text: str) -> FixDecl:
 def said(fix: FixDecl) -> str:
     """How the user wrote it, for messages."""
     return f"--fix {str(fix)!r}" if fix.span.file == COMMAND_LINE else f"`fix {fix}` (line {fix.span.line})"
-
-
-def read_power(value: str) -> dict[str, Fraction] | Fraction | None:
-    """`n^-1/2 m` as exponents by symbol, `-1/2` as a number; None for anything else."""
-    if re.fullmatch(_NUMBER, value):
-        return Fraction(value)
-    found: dict[str, Fraction] = {}
-    for part in re.split(r"\s*\*\s*|\s+", value):
-        factor = _FACTOR.fullmatch(part)
-        if factor is None:
-            return None
-        found[factor[1]] = found.get(factor[1], Fraction(0)) + Fraction(factor[2] or factor[3] or 1)
-    return found
 
 
 def _read(text: str, start: int, place: Span) -> FixDecl:
@@ -76,13 +62,12 @@ def _read(text: str, start: int, place: Span) -> FixDecl:
     power = read_power(value)
     if power is None:
         raise error(f"`{text[first:]}`: `{value}` is no exponent", *found.span(3), "-1/2, n^-1/2, global, sp, ..")
-    for exponent in power.values() if isinstance(power, dict) else [power]:
-        if abs(exponent) > LARGEST or exponent.denominator > MOST_PARTS:
-            raise error(f"`{value}` is an exponent out of the ordinary", *found.span(3), "one such as -1, 1/2 or -3/4")
+    if not ordinary(power):
+        raise error(f"`{value}` is an exponent out of the ordinary", *found.span(3), "one such as -1, 1/2 or -3/4")
     return FixDecl(quantity, pattern, _canonical(power), place)
 
 
-def _canonical(power: dict[str, Fraction] | Fraction) -> str:
+def _canonical(power: Mapping[str, Fraction] | Fraction) -> str:
     if isinstance(power, Fraction):
         return str(power)
     return " ".join(symbol if e == 1 else f"{symbol}^{e}" for symbol, e in power.items())

@@ -24,6 +24,7 @@ from tensorprog.calculus.terms import ContractPlan, Term, Terms, multiply, reduc
 from tensorprog.calculus.uses import Occurrence
 from tensorprog.errors import TensorProgError
 from tensorprog.graph import Contract
+from tensorprog.powers import read_number
 from tensorprog.programme.trajectory import Trainer
 
 PARTS = ("alpha", "omega", "u")
@@ -54,13 +55,11 @@ def read_alignment(text: str) -> Alignment | None:
         return None
     if text in ALIGNMENTS:
         return ALIGNMENTS[text]
-    try:
-        alpha, omega, u = (Fraction(part.strip()) for part in text.split(","))
-    except (ValueError, ZeroDivisionError):
-        alpha = omega = u = Fraction(0)
-    if not all(_HALF <= e <= 1 for e in (alpha, omega, u)):
+    numbers = [read_number(part) for part in text.split(",")]
+    exponents = [e for e in numbers if e is not None and _HALF <= e <= 1]
+    if len(numbers) != 3 or exponents != numbers:
         raise TensorProgError(f"`{text}` is no alignment", fix="derived, full, none, or alpha,omega,u such as 1,1/2,1")
-    return Alignment(alpha, omega, u)
+    return Alignment(*exponents)
 
 
 @dataclass

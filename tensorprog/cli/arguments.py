@@ -134,7 +134,9 @@ def names(text: str) -> tuple[str, ...]:
 
 
 def fraction(text: str) -> Fraction:
-    try:
-        return Fraction(text)
-    except (ValueError, ZeroDivisionError):
-        raise argparse.ArgumentTypeError(f"{text!r}: write a rational number, such as -1 or -1/2") from None
+    from tensorprog.powers import read_number
+
+    number = read_number(text)
+    if number is None:
+        raise argparse.ArgumentTypeError(f"{text!r}: write a rational number, such as -1 or -1/2")
+    return number

@@ -14,12 +14,12 @@ from tensorprog.derivation import Derivation
 from tensorprog.errors import TensorProgError
 from tensorprog.exponents import Power
 from tensorprog.parametrization import Parametrization, ParamExponents
+from tensorprog.powers import MOST_PARTS, ordinary, read_power
 from tensorprog.suggest import nearest
 
 QUANTITIES = {
     "multiplier": "multiplier", "init": "init_std", "lr": "lr", "weight_decay": "weight_decay", "eps": "eps",
 }  # fmt: skip
-LARGEST, MOST_PARTS = 8, 24  # of an exponent: its size, and what its denominator divides
 EXAMPLE = "--set 'lr[W1]=-1', --set 'eps[*]=0' or --set 'multiplier[?scale]=-1/2'"
 
 
@@ -44,32 +44,22 @@ def override(text: str, widths: Sequence[str]) -> Override:
     if quantity not in QUANTITIES:
         known = nearest(quantity, QUANTITIES) or ", ".join(QUANTITIES)
         raise TensorProgError(f"no quantity `{quantity}` to set in `{text}`", fix=known)
-    power = _power(exponent, widths, text)
-    if any(abs(e) > LARGEST or MOST_PARTS % e.denominator for _, e in power.exponents):
-        raise TensorProgError(f"`{text}` sets an exponent out of the ordinary", fix="one such as -1, 1/2 or -3/4")
-    return Override(QUANTITIES[quantity], name, power)
+    return Override(QUANTITIES[quantity], name, _power(exponent, widths, text))
 
 
 def _power(exponent: str, widths: Sequence[str], text: str) -> Power:
     example = " ".join(f"{w}^-1/2" for w in widths)
-    try:
-        number = Fraction(exponent)
-        if number and len(widths) > 1:
+    found = read_power(exponent)
+    if isinstance(found, Fraction):
+        if found and len(widths) > 1:
             raise TensorProgError(f"`{text}` does not say which width", fix=f"{text.partition('=')[0]}={example}")
-        return Power.of({widths[0]: number})
-    except (ValueError, ZeroDivisionError):
-        pass
-    power = Power()
-    for factor in exponent.split():
-        symbol, _, degree = factor.partition("^")
-        try:
-            if symbol not in widths:
-                raise ValueError
-            power = power * Power.of({symbol: Fraction(degree or 1)})
-        except (ValueError, ZeroDivisionError):
-            why = f"`{factor}` is no power of a width"
-            raise TensorProgError(f"`{text}` sets no exponent", why=why, fix=f"-1, or {example}") from None
-    return power
+        found = {widths[0]: found}
+    if found is None or not found.keys() <= set(widths):
+        why = f"`{exponent}` is no power of a width"
+        raise TensorProgError(f"`{text}` sets no exponent", why=why, fix=f"-1, or {example}")
+    if not ordinary(found) or any(MOST_PARTS % e.denominator for e in found.values()):
+        raise TensorProgError(f"`{text}` sets an exponent out of the ordinary", fix="one such as -1, 1/2 or -3/4")
+    return Power.of(found)
 
 
 def put(

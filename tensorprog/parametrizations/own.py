@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,6 +15,7 @@ from tensorprog.errors import TensorProgError
 from tensorprog.exponents import Power
 from tensorprog.parametrization import Parametrization, ParamExponents
 from tensorprog.parametrizations.named import named
+from tensorprog.powers import ordinary, read_power
 from tensorprog.suggest import nearest
 
 KEYS = ("name", "source", "like", "lr", "parameters", "multipliers")
@@ -82,7 +82,7 @@ def _load(path: Path) -> Mapping[str, Any]:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise TensorProgError(f"cannot read {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # of the text, of UTF-8, of a number or a nesting without end
         raise TensorProgError(f"not a TOML file: {error}", file=str(path)) from None
     for key in data:
         if key not in KEYS:
@@ -98,32 +98,14 @@ def _table(data: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
 
 
 def _power(value: object, symbols: tuple[str, ...], key: str, where: str) -> Power:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return Power.of({symbols[0]: value})
-    if isinstance(value, str):
-        try:
-            return parse_power(value, symbols)
-        except ValueError:
-            pass
-    raise _bad(where, f"`{key} = {value}` is no exponent", f'{key} = -1, {key} = "-1/2" or {key} = "{symbols[0]}^-1/2"')
-
-
-def parse_power(text: str, symbols: tuple[str, ...]) -> Power:
-    """`-1/2` (of the first symbol), `1` for `n^0` only if written `n^0` or `0`, or powers: `n^-1/2 m`.
-
-    Raises ValueError for anything else."""
-    if re.fullmatch(r"\s*[+-]?\d+(/[1-9]\d*)?\s*", text):
-        return Power.of({symbols[0]: Fraction(text.strip())})
-    total = Power()
-    factors = text.replace("*", " ").split()
-    for factor in factors:
-        found = re.fullmatch(r"(\w+)(?:\^\(?([+-]?\d+(?:/[1-9]\d*)?)\)?)?", factor)
-        if found is None or found[1] not in symbols:
-            raise ValueError(text)
-        total = total * Power.of({found[1]: Fraction(found[2] or 1)})
-    if not factors:
-        raise ValueError(text)
-    return total
+    """A number is an exponent of the first symbol."""
+    found = read_power(value) if isinstance(value, str) else Fraction(value) if type(value) is int else None
+    if isinstance(found, Fraction):
+        found = {symbols[0]: found}
+    if found is None or not found.keys() <= set(symbols) or not ordinary(found):
+        raise _bad(where, f"`{key} = {value}` is no exponent",
+                   f'{key} = -1, {key} = "-1/2" or {key} = "{symbols[0]}^-1/2"')  # fmt: skip
+    return Power.of(found)
 
 
 def _bad(where: str, message: str, fix: str) -> TensorProgError:

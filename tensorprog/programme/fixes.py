@@ -9,8 +9,9 @@ from fractions import Fraction
 
 from tensorprog.errors import TensorProgError
 from tensorprog.exponents import Power
-from tensorprog.fixing import COMMAND_LINE, EXAMPLES, read_power
+from tensorprog.fixing import COMMAND_LINE, EXAMPLES
 from tensorprog.parametrizations import NAMED, named
+from tensorprog.powers import read_power
 from tensorprog.programme.trajectory import Trainer
 from tensorprog.syntax import NOWHERE, FixDecl
 
