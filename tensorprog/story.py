@@ -31,7 +31,7 @@ def explain(derivation: Derivation, param: str, quantity: str | None = None) -> 
         raise TensorProgError(f"no parameter or multiplier `{param}`", file=derivation.architecture.file,
                               fix=nearest(param, known) or ", ".join(known[:12]))  # fmt: skip
     others = [name for name, _ in derivation.params[param].others]
-    wanted = [ALIASES.get(quantity, quantity)] if quantity else [*QUANTITIES, *others]
+    wanted = [ALIASES.get(quantity, quantity)] if quantity is not None else [*QUANTITIES, *others]
     for name in wanted:
         if name not in (*QUANTITIES, *others):
             quantities = ", ".join(["init, lr, multiplier, weight_decay", *others])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from tensorprog.cli import check, classify, derive, emit, explain, fmt, graph, import_, lint, report, transfer
 from tensorprog.cli.terminal import BAD_INPUT, OK, discard_output
@@ -53,7 +53,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong as every other error does; the usage is for --help."""
+    """Says what is wrong as every other error does; the usage is for --help. An option's value may not be empty."""
+
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        if action.option_strings and "" in arg_strings:
+            raise argparse.ArgumentError(action, "the value is empty")
+        return super()._get_values(action, arg_strings)
 
     def error(self, message: str) -> NoReturn:
         self.exit(BAD_INPUT, f"error: {message}\n  see `{self.prog} --help`\n")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 MAX_SECONDS = 24 * 3600.0
 NEGATIVE = re.compile(r"-\d+(/\d+|\.\d*)?$|-\.\d+$")
-MAX_WIDTH, MAX_COUNT = 1 << 16, 1_000_000  # of what `check` is asked to train
+MAX_WIDTH, MAX_DEPTH, MAX_COUNT = 1 << 16, 1024, 1_000_000  # of what `check` is asked to train
 
 
 def command(commands: Any, name: str, summary: str, run: object, *, optional: bool = False) -> argparse.ArgumentParser:
@@ -67,7 +67,7 @@ def derived(arguments: argparse.Namespace, *, symbolic: bool = False) -> Derivat
 
 def depth(text: str) -> tuple[str, int]:
     name, _, value = text.partition("=")
-    if not name.isidentifier() or not value.isdigit() or not 1 <= int(value) <= 1024:
+    if not name.isidentifier() or not value.isdigit() or not 1 <= int(value) <= MAX_DEPTH:
         raise argparse.ArgumentTypeError(f"{text!r}: write a depth symbol and a number, such as L=4")
     return name, int(value)
 
@@ -103,6 +103,13 @@ def widths(text: str) -> tuple[int, ...]:
     if max(widths) > MAX_WIDTH:
         raise argparse.ArgumentTypeError(f"a width above {MAX_WIDTH}: write narrower networks, such as 64,128,256,512")
     return widths
+
+
+def depths(text: str) -> tuple[int, ...]:
+    parts = text.replace(" ", "").split(",")
+    if not all(p.isdigit() and 1 <= int(p) <= MAX_DEPTH for p in parts):
+        raise argparse.ArgumentTypeError(f"{text!r}: write increasing depths up to {MAX_DEPTH}, such as 4,8,16,32")
+    return tuple(map(int, parts))
 
 
 def count(text: str) -> int:

@@ -8,7 +8,18 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from tensorprog.cli import module
-from tensorprog.cli.arguments import add_derivation, command, count, derived, fraction, names, rate, seconds, widths
+from tensorprog.cli.arguments import (
+    add_derivation,
+    command,
+    count,
+    depths,
+    derived,
+    fraction,
+    names,
+    rate,
+    seconds,
+    widths,
+)
 from tensorprog.cli.pictures import add_save, saver
 from tensorprog.cli.terminal import color, progress, show
 from tensorprog.errors import TensorProgError
@@ -35,7 +46,7 @@ def add(commands: Any) -> None:
 def add_measurement(sub: argparse.ArgumentParser) -> None:
     """The arguments that `measured` reads."""
     sub.add_argument("--widths", type=widths, metavar="64,128,..", help="increasing (default: by the network's size)")
-    sub.add_argument("--depths", type=widths, metavar="4,8,..", help="a ladder of depths instead, at one width")
+    sub.add_argument("--depths", type=depths, metavar="4,8,..", help="a ladder of depths instead, at one width")
     sub.add_argument(
         "--climb", metavar="m", help="of widths in an order (m << n), the one that grows (default: the last)"
     )

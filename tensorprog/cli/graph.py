@@ -19,8 +19,8 @@ def add(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    save = saver(arguments)
     if arguments.save is not None:
-        save = saver(arguments)
         save(derived(arguments))
         return OK
     for name in ("optimizer", "vectors", "optimizer_for", "decay_policy", "form", "fix"):

@@ -25,20 +25,24 @@ def add_save(sub: argparse.ArgumentParser, plots: Mapping[str, str]) -> None:
     the default."""
     sub.add_argument("--save", type=picture, metavar="FILE", help="draw the result too: a .svg, .png or .pdf file")
     if len(plots) > 1:
-        sub.add_argument("--plot", choices=tuple(plots), default=next(iter(plots)), help="what --save draws")
-    sub.add_argument("--theme", choices=("light", "dark"), default="light", help="colours of --save")
+        sub.add_argument("--plot", choices=tuple(plots), help=f"what --save draws (default: {next(iter(plots))})")
+    sub.add_argument("--theme", choices=("light", "dark"), help="colours of --save (default: light)")
     sub.set_defaults(plots=plots)
 
 
 def saver(arguments: argparse.Namespace) -> Callable[[Any], None]:
     """What draws a result as the arguments ask, or does nothing. Raises TensorProgError at once if it could not."""
     path: Path | None = arguments.save
+    plot, theme = getattr(arguments, "plot", None), arguments.theme
     if path is None:
+        for option, value in (("--plot", plot), ("--theme", theme)):
+            if value is not None:
+                raise TensorProgError(f"{option} is about a picture", fix=f"--save picture.svg, or no {option}")
         return lambda _: None
     from tensorprog import plots
 
     if not path.absolute().parent.is_dir():
         raise TensorProgError(f"cannot write {path}: No such file or directory")
-    draw = getattr(plots, arguments.plots[getattr(arguments, "plot", next(iter(arguments.plots)))])
-    theme, ending = plots.THEMES[arguments.theme], path.suffix.lower().lstrip(".")
-    return lambda result: write_whole(path, plots.render(draw(result, theme), ending))
+    draw = getattr(plots, arguments.plots[plot or next(iter(arguments.plots))])
+    colours, ending = plots.THEMES[theme or "light"], path.suffix.lower().lstrip(".")
+    return lambda result: write_whole(path, plots.render(draw(result, colours), ending))

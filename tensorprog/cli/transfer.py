@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tensorprog.cli.arguments import add_derivation, command, count, derived, rate, widths
+from tensorprog.cli.arguments import add_derivation, command, count, depths, derived, rate, widths
 from tensorprog.cli.pictures import add_save, saver
 from tensorprog.cli.terminal import Bar, color, show
 
@@ -23,7 +23,7 @@ def add(commands: Any) -> None:
                      help="lr (default), init, momentum, weight_decay or multiplier:NAME")  # fmt: skip
     sub.add_argument("--widths", type=widths, metavar="32,64,..",
                      help="increasing; the first is the base width (default: 32,64,128,256,512)")  # fmt: skip
-    sub.add_argument("--depths", type=widths, metavar="2,4,..",
+    sub.add_argument("--depths", type=depths, metavar="2,4,..",
                      help="instead of widths: increasing, at the one width of --widths (default: 64)")  # fmt: skip
     sub.add_argument("--lrs", "--values", dest="values", type=values, metavar="0.01,0.02,..",
                      help="the grid at every width (default: around the optimizer's own value)")  # fmt: skip

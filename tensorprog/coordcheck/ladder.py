@@ -27,8 +27,7 @@ class Ladder:
     @staticmethod
     def of(symbols: Sequence[str], sizes: Sequence[int], fixed: Mapping[str, int] | None = None) -> Ladder:
         """All `symbols` take each of `sizes` in turn. Raises TensorProgError unless there are two, increasing."""
-        if len(sizes) < 2 or any(a >= b for a, b in pairwise(sizes)) or sizes[0] < 1:
-            raise TensorProgError("the widths must be at least two, increasing", fix="--widths 64,128,256,512")
+        require_climb(sizes)
         return Ladder(tuple({**(fixed or {}), **dict.fromkeys(symbols, size)} for size in sizes), tuple(symbols))
 
     @staticmethod
@@ -62,3 +61,18 @@ class Ladder:
     def lowest(self, rungs: int) -> Ladder:
         """The ladder up to that many rungs."""
         return Ladder(self.rungs[:rungs], self.axis)
+
+
+def require_climb(sizes: Sequence[int], what: str = "widths", example: str = "64,128,256,512") -> None:
+    """Raises TensorProgError unless there are two or more sizes, increasing."""
+    if len(sizes) < 2 or any(a >= b for a, b in pairwise(sizes)) or sizes[0] < 1:
+        raise TensorProgError(f"the {what} must be at least two, increasing", fix=f"--{what} {example}")
+
+
+def require_runs(seeds: int, steps: int, max_seeds: int | None = None) -> None:
+    """Raises TensorProgError unless there are networks to train: `seeds` of each size, then up to `max_seeds`."""
+    if seeds < 1 or steps < 1:
+        raise TensorProgError("seeds and steps must be at least 1", fix="--seeds 5 --steps 3")
+    if max_seeds is not None and max_seeds < seeds:
+        raise TensorProgError(f"{seeds} seeds to begin with are more than the {max_seeds} allowed at most",
+                              fix=f"--seeds {max_seeds}, or --max-seeds {seeds}")  # fmt: skip

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from tensorprog.architecture import Architecture
 from tensorprog.coordcheck.calibrate import base_rates
-from tensorprog.coordcheck.ladder import Ladder
+from tensorprog.coordcheck.ladder import Ladder, require_climb
 from tensorprog.coordcheck.natural import with_natural_multipliers
 from tensorprog.coordcheck.probes import Probe, probes
 from tensorprog.derivation import Derivation
@@ -36,6 +36,7 @@ def depth_ladder(derivation: Derivation, depths: Sequence[int], widths: Sequence
         raise TensorProgError(f"{file} has no symbolic depth", fix="`depth L` and `repeat L { .. }`, without --depth")
     if widths is not None and len(widths) != 1:
         raise TensorProgError("either the widths or the depths vary, not both", fix="--widths 64 --depths 4,8,16,32")
+    require_climb(depths, "depths", "4,8,16,32")
     width = widths[0] if widths else DEFAULT_WIDTH
     symbols = tuple(symbol for symbol in derivation.symbols if symbol not in derivation.widths)
     return Ladder.of(symbols, depths, dict.fromkeys(derivation.widths, width))

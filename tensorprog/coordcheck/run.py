@@ -16,7 +16,7 @@ from tensorprog.coordcheck import judge
 from tensorprog.coordcheck.calibrate import base_rates, base_widths, batch_size, width_ladder
 from tensorprog.coordcheck.control import MOST_SEEDS, RUNGS, SEEDS, first_step, put_wrong
 from tensorprog.coordcheck.fault import first_at_fault
-from tensorprog.coordcheck.ladder import Ladder
+from tensorprog.coordcheck.ladder import Ladder, require_runs
 from tensorprog.coordcheck.layers import Rung, base_sizes, depth_ladder, over_layers, rungs
 from tensorprog.coordcheck.memory import kept_memory
 from tensorprog.coordcheck.natural import with_natural_multipliers
@@ -88,11 +88,7 @@ def check(
         if climb is not None:
             raise TensorProgError("either a width or the depths climb, not both", fix="--depths without --climb")
         ladder, also = depth_ladder(derivation, depths, widths), ()
-    if seeds < 1 or steps < 1:
-        raise TensorProgError("seeds and steps must be at least 1", fix="--seeds 5 --steps 3")
-    if max_seeds is not None and max_seeds < seeds:
-        raise TensorProgError(f"{seeds} seeds to begin with are more than the {max_seeds} allowed at most",
-                              fix=f"--seeds {max_seeds}, or --max-seeds {seeds}")  # fmt: skip
+    require_runs(seeds, steps, max_seeds)
     if device != "cpu" and backend != "torch":
         raise TensorProgError(f"NumPy does not run on `{device}`", fix="--backend torch, or --device cpu")
     deadline = None if budget is None else time.monotonic() + budget

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,38 +83,55 @@ def tensors(value: Any) -> list[Tensor]:
     return []
 
 
-def construct(build: Build, n: int, inputs: Any = None, loss: Callable[[Any], Tensor] | None = None) -> Built:
-    """Calls `build(n)`, which returns a module, (module, inputs) or (module, inputs, loss).
-
-    `inputs`: a tensor, a tuple of arguments or a mapping of keyword arguments, or a function of n that makes one; used
-    where the builder gives none (else the module's own `dummy_inputs` or `example_input_array`). `loss(outputs)`
-    gives a scalar. Raises TensorProgError for anything else.
-    """
+@contextmanager
+def told(what: str, fix: str = "", kind: type[TensorProgError] = TensorProgError) -> Iterator[None]:
+    """Whatever the user's code raises, or that it exits, as an error of this `kind`. A TensorProgError stays."""
     try:
-        result = build(n)
+        yield
     except TensorProgError:
         raise
-    except Exception as error:
-        what = f"the builder fails at {n}: {type(error).__name__}: {error}"
-        raise TensorProgError(what, fix="a function of one number, that works at every width") from error
-    parts = result if isinstance(result, tuple) else (result,)
+    except (Exception, SystemExit) as error:
+        raise kind(f"{what}: {type(error).__name__}: {error}", fix=fix) from error
+
+
+def construct(build: Build, n: int, inputs: Any = None, loss: Callable[[Any], Tensor] | None = None) -> Built:
+    """Calls `build(n)`; `inputs` and `loss(outputs)` are used where it gives none (see `unpacked` and `arguments`).
+
+    Raises TensorProgError where there is no module or nothing to run it on."""
+    with told(f"the builder fails at {n}", "a function of one number, that works at every width"):
+        built = build(n)
+    module, own, criterion = unpacked(built)
+    args, kwargs = arguments(module, inputs if own is None else own, lambda make: make(n))
+    return Built(n, module, args, kwargs, loss if criterion is None else criterion)
+
+
+def unpacked(built: Any) -> tuple[Module, Any, Callable[[Any], Tensor] | None]:
+    """A builder's module, its inputs or None, its loss or None: it returns the first, the first two, or all three.
+    Raises TensorProgError for anything else."""
+    parts = built if isinstance(built, tuple) else (built,)
     if not 1 <= len(parts) <= 3 or not isinstance(parts[0], torch.nn.Module):
-        raise TensorProgError(f"the builder returns {type(result).__name__}, not a module", fix=WRITE)
-    module = parts[0]
-    given = parts[1] if len(parts) > 1 and parts[1] is not None else inputs
-    given = given(n) if callable(given) and not isinstance(given, torch.Tensor | Mapping) else given
-    criterion = parts[2] if len(parts) > 2 and parts[2] is not None else loss
+        raise TensorProgError(f"the builder returns {type(built).__name__}, not a module", fix=WRITE)
+    module, inputs, loss = (*parts, None, None)[:3]
+    return module, inputs, loss
+
+
+def arguments(
+    module: Module, given: Any, at: Callable[[Callable[..., Any]], Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What a module is called with. `given`: a tensor, a tuple of arguments or a mapping of keyword arguments, or a
+    function that `at` calls for one; None: the module's own `dummy_inputs` (Hugging Face) or `example_input_array`
+    (Lightning). Raises TensorProgError if there is nothing."""
+    if callable(given) and not isinstance(given, torch.Tensor | Mapping):
+        with told("the function of the inputs fails"):
+            given = at(given)
+    for name in ("dummy_inputs", "example_input_array"):
+        given = getattr(module, name, None) if given is None else given
     if given is None:
-        given = getattr(module, "dummy_inputs", None)  # Hugging Face
-    if given is None:
-        given = getattr(module, "example_input_array", None)  # Lightning
-    if isinstance(given, torch.Tensor):
-        return Built(n, module, (given,), {}, criterion)
+        raise TensorProgError("there is nothing to run the module on", why="the builder returns no inputs",
+                              fix=f"{WRITE}; or `inputs`")  # fmt: skip
     if isinstance(given, Mapping):
-        return Built(n, module, (), dict(given), criterion)
-    if isinstance(given, tuple | list):
-        return Built(n, module, tuple(given), {}, criterion)
-    raise TensorProgError("there is nothing to run the module on", why="the builder returns no inputs", fix=WRITE)
+        return (), dict(given)
+    return (tuple(given) if isinstance(given, tuple | list) else (given,)), {}
 
 
 def builder(place: str) -> Build:
@@ -124,12 +142,8 @@ def builder(place: str) -> Build:
     name, colon, attribute = place.rpartition(":")
     if not colon or not name or not attribute.isidentifier():
         raise TensorProgError(f"`{place}` does not name a function", fix="my_model.py:build")
-    try:
+    with told(f"cannot import {name}"):
         module = _from_file(Path(name)) if name.endswith(".py") else importlib.import_module(name)
-    except TensorProgError:
-        raise
-    except Exception as error:
-        raise TensorProgError(f"cannot import {name}: {type(error).__name__}: {error}") from error
     found = getattr(module, attribute, None)
     if not callable(found):
         raise TensorProgError(f"{name} has no function `{attribute}`", fix="def build(n): return module, inputs, loss")

@@ -12,7 +12,7 @@ import numpy as np
 
 from tensorprog.coordcheck import judge
 from tensorprog.coordcheck.calibrate import MOST_ENTRIES
-from tensorprog.coordcheck.ladder import Ladder
+from tensorprog.coordcheck.ladder import Ladder, require_runs
 from tensorprog.coordcheck.report import CheckReport, Row
 from tensorprog.coordcheck.run import ROUNDING
 from tensorprog.coordcheck.statistics import TOLERANCE
@@ -53,8 +53,8 @@ def check_model(
     with one learning rate, to see what is wrong then. Other arguments as in `tensorprog.coordcheck.run.check`. Raises
     TensorProgError for unusable arguments.
     """
-    if seeds < 1 or steps < 1:
-        raise TensorProgError("seeds and steps must be at least 1", fix="seeds=5, steps=3")
+    require_runs(seeds, steps, max_seeds)
+    most = max_seeds or 2 * seeds
     every, ladder = spots(p), _ladder(p, widths)
     places = [spot for spot in every if unmodified or not _moved(p, spot)]
     trained = Trained(p, tuple(places), _base(ladder), tuple(keep), unmodified).aligned(ladder.rungs[0])
@@ -62,8 +62,8 @@ def check_model(
     predictor = Predicted(p, steps)
     values = np.zeros((len(trained.spots), steps + 2, len(ladder.rungs), 0))
     rows: tuple[Row, ...] = ()
-    while values.shape[3] < max(seeds, max_seeds or 2 * seeds):
-        more = range(values.shape[3], values.shape[3] + seeds)
+    while values.shape[3] < most:
+        more = range(values.shape[3], min(values.shape[3] + seeds, most))
         values = np.concatenate([values, _measure(trained, ladder, more, steps, rate, progress)], axis=3)
         rows = _rows(trained.spots, predictor, values, ladder)
         if not any(judge.wants_seeds(row, values.shape[3]) for row in rows):

@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from tensorprog.dims import BATCH_SYMBOL
 from tensorprog.exponents import Power
+from tensorprog.torch.building import unpacked
 from tensorprog.torch.laws import Laws
 
 
@@ -102,15 +103,15 @@ def _rms(name: str, args: Any, kwargs: Mapping[str, Any]) -> tuple[float, bool] 
             return None
 
 
-def build_traced(build: Callable[[], Any]) -> tuple[Any, torch.nn.Module, dict[str, Start], frozenset[str]]:
-    """(what `build` returns, its module, how each parameter starts, the buffers that hold random numbers).
+def build_traced(build: Callable[[], Any]) -> tuple[Any, dict[str, Start], frozenset[str]]:
+    """(what `build` returns, how each parameter of its module starts, the buffers that hold random numbers).
 
     Afterwards the random parameters are random again (standard deviation as measured), so that nothing is degenerate.
     """
     trace = InitTrace()
     with trace:
         built = build()
-    module = built[0] if isinstance(built, tuple) else built
+    module, inputs, _ = unpacked(built)
     starts = {}
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -122,7 +123,7 @@ def build_traced(build: Callable[[], Any]) -> tuple[Any, torch.nn.Module, dict[s
             starts[name] = Start("zeros" if rms == 0 else "normal" if random else "constant", rms)
             if random and rms:
                 p.copy_(rms * torch.randn(p.shape, generator=generator, dtype=torch.float64))
-        for t in tree_leaves(built[1:]) if isinstance(built, tuple) else []:  # inputs made by the builder
+        for t in tree_leaves(inputs):  # made by the builder
             if isinstance(t, torch.Tensor) and t.is_floating_point() and trace.is_random(t):
                 rms = float(t.double().square().mean().sqrt())
                 t.copy_(rms * torch.randn(t.shape, generator=generator, dtype=torch.float64))
@@ -133,7 +134,7 @@ def build_traced(build: Callable[[], Any]) -> tuple[Any, torch.nn.Module, dict[s
                 random_buffers.add(name)
                 starts[name] = Start("normal", rms)
                 b.copy_(rms * torch.randn(b.shape, generator=generator, dtype=torch.float64))
-    return built, module, starts, frozenset(random_buffers)
+    return built, starts, frozenset(random_buffers)
 
 
 def start_laws(laws: Laws, starts: list[dict[str, Start]]) -> dict[str, StartLaw]:

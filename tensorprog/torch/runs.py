@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from tensorprog.dims import BATCH_SYMBOL
 from tensorprog.errors import TensorProgError
+from tensorprog.torch.building import arguments, told, unpacked
 from tensorprog.torch.capture import Trace, record
 from tensorprog.torch.present import build_traced
 
@@ -90,28 +91,11 @@ def prepare(build: Callable[..., Any], inputs: Any, point: Mapping[str, int]) ->
     where = ", ".join(f"{s}={v}" for s, v in point.items() if s != BATCH_SYMBOL)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        try:
-            built, module, starts, buffers = build_traced(lambda: call(build, point))
-        except TensorProgError:
-            raise
-        except Exception as error:
-            raise BuildError(f"build({where}) failed: {type(error).__name__}: {error}",
-                             fix="widths that it accepts, such as --widths 64,128,192,320") from error  # fmt: skip
-        if not isinstance(module, torch.nn.Module):
-            raise TensorProgError(f"build({where}) returned {type(module).__name__}, not a torch.nn.Module",
-                                  fix="a module, or (module, inputs, loss)")  # fmt: skip
-        loss = None
-        if isinstance(built, tuple):
-            inputs = built[1] if len(built) > 1 and built[1] is not None else inputs
-            loss = built[2] if len(built) > 2 else None
-        if callable(inputs) and not isinstance(inputs, torch.Tensor):
-            inputs = call(inputs, point)
-    if inputs is None:
-        raise TensorProgError("nothing to run the module on", fix="`inputs=`: a tensor, a tuple or a dict of arguments")
-    if isinstance(inputs, Mapping):
-        return Run(module, (), dict(inputs), loss, starts, buffers)
-    args = tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
-    return Run(module, args, {}, loss, starts, buffers)
+        with told(f"build({where}) failed", "widths that it accepts, such as --widths 64,128,192,320", BuildError):
+            built, starts, buffers = build_traced(lambda: call(build, point))
+        module, own, loss = unpacked(built)
+        args, kwargs = arguments(module, inputs if own is None else own, lambda make: call(make, point))
+    return Run(module, args, kwargs, loss, starts, buffers)
 
 
 def recorded(run: Run, point: Mapping[str, int]) -> Trace:
@@ -119,13 +103,9 @@ def recorded(run: Run, point: Mapping[str, int]) -> Trace:
     where = ", ".join(f"{s}={v}" for s, v in point.items())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        try:
+        what = f"the module's forward pass failed at {where}"
+        with told(what, "`inputs` that the module accepts, other `widths`", BuildError):
             return record(run.module, run.args, run.kwargs, run.loss, run.random_buffers)
-        except TensorProgError:
-            raise
-        except Exception as error:
-            raise BuildError(f"the module's forward pass failed at {where}: {type(error).__name__}: {error}",
-                             fix="`inputs` that the module accepts, other `widths`") from error  # fmt: skip
 
 
 def _leaves(run: Run) -> list[torch.Tensor]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise, zip_longest
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from tensorprog.coordcheck.ladder import require_climb, require_runs
 from tensorprog.errors import TensorProgError
 from tensorprog.optimizers import OPTIMIZERS, optimizer_for
 from tensorprog.suggest import nearest
@@ -121,10 +122,8 @@ def train(
     the builder's, and those of the forward pass (dropout), which are the same at every step.
     Raises TensorProgError if the networks do not do the same operations at every width.
     """
-    if len(widths) < 2 or any(a >= b for a, b in pairwise(widths)) or widths[0] < 1:
-        raise TensorProgError("the widths must be at least two, increasing", fix="--widths 64,128,256,512")
-    if seeds < 1 or steps < 1:
-        raise TensorProgError("seeds and steps must be at least 1", fix="--seeds 5 --steps 3")
+    require_climb(widths)
+    require_runs(seeds, steps)
     found: list[list[Floats]] = []
     first: tuple[tuple[Place, ...], tuple[str, ...]] | None = None
     cost, total = 0, seeds * sum(n * n for n in widths)

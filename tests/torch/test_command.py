@@ -25,6 +25,10 @@ def inputs(n):
     return torch.randn(8, 20)
 def wrong(n):
     raise RuntimeError("no such width")
+def nothing(n):
+    return None
+def leaves(n):
+    raise SystemExit(3)
 """
 
 
@@ -67,6 +71,9 @@ def test_inputs_may_stand_apart_from_the_builder(place: Path) -> None:
 @pytest.mark.parametrize(("arguments", "words"), [
     (["{}:wrong"], "build(n=3) failed: RuntimeError: no such width"),
     (["{}:bare"], "nothing to run the module on"),
+    (["{}:nothing"], "the builder returns NoneType, not a module"),
+    (["{}:leaves"], "build(n=3) failed: SystemExit: 3"),
+    (["{}:bare", "--inputs", "{}:wrong"], "the function of the inputs fails: RuntimeError: no such width"),
     (["{}:absent"], "has no function `absent`"),
     (["{}:build", "--widths", "3,5"], "at least four different widths"),
     (["{}:build", "--widths", "wide"], "are no widths"),

@@ -7,6 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import tensorprog.torch as tpt  # noqa: E402
+from tensorprog import TensorProgError  # noqa: E402
 from tests.torch_apply import models  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -19,8 +20,10 @@ def disagreeing(report):
 @pytest.mark.parametrize("optimizer", ["adamw", pytest.param("sgd", marks=pytest.mark.slow)])
 def test_an_applied_perceptron_agrees_everywhere_and_an_unmodified_one_does_not(optimizer):
     p = tpt.derive(models.mlp, optimizer=optimizer)
-    report = p.check(widths=(64, 128, 256, 512), seeds=4, steps=2)
-    assert report.verdict == "agrees", str(report)
+    report = p.check(widths=(64, 128, 256, 512), seeds=4, max_seeds=6, steps=2)
+    assert report.verdict == "agrees" and report.seeds <= 6, str(report)
+    with pytest.raises(TensorProgError, match="4 seeds to begin with are more than the 3 allowed"):
+        p.check(seeds=4, max_seeds=3)
     assert {row.tensor for row in report.rows} >= {"first.weight", "(top): relu #2", "readout: addmm"}
     spoiled = p.check(widths=(64, 128, 256, 512), seeds=4, steps=1, unmodified=True)
     assert {"readout: addmm", "hidden.weight" if optimizer == "adamw" else "first: addmm"} <= disagreeing(spoiled)
