@@ -109,7 +109,7 @@ def _compare(
         )
     top = math.sqrt(float(np.mean(values[-1] ** 2)))
     if result != "agrees" and missing > 0 and top < HIDES * limits.hidden:
-        why = "its aligned part is still hidden behind the random one"
+        why = "what lasts of it is still hidden behind a part that vanishes with width"
         return *_shown(found.line), "inconclusive", why
     if result == "disagrees" and found.drift * missing > 0 and abs(missing) <= 2 * abs(found.drift) + TOLERANCE:
         why = "its local slope drifts towards the prediction, and is near it: larger widths would tell"

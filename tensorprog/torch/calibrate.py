@@ -55,7 +55,7 @@ class _Calibration:
             start = {name: w.detach().clone() for name, w in parameters.items()}
             before = self._values(built)
             torch.manual_seed(0)
-            self.trained.forward(built, lambda *_: None).backward()
+            self.trained.forward(built, lambda *_: None)[0].backward()
             optimizer.step()
             steps = {name: w.detach() - start[name] for name, w in parameters.items()}
             _set(parameters, start)
@@ -68,7 +68,7 @@ class _Calibration:
         built, optimizer = self.trained.network(self.rung, 0, lambda name, _: known.get(name, 0.0))
         for _ in range(steps):
             torch.manual_seed(0)
-            loss = self.trained.forward(built, lambda *_: None)
+            loss, _ = self.trained.forward(built, lambda *_: None)
             built.module.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()

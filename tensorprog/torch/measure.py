@@ -35,8 +35,8 @@ TINY = (
 RELABELS = frozenset(
     "alias as_strided chunk clone contiguous detach diagonal expand flatten narrow permute reshape select slice split "
     "split_with_sizes squeeze t transpose unbind unflatten unfold unsafe_split unsqueeze view _to_copy "
-    "_reshape_alias _unsafe_view".split()
-)
+    "_reshape_alias _unsafe_view _assemble".split()
+)  # and what was written into parts of a tensor, which may be unknown elsewhere: the parts are measured
 PRODUCTS = frozenset("mm bmm addmm baddbmm convolution".split())
 
 
@@ -76,9 +76,8 @@ class Measuring(Recorder):
         super().__init__(module, {}, frozen)
         self._take = take
         self.quiet = False
-        self.terms: dict[
-            int, float
-        ] = {}  # place of a product -> how large independent terms would make it, over its size
+        self.terms: dict[int, float] = {}  # of products: how large independent terms would make them, over their size
+        self.started: dict[int, tuple[Tensor, ...]] | None = None  # of products: factors and result at the start
         self._held: dict[int, tuple[tuple[int, int, Any], ...]] = {}  # storage -> (place, output, shape) it has had
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -88,14 +87,24 @@ class Measuring(Recorder):
         if self.quiet:
             del self.trace.operations[place:]
         elif len(self.trace.operations) > place:
-            if self.trace.operations[place].op in PRODUCTS:
-                self.terms[place] = _terms([a for a in args if isinstance(a, torch.Tensor)], result)
+            place = len(self.trace.operations) - 1  # before it stands what was assembled of its operands
+            if self.started is not None and self.trace.operations[place].op in PRODUCTS:
+                self._note(place, self.started, [a for a in args if isinstance(a, torch.Tensor)], result)
             for k, tensor in enumerate(result if isinstance(result, tuple | list) else (result,)):
                 if isinstance(tensor, torch.Tensor):
                     self._take(place, k, tensor)
                     known = self._held.get(storage(tensor), ()) if storage(tensor) in given else ()
                     self._held[storage(tensor)] = (*known, (place, k, tensor.shape))
         return result
+
+    def _note(self, place: int, known: dict[int, tuple[Tensor, ...]], operands: list[Tensor], result: Tensor) -> None:
+        """How large independent terms would make a product, or its change since the start if that is known."""
+        a, b = operands[-2:] if operands[-1].dim() > 1 else operands[-3:-1]  # the bias of a convolution comes last
+        started = known.get(place, ())
+        size = root_mean_square(result, started[-1] if started else None)
+        self.terms[place] = _independent(a, b, started) / size if size else 0.0
+        if not started:
+            known[place] = tuple(t.detach().clone() for t in (a, b, result))
 
     def measured_again(self, before: Tensor, after: Tensor) -> None:
         """A result that a hook has multiplied counts as it is now, and so do its views."""
@@ -104,12 +113,14 @@ class Measuring(Recorder):
                 self._take(place, k, after.reshape(shape))
 
 
-def _terms(operands: list[Tensor], result: Tensor) -> float:
-    """How large a sum of products would be if its terms were independent, over its size."""
-    a, b = operands[-2:] if operands[-1].dim() > 1 else operands[-3:-1]  # the bias of a convolution comes last
+def _independent(a: Tensor, b: Tensor, started: tuple[Tensor, ...]) -> float:
+    """How large a sum of products would be if its terms were independent, or its change since it had these factors."""
     count = a.shape[-1] if a.dim() <= 3 and a.dim() == b.dim() and a.shape[-1] == b.shape[-2] else b[0].numel()
-    size = root_mean_square(result)
-    return float(count**0.5 * root_mean_square(a) * root_mean_square(b) / size) if size else 0.0
+    if not started:
+        return float(count**0.5 * root_mean_square(a) * root_mean_square(b))
+    first, second = started[:2]
+    moved, other = root_mean_square(a, first), root_mean_square(b, second)
+    return float(count**0.5 * (moved * root_mean_square(second) + root_mean_square(first) * other + moved * other))
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,32 +184,34 @@ class Trained:
         return replace(self, spots=tuple(s for s in self.spots if s.place in known), alignment=found)
 
     def sizes(self, rung: Mapping[str, int], seed: int, rate: float | Rates, steps: int) -> Floats:
-        """Of one network: [spot, 2 + steps], the start, then the change after every update; last, how large independent
-        terms would make the start of a product, over its size. `rate`: at the base."""
+        """Of one network: [spot, 1 + steps, 2], the start, then the change after every update; and, of products, how
+        large independent terms would make it, over its size. `rate`: at the base."""
         with torch.random.fork_rng(devices=[]):
             built, optimizer = self.network(rung, seed, rate)
             parameters = dict(built.module.named_parameters())
             start = {k: parameters[s.probe.param].detach().clone() for k, s in enumerate(self.spots) if s.probe.param}
-            result = np.full((len(self.spots), steps + 2), np.nan)
-            terms: dict[int, float] = {}
+            result = np.full((len(self.spots), steps + 1, 2), np.nan)
+            started: dict[int, tuple[Tensor, ...]] = {}
             for t in range(steps + 1):
                 for k, spot in enumerate(self.spots):
                     if spot.probe.param is not None:
-                        result[k, t] = root_mean_square(parameters[spot.probe.param].detach(), start[k] if t else None)
+                        result[k, t, 0] = root_mean_square(
+                            parameters[spot.probe.param].detach(), start[k] if t else None
+                        )
 
                 def take(k: int, tensor: Tensor, t: int = t) -> None:
                     if t == 0:
                         start[k] = tensor.detach().clone()
-                    result[k, t] = root_mean_square(tensor.detach(), start[k] if t else None)
+                    result[k, t, 0] = root_mean_square(tensor.detach(), start[k] if t else None)
 
                 torch.manual_seed(seed)
-                loss = self.forward(built, take, None if t else terms)
+                loss, terms = self.forward(built, take, started)
+                for k, over in terms.items():
+                    result[k, t, 1] = over
                 if t < steps:
                     built.module.zero_grad(set_to_none=True)
                     loss.backward()
                     optimizer.step()
-            for k, over in terms.items():
-                result[k, -1] = over
         return result
 
     def network(self, rung: Mapping[str, int], seed: int, rate: float | Rates) -> tuple[Built, Any]:
@@ -220,10 +233,11 @@ class Trained:
         return built, torch_optimizer(self.p.derivation.optimizer, groups)
 
     def forward(
-        self, built: Built, take: Callable[[int, Tensor], None], terms: dict[int, float] | None = None
-    ) -> Tensor:
-        """The loss. `take(spot, tensor)` sees every result that is measured; `terms`: spot -> what is noted of the
-        terms of products. Raises TensorProgError if the model does other operations than it did at the lowest rung."""
+        self, built: Built, take: Callable[[int, Tensor], None], started: dict[int, tuple[Tensor, ...]] | None = None
+    ) -> tuple[Tensor, dict[int, float]]:
+        """The loss; and spot -> how large independent terms would make a product, over its size: at the start, which
+        fills `started`, or of its change since. `take(spot, tensor)` sees every result that is measured. Raises
+        TensorProgError if the model does other operations than it did at the lowest rung."""
         known = self.alignment
         assert known is not None
         wanted = {(s.place, s.output): k for k, s in enumerate(self.spots) if s.probe.param is None}
@@ -233,22 +247,23 @@ class Trained:
             if k is not None and tensor.is_floating_point() and tensor.numel():
                 take(k, tensor)
 
-        loss, ours, found = self._run(built, taken)
-        if terms is not None:
-            terms.update(
-                {wanted[key]: x for place, x in found.items() if (key := (known.place.get(place, -1), 0)) in wanted}
-            )
+        loss, ours, found = self._run(built, taken, started)
+        spots = {place: (known.place.get(place, -1), 0) for place in found}
+        terms = {wanted[spots[place]]: over for place, over in found.items() if spots[place] in wanted}
         if ours != known.operations:
             k = next((k for k, (a, b) in enumerate(zip(ours, known.operations, strict=False)) if a != b), -1)
             raise TensorProgError(f"operation {k} is {ours[k]} here, {known.operations[k]} in another network",
                                   why="tensors could not be told apart",
                                   fix="a forward pass without control flow that depends on the data")  # fmt: skip
-        return loss
+        return loss, terms
 
-    def _run(self, built: Built, taken: Take) -> tuple[Tensor, tuple[Named, ...], dict[int, float]]:
+    def _run(
+        self, built: Built, taken: Take, started: dict[int, tuple[Tensor, ...]] | None = None
+    ) -> tuple[Tensor, tuple[Named, ...], dict[int, float]]:
         """The loss, all operations, and what is noted of products."""
         reading = self.p.reading
         recorder = Measuring(built.module, frozenset(reading.starts) - frozenset(reading.trained), taken)
+        recorder.started = started
         with plain_kernels(), _quiet_hooks(built.module, recorder), recorder.watch(), recorder:
             outputs = built.outputs()
             count = len(recorder.trace.operations)

@@ -16,11 +16,11 @@ from tensorprog.coordcheck.ladder import Ladder, require_runs
 from tensorprog.coordcheck.report import CheckReport, Row
 from tensorprog.coordcheck.run import ROUNDING
 from tensorprog.coordcheck.statistics import TOLERANCE
-from tensorprog.dims import Dim
 from tensorprog.errors import TensorProgError
 from tensorprog.torch.building import construct
 from tensorprog.torch.calibrate import base_rates
-from tensorprog.torch.changes import UNIT
+from tensorprog.torch.changes import UNIT, Attribute, ConfigField
+from tensorprog.torch.hidden import Hidden
 from tensorprog.torch.measure import Rates, Spot, Trained, spots
 from tensorprog.torch.places import below
 from tensorprog.torch.predicted import Predicted
@@ -60,22 +60,23 @@ def check_model(
     trained = Trained(p, tuple(places), _base(ladder), tuple(keep), unmodified).aligned(ladder.rungs[0])
     rate = lr if lr is not None else base_rates(trained, ladder.rungs[0])
     predictor = Predicted(p, steps)
-    values = np.zeros((len(trained.spots), steps + 2, len(ladder.rungs), 0))
+    values = np.zeros((len(trained.spots), steps + 1, 2, len(ladder.rungs), 0))
     rows: tuple[Row, ...] = ()
-    while values.shape[3] < most:
-        more = range(values.shape[3], min(values.shape[3] + seeds, most))
-        values = np.concatenate([values, _measure(trained, ladder, more, steps, rate, progress)], axis=3)
+    while values.shape[4] < most:
+        more = range(values.shape[4], min(values.shape[4] + seeds, most))
+        values = np.concatenate([values, _measure(trained, ladder, more, steps, rate, progress)], axis=4)
         rows = _rows(trained.spots, predictor, values, ladder)
-        if not any(judge.wants_seeds(row, values.shape[3]) for row in rows):
+        if not any(judge.wants_seeds(row, values.shape[4]) for row in rows):
             break
     left_out = tuple(spot.probe.name for spot in every if spot not in trained.spots)
-    return CheckReport(p.reading.name, p.derivation.optimizer, "derived", "module", ladder.sizes, values.shape[3],
+    return CheckReport(p.reading.name, p.derivation.optimizer, "derived", "module", ladder.sizes, values.shape[4],
                        steps, lr, TOLERANCE, rows, left_out)  # fmt: skip
 
 
 def _moved(p: ImportedDerivation, spot: Spot) -> bool:
-    """Whether a multiplier may stand before this tensor in the model and after it in the derivation: it leads to the
-    product that the multiplier belongs to, inside of the same module."""
+    """Whether a multiplier may stand before this tensor in the model and after it in the derivation, or the other way
+    round: inside of the same module, it leads to the product that the multiplier belongs to; or it is made where the
+    multiplier belongs, which a number that acts elsewhere stands for."""
     lowered = p.reading.lowered
     for unknown, node in lowered.products.items():
         if p.derivation.parametrization.unknowns.get(unknown, UNIT) != UNIT:
@@ -86,43 +87,27 @@ def _moved(p: ImportedDerivation, spot: Spot) -> bool:
                 and spot.probe.node in below(lowered.graph.nodes, node)
             ):
                 return True
-    return False
+    return any(
+        m.kind == "use" and m.factor != UNIT and m.module == spot.module and spot.probe.param is None
+        and any(isinstance(place, Attribute | ConfigField) for place in m.places)
+        for m in p.changes.multipliers
+    )  # fmt: skip
 
 
 def _rows(spots: Sequence[Spot], predictor: Predicted, values: Floats, ladder: Ladder) -> tuple[Row, ...]:
-    """The rows of all spots, from `values` [spot, start and changes and terms, rung, seed]."""
+    """The rows of all spots, from `values` [spot, step, size and size of independent terms over it, rung, seed]."""
     unit = ROUNDING * float(np.finfo(np.float32).eps)
-    at = {spot.probe.node: k for k, spot in enumerate(spots)}
+    hidden = Hidden(predictor, {spot.probe.node: k for k, spot in enumerate(spots)}, values, ladder)
     rows: list[Row] = []
     for k, spot in enumerate(spots):
-        sums = [at[n] for n in predictor.aligned(spot.probe.node) if n in at]
-        behind = next((j for j in sums if not np.isnan(values[j, -1]).any()), None)
-        for t in range(values.shape[1] - 1):
-            if np.isnan(values[k, t]).all():
+        for t in range(values.shape[1]):
+            sizes = values[k, t, 0]
+            if np.isnan(sizes).all():
                 continue
-            hidden = 0.0 if t or behind is None else float(_top(values[k, 0]) * np.mean(values[behind, -1, -1]))
-            if t:
-                hidden = _first_order(predictor.norm(spot.probe.node), at, values[:, (0, t)], ladder) * _top(
-                    values[k, 0]
-                )
-            limits = judge.Limits(unit * float(np.nanmax(values[k, 0])) if t else 0.0, hidden=hidden)
-            rows.append(judge.row(spot.probe, t, predictor.at(spot.probe, t), None, values[k, t], ladder, limits))
+            rounding = unit * float(np.nanmax(values[k, 0, 0])) if t else 0.0
+            limits = judge.Limits(rounding, hidden=hidden.behind(spot.probe.node, t))
+            rows.append(judge.row(spot.probe, t, predictor.at(spot.probe, t), None, sizes, ladder, limits))
     return tuple(rows)
-
-
-def _first_order(norm: tuple[int, Dim] | None, at: Mapping[int, int], values: Floats, ladder: Ladder) -> float:
-    """How much a norm would change, relative to itself, at the top of the ladder, if the change of its argument had
-    nothing to do with the argument: by |dx| / |x| / sqrt(n). 0 if the node is no norm. `values`: [spot, start and
-    change, rung, seed]."""
-    if norm is None or norm[0] not in at:
-        return 0.0
-    start, change = (_top(values[at[norm[0]], t]) for t in (0, 1))
-    return change / start / float(norm[1].evaluate(ladder.rungs[-1])) ** 0.5 if start else 0.0
-
-
-def _top(values: Floats) -> float:
-    """The root mean square over all seeds at the top of the ladder, from [rung, seed]."""
-    return float(np.sqrt(np.mean(values[-1] ** 2)))
 
 
 def _measure(
@@ -137,7 +122,7 @@ def _measure(
             if progress:
                 progress(done, total, seeds.stop)
     grid = np.stack(found, axis=-1)
-    return grid.reshape(*grid.shape[:2], len(ladder.rungs), len(seeds))
+    return grid.reshape(*grid.shape[:3], len(ladder.rungs), len(seeds))
 
 
 def _ladder(p: ImportedDerivation, widths: Widths) -> Ladder:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from fractions import Fraction
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -14,8 +13,21 @@ from tensorprog.coordcheck.predict import Prediction, Predictor
 from tensorprog.coordcheck.probes import Probe
 from tensorprog.derivation import Derivation
 from tensorprog.dims import Dim
-from tensorprog.exponents import Power
-from tensorprog.graph import Add, Contract, Graph, InvRms, Map, Merge, Node, Scale, Split, StopGrad, Window
+from tensorprog.graph import (
+    Add,
+    Contract,
+    Graph,
+    InvRms,
+    Map,
+    Merge,
+    Node,
+    Param,
+    Scale,
+    Softmax,
+    Split,
+    StopGrad,
+    Window,
+)
 from tensorprog.solving import collector_at_rest
 from tensorprog.torch.segments import segmented
 
@@ -32,7 +44,8 @@ class Predicted:
     """
 
     def __init__(self, p: ImportedDerivation, steps: int) -> None:
-        self._whole = Predictor(p.derivation, p.derivation.parametrization, steps, p.derivation.solution.exponents)
+        self._whole = Predictor(p.derivation, p.derivation.parametrization, steps, p.derivation.solution.exponents,
+                                orders=True)  # fmt: skip
         ordered, first = _slots_first(p.reading.lowered.graph)
         graph, second, parts = segmented(ordered, everywhere=True, slots=True)
         self._place = {old: second[new] for old, new in first.items() if new in second} if parts else {}
@@ -47,31 +60,45 @@ class Predicted:
             return self._cut.at(replace(probe, node=self._place[probe.node]), step)
         return self._whole.at(probe, step)
 
-    def aligned(self, node: int) -> tuple[int, ...]:
-        """If the initial size of a node is that of a sum over a growing axis whose terms are aligned: the node, and
-        those before it up to that sum, the nearest first; else none."""
+    def aligned(self, node: int, step: int) -> tuple[int, ...]:
+        """If the size of a node at the start (step 0), or of its change, is that of a sum over a growing axis whose
+        terms are aligned: the node, and those before it up to that sum, the nearest first; else none."""
         whole, chain = self._whole.program.nodes, [node]
         while not (isinstance(op := whole[chain[-1]].op, Contract) and op.right is not None):
             args = whole[chain[-1]].args
-            if not isinstance(op, Scale | Map | Split | Merge | StopGrad | Add) or not args:
+            if not isinstance(op, Scale | Map | Softmax | Split | Merge | StopGrad | Add) or not args:
                 return ()
             chain.append(next((a for a in args if self._sums(a)), args[0]))
         predictor, at = self._whole, chain[-1]
         if self._cut is not None and at in self._place:
             predictor, at = self._cut, self._place[at]
-        nodes, initial = predictor.program.nodes, predictor.snapshots[0].initial
+        nodes, snapshot = predictor.program.nodes, predictor.snapshots[step]
         op, args = nodes[at].op, nodes[at].args
         assert isinstance(op, Contract)
-        sizes = [largest(initial[k]) for k in (at, *args)]
-        if any(size is None for size in sizes):
+        (a, da), (b, db) = ((largest(snapshot.initial[k]), largest(snapshot.change[k])) for k in args)
+        total = largest((snapshot.change if step else snapshot.initial)[at])
+        pairs = [(da, b), (a, db), (da, db)] if step else [(a, b)]
+        products = [x + y for x, y in pairs if x is not None and y is not None]
+        terms = sum(predictor.sizes(axis.dim) for index, axis in zip(op.left, nodes[args[0]].axes, strict=True)
+                    if index not in op.out)  # fmt: skip
+        return tuple(chain) if terms and products and total == max(products) + terms else ()
+
+    def ruling(self, node: int, step: int) -> tuple[int, ...]:
+        """Of a sum of tensors: those whose size at the start (step 0), or whose change, is the sum's, as nodes without
+        the multipliers of uses; none for all other nodes."""
+        nodes, snapshot = self._whole.program.nodes, self._whole.snapshots[step]
+        if not isinstance(nodes[node].op, Add):
             return ()
-        total, a, b = (predictor.units.unpack(size) for size in sizes if size is not None)
-        terms = Power()
-        for indices, arg in zip((op.left, op.right or ()), args, strict=True):
-            for index, axis in zip(indices, nodes[arg].axes, strict=True):
-                if index not in op.out and indices is op.left:
-                    terms = terms * Power.of({s: Fraction(e) for s, e in axis.dim.growth})
-        return tuple(chain) if terms.degree and total == a * b * terms else ()
+        terms = snapshot.change if step else snapshot.initial
+        return tuple(self._used(a) for a in nodes[node].args if largest(terms[a]) == largest(terms[node]))
+
+    def _used(self, node: int) -> int:
+        """The parameter that a node is, if a multiplier of 1 is all that stands between; else the node."""
+        at = self._whole.program.nodes[node]
+        if isinstance(at.op, Scale) and at.op.scalar.coefficient == 1 and not at.op.scalar.powers:
+            below = self._whole.program.nodes[at.args[0]]
+            return below.id if isinstance(below.op, Param) else node
+        return node
 
     def norm(self, node: int) -> tuple[int, Dim] | None:
         """Of an inverse root mean square over axes that grow: its argument, without fixed factors, and the number of
@@ -142,4 +169,4 @@ def _imposed(p: ImportedDerivation, graph: Graph, whole: Mapping[str, str], step
     )
     solution = Solution(solver, exponents, derivation.solution.snapshot)
     cut = Derivation(architecture, derivation.optimizer, derivation.form, solution, parametrization)
-    return Predictor(cut, parametrization, steps, exponents)
+    return Predictor(cut, parametrization, steps, exponents, orders=True)

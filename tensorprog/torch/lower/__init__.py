@@ -56,7 +56,7 @@ class Lowering(Builder):
     def __init__(self, zipped: Zipped, inits: Mapping[str, Init], frozen: frozenset[str]) -> None:
         super().__init__(zipped.laws)
         self.zipped, self.inits, self.frozen = zipped, inits, frozen
-        self.values: dict[int, Value] = {}
+        self.values: dict[int, Value | Scalar] = {}
         self.logits: dict[int, Value] = {}  # recorded log-softmax -> what it was taken of
         self.data = Data(self)
         self.notes: list[str] = []
@@ -164,7 +164,7 @@ class Lowering(Builder):
                 if number < 0 or value is None:
                     continue
                 self.values[number] = value
-                if value.mask is None:
+                if isinstance(value, Value) and value.mask is None:
                     sites.append(Site(call.place, k, call.module, call.op, value.node))
                     if value.node >= before:
                         self.name(value.node, f"{call.module}.{call.op}" if call.module else call.op)
@@ -206,7 +206,7 @@ def lower(
     outputs = []
     for label, number in zipped.first.outputs:
         if number in low.values:
-            value = low.materialize(low.values[number])
+            value = low.materialize(low.value(Ref(number)))
             outputs.append((label, value.node))
         elif number in low.logits:
             low.refuse("the output is a log-softmax", "the logits as output")

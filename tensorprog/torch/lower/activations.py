@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tensorprog.graph import Scalar
 from tensorprog.torch.capture import Ref
-from tensorprog.torch.lower.elementwise import MINUS, inverted, product
+from tensorprog.torch.lower.elementwise import MINUS, inverted, is_minus_infinity, product
 from tensorprog.torch.lower.registry import rule
 from tensorprog.torch.lower.values import Value
 
@@ -22,7 +22,9 @@ SAME = {
 
 
 @rule(*SAME)
-def function(low: Lowering, call: Call) -> Value:
+def function(low: Lowering, call: Call) -> Value | Scalar:
+    if call.op == "exp" and is_minus_infinity(low.operand(call["self"])):
+        return Scalar(Fraction(0))
     return low.map(low.value(call["self"]), SAME[call.op])
 
 

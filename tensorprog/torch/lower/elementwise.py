@@ -26,8 +26,13 @@ def neg(low: Lowering, call: Call) -> Value:
     return low.scale(low.value(call["self"]), MINUS)
 
 
+def is_minus_infinity(x: Value | Scalar | None) -> bool:
+    """A number so far below zero that adding to it changes nothing: what a running maximum starts at."""
+    return isinstance(x, Scalar) and not x.powers and x.coefficient <= MASKED
+
+
 @rule("add", "sub", "rsub")
-def add(low: Lowering, call: Call) -> Value:
+def add(low: Lowering, call: Call) -> Value | Scalar:
     a, b = low.operand(call["self"]), low.operand(call["other"])
     alpha = low.number(call["alpha"] if call["alpha"] is not None else 1)
     if call.op == "rsub":
@@ -36,6 +41,9 @@ def add(low: Lowering, call: Call) -> Value:
     else:
         first, second = call["self"], call["other"]
     sign = MINUS * alpha if call.op != "add" else alpha
+    for x, factor in ((a, Scalar()), (b, sign)):
+        if isinstance(x, Scalar) and is_minus_infinity(x * factor):
+            return x * factor
     if isinstance(b, Scalar) and isinstance(a, Value):
         return low.shift(a, b * sign) if b.coefficient else a
     if isinstance(a, Scalar) and isinstance(b, Value):
@@ -45,6 +53,8 @@ def add(low: Lowering, call: Call) -> Value:
             for live, data, arg in ((a, b, second), (b, a, first)):
                 if isinstance(arg, Ref) and low.zipped.leaf(arg.value) is not None and _is_mask(low, arg.value):
                     return _with_mask(low, live, data, _causal(low, arg.value))
+        if a == b and sign == MINUS:
+            return Scalar(Fraction(0))
         return low.add([a, low.scale(b, sign)])
     return low.refuse("it adds two numbers")
 
@@ -111,8 +121,9 @@ def where(low: Lowering, call: Call) -> Value:
 
 
 @rule("mul", "multiply")
-def mul(low: Lowering, call: Call) -> Value:
-    return product(low, low.operand(call["self"]), low.operand(call["other"]))
+def mul(low: Lowering, call: Call) -> Value | Scalar:
+    a, b = low.operand(call["self"]), low.operand(call["other"])
+    return a * b if isinstance(a, Scalar) and isinstance(b, Scalar) else product(low, a, b)
 
 
 def product(low: Lowering, a: Value | Scalar | None, b: Value | Scalar | None) -> Value:
@@ -179,6 +190,8 @@ def lerp(low: Lowering, call: Call) -> Value:
 
 @rule("maximum", "minimum")
 def maximum(low: Lowering, call: Call) -> Value:
+    if call.op == "maximum" and any(is_minus_infinity(low.operand(call[k])) for k in ("self", "other")):
+        return low.value(call["self" if is_minus_infinity(low.operand(call["other"])) else "other"])
     a, b = low.value(call["self"]), low.value(call["other"])
     if call.op == "minimum":
         a, b = low.scale(a, MINUS), low.scale(b, MINUS)
