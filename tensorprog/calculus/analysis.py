@@ -16,7 +16,17 @@ from typing import TYPE_CHECKING
 from tensorprog.calculus.layers import LoopBits
 from tensorprog.calculus.rules import rules_for
 from tensorprog.calculus.shared import Rule, Sizes, power_size
-from tensorprog.calculus.terms import CONSTANT, EVEN, FLIPS, STAYS, Terms, as_entries, leading, reduce_terms
+from tensorprog.calculus.terms import (
+    CONSTANT,
+    EVEN,
+    FLIPS,
+    STAYS,
+    Terms,
+    as_entries,
+    forget_results,
+    leading,
+    reduce_terms,
+)
 from tensorprog.calculus.terms import largest as largest  # one place for those who read an analysis
 from tensorprog.errors import CalculusError, NoPowerLawError
 from tensorprog.exponents import Units
@@ -63,6 +73,7 @@ class Analysis:
     change: list[Terms] = field(init=False)
 
     def __post_init__(self) -> None:
+        forget_results()
         self.bits, loops = self._allot_bits()
         self.sizes = Sizes(self.units, loops)
         self._fixed: dict[int, int] = {}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tensorprog.calculus.layers import LoopBits, finish
-from tensorprog.calculus.terms import ContractPlan, Summed, Term, Terms, multiply
+from tensorprog.calculus.terms import ContractPlan, Summed, Term, Terms, interned, multiply
 from tensorprog.dims import Dim
 from tensorprog.errors import CalculusError
 from tensorprog.exponents import Units
@@ -32,12 +32,17 @@ class Sizes:
     def __init__(self, units: Units, loops: Mapping[int, LoopBits] | None = None) -> None:
         self.units, self.loops = units, loops or {}
         self._known: dict[int, int] = {}
+        self._plans: dict[ContractPlan, ContractPlan] = {}
 
     def __call__(self, dim: Dim) -> int:
         size = self._known.get(id(dim))
         if size is None:
             size = self._known[id(dim)] = self.units.size(dim)
         return size
+
+    def same(self, plan: ContractPlan) -> ContractPlan:
+        """The one of the plans equal to this that all contractions have, so that they know what any of them found."""
+        return self._plans.setdefault(plan, plan)
 
     def growing(self, axes: tuple[Axis, ...]) -> list[int]:
         """Positions of the growing axes."""
@@ -136,17 +141,26 @@ def contract_plan(op: Contract, args: list[Node], sizes: Sizes, nodes: Sequence[
              for i, axis in zip(indices, arg.axes, strict=True) if axis.loop}  # fmt: skip
     layers = tuple((k, sizes.loops[loops[i]]) for k, i in enumerate([i for i in op.out if dims[i]]) if i in loops)
     crossed = tuple(sizes.loops[loops[i]] for i in loops if i not in op.out)
-    return ContractPlan(summed, kept, (excess(left, right, 1), excess(right, left, 0)), layers, crossed)
+    plan = ContractPlan(summed, kept, (excess(left, right, 1), excess(right, left, 0)), layers, crossed)
+    return sizes.same(plan)
 
 
 UNIT: Term = (0, 0, ())
 
 
 def products(x: Terms, y: Terms, plan: ContractPlan) -> list[Term]:
-    """All pairwise products of terms."""
-    if plan.layers or plan.crossed:
-        return [finish(multiply(a, b, plan), plan) for a in x for b in y]
-    return [multiply(a, b, plan) for a in x for b in y]
+    """All pairwise products of terms. What a product is, but for its operands' sizes, the plan knows once asked."""
+    known, found = plan.known, []
+    for x_size, x_raw, x_grades in x:
+        for y_size, y_raw, y_grades in y:
+            key = (x_raw, x_grades, y_raw, y_grades)
+            product = known.get(key)
+            if product is None:
+                gain, raw, grades = finish(multiply((0, x_raw, x_grades), (0, y_raw, y_grades), plan), plan)
+                product = known[key] = (gain, raw, interned(grades))
+            gain, raw, grades = product
+            found.append((x_size + y_size + gain, raw, grades))
+    return found
 
 
 def power_size(units: Units, scale: Scale) -> int:

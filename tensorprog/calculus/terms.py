@@ -27,7 +27,8 @@ correlated part of a matrix product); the sign-flip grading makes its zero-mean 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -36,6 +37,31 @@ if TYPE_CHECKING:
 Grade = tuple[int, int, int, int]
 Term = tuple[int, int, tuple[Grade, ...]]
 Terms = tuple[Term, ...]
+
+
+REMEMBERED = 1 << 16  # so many results of one kind are kept at most
+
+
+class Grades(tuple[Grade, ...]):
+    """Grades by which results are looked up. Their masks are long, and to hash the contents would cost more than a
+    result that is found saves: they hash by identity. Equal ones are one object if they come from `interned`; where
+    they are not, something is worked out twice, and that is all."""
+
+    __slots__ = ()
+    __hash__ = object.__hash__
+
+
+@lru_cache(REMEMBERED)
+def interned(grades: tuple[Grade, ...]) -> Grades:
+    """The one object for these grades."""
+    return Grades(grades)
+
+
+def forget_results() -> None:
+    """Let go of what was looked up so far; done as an analysis begins, so that what is kept serves one network."""
+    interned.cache_clear()
+    _reduced.cache_clear()
+
 
 STAYS, FLIPS, UNKNOWN, SAME = 0, 1, 2, 3
 EVEN: Grade = (0, 0, 0, STAYS)
@@ -85,35 +111,45 @@ def as_entries(term: Term) -> Term:
     return (size, 0, tuple([forget(free_in(g, raw), UNKNOWN) for g in grades]))
 
 
-def _includes(big: Grade, small: Grade) -> bool:
-    """Whether every sum that is zero-mean for `big` is so for `small`, whatever it is multiplied with."""
-    odd, free, cover, mirror = big
-    if small[1] & ~free or (odd ^ small[0]) & ~free:
-        return False
-    if mirror not in (UNKNOWN, small[3]) and (mirror, small[3]) != (STAYS, SAME):
-        return False
-    if not cover:
-        return True
-    return bool(small[2] and not small[2] & ~cover) or bool(small[0] and not small[0] & ~cover)
+def _includes(big: tuple[Grade, ...], small: tuple[Grade, ...]) -> bool:
+    """Whether every sum along an axis that is zero-mean for `big` is so for `small`, whatever it is multiplied with."""
+    for (odd, free, cover, mirror), (small_odd, small_free, small_cover, small_mirror) in zip(big, small, strict=True):
+        if small_free & ~free or (odd ^ small_odd) & ~free:
+            return False
+        if mirror not in (UNKNOWN, small_mirror) and (mirror, small_mirror) != (STAYS, SAME):
+            return False
+        if cover and not (small_cover and not small_cover & ~cover) and not (small_odd and not small_odd & ~cover):
+            return False
+    return True
 
 
 def reduce_terms(terms: list[Term]) -> Terms:
     """Drop every term that another at least as large includes; keep a canonical order."""
     if len(terms) < 2:
         return tuple(terms)
+    return tuple([(terms[place][0], raw, grades) for _, raw, grades, place in _reduced(tuple(terms))])
+
+
+Candidate = tuple[int, int, tuple[Grade, ...], int]  # a term, and the place of the one that its size comes from
+
+
+@lru_cache(REMEMBERED)
+def _reduced(terms: Terms) -> list[Candidate]:
+    """What is left of them. It names places, not sizes: equal sizes may be different forms of the unknowns."""
     best: dict[tuple[int, tuple[Grade, ...]], int] = {}
-    for size, raw, grades in terms:
-        key = (raw, grades)
+    for place, (size, raw, grades) in enumerate(terms):
+        key = (raw, grades if type(grades) is Grades else interned(grades))
         old = best.get(key)
-        if old is None or old < size:
-            best[key] = size
-    if len(best) > 1:
-        ordered = sorted(((size, raw, grades) for (raw, grades), size in best.items()), reverse=True)
-        kept = _undominated(ordered)
-        if len(kept) > MANY:
-            kept = _undominated(sorted(_merge_alike(kept), reverse=True))
-        return tuple(kept)
-    return tuple((size, raw, grades) for (raw, grades), size in best.items())
+        if old is None or terms[old][0] < size:
+            best[key] = place
+    kept = [(terms[place][0], raw, grades, place) for (raw, grades), place in best.items()]
+    if len(kept) > 1:
+        kept = _undominated(sorted(kept, reverse=True))
+    if len(kept) > MANY:
+        merged = _merge_alike(kept)
+        if len(merged) < len(kept):
+            kept = _undominated(sorted(merged, reverse=True))
+    return kept
 
 
 def leading(terms: Terms, margin: int) -> Terms:
@@ -133,41 +169,43 @@ def largest(terms: Terms) -> int | None:
     return max((term[0] for term in terms), default=None)
 
 
-def _undominated(ordered: list[Term]) -> list[Term]:
-    kept: list[Term] = []
-    for term in ordered:
-        size, raw, grades = term
-        for other_size, other_raw, other_grades in kept:
-            if other_raw == raw and other_size >= size and all(map(_includes, other_grades, grades)):
+def _undominated(ordered: list[Candidate]) -> list[Candidate]:
+    """Those, the largest first, that none of the others includes."""
+    kept: list[Candidate] = []
+    for candidate in ordered:
+        size, raw, grades, _ = candidate
+        for _, other_raw, other_grades, _ in kept:
+            if other_raw == raw and _includes(other_grades, grades):
                 break
         else:
-            # equal sizes: a later term may include an earlier one
-            kept = [k for k in kept if not (k[0] == size and k[1] == raw and all(map(_includes, grades, k[2])))]
-            kept.append(term)
+            if kept and kept[-1][0] == size:  # equal sizes: a later term may include an earlier one
+                kept = [k for k in kept if not (k[0] == size and k[1] == raw and _includes(grades, k[2]))]
+            kept.append(candidate)
     return kept
 
 
-def _merge_alike(terms: list[Term]) -> list[Term]:
+def _merge_alike(terms: list[Candidate]) -> list[Candidate]:
     """One term for all of equal size, equal raw and zero mean, for equal reasons, along the same axes."""
-    groups: dict[tuple[int, int, tuple[tuple[bool, int], ...]], list[tuple[Grade, ...]]] = {}
-    for size, raw, grades in terms:
+    groups: dict[tuple[int, int, tuple[tuple[bool, int], ...]], list[Candidate]] = {}
+    for term in terms:
+        size, raw, grades, _ = term
         kind = tuple([(bool(g[0] or g[2]), g[3]) for g in grades])
-        groups.setdefault((size, raw, kind), []).append(grades)
-    merged: list[Term] = []
+        groups.setdefault((size, raw, kind), []).append(term)
+    merged: list[Candidate] = []
     for (size, raw, kind), members in groups.items():
         if len(members) == 1:
-            merged.append((size, raw, members[0]))
+            merged += members
             continue
         axes = []
         for k, (covered, mirror) in enumerate(kind):
-            common, depends, cover = members[0][k][0], 0, 0
-            for grades in members:
+            common, depends, cover = members[0][2][k][0], 0, 0
+            for _, _, grades, _ in members:
                 odd, free, own_cover, _ = grades[k]
                 common &= odd
                 depends |= odd | free
                 cover |= odd or own_cover
             axes.append((common, depends & ~common, cover if covered and not common else 0, mirror))
-        merged.append((size, raw, tuple(axes)))
+        merged.append((size, raw, interned(tuple(axes)), members[0][3]))
     return merged
 
 
@@ -194,6 +232,9 @@ class ContractPlan:
     excess: tuple[int, int] = (0, 0)
     layers: tuple[tuple[int, LoopBits], ...] = ()
     crossed: tuple[LoopBits, ...] = ()
+    known: dict[tuple[int, tuple[Grade, ...], int, tuple[Grade, ...]], Term] = field(
+        default_factory=dict, compare=False, repr=False
+    )
 
     @property
     def widths(self) -> list[tuple[int, int]]:
