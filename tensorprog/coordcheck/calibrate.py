@@ -22,6 +22,7 @@ from tensorprog.dims import BATCH_SYMBOL
 from tensorprog.errors import TensorProgError
 from tensorprog.graph import Add, Contract, Input
 from tensorprog.interpret import Interpreter
+from tensorprog.steps import rms
 
 STRENGTH = 0.2
 VANISHING = 2.0  # what counts as the size of a value that vanishes with width (logits): they move by STRENGTH * this
@@ -108,7 +109,7 @@ def base_rates(
                            functions=derivation.architecture.functions)  # fmt: skip
 
     rates: dict[str, float] = {}
-    for stage, ready in enumerate(_stages(derivation)):
+    for stage, ready in enumerate(stages_of(derivation)):
         network = fresh(1.0)
         if stage:
             before = fresh({name: rates.get(name, 0.0) for name in program.updates})
@@ -141,7 +142,7 @@ def _is_steady(derivation: Derivation, network: Interpreter) -> bool:
             for k in named:
                 if values[k].dtype.kind != "f":
                     continue
-                size = float(np.sqrt(np.mean(np.square(values[k]))))
+                size = rms(values[k])
                 if size > MOST_GROWTH * start.setdefault(k, _scale(derivation, k, size)):
                     return False
     return all(value <= losses[0] for value in losses)
@@ -158,7 +159,7 @@ def _scale(derivation: Derivation, node: int, size: float) -> float:
     return VANISHING if lags and units.degree(start) < 0 else size
 
 
-def _stages(derivation: Derivation) -> list[set[str]]:
+def stages_of(derivation: Derivation) -> list[set[str]]:
     """The trained parameters in the order of the step at which their update first has its full exponent."""
     program, solution = derivation.architecture.program, derivation.solution
     solver = solution.solver
@@ -198,6 +199,6 @@ def _effects(derivation: Derivation, network: Interpreter) -> dict[str, float]:
             args = [values[a] for a in node.args]
             args[o.position] = moved
             moved = network.apply(o.node, *args)
-        size, change = (float(np.sqrt(np.mean(np.square(x)))) for x in (values[o.node], moved))
+        size, change = rms(values[o.node]), rms(moved)
         effect[o.param] = max(effect.get(o.param, 0.0), change / _scale(derivation, o.node, size))
     return effect

@@ -14,6 +14,7 @@ from tensorprog.coordcheck.predict import Prediction
 from tensorprog.coordcheck.probes import Probe
 from tensorprog.coordcheck.report import Row
 from tensorprog.coordcheck.statistics import TOLERANCE, Slope, fit, fits_two_powers, verdict
+from tensorprog.steps import rms
 
 NEAR = 2 * TOLERANCE  # a miss by less is a near one
 CANCELS = 0.1  # of what independent terms would give: below this, a sum's terms cancel
@@ -101,13 +102,10 @@ def _compare(
     enough = values.shape[1] >= ENOUGH_SEEDS
     if result != "agrees" and near and enough and found.beyond and verdict(predicted, found.beyond) == "agrees":
         return *_shown(found.beyond), "agrees", "once a part that vanishes with width is accounted for"
-    if result != "agrees" and math.sqrt(float(np.mean(values[-1] ** 2))) < CANCELS * limits.independent:
-        return (
-            *_shown(found.line),
-            "inconclusive",
-            "the terms of this sum nearly cancel: what is left is not yet its law",
-        )
-    top = math.sqrt(float(np.mean(values[-1] ** 2)))
+    top = rms(values[-1])
+    if result != "agrees" and top < CANCELS * limits.independent:
+        why = "the terms of this sum nearly cancel: what is left is not yet its law"
+        return *_shown(found.line), "inconclusive", why
     if result != "agrees" and missing > 0 and top < HIDES * limits.hidden:
         why = "what lasts of it is still hidden behind a part that vanishes with width"
         return *_shown(found.line), "inconclusive", why

@@ -18,6 +18,7 @@ from tensorprog.coordcheck.statistics import TOLERANCE, fit
 from tensorprog.derivation import Derivation
 from tensorprog.functions import BUILTIN, Function
 from tensorprog.graph import Map
+from tensorprog.steps import rms
 
 GROWS = 0.1  # an argument whose slope is above this, with its whole interval; of its change: above the tolerance
 DULL = 0.8  # a function whose values spread less than this many per cent wider for each per cent of its argument's
@@ -68,7 +69,7 @@ def saturated(
             if not (_above(GROWS, ladder, values[k, t])
                     or (change is not None and _above(TOLERANCE, ladder, values[change, t]))):  # fmt: skip
                 continue
-            size = float(f"{np.sqrt(np.mean(values[k, t, -1] ** 2)):.3g}")
+            size = float(f"{rms(values[k, t, -1]):.3g}")
             for node in behind[probe.node]:
                 op = nodes[node].op
                 function = _function(derivation, op.fn) if isinstance(op, Map) else None

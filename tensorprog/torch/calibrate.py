@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from tensorprog.calculus.analysis import largest
-from tensorprog.coordcheck.calibrate import STRENGTH, VANISHING, _stages
+from tensorprog.coordcheck.calibrate import STRENGTH, VANISHING, stages_of
 from tensorprog.torch.predicted import Predicted
 from tensorprog.torch.training import root_mean_square
 
@@ -28,7 +28,7 @@ def base_rates(trained: Trained, rung: Mapping[str, int]) -> Rates:
     factor that starts at zero) is calibrated a step later, after a step at the rates of the others."""
     p = trained.p
     whole = {part.name: name for name, ranges in p.reading.lowered.parts.items() for part in ranges}
-    stages = _stages(p.derivation)
+    stages = stages_of(p.derivation)
     calibration = _Calibration(trained, rung, Predicted(p, len(stages)))
     known: dict[str, float] = {}
     for stage, ready in enumerate(stages):

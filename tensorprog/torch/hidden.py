@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from tensorprog.coordcheck.ladder import Ladder
+from tensorprog.steps import rms
 from tensorprog.torch.predicted import Predicted
 from tensorprog.torch.training import Floats
 
@@ -50,4 +51,4 @@ class Hidden:
 
     def _top(self, node: int, step: int) -> float:
         """The root mean square over all seeds at the top of the ladder."""
-        return float(np.sqrt(np.mean(self._values[self._at[node], step, 0, -1] ** 2)))
+        return rms(self._values[self._at[node], step, 0, -1])

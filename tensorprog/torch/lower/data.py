@@ -9,6 +9,7 @@ import numpy as np
 from tensorprog.dims import Dim
 from tensorprog.exponents import Power
 from tensorprog.graph import Axis, Input, Scalar
+from tensorprog.steps import rms
 from tensorprog.torch.lower.nodes import scalar_of
 from tensorprog.torch.lower.values import Atom, Group, Sizes, Value, is_one
 
@@ -102,20 +103,19 @@ class Data:
 
     def _size(self, arrays: tuple[Any, ...], name: str) -> Power:
         """How the typical entry scales: the power nearest to its trend, 1 for tables that have none."""
-        rms = [float(np.sqrt(np.mean(np.square(a[np.isfinite(a) & (np.abs(a) < -MASKED)])))) if a.size else 0.0
-               for a in arrays]  # fmt: skip
-        if not all(rms) or not all(np.isfinite(rms)):
+        sizes = [rms(a[np.isfinite(a) & (np.abs(a) < -MASKED)]) for a in arrays]
+        if not all(sizes) or not all(np.isfinite(sizes)):
             return Power()
-        exact = self.low.laws.number(rms)
+        exact = self.low.laws.number(sizes)
         if exact is not None:
             return exact[1]
-        trend = self.low.laws.trend(rms)
-        if trend is None and self.low.laws.erratic(rms):
-            self.low.notes.append(f"the data `{name}` follow no law in size ({', '.join(f'{r:.3g}' for r in rms)}): "
+        trend = self.low.laws.trend(sizes)
+        if trend is None and self.low.laws.erratic(sizes):
+            self.low.notes.append(f"the data `{name}` follow no law in size ({', '.join(f'{r:.3g}' for r in sizes)}): "
                                   "taken to be of order 1")  # fmt: skip
             return Power()
         if trend is None:
-            self.low.refuse(f"the data `{name}` follow no law in size: {', '.join(f'{r:.3g}' for r in rms)}",
+            self.low.refuse(f"the data `{name}` follow no law in size: {', '.join(f'{r:.3g}' for r in sizes)}",
                             "data whose typical entry is a power of the sizes")  # fmt: skip
         return trend
 
