@@ -12,24 +12,10 @@ from tensorprog.derivation import Derivation
 from tensorprog.errors import NoPowerLawError
 from tensorprog.exponents import Power
 from tensorprog.legality import assert_legal
-from tests.shared import derive, load
+from tests.shared import STACK, derive, load, stack
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
-HEAD = """
-width n
-depth L
-dim d = 8, c = 3
-axis i: d, j: n, k: n, m: n, o: c
-input x[i]
-param E[j,i]
-param R[o,j]
-h[j] = E[j,i] x[i]
-"""
-TAIL = """
-output f[o] = R[o,j] h[j]
-loss mse(f)
-"""
 ONE = "repeat L {\n  param W[k,j]\n  h[k] = h[k] + BRANCH\n}"
 TWO = "repeat L {\n  param W[k,m], V[m,j], b[m] = zeros\n  h[k] = h[k] + BRANCH\n}"
 ONE_MATRIX = ONE.replace("BRANCH", "?b * (W[k,j] tanh(h[j]))")
@@ -37,7 +23,7 @@ TWO_MATRICES = TWO.replace("BRANCH", "?b * (W[k,m] relu(V[m,j] h[j] + b[m]))")
 
 
 def network(loop: str, optimizer: str = "adam", **options: str) -> Derivation:
-    return derive(parse(HEAD + loop + TAIL), optimizer, options.get("form", "table3"))
+    return derive(parse(stack(loop)), optimizer, options.get("form", "table3"))
 
 
 def depth(power: Power | None) -> str:
@@ -200,8 +186,8 @@ def test_a_stack_without_a_power_law_is_derived_at_finite_depth_and_says_so(case
 
 def test_the_error_names_the_loop() -> None:
     with pytest.raises(NoPowerLawError, match="residual") as raised:
-        _ = parse(HEAD + NO_LAW["no residual stream"] + TAIL).symbolic.graph
-    assert raised.value.span.line == HEAD.count("\n") + 1
+        _ = parse(stack(NO_LAW["no residual stream"])).symbolic.graph
+    assert raised.value.span.line == STACK.count("\n") + 1
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd", "muon"])
@@ -222,7 +208,7 @@ def test_widths_have_the_exponents_of_the_unrolled_network(name: str, optimizer:
 
 @pytest.mark.parametrize("loop", [ONE_MATRIX, TWO_MATRICES])
 def test_nothing_is_unrolled(loop: str) -> None:
-    few, many = (parse(HEAD.replace("depth L", f"depth L = {layers}") + loop + TAIL) for layers in (2, 1000))
+    few, many = (parse(stack(loop, f"depth L = {layers}")) for layers in (2, 1000))
     assert len(few.symbolic.program.nodes) == len(many.symbolic.program.nodes)
     assert_legal(few.symbolic.graph)
     assert derive(few).params == derive(many).params
@@ -230,9 +216,7 @@ def test_nothing_is_unrolled(loop: str) -> None:
 
 def test_stacks_of_two_depths_have_each_their_own_exponents() -> None:
     second = ONE_MATRIX.replace("repeat L", "repeat M").replace("?b", "?a")
-    found = derive(
-        parse(HEAD.replace("depth L", "depth L\ndepth M") + TWO_MATRICES + "\n" + second + TAIL), "adam", "table3"
-    )
+    found = derive(parse(stack(TWO_MATRICES + "\n" + second, "depth L\ndepth M")), "adam", "table3")
     assert found.multipliers["b"] == Power.of({"L": -1})
     assert found.multipliers["a"] == Power.of({"M": Fraction(-1, 2)})
     lr = found.params["layers_2.*.W"].lr

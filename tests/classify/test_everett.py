@@ -13,21 +13,11 @@ from tensorprog.classify import classify
 from tensorprog.classify.alignment import ALIGNMENTS, read_alignment
 from tensorprog.exponents import Power
 from tensorprog.programme.completion import complete
+from tests.shared import perceptron
 
 H = Fraction(1, 2)
 LAYERS = ("W1", "W2", "W3")  # embedding, hidden, readout
-MLP = tp.parse("""
-width n
-axis i: 8, j: n, k: n, c: 3
-input x[i]
-param W1[j,i], W2[k,j], W3[c,k]
-h1[j] = W1[j,i] x[i]
-x1[j] = relu(h1[j])
-h2[k] = W2[k,j] x1[j]
-x2[k] = relu(h2[k])
-output f[c] = W3[c,k] x2[k]
-loss cross_entropy(f)
-""")
+MLP = tp.parse(perceptron())
 
 # exponents of init std, of the multiplier and of the gradient, for embedding, hidden, readout
 PARAMETRIZATIONS = {

@@ -13,22 +13,10 @@ from tensorprog.api import check
 from tensorprog.architecture import parse
 from tensorprog.coordcheck.report import CheckReport, Fault
 from tensorprog.errors import TensorProgError
-from tests.shared import derive
+from tests.shared import derive, perceptron
 
 WIDTHS = [64, 128, 256, 512]
-PERCEPTRON = """
-width n
-dim d = 32, classes = 10
-axis i: d, j: n, k: n, c: classes
-input x[i]
-param W1[j,i], W2[k,j], W3[c,k]
-h1[j] = W1[j,i] x[i]
-x1[j] = relu(h1[j])
-h2[k] = W2[k,j] x1[j]
-x2[k] = relu(h2[k])
-output f[c] = W3[c,k] x2[k]
-loss cross_entropy(f)
-"""
+PERCEPTRON = perceptron(32, 10)
 TRANSFORMER = """
 width n
 dim vocab = 24, context = 8

@@ -13,22 +13,8 @@ from tensorprog.architecture import parse
 from tensorprog.errors import TensorProgError
 from tensorprog.exponents import Power
 from tensorprog.interpret import Interpreter
-from tests.shared import derive
+from tests.shared import derive, stack
 
-HEAD = """
-width n
-depth L
-dim d = 8, c = 3
-axis i: d, j: n, k: n, m: n, o: c
-input x[i]
-param E[j,i]
-param R[o,j]
-h[j] = E[j,i] x[i]
-"""
-TAIL = """
-output f[o] = R[o,j] h[j]
-loss mse(f)
-"""
 ONE = "repeat L {\n param V[k,j]\n y[k] = V[k,j] h[j]\n h[k] = h[k] + ?b * tanh(y[k])\n}"
 TWO = """repeat L {
  param W[k,m], V[m,j], b[m] = zeros
@@ -63,7 +49,7 @@ ZEROS = {
 @pytest.mark.parametrize("loop", [ONE, TWO, TIED], ids=["one matrix", "two matrices", "tied"])
 def test_every_size_has_the_exponent_of_the_symbolic_depth(loop: str, optimizer: str) -> None:
     """Depth-muP (L^-1/2), CompleteP (L^-1) and a weight-tied loop (L^-1), at width 64."""
-    report = check(derive(parse(HEAD + loop + TAIL), optimizer), depths=DEPTHS, seeds=6, steps=2)
+    report = check(derive(parse(stack(loop)), optimizer), depths=DEPTHS, seeds=6, steps=2)
     assert report.count("disagrees") == 0, str(report)
     assert report.count("agrees") >= 0.85 * len(report.rows), str(report)
     assert report.axis == ("L",)
@@ -76,7 +62,7 @@ def test_every_size_has_the_exponent_of_the_symbolic_depth(loop: str, optimizer:
                             if (case, optimizer) != ("a gate, no multiplier", "sgd")])  # fmt: skip
 def test_what_starts_at_zero_has_the_exponents_of_the_symbolic_depth(case: str, optimizer: str) -> None:
     """What stands behind the zeros moves from the second update on."""
-    report = check(derive(parse(HEAD + ZEROS[case] + TAIL), optimizer), depths=DEPTHS, seeds=6, steps=3, control=False)
+    report = check(derive(parse(stack(ZEROS[case])), optimizer), depths=DEPTHS, seeds=6, steps=3, control=False)
     assert report.count("disagrees") == 0, str(report)
     assert report.count("agrees") >= 0.7 * len(report.rows), str(report)
 
@@ -84,7 +70,7 @@ def test_what_starts_at_zero_has_the_exponents_of_the_symbolic_depth(case: str, 
 @pytest.mark.slow
 def test_a_wrong_power_of_the_depth_is_caught() -> None:
     """The learning rates of one matrix per block, the wrong way round: the stream grows with depth."""
-    derivation = derive(parse(HEAD + TWO + TAIL), "adam")
+    derivation = derive(parse(stack(TWO)), "adam")
     root = Power.of({"L": Fraction(1, 2)})
     params = {name: replace(e, lr=e.lr * root) if "*" in name and e.lr is not None else e
               for name, e in derivation.params.items()}  # fmt: skip
@@ -98,9 +84,9 @@ def test_a_wrong_power_of_the_depth_is_caught() -> None:
 
 def test_a_ladder_of_depths_needs_a_symbolic_depth() -> None:
     with pytest.raises(TensorProgError, match="no exponents of the depth"):
-        check(derive(parse(HEAD + ONE.replace("h[k] + ?b * ", "") + TAIL)), depths=DEPTHS)
+        check(derive(parse(stack(ONE.replace("h[k] + ?b * ", "")))), depths=DEPTHS)
     with pytest.raises(TensorProgError, match="either the widths or the depths"):
-        check(derive(parse(HEAD + ONE + TAIL)), depths=DEPTHS, widths=[16, 32])
+        check(derive(parse(stack(ONE))), depths=DEPTHS, widths=[16, 32])
 
 
 @pytest.mark.slow
@@ -113,8 +99,8 @@ def test_post_norm_has_powers_of_the_depth_only_where_its_branches_are_small(
     depths, inside, below = (4, 8, 16, 32, 64), [], []
     for depth in depths:
         loop = f"u[k] = h[k] + {multiplier.format(depth)} * (W[k,j] tanh(h[j]))\n h = rmsnorm(u, affine = false)"
-        head = HEAD.replace("depth L", f"depth L = {depth}")
-        flat = derive(parse(f"{head}repeat L {{\n param W[k,j]\n {loop}\n}}{TAIL}"), "sgd", "table3").unrolled()
+        text = stack(f"repeat L {{\n param W[k,j]\n {loop}\n}}", f"depth L = {depth}")
+        flat = derive(parse(text), "sgd", "table3").unrolled()
         sizes = {"n": 64, "L": depth}
         program = flat.architecture.program
         grads = {name: program.grads[name] for name in ("layers.0.W", "E")}

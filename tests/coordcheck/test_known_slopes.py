@@ -14,21 +14,9 @@ import pytest
 from tensorprog.api import check
 from tensorprog.architecture import parse
 from tensorprog.coordcheck.report import CheckReport, Row
-from tests.shared import derive
+from tests.shared import derive, perceptron
 
-TANH = """
-width n
-dim d = 64, outputs = 8
-axis i: d, j: n, k: n, c: outputs
-input x[i]
-param W1[j,i], W2[k,j], W3[c,k]
-h1[j] = W1[j,i] x[i]
-x1[j] = tanh(h1[j])
-h2[k] = W2[k,j] x1[j]
-x2[k] = tanh(h2[k])
-output f[c] = W3[c,k] x2[k]
-loss mean(f)
-"""
+TANH = perceptron(64, 8, "tanh", "mean")
 COLUMNS = (("x1", "change"), ("x2", "change"), ("f", "W.dx"), ("f", "dW.x"), ("f", "change"), ("f", "init"))
 HALF = Fraction(1, 2)
 STANDARD_INIT = {"form": "table3", "overrides": ["init[W3]=-1/2", "lr[W1]=0", "lr[W2]=-1", "lr[W3]=-1"]}

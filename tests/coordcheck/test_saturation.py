@@ -9,33 +9,24 @@ from tensorprog.api import check
 from tensorprog.architecture import parse
 from tensorprog.coordcheck.probes import arguments
 from tensorprog.coordcheck.saturation import DULL, spread_degree
-from tests.shared import derive
+from tests.shared import derive, perceptron
 
-NETWORK = """
-width n
-dim d = 32, outputs = 8
-axis i: d, j: n, k: n, c: outputs
-input x[i]
-fn bump(z) = z / (1 + z^2)
-param W1[j,i], W2[k,j], W3[c,k]
-h1[j] = W1[j,i] x[i]
-x1[j] = ACT(h1[j])
-h2[k] = W2[k,j] x1[j]
-x2[k] = ACT(h2[k])
-output f[c] = W3[c,k] x2[k]
-loss mean(f)
-"""
+BUMP = "fn bump(z) = z / (1 + z^2)"
+
+
+def network(act: str) -> str:
+    return BUMP + perceptron(32, 8, act, "mean")
 
 
 @pytest.mark.parametrize("act", ["tanh", "sigmoid", "erf", "hardtanh", "sin", "bump"])
 def test_bounded_functions_are_known_by_their_facts(act: str) -> None:
-    derivation = derive(parse(NETWORK.replace("ACT", act)), "adam")
+    derivation = derive(parse(network(act)), "adam")
     assert len(arguments(derivation)) == 2
 
 
 @pytest.mark.parametrize("act", ["relu", "gelu", "square", "identity", "softplus"])
 def test_unbounded_functions_do_not_saturate(act: str) -> None:
-    assert not arguments(derive(parse(NETWORK.replace("ACT", act)), "adam"))
+    assert not arguments(derive(parse(network(act)), "adam"))
 
 
 def test_a_function_is_saturated_where_its_values_stop_spreading() -> None:
@@ -49,7 +40,7 @@ def test_a_function_is_saturated_where_its_values_stop_spreading() -> None:
 def test_behind_a_saturated_function_nothing_agrees(act: str, exponent: str) -> None:
     """The first layer blows up like n^1/2 or n: h1 says so, and what stands behind tanh(h1) must not agree, however
     flat it looks."""
-    text = NETWORK.replace("ACT", act)
+    text = network(act)
     report = check(parse(text), "adam", overrides=[f"lr[W1]={exponent}"], widths=[64, 128, 256, 512], seeds=6,
                    max_seeds=6, steps=2, control=False)  # fmt: skip
     at = {(row.tensor, row.part, row.step): row for row in report.rows}
@@ -62,5 +53,5 @@ def test_behind_a_saturated_function_nothing_agrees(act: str, exponent: str) -> 
 
 
 def test_a_stable_network_is_not_called_saturated() -> None:
-    report = check(parse(NETWORK.replace("ACT", "tanh")), "adam", widths=[64, 128, 256, 512], seeds=6, steps=2)
+    report = check(parse(network("tanh")), "adam", widths=[64, 128, 256, 512], seeds=6, steps=2)
     assert report.verdict == "agrees"
