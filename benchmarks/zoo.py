@@ -3,8 +3,8 @@
     python -m benchmarks.zoo                     # all, about half an hour on one core
     python -m benchmarks.zoo gpt2 lstm --steps 1 # some
 
-Needs `pip install 'tensorprog[zoo]'` (transformers, timm, torchvision); nothing is downloaded. One line per model: how
-many tensors and steps agree with the prediction after applying, how many are inconclusive or disagree, and how many
+Needs `pip install 'tensorprog[models]'` (transformers, timm, torchvision); nothing is downloaded. One line per model:
+how many tensors and steps agree with the prediction after applying, how many are inconclusive or disagree, and how many
 disagree in the unmodified model. The table is Markdown, as in docs/reference/models.md.
 """
 

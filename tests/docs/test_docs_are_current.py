@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import re
+import shlex
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from tensorprog.cli import parser
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -78,6 +83,44 @@ def test_output_blocks_hold_commands_that_neither_crash_nor_are_refused(page: Pa
             assert block.commands, block.name
             assert "Traceback" not in block.body, block.name
             assert "[exit 2]" not in block.body, block.name
+
+
+def test_every_extra_that_is_named_anywhere_exists() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    code = [file for folder in ("tensorprog", "benchmarks", "tests") for file in (ROOT / folder).rglob("*.py")]
+    for file in [*refresh.pages(), *code]:
+        for named in re.findall(r"pip install [^\n]*?(?:tensorprog|\.)\[([a-z,]+)\]", file.read_text()):
+            assert set(named.split(",")) <= set(extras), f"{file.name} names the extra {named}"
+
+
+COMMANDS = next(a.choices for a in parser()._actions if isinstance(a, argparse._SubParsersAction))
+ELSEWHERE = {"--write", "--networks", "--seed", "--out", "--shrink", "--indent"}  # of other programs
+
+
+OPTIONS = [action.option_strings for command in COMMANDS.values() for action in command._actions]
+
+
+def options_in(page: Path) -> set[str]:
+    return set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", page.read_text()))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_option_that_is_named_exists(page: Path) -> None:
+    named = {option for option in options_in(page) if option.startswith("--")}
+    assert named <= {spelling for spellings in OPTIONS for spelling in spellings} | ELSEWHERE
+
+
+def test_the_reference_names_every_option() -> None:
+    named = options_in(ROOT / "docs" / "reference" / "cli.md") | {"--help"}
+    assert [spellings for spellings in OPTIONS if spellings and named.isdisjoint(spellings)] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_line_that_is_shown_can_be_read(page: Path) -> None:
+    for line in re.findall(r"^(?:\$ | {4})?tpcalc (.+)$", page.read_text(), re.MULTILINE):
+        command = re.split(r" +(?:[|>#]|&&) ", line)[0]
+        if not re.search(r"\.\.|\[-|\||\\$|--help", command):  # a usage, or the first of several lines
+            parser().parse_args(shlex.split(command))
 
 
 def test_readme_names_the_two_commands_that_ci_runs() -> None:

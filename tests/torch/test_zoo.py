@@ -21,7 +21,7 @@ FLOAT32_INSIDE = 1e-6  # several models compute norms and rotary tables in float
 def needs(name: str) -> None:
     package = "timm" if name.startswith("timm") else "transformers"
     if importlib.util.find_spec(package) is None:
-        pytest.skip(f"{package} is not installed: pip install 'tensorprog[zoo]'")
+        pytest.skip(f"{package} is not installed: pip install 'tensorprog[models]'")
 
 
 def double(inputs: Any) -> Any:
