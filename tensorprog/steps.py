@@ -22,6 +22,7 @@ NS_STEPS = 5
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 _BLOCK = 1 << 16  # entries
 SKETCH = 64  # random vectors that find the range of a matrix of lower rank than this
+LONG = 4  # a matrix at least so many times as long as wide is orthogonalised by way of its Gram matrix
 SMALLEST_NORM = 1e-7  # of the matrix that Muon orthogonalises, as in torch.optim.Muon
 
 
@@ -328,14 +329,24 @@ def newton_schulz(g: Array, steps: int) -> Array:
     """About U V^T for g = U S V^T, [rows, cols]: singular values in about [0.7, 1.2], by a quintic iteration.
 
     It only acts on singular values, so that a g of low rank, as gradients of a small batch are, is iterated on in the
-    coordinates of its range.
+    coordinates of its range, and a long g by what it does to the eigenvalues of its small Gram matrix.
     """
-    basis = _range(g)
-    if basis is not None:
-        return np.asarray(basis @ newton_schulz(basis.T @ g, steps))
+    found = _range(g)
+    if found is not None:
+        basis, inside = found
+        return np.asarray(basis @ newton_schulz(inside, steps))
     a, b, c = NEWTON_SCHULZ
     x = g.T if g.shape[0] > g.shape[1] else g
     x = x / max(math.sqrt(float(np.vdot(g, g))), SMALLEST_NORM)
+    if LONG * x.shape[0] <= x.shape[1] and np.all(np.isfinite(x)):
+        squares, vectors = np.linalg.eigh((x @ x.T).astype(np.float64))
+        squares, factors = np.maximum(squares, 0), np.ones_like(squares)
+        for _ in range(steps):
+            once = a + (b + c * squares) * squares
+            factors *= once
+            squares *= once * once
+        x = ((vectors * factors) @ vectors.T).astype(x.dtype) @ x
+        return np.asarray(x.T if g.shape[0] > g.shape[1] else x)
     for _ in range(steps):
         gram = x @ x.T
         mixed = gram @ gram
@@ -345,16 +356,21 @@ def newton_schulz(g: Array, steps: int) -> Array:
     return x.T if g.shape[0] > g.shape[1] else x
 
 
-def _range(g: Array) -> Array | None:
-    """Orthonormal columns whose span holds all of g but rounding errors; None if g is small or of high rank."""
+def _range(g: Array) -> tuple[Array, Array] | None:
+    """Orthonormal columns whose span holds all of g but rounding errors, and g in their coordinates; None if g is small
+    or of high rank. Few columns are tried first."""
     if min(g.shape) < 2 * SKETCH or not np.all(np.isfinite(g)):
         return None
-    probes = np.random.default_rng(0).standard_normal((g.shape[1], SKETCH)).astype(g.dtype)
-    basis, _ = np.linalg.qr(g @ probes)
-    size, inside = rms(g), rms(basis.T @ g) * math.sqrt(SKETCH / g.shape[0])
-    # by Pythagoras what is outside has the square size^2 - inside^2; rounding makes the difference this inexact
-    near = size - inside <= 64 * float(np.finfo(g.dtype).eps) * size
-    return basis if near and rms(g - basis @ (basis.T @ g)) <= 64 * float(np.finfo(g.dtype).eps) * size else None
+    size, exact = rms(g), 64 * float(np.finfo(g.dtype).eps)
+    for columns in (SKETCH // 4, SKETCH // 2, SKETCH):
+        probes = np.random.default_rng(0).standard_normal((g.shape[1], columns)).astype(g.dtype)
+        basis, _ = np.linalg.qr(g @ probes)
+        inside = basis.T @ g
+        # by Pythagoras what is outside has the square size^2 - |inside|^2; rounding makes the difference this inexact
+        near = size - rms(inside) * math.sqrt(columns / g.shape[0]) <= exact * size
+        if near and rms(g - basis @ inside) <= exact * size:
+            return basis, inside
+    return None
 
 
 def _muon_with(factor: Callable[[int, int], float]) -> Callable[[Stepper, Array, Array], None]:
@@ -363,9 +379,15 @@ def _muon_with(factor: Callable[[int, int], float]) -> Callable[[Stepper, Array,
         rows = w.shape[0] if w.ndim else 1
         columns = w.size // rows
         first, scratch = step.buffer("first", w), step.buffer("scratch", w)
-        _average(first, g, 1 - momentum, scratch)
-        blend = g + momentum * (first - g) if hyper["nesterov"] else first
-        update = newton_schulz(blend.reshape(rows, columns), int(hyper["ns_steps"])).reshape(w.shape)
+        flat = [np.reshape(x, -1) for x in (g, first, scratch)]
+        for start in range(0, w.size, _BLOCK):  # so that all passes over an entry find it in the cache
+            g_, first_, blend = (x[start : start + _BLOCK] for x in flat)
+            _average(first_, g_, 1 - momentum, blend)
+            np.subtract(first_, g_, out=blend)
+            blend *= momentum
+            blend += g_
+        blend = (scratch if hyper["nesterov"] else first).reshape(rows, columns)
+        update = newton_schulz(blend, int(hyper["ns_steps"])).reshape(w.shape)
         _decoupled(step, w)
         _add(w, -hyper["lr"] * factor(rows, columns), update, scratch)
 

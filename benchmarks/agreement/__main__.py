@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -22,13 +24,15 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")  # the jobs are the parallelism
 
 
-def run(number: int, ladders: int) -> dict[str, Any]:
+def run(number: int, looks: int) -> dict[str, Any]:
     """One network, as a line of the output."""
-    from benchmarks.agreement.trial import trial
+    from benchmarks.agreement.trial import LOOKS, trial
+    from tensorprog.coordcheck.memory import kept_memory
 
     start = time.process_time()
     try:
-        line = trial(number, ladders).to_json()
+        with kept_memory():
+            line = trial(number, LOOKS[:looks]).to_json()
     except Exception as error:  # a campaign goes on, and says so at its end
         return {"number": number, "crashed": f"{type(error).__name__}: {error}"}
     return {**line, "seconds": round(time.process_time() - start, 1)}
@@ -38,7 +42,7 @@ def summary(lines: Iterable[dict[str, Any]]) -> str:
     """How many tensors agree, disagree, are inconclusive; every disagreement; why networks are refused."""
     counts, how, control, reasons, refused = (Counter[str]() for _ in range(5))
     networks, seconds, wrong, caught = 0, 0.0, 0, 0
-    shown: list[str] = []
+    shown: list[tuple[str, ...]] = []
     crashed: list[str] = []
     for line in lines:
         networks += 1
@@ -53,13 +57,13 @@ def summary(lines: Iterable[dict[str, Any]]) -> str:
         control.update(line["control"])
         wrong += bool(line["control"])
         caught += bool(line["control"].get("disagrees"))
-        for row in line["rows"]:
-            if row["verdict"] == "inconclusive":
-                reasons[row["reason"]] += 1
-            else:
-                shown.append(f"  {line['number']:>6} {line['optimizer']:<5} {row['tensor']} {row['kind']} step "
-                             f"{row['step']}: predicted {row['predicted']}, measured {row['slope']:+.2f} "
-                             f"[{row['low']:+.2f}, {row['high']:+.2f}] ({row['reason']})")  # fmt: skip
+        reasons.update(row["reason"] for row in line["rows"] if row["verdict"] == "inconclusive")
+        if rows := [row for row in line["rows"] if row["verdict"] == "disagrees"]:
+            row = min(rows, key=lambda row: row["step"])  # the first step's first tensor in the order of the graph
+            slope = "" if math.isnan(row["slope"]) else f"{row['slope']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]"
+            shown.append((str(line["number"]), line["optimizer"], "wrong" if line["wrong"] else "derived",
+                          str(len(rows)), f"{row['tensor']} {row['kind']} {row['step']}", row["predicted"], slope,
+                          row["reason"]))  # fmt: skip
     judged = counts["agrees"] + counts["disagrees"] + counts["inconclusive"]
     share = 100 / max(judged, 1)
     parts = [
@@ -80,8 +84,26 @@ def summary(lines: Iterable[dict[str, Any]]) -> str:
     if crashed:
         parts += ["crashed", *crashed]
     if shown:
-        parts += ["disagreements (network, optimizer, tensor)", *shown]
+        head = ("network", "optimizer", "exponents", "rows", "first tensor, step", "predicted", "measured", "")
+        parts += ["networks that disagree", *aligned([head, *shown])]
     return "\n".join(parts)
+
+
+def aligned(rows: list[tuple[str, ...]]) -> list[str]:
+    """Rows as lines of a table."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    return ["  " + "  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def finished(out: Path) -> Iterator[dict[str, Any]]:
+    """The networks in a file; a last line that was cut off when the campaign was stopped is taken away from it."""
+    if not out.exists():
+        return
+    text = out.read_text()
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        out.write_text(whole)
+    yield from map(json.loads, whole.splitlines())
 
 
 def main() -> int:
@@ -89,9 +111,10 @@ def main() -> int:
     parser.add_argument("--networks", type=int, default=100, metavar="N")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="the number of the first network")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes")
-    parser.add_argument("--ladders", type=int, default=4, choices=(1, 2, 3, 4),
-                        help="how far to go where rows are not settled: 8, 24 or 64 seeds, or 1024 wide")  # fmt: skip
+    parser.add_argument("--looks", type=int, default=100, metavar="N",
+                        help="how often to look at what is not settled (default: in all ways)")  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("agreement.jsonl"), metavar="FILE")
+    parser.add_argument("--report", action="store_true", help="train nothing: what the file holds so far")
     parser.add_argument("--shrink", type=int, metavar="NUMBER", help="reduce a network that disagrees; prints the file")
     parser.add_argument("--show", type=int, metavar="NUMBER", help="print the program of a network")
     arguments = parser.parse_args()
@@ -106,17 +129,20 @@ def main() -> int:
         print(shrink_network(arguments.shrink), end="")
         return 0
     out: Path = arguments.out
-    known = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
+    known = list(finished(out))
     wanted = range(arguments.seed, arguments.seed + arguments.networks)
     done = {line["number"] for line in known}
-    left = [number for number in wanted if number not in done]
-    with out.open("a") as file, ProcessPoolExecutor(arguments.jobs) as pool:
-        for count, line in enumerate(pool.map(run, left, repeat(arguments.ladders)), 1):
+    left = [] if arguments.report else [number for number in wanted if number not in done]
+    with out.open("a") as file, ExitStack() as stack:
+        each = map if arguments.jobs == 1 else stack.enter_context(ProcessPoolExecutor(arguments.jobs)).map
+        start = time.monotonic()
+        for count, line in enumerate(each(run, left, repeat(arguments.looks)), 1):
             file.write(json.dumps(line) + "\n")
             file.flush()
             known.append(line)
             if sys.stderr.isatty():
-                print(f"\r{count} of {len(left)}", end="", file=sys.stderr)
+                minutes = (time.monotonic() - start) / count * (len(left) - count) / 60
+                print(f"\r{count} of {len(left)}, {minutes:.0f} minutes left ", end="", file=sys.stderr)
     found = [line for line in known if line["number"] in wanted]
     print(summary(found))
     return 1 if any("crashed" in line or line["counts"].get("disagrees") for line in found) else 0

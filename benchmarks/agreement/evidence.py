@@ -33,6 +33,7 @@ Floats = npt.NDArray[np.float64]
 TOLERANCE = 0.2
 NEXT = 0.5  # to the next smaller exponent
 CAMPAIGN = 500_000  # rows, of all campaigns one is likely to run
+STRICT = 0.01 / CAMPAIGN
 SHARE = 0.05  # of the mean square at the largest width: a lasting part below it is not there yet
 FASTER, SLOWER = "grows faster", "grows more slowly"
 BELOW = "below its bound"
@@ -81,17 +82,16 @@ def student(p: float, degrees: int) -> float:
     return math.sqrt(n * y)
 
 
-def judge(widths: Floats, sizes: Floats, predicted: float, *, bound: bool, final: bool) -> Evidence:
+def judge(widths: Floats, sizes: Floats, predicted: float, *, bound: bool, level: float = STRICT) -> Evidence:
     """The evidence of `sizes` [width, seed], all positive and finite, for the exponent `predicted`.
 
-    `bound`: the prediction is only an upper bound. `final`: no more will be measured; before that, what disagrees
-    at 1 in 1000 is worth more seeds and larger widths.
+    `bound`: the prediction is only an upper bound. `level`: the chance at which a true prediction may disagree.
     """
     seeds = sizes.shape[1]
     raw = np.log2(sizes)
     centred = raw - raw.mean(axis=0)
     logs = np.column_stack([_profile(centred), *(_profile(np.delete(centred, k, axis=1)) for k in range(seeds))])
-    usual, strict = student(0.05, seeds - 1), student(0.01 / CAMPAIGN if final else 0.001, seeds - 1)
+    usual, strict = student(0.05, seeds - 1), student(level, seeds - 1)
 
     def interval(estimates: Floats, quantile: float = usual) -> tuple[float, float]:
         error = quantile * _error(estimates[1:])

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -23,6 +22,7 @@ NARROW = 64
 EPSILON = 1e-12  # of normalisations
 
 Floats = npt.NDArray[np.float64]
+Key = tuple[int, int]  # a place and a step
 
 
 def without_epsilon(derivation: Derivation) -> Derivation:
@@ -39,16 +39,25 @@ def without_epsilon(derivation: Derivation) -> Derivation:
     return replace(derivation, architecture=architecture)
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Networks to train: `seeds` of each width. `rate`: times the learning rates of a check."""
+
+    seeds: int
+    rate: float = 1.0
+    widths: tuple[int, ...] = (64, 128, 256, 512)
+
+
 @dataclass
 class Family:
-    """`places`: what is measured. `steps`: how many updates are made. `rate`: times the learning rates of a check."""
+    """`places`: what may be measured. `steps`: how many updates are made. `dtype`: of all numbers."""
 
     derivation: Derivation
     used: Parametrization
     places: Sequence[Probe]
     steps: int
-    rate: float = 1.0
-    _done: dict[tuple[int, int], Floats] = field(default_factory=dict)
+    dtype: str = "float32"
+    _done: dict[tuple[float, int, int], Floats] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.derivation = without_epsilon(self.derivation)
@@ -61,32 +70,32 @@ class Family:
     def rates(self) -> Mapping[str, float]:
         """Base learning rates."""
         narrow = dict.fromkeys(self.derivation.widths, NARROW)
-        found = base_rates(self.derivation, narrow, self.base, batch=BATCH)
-        return {name: self.rate * rate for name, rate in found.items()}
+        return base_rates(self.derivation, narrow, self.base, batch=BATCH)
 
-    def again(self, places: Sequence[Probe], rate: float) -> Family:
-        """The same networks at other learning rates."""
-        other = replace(self, places=places, rate=rate, _done={})
-        other.__dict__["rates"] = {name: rate / self.rate * own for name, own in self.rates.items()}
+    def precisely(self) -> Family:
+        """The same networks in double precision."""
+        other = replace(self, dtype="float64", _done={})
+        other.__dict__["rates"] = self.rates
         return other
 
-    def sizes(self, widths: Sequence[int], seeds: int) -> Floats:
-        """Sizes [probe, step, width, seed]; networks that were trained before are not trained again."""
-        for width in widths:
+    def sizes(self, look: Look, rows: Collection[Key], also: Collection[Key] = ()) -> Floats:
+        """Sizes [place, step, width, seed] of these rows (place, step), and of those in `also` that are seen while
+        `rows` are; nan elsewhere. A network that was trained before is not trained again: only a part of the rows
+        that were asked for then can be asked for now."""
+        wanted = sorted({k for k, _ in (*rows, *also)})
+        steps = min(self.steps, max(1, max(t for _, t in rows)))
+        lr = {name: look.rate * rate for name, rate in self.rates.items()}
+        for width in look.widths:
             at = dict.fromkeys(self.derivation.widths, width)
-            missing = [seed for seed in range(seeds) if (width, seed) not in self._done]
+            missing = [seed for seed in range(look.seeds) if (look.rate, width, seed) not in self._done]
             if not missing:
                 continue
-            plan = planned(self.derivation, self.used, at, self.base, BATCH, self.rates, "float32")
+            plan = planned(self.derivation, self.used, at, self.base, BATCH, lr, self.dtype)
             for seed in missing:
-                self._done[width, seed] = measure(
-                    self.derivation, self.used, self.places, at, self.base, seed=seed, steps=self.steps, batch=BATCH,
-                    lr=self.rates, dtype="float32", plan=plan)  # fmt: skip
-        grid = np.stack([self._done[width, seed] for width in widths for seed in range(seeds)], axis=-1)
-        return grid.reshape(*grid.shape[:2], len(widths), seeds)
-
-    def entries(self, width: int) -> int:
-        """How many entries all parameters have at this width."""
-        sizes = {**dict.fromkeys(self.derivation.widths, width)}
-        parameters = self.derivation.architecture.graph.parameters.values()
-        return sum(math.prod(int(axis.dim.evaluate(sizes)) for axis in p.axes) for p in parameters)
+                found = np.full((len(self.places), self.steps + 1), np.nan)
+                found[wanted, : steps + 1] = measure(
+                    self.derivation, self.used, [self.places[k] for k in wanted], at, self.base, seed=seed, steps=steps,
+                    batch=BATCH, lr=lr, dtype=self.dtype, plan=plan)  # fmt: skip
+                self._done[look.rate, width, seed] = found
+        grid = [self._done[look.rate, width, seed] for width in look.widths for seed in range(look.seeds)]
+        return np.stack(grid, axis=-1).reshape(len(self.places), self.steps + 1, len(look.widths), look.seeds)

@@ -8,8 +8,9 @@ a nonlinearity, an initialiser, a call of a block; then parameters, axes and wid
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
+from benchmarks.agreement.family import Look
 from tensorprog.architecture import parse
 from tensorprog.derivation import derive
 from tensorprog.errors import TensorProgError
@@ -156,7 +157,7 @@ def tidy(source: str) -> str:
     return "\n".join(kept) + "\n"
 
 
-def disagrees(optimizer: str, tensor_step: int, excess: bool, ladder: tuple[tuple[int, ...], int]) -> Holds:
+def disagrees(optimizer: str, tensor_step: int, excess: bool, looks: Sequence[Look]) -> Holds:
     """A finding to be kept: some tensor at that step is measured above (or below) its prediction."""
     from benchmarks.agreement import evidence, trial
 
@@ -165,7 +166,7 @@ def disagrees(optimizer: str, tensor_step: int, excess: bool, ladder: tuple[tupl
             derivation = derive(parse(source), optimizer)
         except TensorProgError:
             return False
-        rows = trial.judged(derivation, derivation.parametrization, ladder=ladder).rows
+        rows = trial.judged(derivation, derivation.parametrization, looks=looks).rows
         found = [row for row in rows if row.verdict == "disagrees" and row.step == tensor_step]
         return any((row.reason == evidence.FASTER) == excess for row in found)
 
@@ -201,5 +202,5 @@ def shrink_network(number: int) -> str:
     if not wrong:
         raise ValueError(f"network {number} agrees with its derived parametrization")
     row = wrong[0]
-    holds = disagrees(optimizer, row.step, row.reason == evidence.FASTER, ((64, 256, 1024), 24))
+    holds = disagrees(optimizer, row.step, row.reason == evidence.FASTER, (Look(24, widths=(64, 256, 1024)),))
     return f"# {optimizer}. {row.tensor} at step {row.step}: {row.reason}\n" + shrink(source, holds)

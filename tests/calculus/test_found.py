@@ -15,6 +15,7 @@ import pytest
 
 import tensorprog as tp
 from benchmarks.agreement import trial
+from benchmarks.agreement.family import Look
 from tensorprog.api import derive
 from tensorprog.calculus.analysis import largest
 from tensorprog.coordcheck.predict import Predictor
@@ -45,7 +46,7 @@ def test_reduced_programs_derive(path: Path) -> None:
 @pytest.mark.parametrize("path", FOUND, ids=lambda p: p.stem)
 def test_reduced_programs_agree_with_training(path: Path) -> None:
     derivation = derive(path, optimizer(path))
-    found = trial.judged(derivation, derivation.parametrization, ladders=2)
+    found = trial.judged(derivation, derivation.parametrization, looks=trial.LOOKS[:3])
     assert not found.counts["disagrees"], [row for row in found.rows if row.verdict == "disagrees"]
     assert found.counts["agrees"] > 4 * found.counts["inconclusive"]
 
@@ -55,7 +56,7 @@ def test_reduced_programs_agree_with_training(path: Path) -> None:
 def test_known_overestimates_are_bounds(path: Path) -> None:
     """Nothing grows faster than predicted; something grows more slowly, or the file belongs elsewhere."""
     derivation = derive(path, optimizer(path))
-    found = trial.judged(derivation, derivation.parametrization, ladder=((64, 128, 256, 512), 16))
+    found = trial.judged(derivation, derivation.parametrization, looks=(Look(16),))
     assert all(row.low <= row.target + 0.2 for row in found.rows)
     assert any(row.high < row.target - 0.1 for row in found.rows)
 

@@ -133,6 +133,20 @@ def test_newton_schulz_keeps_the_singular_vectors():
     np.testing.assert_allclose(inner, np.diag(np.diagonal(inner)), atol=1e-12)
 
 
+@pytest.mark.parametrize("rank", [2, 24, 200])
+@pytest.mark.parametrize("shape", [(3, 500), (500, 3), (100, 450), (200, 150)], ids=str)
+def test_newton_schulz_is_its_iteration_however_it_is_done(shape, rank):
+    """Long matrices by their Gram matrix, those of low rank in their range: the same as x <- p(x x^T) x."""
+    rng = np.random.default_rng(0)
+    g = rng.standard_normal((shape[0], rank)) @ rng.standard_normal((rank, shape[1]))
+    x = g / np.linalg.norm(g)
+    for _ in range(5):
+        gram = x @ x.T
+        x = 3.4445 * x + (2.0315 * gram @ gram - 4.7750 * gram) @ x
+    np.testing.assert_allclose(newton_schulz(g, 5), x, atol=1e-10)
+    np.testing.assert_allclose(newton_schulz(g.astype(np.float32), 5), x, atol=3e-4 * np.abs(x).max())
+
+
 @pytest.mark.parametrize("name", ["lamb", "lars"])
 def test_relative_updates_are_a_fraction_of_the_parameter(name):
     w = 3.0 * gradients((6, 4))[1]

@@ -1,0 +1,189 @@
+"""The verdict on a row: one tensor at one step, measured at several widths.
+
+What is judged: the initial value of every tensor, and its change after each of three updates; gradients too. Rules
+for what is not a clean power of the width:
+
+- a step that starts from a network in which something already grows is left out (`left out`): it trains on garbage;
+- below a saturated nonlinearity a prediction is a bound, and only exceeding it disagrees;
+- a number that overflows is left out where the calculus says that something grows, and disagrees where it does not
+  (inconclusive if the widest networks are finite: a learning rate that is too large for the small ones);
+- a network with numbers so small that they may be rounding errors is trained in double precision. What vanishes then
+  cancels exactly: it disagrees where more was predicted (`CANCELS`);
+- exponents do not depend on constants, what can be seen of them does: at small learning rates what is of second order
+  in them hides behind what vanishes with width, at large ones narrow networks go astray. So a change that is not
+  settled is looked at again at other learning rates. If it agrees there it agrees, and is counted apart
+  (`ELSEWHERE`). It disagrees only if it still misses at the largest rate at which it is well known, and would do so if
+  it moved on towards the prediction by twice as much as it did from one rate to the other (else: inconclusive,
+  `SOMEWHERE`);
+- a seed with an exact zero (of relu, say) is not counted for that tensor, as long as it is one of few.
+
+Constants, which no exponent depends on, are chosen so that powers show early: the base width is far below the ladder.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.agreement import evidence
+from benchmarks.agreement.family import Key, Look
+from tensorprog.coordcheck.predict import Prediction, Predictor
+from tensorprog.coordcheck.probes import Probe
+
+RATES = (0.25, 4.0, 16.0)  # times the learning rates, at which changes that are not settled are looked at again
+ELSEWHERE, SOMEWHERE = "at other learning rates", "it misses at some learning rates only"
+CANCELS, ZERO = "it cancels exactly", "exactly zero"
+FEW = 1 / 3  # of the seeds may be left out for an exact zero
+ROUNDING = 64.0  # roundings of the initial value: no change
+MINUTE = 1e-5  # below it a number of a network in single precision may consist of rounding errors
+VANISHES = 1e-4  # what is so much smaller in double precision did
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row that is not settled, or disagrees. `predicted`: an exponent, or "zero"."""
+
+    tensor: str
+    kind: str
+    step: int
+    predicted: str
+    slope: float
+    low: float
+    high: float
+    verdict: str
+    reason: str
+    sizes: tuple[float, ...]  # root mean square over the seeds, per width
+
+    @property
+    def target(self) -> float:
+        """The predicted exponent, as a number; nan for an exact zero."""
+        return float("nan") if self.predicted == "zero" else float(Fraction(self.predicted))
+
+
+@dataclass
+class Case:
+    """Predictions, and what was seen of them so far. `pending`: rows (place, step) that are not settled. `level`: the
+    chance at which a true prediction may be said to disagree."""
+
+    places: Sequence[Probe]
+    predictor: Predictor
+    grows: int
+    pending: list[Key]
+    level: float = evidence.STRICT
+    rows: dict[Key, Row] = field(default_factory=dict)
+    other: dict[Key, dict[float, Row]] = field(default_factory=dict)  # at other learning rates
+
+    def wanted(self, look: Look) -> list[Key]:
+        """What a look is for. Initial values do not depend on learning rates. More seeds at another rate are of use
+        only where it is not clear that the row misses at that rate."""
+        return [key for key in self.pending
+                if look.rate == 1 or (key[1] and not _misses(self.other.get(key, {}).get(look.rate)))]  # fmt: skip
+
+    def hear(self, look: Look, keys: Sequence[Key], values: Floats, dtype: str, single: Floats | None = None) -> None:
+        """Takes a look's sizes [place, step, width, seed] into account. `single`: those in single precision."""
+        for k, t in keys:
+            row = _row(self.places[k], t, self.predictor.at(self.places[k], t), values[k, t], values[k, 0], look.widths,
+                       self.grows, self.level, dtype, None if single is None else single[k, t])  # fmt: skip
+            if row is None:
+                continue
+            if look.rate == 1:
+                self.rows[k, t] = row
+            elif row.verdict == "agrees":
+                self.rows[k, t] = replace(row, reason=ELSEWHERE)
+            else:
+                self.other.setdefault((k, t), {})[look.rate] = row
+        self.pending = [key for key in self.pending if key in self.rows and not self._settled(key, dtype)]
+
+    def _settled(self, key: Key, dtype: str) -> bool:
+        row, other = self.rows[key], self.other.get(key, {})
+        if row.verdict == "disagrees" and ((row.reason == CANCELS and dtype == "float64") or len(other) == len(RATES)):
+            return confirmed(row, other)
+        return row.verdict in ("agrees", "left out")
+
+    def minute(self) -> list[Key]:
+        """What is not settled and may consist of rounding errors."""
+        return [key for key in self.pending
+                if self.rows[key].reason == CANCELS or 0 < min(self.rows[key].sizes) < MINUTE]  # fmt: skip
+
+    def verdicts(self) -> list[Row]:
+        """The rows, those that disagree at every learning rate told from those that do so at some."""
+        return [replace(row, verdict="inconclusive", reason=SOMEWHERE)
+                if row.verdict == "disagrees" and not confirmed(row, self.other.get(key, {})) else row
+                for key, row in self.rows.items()]  # fmt: skip
+
+
+def _misses(row: Row | None) -> bool:
+    return row is not None and (row.verdict == "disagrees" or row.reason == evidence.MISSES)
+
+
+def alike(single: Floats, double: Floats) -> bool:
+    """Whether sizes are the same but for a few per cent in both precisions."""
+    return bool(np.allclose(_pooled(single), _pooled(double), rtol=0.05, atol=0.0))
+
+
+def confirmed(row: Row, others: Mapping[float, Row]) -> bool:
+    """Whether a row that disagrees does so at larger learning rates, too: see the head of this file."""
+    larger = [others[rate] for rate in sorted(others, reverse=True) if rate > 1]
+    for other in larger:
+        if other.verdict == "disagrees" and other.reason == row.reason:
+            return True
+        if not other.high - other.low <= 2 * evidence.TOLERANCE or math.isnan(row.slope) or math.isnan(other.slope):
+            continue
+        side = 1 if row.slope > row.target else -1
+        moved = max(0.0, side * (row.slope - other.slope))
+        nearest = other.low if side > 0 else other.high
+        ahead = other.slope - side * 2 * moved
+        return min(side * (nearest - row.target), side * (ahead - row.target)) > evidence.TOLERANCE
+    return not larger
+
+
+def _row(
+    probe: Probe, t: int, prediction: Prediction, sizes: Floats, start: Floats, widths: Sequence[int], grows: int,
+    level: float, dtype: str, single: Floats | None,
+) -> Row | None:  # fmt: skip
+    """The verdict on one tensor at one step; None where nothing is measured."""
+    if np.isnan(sizes).any():
+        return None
+    pooled = _pooled(sizes)
+    text = "zero" if prediction.exponent is None else str(prediction.exponent.degree)
+
+    def found(verdict: str, reason: str = "") -> Row:
+        return Row(probe.name, probe.kind, t, text, float("nan"), 0.0, 0.0, verdict, reason, pooled)
+
+    if t > grows:
+        return found("left out", "something grew at an earlier step")
+    finite = np.all(np.isfinite(sizes), axis=1)
+    if not finite.all():
+        verdict = "left out" if t >= grows else "inconclusive" if finite[-1] else "disagrees"
+        return found(verdict, "diverges at small widths" if finite[-1] else "overflows")
+    if not sizes.any():
+        return found("agrees" if prediction.exponent is None else "disagrees", ZERO)
+    rounding = ROUNDING * float(np.finfo(dtype).eps) * max(float(start.max()), 1e-30)
+    nothing = t > 0 and probe.kind == "value" and sizes.max() < rounding
+    if single is not None:
+        nothing |= all(now < VANISHES * before for now, before in zip(pooled, _pooled(single), strict=True))
+    if prediction.exponent is None:
+        return found("agrees" if nothing else "disagrees", "should be exactly zero")
+    if nothing and prediction.bound_only:
+        return found("agrees", evidence.BELOW)
+    if nothing:
+        return found("disagrees" if dtype == "float64" else "inconclusive", CANCELS)
+    alive = np.all(sizes > 0, axis=0)
+    if np.mean(alive) < 1 - FEW:
+        return found("inconclusive", "exactly zero for some widths or seeds")
+    e = evidence.judge(np.array(widths, dtype=np.float64), sizes[:, alive], float(prediction.exponent.degree),
+                       bound=prediction.bound_only, level=level)  # fmt: skip
+    slope, low, high = (round(x, 3) for x in (e.slope, e.low, e.high))
+    return Row(probe.name, probe.kind, t, text, slope, low, high, e.verdict, e.reason, pooled)
+
+
+def _pooled(sizes: Floats) -> tuple[float, ...]:
+    """The root mean square over the seeds, per width."""
+    return tuple(float(f"{x:.4g}") for x in np.sqrt(np.mean(sizes**2, axis=1)))
