@@ -27,6 +27,7 @@ from tensorprog.initial import make_data
 HERE = Path(__file__).parent
 BOUNDS = sorted((HERE / "bounds").glob("*.tp"))  # classes in which the calculus is known to overestimate
 FOUND = sorted((HERE / "found").glob("*.tp"))
+LOOKS = (Look(8), Look(24), Look(16, 0.25), Look(16, 4.0), Look(16, 16.0))
 
 
 def optimizer(path: Path) -> str:
@@ -46,7 +47,7 @@ def test_reduced_programs_derive(path: Path) -> None:
 @pytest.mark.parametrize("path", FOUND, ids=lambda p: p.stem)
 def test_reduced_programs_agree_with_training(path: Path) -> None:
     derivation = derive(path, optimizer(path))
-    found = trial.judged(derivation, derivation.parametrization, looks=trial.LOOKS[:3])
+    found = trial.judged(derivation, derivation.parametrization, looks=LOOKS)
     assert not found.counts["disagrees"], [row for row in found.rows if row.verdict == "disagrees"]
     assert found.counts["agrees"] > 4 * found.counts["inconclusive"]
 
