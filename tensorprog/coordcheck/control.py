@@ -42,14 +42,19 @@ def first_step(derivation: Derivation) -> int:
 
 def put_wrong(derivation: Derivation, places: Sequence[Probe], ladder: Ladder) -> Wrong | None:
     """The learning rate, too large or too small by n^1/2, that by the calculus shows in the most activations after one
-    step; None if none does. The raw change of the parameter itself does not count: it would be no test of the rest."""
+    step; None if none does. The raw change of the parameter itself does not count: it would be no test of the rest.
+    One that shows in the very value of the parameter's use goes first: elsewhere its effect may have a small constant
+    and be hidden, on a short ladder, behind what others do there."""
     activations = [p for p in places if p.param is None and p.kind == "value"]
     steps = first_step(derivation)
     right = Predictor(derivation, derivation.parametrization, steps, derivation.solution.exponents)
     demanded = [right.at(probe, steps) for probe in activations]
-    uses = dict.fromkeys(use.param for use in derivation.solution.solver.uses)
+    uses: dict[str, set[int]] = {}
+    for use in derivation.solution.solver.uses:
+        uses.setdefault(use.param, set()).add(use.node)
     trained = [name for name in uses if derivation.params[name].lr is not None]
     best: Wrong | None = None
+    shown = (False, 0)  # of the best: in the value of its use, in how many activations
     for name in trained[:CANDIDATES]:
         rule = derivation.params[name]
         for sign in (1, -1):
@@ -69,6 +74,7 @@ def put_wrong(derivation: Derivation, places: Sequence[Probe], ladder: Ladder) -
                 and not found.bound_only
                 and abs(ladder.exponent(found.exponent / right_one.exponent)) >= ERROR
             )
-            if showing and (best is None or len(showing) > len(best.probes)):
-                best = Wrong(name, rule.lr, lr, wrong, showing)
+            rank = (any(probe.node in uses[name] for probe in showing), len(showing))
+            if rank > shown:
+                best, shown = Wrong(name, rule.lr, lr, wrong, showing), rank
     return best

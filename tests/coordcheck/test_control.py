@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tensorprog.api import check
+from tensorprog.architecture import parse
 from tensorprog.coordcheck import run
 from tensorprog.coordcheck.control import put_wrong
 from tensorprog.coordcheck.ladder import Ladder
@@ -87,3 +88,28 @@ def test_every_example_has_an_exponent_whose_error_shows(path: Path) -> None:
     wrong = put_wrong(derivation, probes(derivation), ladder)
     assert wrong is not None and wrong.probes and all(probe.param is None for probe in wrong.probes)
     assert wrong == put_wrong(derivation, probes(derivation), ladder)
+
+
+STACK = """width n
+depth L
+dim d = 8
+axis i: d, j: n, k: n
+input x[i]
+param U[j,i], V[j]
+h[j] = U[j,i] x[i]
+repeat L {
+  param W[k,j], O[j,k]
+  z = layernorm(h)
+  a[k] = W[k,j] z[j]
+  h[j] = h[j] + O[j,k] tanh(a[k])
+}
+output f[] = V[j] h[j]
+loss mse(f)
+"""
+
+
+def test_an_error_that_shows_in_its_own_use_is_not_hidden_behind_others() -> None:
+    """Errors of W and O show, by the calculus, in more tensors than those of U: in the stream, where they are small for
+    long."""
+    report = check(parse(STACK), "muon", depths=[2, 4, 8], widths=[32], seeds=3, max_seeds=3, steps=1)
+    assert report.control is not None and report.control.param == "U" and report.control.caught
