@@ -46,12 +46,14 @@ class Interpreter:
         lr: float | Mapping[str, float] | None = None,
         functions: Mapping[str, Function] | None = None,
         optimizer_options: Mapping[str, float] | None = None,
+        decays: bool = True,
         start: bool = True,
     ) -> None:
         """`base`: the base widths. `lr`: the base learning rate, one for all or by parameter or optimizer name.
 
         Options (the graph's, overridden by `optimizer_options`) go to the parametrization's optimizer only, not to
-        one that a parameter names for itself or that Muon leaves vectors to. `data_seed` defaults to `seed`.
+        one that a parameter names for itself or that Muon leaves vectors to. Without `decays`, no optimizer makes
+        weights decay. `data_seed` defaults to `seed`.
         Without `start` there is no network yet, only what all of these sizes share: see `fresh`.
         """
         self.program, self.graph = program, program.forward
@@ -63,6 +65,7 @@ class Interpreter:
         self._kernels = [self._kernel(n) for n in program.nodes]
         self._schedules: dict[object, tuple[tuple[int, tuple[int, ...]], ...]] = {}
         options = dict(self.graph.optimizer_options) if self.graph.optimizer == parametrization.optimizer else {}
+        self._decays = decays
         self._lr, self._options = lr, {**{k: float(v) for k, v in options.items()}, **(optimizer_options or {})}
         if start:
             self._start(seed, seed if data_seed is None else data_seed)
@@ -130,6 +133,8 @@ class Interpreter:
         base_lr = lr.get(name, lr.get(optimizer.name)) if isinstance(lr, Mapping) else lr
         if base_lr is not None:
             hyper["lr"] = base_lr
+        if not self._decays and "weight_decay" in hyper:
+            hyper["weight_decay"] = 0.0
         for key, power in exponents.hyper.items():
             if key in hyper:
                 hyper[key] *= power.ratio(self.widths, self.base)

@@ -106,7 +106,7 @@ def base_rates(
 
     def fresh(lr: float | Mapping[str, float]) -> Interpreter:
         return Interpreter(program, widths, base, derivation.parametrization, batch=batch, seed=seed, lr=lr,
-                           functions=derivation.architecture.functions)  # fmt: skip
+                           decays=False, functions=derivation.architecture.functions)  # fmt: skip
 
     rates: dict[str, float] = {}
     for stage, ready in enumerate(stages_of(derivation)):

@@ -72,11 +72,12 @@ def planned(
     batch: int,
     lr: float | Mapping[str, float],
     dtype: str,
+    decays: bool = True,
 ) -> Interpreter:
     """What networks of these sizes share, whatever their seeds."""
     return Interpreter(
         derivation.architecture.program, widths, base, parametrization, batch=batch, dtype=dtype, lr=lr,
-        functions=derivation.architecture.functions, start=False,
+        functions=derivation.architecture.functions, decays=decays, start=False,
     )  # fmt: skip
 
 

@@ -68,6 +68,7 @@ class EmittedNetwork:
         lr: Rates = None,
         dtype: str = "float64",
         device: str = "cpu",
+        decays: bool = True,
     ) -> None:
         architecture = derivation.architecture
         model, self.graph, self.parametrization = architecture.model, architecture.graph, parametrization
@@ -90,6 +91,9 @@ class EmittedNetwork:
                 self.params[param].copy_(torch.from_numpy(start))
         self._seed, self._count = seed, 0
         self.optimizer: Any = self._optimizer(lr) if hasattr(self.model, "configure_optimizer") else None
+        if not decays and self.optimizer is not None:
+            for group in _groups(self.optimizer):
+                group.update({"weight_decay": 0.0} if "weight_decay" in group else {})
         data = make_data(self.graph, widths, batch, seed, dtype)
         self.data: dict[str, Tensor] = {k: torch.from_numpy(v).to(device) for k, v in data.items()}
         self._inputs = [self.data[n.op.name] for n in self.graph.nodes
@@ -170,6 +174,11 @@ class EmittedNetwork:
             return self.loss()
         with _Watch(take):
             return self.loss()
+
+
+def _groups(optimizer: Any) -> list[dict[str, Any]]:
+    """The parameter groups of an optimizer, or of the several that it stands for."""
+    return [group for part in getattr(optimizer, "optimizers", (optimizer,)) for group in part.param_groups]
 
 
 class _Watch(TorchDispatchMode):  # type: ignore[misc]
@@ -303,6 +312,7 @@ def measure(
     lr: float | Mapping[str, float],
     dtype: str,
     device: str = "cpu",
+    decays: bool = True,
 ) -> Float:
     """rms [probe, 1 + steps], as `tensorprog.coordcheck.measure.measure`; nan in the rows of tensors that the program
     does not make. Raises TensorProgError without the device."""
@@ -314,7 +324,7 @@ def measure(
                               fix="--backend numpy, or no --also split")  # fmt: skip
     found = plan(derivation, parametrization, nodes, widths, base, batch)
     network = EmittedNetwork(derivation, parametrization, widths, base, batch=batch, seed=seed, lr=lr, dtype=dtype,
-                              device=device)  # fmt: skip
+                              device=device, decays=decays)  # fmt: skip
     wanted = set(found.places.values())
     ops: list[str] = []
     now: dict[int, Tensor] = {}

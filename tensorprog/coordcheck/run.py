@@ -113,7 +113,7 @@ def check(
         base, rates = base_sizes(ladder), lr or 0.0
         networks = rungs(derivation, places, ladder, base, batch, lr)
     runs = Runs(derivation, used, places, ladder, base, batch, steps, rates, backend, device, dtype, jobs, progress,
-                networks)  # fmt: skip
+                networks, decays=any(quantity == "weight_decay" for quantity, _ in touched))  # fmt: skip
     most = max_seeds or (MOST if deadline else 4 * seeds)
     controlled = _control(runs) if control else None
     values, found = _until_conclusive(runs, demanded, own, seeds, most, deadline)
@@ -189,6 +189,7 @@ class Runs:
     jobs: int
     progress: Progress | None
     networks: tuple[Rung, ...] = ()  # one for every rung of a ladder of depths
+    decays: bool = False  # predictions know of weight decay only where its scaling is set
 
     def measure(self, seeds: range) -> Measurement:
         """Sizes [probe, step, rung, seed]; nan where nothing is measured. `progress` counts the width squared."""
@@ -196,9 +197,8 @@ class Runs:
         runs = [(rung, seed) for rung in ladder for seed in seeds]
         costs = [size**2 for size in reversed(self.ladder.sizes) for _ in seeds]
         train, done = _backend(self.backend), 0
-        more: dict[str, dict[str, Any]] = {}  # rung -> what else its networks are told
-        for rung in self.ladder.rungs:
-            more[str(rung)] = {"device": self.device} if self.backend == "torch" else {"plan": self._plan(rung)}
+        told = {"device": self.device, "decays": self.decays}
+        more = {str(rung): told if self.backend == "torch" else {"plan": self._plan(rung)} for rung in ladder}
         places = {str(rung): network for rung, network in zip(self.ladder.rungs, self.networks, strict=False)}
         found: list[Measurement] = []
 
@@ -225,7 +225,7 @@ class Runs:
         from tensorprog.coordcheck.measure import planned
 
         derivation, used, rates = self._network(rung)
-        return planned(derivation, used, rung, self.base, self.batch, rates, self.dtype)
+        return planned(derivation, used, rung, self.base, self.batch, rates, self.dtype, self.decays)
 
     def _network(self, rung: Mapping[str, int]) -> tuple[Derivation, Parametrization, float | Mapping[str, float]]:
         """What is trained at a rung: of a ladder of depths, another network at each."""
