@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from tensorprog.dims import Dim
+from tensorprog.exponents import Power
 from tensorprog.syntax import NOWHERE, Span
 
 
@@ -70,7 +71,8 @@ class Init:
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A trained (or frozen) tensor. `name` is its dotted path, e.g. `layers.0.attention.Wq`."""
+    """A trained (or frozen) tensor. `name` is its dotted path, e.g. `layers.0.attention.Wq`. `start`: how its entries
+    start where that is given, and not for a derivation to choose."""
 
     name: str
     axes: tuple[Axis, ...]
@@ -79,6 +81,7 @@ class Parameter:
     optimizer: str | None = None
     fan_in: Dim | None = None  # product of the sizes summed at its first use; None if nothing is summed
     layers: Axis | None = None  # there is one for every position of this axis, which `axes` leaves out
+    start: Power | None = None
     span: Span = field(default=NOWHERE, compare=False)
 
 

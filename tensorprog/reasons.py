@@ -9,6 +9,7 @@ from tensorprog.optimizers.policies import DEFAULT_POLICY, POLICIES
 from tensorprog.parametrization import Parametrization
 
 SCALE_FREE = "it is divided by its own root mean square: any would do"
+GIVEN = "it starts as the model makes it"
 
 
 def reasons(
@@ -83,6 +84,8 @@ def _verb(size: Size | None) -> str:
 def _size_reason(binding: Binding | None, explainer: Explainer) -> str:
     if binding is None:
         return "nothing constrains it"
+    if binding.occurrence.param in explainer.solver.started:
+        return GIVEN
     if binding.occurrence.param in explainer.solver.scale_free:
         return SCALE_FREE
     layers = ", and the stream sums it over all layers" if binding.layers else ""

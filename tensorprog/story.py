@@ -10,7 +10,7 @@ from tensorprog.calculus.forms import FORMS, SOURCES, gauge, sized
 from tensorprog.calculus.shared import describe
 from tensorprog.errors import TensorProgError
 from tensorprog.optimizers.data import NORMALISATIONS
-from tensorprog.reasons import SCALE_FREE, binding_step
+from tensorprog.reasons import GIVEN, SCALE_FREE, binding_step
 from tensorprog.suggest import nearest
 from tensorprog.tables import fold
 
@@ -79,8 +79,8 @@ class _Story:
             return "init_std  0\n  the file starts it at exactly zero"
         lines = [f"init_std  {self.exponents.init_std}"]
         binding = self.explainer.initial_binding(self.param)
-        if self.param in self.solver.scale_free:
-            lines.append(f"  {SCALE_FREE}")
+        if self.param in self.solver.started or self.param in self.solver.scale_free:
+            lines.append(f"  {GIVEN if self.param in self.solver.started else SCALE_FREE}")
         elif binding is not None:
             lines += self._use(binding, f"the value of {self.param}'s use must be at most Theta(1)")
             if binding.layers:

@@ -16,8 +16,8 @@ from tensorprog.graph import Add, Contract, Scale
 class Demands(Analysis):
     """An Analysis that knows the uses of every parameter. `uses_of`: parameter -> the implicit multipliers of its uses;
     `multiplier_at`: Scale node -> its unknown multiplier, where no parameter settles that; `scale_free`: parameters of
-    whose size nothing depends; `always_free`: those whose every use has an unknown multiplier behind it; `gains`: see
-    depth.py."""
+    whose size nothing depends; `started`: those whose start is given; `always_free`: those whose every use has an
+    unknown multiplier behind it; `gains`: see depth.py."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -39,6 +39,7 @@ class Demands(Analysis):
             for name in node.op.scalar.unknowns if forward.unknowns[name].kind == "multiplier"
         }  # fmt: skip
         self.scale_free = {o.param for o in self.uses if scale_free(self.program, o)}  # A is 0: any would do
+        self.started = {name for name, p in forward.parameters.items() if p.start is not None}
         self.always_free = {param for param, uses in self._by_param.items()
                             if all(o.multiplier is not None for o in uses)}  # fmt: skip
 

@@ -108,7 +108,7 @@ class Solver(Demands):
     def _share_demands(self, param: str) -> None:
         """A = the least demanding use that constrains it; the others get implicit multipliers."""
         exponents, demands = self.exponents, self.demand.value
-        if param in self.scale_free:
+        if param in self.scale_free or param in self.started:
             return
         constraining = {o.use for o in self.uses_by_param(param) if param in self.always_free or o.multiplier is None}
         known = [demands[u] for u in self.uses_of[param] if u in demands and u in constraining]
@@ -261,9 +261,11 @@ class Solution:
 
 
 def prepare(program: Program, units: Units, optimizer: str | Choice, functions: Mapping[str, Function]) -> Solver:
-    """A solver whose exponents are all zero. Raises CalculusError if the calculus does not cover the program."""
+    """A solver whose exponents are all zero, but for starts that are given. Raises CalculusError if the calculus does
+    not cover the program."""
     forward = program.forward
-    zero = Exponents(dict.fromkeys(forward.parameters, 0), dict.fromkeys(forward.parameters, 0),
+    start = {name: -units.pack_power(p.start) if p.start else 0 for name, p in forward.parameters.items()}
+    zero = Exponents(start, dict.fromkeys(forward.parameters, 0),
                      dict.fromkeys(forward.unknowns, 0))  # fmt: skip
     solver = Solver(program, units, optimizer, functions, zero)
     solver.choice.require_fit(forward.parameters)

@@ -35,13 +35,15 @@ class Ref:
 @dataclass(frozen=True, slots=True)
 class Operation:
     """One recorded ATen operation. `args`: all operands by name, defaults filled in, tensors as `Ref`. `module`: the
-    path of the innermost module that was running. In-place operations stand under the name of the pure one."""
+    path of the innermost module that was running. In-place operations stand under the name of the pure one.
+    `gradient`: whether gradients pass through it (not under `torch.no_grad`)."""
 
     op: str
     overload: str
     args: Mapping[str, Any]
     outputs: tuple[int, ...]  # -1: not a tensor
     module: str
+    gradient: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,8 +275,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
                 write = Write(number, tuple(out.shape), tuple(out.stride()), out.storage_offset())
                 self._writes.setdefault(key, []).append(write)
         pure = name[:-1] if name.endswith("_") and not name.endswith("__") else name
+        graded = torch.is_grad_enabled()
         self.trace.operations.append(
-            Operation(pure, func._schema.overload_name, recorded, tuple(outputs), self._stack[-1])
+            Operation(pure, func._schema.overload_name, recorded, tuple(outputs), self._stack[-1], graded)
         )
         return result
 
@@ -323,6 +326,18 @@ def _loss_and_outputs(result: Any) -> tuple[Any, list[tuple[str, Any]]]:
     return loss, outputs
 
 
+@contextlib.contextmanager
+def same_state(module: torch.nn.Module) -> Iterator[None]:
+    """What a module keeps from pass to pass (running averages, power iterations) is as before afterwards: the graph is
+    that of one pass. Through `data`: a backward pass may still hold the buffers, and does not mind."""
+    before = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
+    try:
+        yield
+    finally:
+        for buffer, value in before:
+            buffer.data.copy_(value)
+
+
 def record(
     module: torch.nn.Module,
     args: tuple[Any, ...],
@@ -346,6 +361,7 @@ def record(
             torch.enable_grad(),
             torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH),
             _plain_kernels(),
+            same_state(module),
             recorder.watch(),
             recorder,
         ):

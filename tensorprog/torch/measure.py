@@ -17,7 +17,7 @@ from tensorprog.optimizers import OPTIMIZERS
 from tensorprog.torch.alignment import Alignment, Named, align
 from tensorprog.torch.apply import applied, apply
 from tensorprog.torch.building import Built, construct
-from tensorprog.torch.capture import Recorder
+from tensorprog.torch.capture import Recorder, same_state
 from tensorprog.torch.changes import OutputHook
 from tensorprog.torch.hooks import MultiplyInput, MultiplyOutput
 from tensorprog.torch.nodes import plain_kernels, storage
@@ -264,7 +264,13 @@ class Trained:
         reading = self.p.reading
         recorder = Measuring(built.module, frozenset(reading.starts) - frozenset(reading.trained), taken)
         recorder.started = started
-        with plain_kernels(), _quiet_hooks(built.module, recorder), recorder.watch(), recorder:
+        with (
+            plain_kernels(),
+            same_state(built.module),
+            _quiet_hooks(built.module, recorder),
+            recorder.watch(),
+            recorder,
+        ):
             outputs = built.outputs()
             count = len(recorder.trace.operations)
             loss = built.loss(outputs)

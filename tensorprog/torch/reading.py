@@ -141,9 +141,10 @@ def _read(build: Callable[..., Any], inputs: Any, points: list[dict[str, int]], 
     trained = {n: p.requires_grad for n, p in module.named_parameters()}
     inits = {n: Init(s.kind, s.coefficient if s.kind == "constant" else None) for n, s in starts.items()}
     frozen = frozenset(n for n, t in trained.items() if not t) | runs[0].random_buffers
+    given = {n: starts[n].power for n in runs[0].random_buffers}
     label = name or type(module).__name__
     shapes = tuple({n: tuple(p.shape) for n, p in run.module.named_parameters()} for run in runs)
-    lowered = lower(zipped, inits, frozen, label)
+    lowered = lower(zipped, inits, frozen, given, label)
     return Reading(build, inputs, label, tuple(zipped.laws.points), zipped, lowered, starts,
                    {names[0]: tuple(names[1:]) for names in aliases.values()}, trained,
                    shapes, runs[0])  # fmt: skip

@@ -27,7 +27,6 @@ from tensorprog.graph import (
     Node,
     Op,
     Param,
-    Parameter,
     Scale,
     Softmax,
     Split,
@@ -294,7 +293,7 @@ class _Rewriter:
         self.segments.setdefault(name, {})[axis, start, size] = segment
         self._origin[segment.name] = name, segment
         old = self.graph.parameters[name]
-        self.parameters[segment.name] = Parameter(segment.name, axes, old.init, old.frozen, old.optimizer)
+        self.parameters[segment.name] = replace(old, name=segment.name, axes=axes)
         return self.emit(Param(segment.name), (), axes)
 
     def _use(self, unknown: str, inner: int) -> str:

@@ -20,7 +20,7 @@ from tests.torch.wild import MODULES  # noqa: E402
 
 pytestmark = pytest.mark.torch
 QUICK = ("bilinear", "conv1d", "embedding_bag", "mha_head_dim", "einsum", "norm_of_a_transpose", "crop_and_pad",
-         "act_prelu", "act_celu", "act_selu", "act_softshrink", "act_hardswish")  # fmt: skip
+         "spectral_norm", "act_prelu", "act_celu", "act_selu", "act_softshrink", "act_hardswish")  # fmt: skip
 
 
 @pytest.mark.parametrize("name", QUICK)

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from tensorprog.dims import BATCH_SYMBOL
 from tensorprog.errors import TensorProgError
+from tensorprog.exponents import Power
 from tensorprog.graph import Add, Axis, Graph, Init, Input, Loss, Node, Param, Parameter, Scalar, Scale
 from tensorprog.suggest import nearest
 from tensorprog.torch.capture import Ref
@@ -53,11 +54,14 @@ class Lowered:
 class Lowering(Builder):
     """The rules' view of the work: operands of calls as values, numbers and integers."""
 
-    def __init__(self, zipped: Zipped, inits: Mapping[str, Init], frozen: frozenset[str]) -> None:
+    def __init__(self, zipped: Zipped, inits: Mapping[str, Init], frozen: frozenset[str],
+                 given: Mapping[str, Power | None]) -> None:  # fmt: skip
         super().__init__(zipped.laws)
-        self.zipped, self.inits, self.frozen = zipped, inits, frozen
+        self.zipped, self.inits, self.frozen, self.given = zipped, inits, frozen, given
         self.values: dict[int, Value | Scalar] = {}
         self.logits: dict[int, Value] = {}  # recorded log-softmax -> what it was taken of
+        self.stopped: set[int] = set()  # results through which no gradient passes
+        self.gradient = True  # whether one passes through the call that is being lowered
         self.data = Data(self)
         self.notes: list[str] = []
 
@@ -69,6 +73,8 @@ class Lowering(Builder):
             return None
         if isinstance(arg, Ref):
             known = self.values.get(arg.value)
+            if isinstance(known, Value) and self.gradient and arg.value in self.stopped:
+                return self.stop_gradient(known)
             if known is not None:
                 return known
             leaf = self.zipped.leaf(arg.value)
@@ -144,7 +150,8 @@ class Lowering(Builder):
         axes = tuple(Axis(self.dim(s)) for s in sizes if not is_one(s))
         self.module, self.op = module, op
         if name not in self.parameters:
-            self.parameters[name] = Parameter(name, axes, self.inits.get(name, Init()), name in self.frozen)
+            self.parameters[name] = Parameter(name, axes, self.inits.get(name, Init()), name in self.frozen,
+                                              start=self.given.get(name))  # fmt: skip
         return replace(self.fresh(self.emit(Param(name), (), axes), sizes), weight=name)
 
     # --- all calls ------------------------------------------------------------------------------------
@@ -154,6 +161,7 @@ class Lowering(Builder):
         sites: list[Site] = []
         for call in _needed(self.zipped):
             self.module, self.op, self.place = call.module, call.op, call.place
+            self.gradient = call.gradient
             before = len(self.nodes)
             function = RULES.get(f"{call.op}.{call.overload}") or RULES.get(call.op)
             if function is None:
@@ -164,6 +172,8 @@ class Lowering(Builder):
                 if number < 0 or value is None:
                     continue
                 self.values[number] = value
+                if not call.gradient:
+                    self.stopped.add(number)
                 if isinstance(value, Value) and value.mask is None:
                     sites.append(Site(call.place, k, call.module, call.op, value.node))
                     if value.node >= before:
@@ -181,9 +191,14 @@ class Lowering(Builder):
 
 
 def lower(
-    zipped: Zipped, inits: Mapping[str, Init], frozen: frozenset[str] = frozenset(), name: str = "model"
+    zipped: Zipped,
+    inits: Mapping[str, Init],
+    frozen: frozenset[str] = frozenset(),
+    given: Mapping[str, Power | None] | None = None,
+    name: str = "model",
 ) -> Lowered:
-    """The graph of a zipped recording. `inits`: how every parameter starts; `frozen`: the parameters not trained.
+    """The graph of a zipped recording. `inits`: how every parameter starts; `frozen`: the parameters not trained;
+    `given`: how those start that are not to be changed.
 
     Where the model gives no loss, every floating result is compared with a target by squares (a generic loss).
     Raises TensorProgError that names the operation and the module where there is no rule or no law.
@@ -200,9 +215,9 @@ def lower(
         views,
     )
 
-    low = Lowering(zipped, inits, frozen)
+    low = Lowering(zipped, inits, frozen, given or {})
     sites = low.run()
-    low.module, low.op = "", "output"
+    low.module, low.op, low.gradient = "", "output", True
     outputs = []
     for label, number in zipped.first.outputs:
         if number in low.values:
