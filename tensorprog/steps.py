@@ -73,8 +73,12 @@ def rule_of(row: Optimizer) -> Rule:
 
 
 def rms(x: Array) -> float:
-    """Root of the mean square of all entries."""
-    return math.sqrt(float(np.vdot(x, x)) / x.size) if x.size else 0.0
+    """Root mean square of all entries (inf if it overflows)."""
+    if not x.size:
+        return 0.0
+    with np.errstate(over="ignore", invalid="ignore"):
+        square = float(np.vdot(x, x)) / x.size
+    return math.sqrt(square) if math.isfinite(square) else math.inf
 
 
 def _scale(w: Array) -> float:

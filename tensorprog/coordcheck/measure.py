@@ -14,21 +14,12 @@ from tensorprog.derivation import Derivation
 from tensorprog.graph import Add, Contract, Program, Scale
 from tensorprog.interpret import Interpreter, Values
 from tensorprog.parametrization import Parametrization
+from tensorprog.steps import rms
 
 Array = npt.NDArray[Any]
 
 _BLOCK = 1 << 16  # entries
 POWER_ITERATIONS = 24
-
-
-def rms(x: Array) -> float:
-    """Root mean square of the entries (inf if it overflows)."""
-    flat = x.reshape(-1)
-    if not flat.size:
-        return 0.0
-    with np.errstate(over="ignore", invalid="ignore"):
-        square = float(np.dot(flat, flat)) / flat.size
-    return math.sqrt(square) if math.isfinite(square) else math.inf
 
 
 def rms_change(x: Array, start: Array) -> float:

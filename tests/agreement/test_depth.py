@@ -11,7 +11,7 @@ from tensorprog.interpret import Interpreter
 from tests.shared import derive
 
 torch = pytest.importorskip("torch")
-from tensorprog.coordcheck import measure_torch  # noqa: E402  (needs PyTorch)
+from tensorprog.coordcheck import emitted  # noqa: E402  (needs PyTorch)
 
 pytestmark = pytest.mark.torch
 
@@ -25,7 +25,7 @@ def test_numpy_and_the_emitted_program_scale_alike_with_depth(optimizer: str) ->
     used, program = derivation.parametrization, derivation.architecture.program
     lr = dict.fromkeys(program.forward.parameters, 0.1 if optimizer == "sgd" else 0.01)
     ours = Interpreter(program, SIZES, BASE, used, batch=2, seed=1, lr=lr, functions=derivation.architecture.functions)
-    theirs = measure_torch.EmittedNetwork(derivation, used, SIZES, BASE, batch=2, seed=1, lr=lr)
+    theirs = emitted.EmittedNetwork(derivation, used, SIZES, BASE, batch=2, seed=1, lr=lr)
     for _ in range(3):
         assert theirs.step() == pytest.approx(ours.loss(ours.step()), rel=1e-9)
     still = Interpreter(program, SIZES, {**BASE, "L": SIZES["L"]}, used, batch=2, seed=1, lr=lr,

@@ -17,7 +17,7 @@ from tensorprog.interpret import Interpreter
 from tests.shared import derive
 
 torch = pytest.importorskip("torch")
-from tensorprog.coordcheck import measure_torch  # noqa: E402  (needs PyTorch)
+from tensorprog.coordcheck import emitted, measure_torch  # noqa: E402  (needs PyTorch)
 
 pytestmark = pytest.mark.torch
 
@@ -57,9 +57,7 @@ def test_five_steps_of_training_agree(path: Path, optimizer: str) -> None:
         lr=lr,
         functions=architecture.functions,
     )
-    theirs = measure_torch.EmittedNetwork(
-        derivation, derivation.parametrization, widths, base, batch=BATCH, seed=1, lr=lr
-    )
+    theirs = emitted.EmittedNetwork(derivation, derivation.parametrization, widths, base, batch=BATCH, seed=1, lr=lr)
     assert set(theirs.params) == set(ours.params)
     start = {name: w.copy() for name, w in ours.params.items()}
     for _ in range(5):
@@ -129,7 +127,7 @@ def test_tensors_are_the_same_up_to_the_order_and_grouping_of_axes() -> None:
 def test_a_program_that_computes_something_else_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     derivation = derive(EXAMPLES[0].with_name("mlp.tp"), "sgd")
     real = emit
-    monkeypatch.setattr(measure_torch, "emit", lambda *a, **k: real(*a, **k).replace("F.relu", "torch.tanh"))
+    monkeypatch.setattr(emitted, "emit", lambda *a, **k: real(*a, **k).replace("F.relu", "torch.tanh"))
     with pytest.raises(TensorProgError, match="loss is"):
         measure_torch.plan(derivation, derivation.parametrization, [], {"n": 24}, {"n": 8}, 2)
 

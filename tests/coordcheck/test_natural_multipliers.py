@@ -74,7 +74,7 @@ loss mse(f)
 
 @pytest.mark.torch
 def test_the_emitted_program_of_a_check_has_the_same_multiplier() -> None:
-    from tensorprog.coordcheck.measure_torch import EmittedNetwork
+    from tensorprog.coordcheck.emitted import EmittedNetwork
 
     text = """width n
 dim d = 4, T = 3
