@@ -41,7 +41,7 @@ FORMULAS = {"swish": SWISH, "softsign": SOFTSIGN, "shifted": SHIFTED, "rational"
 
 @pytest.mark.parametrize("name", sorted(BUILTIN))
 def test_literal_facts_are_those_of_the_formula(name):
-    from tensorprog.formulas import facts_of, parse
+    from tensorprog.facts import facts_of, parse
 
     assert facts_of(parse(BUILTIN[name].formula)) == BUILTIN[name].facts
 
@@ -75,7 +75,7 @@ def test_user_formula_agrees_with_torch_autograd(name):
 def test_value_equals_the_formula_and_keeps_float32(name):
     import sympy
 
-    from tensorprog.formulas import Z, parse
+    from tensorprog.facts import Z, parse
 
     function = BUILTIN[name]
     expr = parse(function.formula)
