@@ -208,6 +208,7 @@ def lower(
         contractions,
         elementwise,
         gather,
+        joins,
         losses,
         norms,
         reductions,

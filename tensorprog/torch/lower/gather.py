@@ -9,10 +9,11 @@ import numpy as np
 
 from tensorprog.graph import Scalar
 from tensorprog.torch.capture import Ref
+from tensorprog.torch.lower.joins import low_index
 from tensorprog.torch.lower.reductions import Positions
 from tensorprog.torch.lower.registry import rule
 from tensorprog.torch.lower.values import Value
-from tensorprog.torch.lower.views import expand_to, low_index
+from tensorprog.torch.lower.views import expand_to
 
 if TYPE_CHECKING:
     from tensorprog.torch.lower import Lowering

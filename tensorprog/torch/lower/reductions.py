@@ -9,6 +9,7 @@ import numpy as np
 
 from tensorprog.graph import Scalar
 from tensorprog.torch.lower.elementwise import MINUS
+from tensorprog.torch.lower.joins import joined
 from tensorprog.torch.lower.registry import rule
 from tensorprog.torch.lower.roots import root
 from tensorprog.torch.lower.values import Atom, Sizes, Value, divide, is_one
@@ -152,8 +153,6 @@ def sort(low: Lowering, call: Call) -> Any:
 
 def one_hot_of_largest(low: Lowering, value: Value, dim: int, count: int) -> Value:
     """[k, *axes]: 1 where the entry is the k-th largest along `dim`."""
-    from tensorprog.torch.lower.views import joined
-
     rows = []
     before: Value | None = None
     for k in range(1, count + 1):
