@@ -9,7 +9,7 @@ learning rate is n^-C in that gauge (forms.py converts).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -21,9 +21,11 @@ from tensorprog.calculus.terms import (
     EVEN,
     FLIPS,
     STAYS,
+    Grade,
     Terms,
     as_entries,
     forget_results,
+    interned,
     leading,
     reduce_terms,
 )
@@ -31,7 +33,7 @@ from tensorprog.calculus.terms import largest as largest  # one place for those 
 from tensorprog.errors import CalculusError, NoPowerLawError
 from tensorprog.exponents import Units
 from tensorprog.functions import Function
-from tensorprog.graph import Accumulate, Map, Param, Parameter, Program, Scale, Softmax
+from tensorprog.graph import Map, Param, Parameter, Program, Scale, Softmax
 from tensorprog.optimizers import Choice, Optimizer
 from tensorprog.optimizers.choice import choose
 
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from tensorprog.calculus.whole import Whole
 
 MAX_SWEEPS = 40
+CHANGE, BOTH = 1, 3  # what of a node is stale: its change; that and its initial value
 
 
 @dataclass(slots=True)
@@ -77,23 +80,33 @@ class Analysis:
         self.bits, loops = self._allot_bits()
         self.sizes = Sizes(self.units, loops)
         self._fixed: dict[int, int] = {}
+        self._units: dict[str, Terms] = {}
         self._scales = [(n.id, n.op) for n in self.program.nodes if isinstance(n.op, Scale) and n.op.scalar.unknowns]
         self.rules = rules_for(self.program, self.scalar_size, self.functions, self.sizes)
         self.margins = [sum(self.sizes(a.dim) for a in node.axes) // 2 for node in self.program.nodes]
+        self._params = [node.id for node in self.program.nodes if isinstance(node.op, Param)]
+        self._readers: list[list[int]] = [[] for _ in self.program.nodes]
+        for node, rule in zip(self.program.nodes, self.rules, strict=True):
+            for a in (*node.args, *(rule.reads if rule is not None else ())):
+                self._readers[a].append(node.id)
+        self.stops: Container[int] = ()
         self.restart()
         self.choice = choose(self.optimizer)
         self.optimizers = {n: self.choice.of(parameter) for n, parameter in self.program.forward.parameters.items()}
 
     def restart(self) -> None:
         """Back to initialisation: no terms, no steps taken."""
-        count = len(self.program.nodes)
-        self.initial, self.change = [()] * count, [()] * count
+        self.clear()
         self.moved: dict[str, Terms] = {}  # parameter -> terms of its change so far
-        self._scale_values: dict[int, int] = {}
-        self._swept = False
         self.joining = False  # whether a sweep keeps the terms of the one before (see `settle`)
         self.keeping = False  # whether it does so for what shrinks when a norm's argument grows
-        self.late: set[int] = set()  # nodes that moved after their place in a sweep, for the next one to pass on
+
+    def clear(self) -> None:
+        """No node has any terms; all are stale."""
+        count = len(self.program.nodes)
+        self.initial, self.change = [()] * count, [()] * count
+        self.stale = bytearray([BOTH]) * count
+        self._scale_values: dict[int, int] = {}
 
     # --- sizes of scalars and parameters -------------------------------------------------------------
 
@@ -108,16 +121,23 @@ class Analysis:
 
     def unit_terms(self, parameter: Parameter) -> Terms:
         """The initial terms of W at size 0. For a vector that starts at zero: those of its later, aligned values."""
-        growing = self.sizes.growing(parameter.axes)
+        known = self._units.get(parameter.name)
+        if known is None:
+            raw, grades = self._unit(parameter)
+            known = self._units[parameter.name] = ((0, raw, interned(grades)),)
+        return known
+
+    def _unit(self, parameter: Parameter) -> tuple[int, tuple[Grade, ...]]:
+        growing = len(self.sizes.growing(parameter.axes))
         layered = parameter.layers is not None
         if parameter.init.kind in ("ones", "constant"):
-            return ((0, 0, (CONSTANT,) * len(growing) + (EVEN,) * layered),)
-        if parameter.init.kind == "zeros" and len(growing) < 2:
-            return ((0, 0, (EVEN,) * (len(growing) + layered)),)
+            return 0, (CONSTANT,) * growing + (EVEN,) * layered
+        if parameter.init.kind == "zeros" and growing < 2:
+            return 0, (EVEN,) * (growing + layered)
         bit = self.bits[parameter.name]
-        if len(growing) >= 2:
-            return ((0, bit, ((0, 0, 0, FLIPS),) * len(growing) + (EVEN,) * layered),)
-        return ((0, 0, ((bit, 0, 0, FLIPS),) * len(growing) + ((bit, 0, 0, STAYS),) * layered),)
+        if growing >= 2:
+            return bit, ((0, 0, 0, FLIPS),) * growing + (EVEN,) * layered
+        return 0, ((bit, 0, 0, FLIPS),) * growing + ((bit, 0, 0, STAYS),) * layered
 
     def _allot_bits(self) -> tuple[dict[str, int], dict[int, LoopBits]]:
         """A bit for every random parameter; a matrix gets three (itself, and see `terms.wild`). Those of the
@@ -183,64 +203,54 @@ class Analysis:
     # --- sweeps -------------------------------------------------------------------------------------
 
     def sweep(self) -> bool:
-        """Recompute every node once, in order; True if any node's terms moved."""
-        nodes, rules, initial, change = self.program.nodes, self.rules, self.initial, self.change
-        count = len(nodes)
-        new_initial, new_change = [False] * count, [False] * count
-        for k in self.late:
-            new_initial[k] = new_change[k] = True
-        self.late.clear()
-        first, self._swept = not self._swept, True
-        scales = self._moved_scales()
+        """Bring every stale node up to date once, in order; True if any node's terms moved."""
+        for k in (*self._params, *self._moved_scales()):
+            self.stale[k] = BOTH
         moved = False
-        for node in nodes:
-            k, op, args = node.id, node.op, node.args
-            rule = rules[k]
-            if rule is None:
-                if isinstance(op, Param):
-                    values, changes = self.parameter_terms(op.name), self.moved.get(op.name, ())
-                    new_initial[k] |= values != initial[k]
-                    new_change[k] |= changes != change[k]
-                    initial[k], change[k] = values, changes
-                    moved = moved or new_initial[k] or new_change[k]
-                continue
-            if rule.reads:
-                args = (*args, *rule.reads)
-            stale = first or k in scales or isinstance(op, Accumulate)  # reads what stands behind it
-            stale_change = stale
-            for a in args:
-                if new_initial[a]:
-                    stale = stale_change = True
-                    break
-                if new_change[a]:
-                    stale_change = True
-            if stale_change:
-                inputs = [initial[a] for a in args]
-                if stale:
-                    values = leading(rule.initial(inputs), self.margins[k])
-                    if self.joining:
-                        values = leading(reduce_terms([*initial[k], *values]), self.margins[k])
-                    if values != initial[k]:
-                        initial[k], new_initial[k], moved = values, True, True
-                changes = leading(rule.change(inputs, [change[a] for a in args]), self.margins[k])
-                if self.joining or (self.keeping and rule.reads):
-                    changes = leading(reduce_terms([*change[k], *changes]), self.margins[k])
-                if changes != change[k]:
-                    change[k], new_change[k], moved = changes, True, True
-            self.visit(k, new_initial, new_change)
+        for k in range(len(self.stale)):
+            if k in self.stops:
+                self.visit(k)
+            if self.stale[k]:
+                moved |= self.evaluate(k)
         return moved
 
-    def visit(self, node: int, new_initial: list[bool], new_change: list[bool]) -> None:
-        """A hook for solving: called after each node of a sweep."""
+    def evaluate(self, k: int) -> bool:
+        """Bring one node up to date, as far as it is stale; what reads it becomes so if its terms moved (then True)."""
+        stale, self.stale[k] = self.stale[k], 0
+        node, rule, old_initial, old_change = self.program.nodes[k], self.rules[k], self.initial[k], self.change[k]
+        if rule is None:
+            if not isinstance(node.op, Param):
+                return False
+            initial, change = self.parameter_terms(node.op.name), self.moved.get(node.op.name, ())
+        else:
+            args = (*node.args, *rule.reads) if rule.reads else node.args
+            inputs = [self.initial[a] for a in args]
+            initial = old_initial
+            if stale == BOTH:
+                initial = leading(rule.initial(inputs), self.margins[k])
+                if self.joining:
+                    initial = leading(reduce_terms([*old_initial, *initial]), self.margins[k])
+            change = leading(rule.change(inputs, [self.change[a] for a in args]), self.margins[k])
+            if self.joining or (self.keeping and rule.reads):
+                change = leading(reduce_terms([*old_change, *change]), self.margins[k])
+        moved = BOTH if initial != old_initial else CHANGE if change != old_change else 0
+        if moved:
+            self.initial[k], self.change[k] = initial, change
+            for reader in self._readers[k]:
+                self.stale[reader] |= moved
+        return bool(moved)
 
-    def _moved_scales(self) -> set[int]:
+    def visit(self, node: int) -> None:
+        """A hook for solving: called in each sweep before the nodes among `stops`."""
+
+    def _moved_scales(self) -> list[int]:
         """Nodes whose multiplier changed since the last sweep."""
-        result = set()
+        result = []
         for k, op in self._scales:
             value = self.scalar_size(op)
             if self._scale_values.get(k) != value:
                 self._scale_values[k] = value
-                result.add(k)
+                result.append(k)
         return result
 
     def gradients(self) -> Mapping[str, Terms]:

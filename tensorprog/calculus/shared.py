@@ -110,14 +110,10 @@ def is_outer(node: Node, places: list[int], nodes: Sequence[Node], sizes: Sizes)
 def contract_plan(op: Contract, args: list[Node], sizes: Sizes, nodes: Sequence[Node] = ()) -> ContractPlan:
     """The growing indices of a contraction, split into summed and kept. `nodes`: those of the program, to see
     whether an operand is a sum of outer products."""
-    where: list[dict[int, int]] = []
-    dims: dict[int, int] = {}
-    for indices, arg in zip((op.left, op.right or ()), (*args, None), strict=False):
-        growing = [i for i, axis in zip(indices, arg.axes if arg else (), strict=False) if sizes(axis.dim)]
-        where.append({i: k for k, i in enumerate(growing)})
-        if arg:
-            dims.update({i: sizes(axis.dim) for i, axis in zip(indices, arg.axes, strict=True)})
-    left, right = where
+    dims = {i: sizes(axis.dim) for indices, arg in zip((op.left, op.right or ()), args, strict=False)
+            for i, axis in zip(indices, arg.axes, strict=True)}  # fmt: skip
+    left = {i: k for k, i in enumerate([i for i in op.left if dims[i]])}
+    right = {i: k for k, i in enumerate([i for i in op.right or () if dims[i]])}
     summed = tuple(
         Summed(left.get(i, -1), right.get(i, -1), dims[i], dims[i] // 2)
         for i in dims

@@ -13,12 +13,12 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tensorprog.calculus.analysis import MAX_SWEEPS, Exponents, Snapshot
+from tensorprog.calculus.analysis import BOTH, MAX_SWEEPS, Exponents, Snapshot
 from tensorprog.calculus.demands import Demands
 from tensorprog.calculus.rank import require_finite_rank
 from tensorprog.calculus.settling import Circle, Largest
 from tensorprog.calculus.stable import assert_stable
-from tensorprog.calculus.terms import Terms, leading, reduce_terms
+from tensorprog.calculus.terms import Terms, reduce_terms
 from tensorprog.calculus.uses import Occurrence
 from tensorprog.errors import CalculusError, NoPowerLawError
 from tensorprog.exponents import Units
@@ -41,6 +41,7 @@ class Solver(Demands):
         self.demand = Largest(Counter(occurrence.use for occurrence in self.uses))
         self.speed = Largest(Counter(occurrence.param for occurrence in self.uses))
         self.excess = Largest(Counter(self.multiplier_at.values()))
+        self.stops = self.by_node.keys() | self.multiplier_at.keys()
         self.step: dict[str, Terms] = {}  # the optimizer's steps so far, at C = 0
         self.nominal: dict[str, Terms] = {}  # steps of gradients that have the powers of the depth they should have
         self.runaways = 0  # how often sizes grew from layer to layer
@@ -49,11 +50,11 @@ class Solver(Demands):
 
     # --- one sweep ----------------------------------------------------------------------------------
 
-    def visit(self, node: int, new_initial: list[bool], new_change: list[bool]) -> None:
+    def visit(self, node: int) -> None:
         if self.solved:
             return
         for occurrence in self.by_node.get(node, ()):
-            self._settle(occurrence, new_initial, new_change)
+            self._settle(occurrence)
         name = self.multiplier_at.get(node)
         if name is not None:
             operand = self.program.nodes[node].args[0]
@@ -68,7 +69,7 @@ class Solver(Demands):
                 if self.excess.report(name, size + others):
                     self.exponents.M[name] = -self.excess.value[name]
                     self.unsettled |= places > 1
-                    self._recompute(node, new_initial, new_change)
+                    self.stale[node] = BOTH
 
     def _over_layers(self, node: int, operand: int, size: int) -> int:
         """The size of what the multiplier at `node` multiplies, summed over all layers (see depth.py): aligned where
@@ -77,7 +78,7 @@ class Solver(Demands):
             return size - self.depth.part(size) + self.depth.layers(node)
         return self.depth.over_layers(operand, size, self.initial[operand])
 
-    def _settle(self, occurrence: Occurrence, new_initial: list[bool], new_change: list[bool]) -> None:
+    def _settle(self, occurrence: Occurrence) -> None:
         exponents, param, use = self.exponents, occurrence.param, occurrence.use
         changed = False
         gain = self.demanded(occurrence, self.unit_terms(self.program.forward.parameters[param]))
@@ -97,8 +98,9 @@ class Solver(Demands):
                 changed = True
         if changed:
             self.unsettled |= self.speed.places[param] > 1
-            for k in (*occurrence.chain, occurrence.node):
-                self._recompute(k, new_initial, new_change)
+            for k in occurrence.chain:
+                self.stale[k] = BOTH
+                self.evaluate(k)
 
     def given(self, occurrence: Occurrence) -> int:
         """The size of a use's value where the parameter has no say in it: what follows must take it away again."""
@@ -123,23 +125,6 @@ class Solver(Demands):
         lr = self.exponents.C[param]
         self.moved[param] = tuple((size - lr, raw, grades) for size, raw, grades in self.step[param])
 
-    def _recompute(self, k: int, new_initial: list[bool], new_change: list[bool]) -> None:
-        node, rule = self.program.nodes[k], self.rules[k]
-        if rule is None:
-            assert isinstance(node.op, Param)
-            values, changes = self.parameter_terms(node.op.name), self.moved.get(node.op.name, ())
-        else:
-            args = node.args + rule.reads
-            inputs = [self.initial[a] for a in args]
-            values = leading(rule.initial(inputs), self.margins[k])
-            changes = leading(rule.change(inputs, [self.change[a] for a in args]), self.margins[k])
-        if values != self.initial[k]:
-            self.initial[k], new_initial[k] = values, True
-            self.late.add(k)
-        if changes != self.change[k]:
-            self.change[k], new_change[k] = changes, True
-            self.late.add(k)
-
     # --- to the end ---------------------------------------------------------------------------------
 
     def solve(self) -> Exponents:
@@ -149,8 +134,8 @@ class Solver(Demands):
         Then the largest demands of the circle hold until everything rests, and are let go to see that it stays.
         """
         circle = Circle()
-        for _ in range(2 * MAX_SWEEPS):
-            if self._swept:
+        for count in range(2 * MAX_SWEEPS):
+            if count:
                 self._relax()
             self.unsettled = False
             before = self._state()
@@ -211,9 +196,7 @@ class Solver(Demands):
 
     def _runs_away(self) -> bool:
         """Sweeps from nothing until the layers agree; True if they do not."""
-        count = len(self.program.nodes)
-        self.initial, self.change = [()] * count, [()] * count
-        self._swept = False
+        self.clear()
         return all(self.sweep() for _ in range(LAYER_SWEEPS))
 
     def _state(self) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
