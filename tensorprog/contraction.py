@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from tensorprog.arrays import Array
+
 Unary = Callable[[Array], Array]
 Binary = Callable[[Array, Array], Array]
 Indices = tuple[int, ...]

@@ -9,16 +9,14 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import sympy
 
+from tensorprog.arrays import Array
 from tensorprog.constants import OPERATORS, exact_value
 from tensorprog.errors import TensorProgError
 from tensorprog.facts import BadPointError, Z, facts_of, parse
 from tensorprog.functions import Function
 from tensorprog.syntax import NOWHERE, Binary, Call, Expr, Name, Negate, Number, Span
-
-Array = npt.NDArray[Any]
 
 HIGHEST_POWER = 1000  # of a number, that is worked out exactly
 _FIX = "a formula of its argument with + - * / ^, numbers, and the built-in functions"

@@ -10,7 +10,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from tensorprog.contraction import Array
+from tensorprog.arrays import Array
 from tensorprog.dims import BATCH_SYMBOL, Dim
 from tensorprog.errors import TensorProgError
 from tensorprog.graph import Axis, Graph, Input, Loss, Parameter

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tensorprog.contraction import Array
+from tensorprog.arrays import Array
 from tensorprog.dims import BATCH_SYMBOL
 from tensorprog.functions import BUILTIN, Function
 from tensorprog.graph import Input, Node, Param, Program, Scalar, Update
@@ -18,7 +18,8 @@ from tensorprog.kernels import Context, kernel
 from tensorprog.optimizers import Optimizer
 from tensorprog.outer import Outer
 from tensorprog.parametrization import Parametrization
-from tensorprog.steps import Stepper, make_step
+from tensorprog.stepper import Stepper
+from tensorprog.steps import make_step
 
 __all__ = ["Interpreter", "make_data"]
 

@@ -13,7 +13,8 @@ from typing import Any, assert_never
 import numpy as np
 import numpy.typing as npt
 
-from tensorprog.contraction import Array, expand_plan, one_hot, one_hot_plan, product_plan, reduce_plan
+from tensorprog.arrays import Array
+from tensorprog.contraction import expand_plan, one_hot, one_hot_plan, product_plan, reduce_plan
 from tensorprog.functions import Function
 from tensorprog.graph import (
     Accumulate,

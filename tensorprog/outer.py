@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tensorprog.contraction import Array
+from tensorprog.arrays import Array
 from tensorprog.errors import TensorProgError
 from tensorprog.graph import Input, Loss, Node
 from tensorprog.initial import stream
 from tensorprog.optimizers import Optimizer
 from tensorprog.optimizers.arithmetic import SMALLEST_NORM, perturbation
-from tensorprog.steps import Stepper
+from tensorprog.stepper import Stepper
 
 if TYPE_CHECKING:
     from tensorprog.interpret import Interpreter

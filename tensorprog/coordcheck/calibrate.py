@@ -15,6 +15,7 @@ from statistics import median
 
 import numpy as np
 
+from tensorprog.arrays import rms
 from tensorprog.calculus.analysis import Analysis, Snapshot, largest
 from tensorprog.coordcheck.ladder import Ladder
 from tensorprog.derivation import Derivation
@@ -22,7 +23,6 @@ from tensorprog.dims import BATCH_SYMBOL
 from tensorprog.errors import TensorProgError
 from tensorprog.graph import Add, Contract, Input
 from tensorprog.interpret import Interpreter
-from tensorprog.steps import rms
 
 STRENGTH = 0.2
 VANISHING = 2.0  # what counts as the size of a value that vanishes with width (logits): they move by STRENGTH * this

@@ -10,8 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy.typing as npt
-
+from tensorprog.arrays import Array
 from tensorprog.derivation import Derivation
 from tensorprog.dims import BATCH_SYMBOL
 from tensorprog.emission import emit
@@ -33,7 +32,6 @@ except ImportError:
         fix="pip install torch, or --backend numpy",
     ) from None  # fmt: skip
 
-Array = npt.NDArray[Any]
 Tensor = Any
 Rates = float | Mapping[str, float] | None
 

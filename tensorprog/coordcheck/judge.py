@@ -9,12 +9,12 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
+from tensorprog.arrays import rms
 from tensorprog.coordcheck.ladder import Ladder
 from tensorprog.coordcheck.predict import Prediction
 from tensorprog.coordcheck.probes import Probe
 from tensorprog.coordcheck.report import Row
 from tensorprog.coordcheck.statistics import TOLERANCE, Slope, fit, fits_two_powers, verdict
-from tensorprog.steps import rms
 
 NEAR = 2 * TOLERANCE  # a miss by less is a near one
 CANCELS = 0.1  # of what independent terms would give: below this, a sum's terms cancel

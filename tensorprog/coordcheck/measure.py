@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from tensorprog.arrays import Array, rms
 from tensorprog.coordcheck.probes import GRADIENTS, PRODUCTS, Probe
 from tensorprog.derivation import Derivation
 from tensorprog.graph import Add, Contract, Program, Scale
 from tensorprog.interpret import Interpreter, Values
 from tensorprog.parametrization import Parametrization
-from tensorprog.steps import rms
-
-Array = npt.NDArray[Any]
 
 _BLOCK = 1 << 16  # entries
 POWER_ITERATIONS = 24

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tensorprog.arrays import rms
 from tensorprog.coordcheck.emitted import EmittedNetwork, require_device
 from tensorprog.coordcheck.measure import spectral_norm
 from tensorprog.coordcheck.probes import PRODUCTS, Probe
@@ -22,7 +23,6 @@ from tensorprog.derivation import Derivation
 from tensorprog.errors import TensorProgError
 from tensorprog.interpret import Interpreter
 from tensorprog.parametrization import Parametrization
-from tensorprog.steps import rms
 
 Float = npt.NDArray[np.float64]
 Tensor = Any

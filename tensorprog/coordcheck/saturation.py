@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tensorprog.arrays import rms
 from tensorprog.coordcheck.ladder import Ladder
 from tensorprog.coordcheck.probes import Probe, arguments
 from tensorprog.coordcheck.report import Row
@@ -18,7 +19,6 @@ from tensorprog.coordcheck.statistics import TOLERANCE, fit
 from tensorprog.derivation import Derivation
 from tensorprog.functions import BUILTIN, Function
 from tensorprog.graph import Map
-from tensorprog.steps import rms
 
 GROWS = 0.1  # an argument whose slope is above this, with its whole interval; of its change: above the tolerance
 DULL = 0.8  # a function whose values spread less than this many per cent wider for each per cent of its argument's

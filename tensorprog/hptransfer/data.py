@@ -5,18 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from tensorprog.architecture import Architecture
+from tensorprog.arrays import Array
 from tensorprog.dims import BATCH_SYMBOL
 from tensorprog.errors import TensorProgError
 from tensorprog.graph import Input
 from tensorprog.initial import target_classes, whole
-
-Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from tensorprog.arrays import Array
 from tensorprog.errors import TensorProgError
-from tensorprog.hptransfer.data import Array, Data, Examples, Slot, Windows, fitted, misfit
+from tensorprog.hptransfer.data import Data, Examples, Slot, Windows, fitted, misfit
 
 KINDS = "digits, text, text:FILE, FILE.npz or module:function"
 CHARACTERS = 96  # newline, then the printable ones of ASCII

@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from tensorprog.arrays import Array
 from tensorprog.errors import TensorProgError
-from tensorprog.hptransfer.data import Array, Data
+from tensorprog.hptransfer.data import Data
 from tensorprog.hptransfer.plan import Job
 from tensorprog.initial import stream
 

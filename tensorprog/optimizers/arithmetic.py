@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tensorprog import syntax as s
+from tensorprog.arrays import NS_STEPS, newton_schulz, rms
 from tensorprog.constants import OPERATORS, exact_value
 
 if TYPE_CHECKING:
@@ -82,10 +83,8 @@ def _apply(name: str, x: Any, y: Any = None) -> Any:
         case "norm":
             return math.sqrt(float(np.vdot(x, x)))
         case "rms":
-            return math.sqrt(float(np.vdot(x, x)) / max(1, np.size(x)))
+            return rms(np.asarray(x))
         case "orthogonal":
-            from tensorprog.steps import NS_STEPS, newton_schulz
-
             rows = x.shape[0] if x.ndim else 1
             return newton_schulz(x.reshape(rows, -1), NS_STEPS).reshape(x.shape)
         case "max":

@@ -28,7 +28,8 @@ def response(optimizer: Optimizer, name: str, larger: bool) -> Fraction:
 
 
 def _step(optimizer: Optimizer, name: str, value: float) -> float:
-    from tensorprog.steps import make_step, rms
+    from tensorprog.arrays import rms
+    from tensorprog.steps import make_step
 
     hyper = {name: value} | ({"weight_decay": 0.0} if optimizer.decay != "none" else {})
     stepper = make_step(optimizer, hyper)

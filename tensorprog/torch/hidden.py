@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from tensorprog.arrays import rms
 from tensorprog.coordcheck.ladder import Ladder
-from tensorprog.steps import rms
 from tensorprog.torch.predicted import Predicted
 from tensorprog.torch.training import Floats
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tensorprog.arrays import newton_schulz, rms
 from tensorprog.optimizers import OPTIMIZERS, optimizer_for
-from tensorprog.steps import make_step, newton_schulz, rms
+from tensorprog.steps import make_step
 
 SHAPES = {"matrix": (6, 4), "vector": (5,), "kernel": (3, 4, 2), "scalar": ()}
 OPTIONS = {

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tensorprog.arrays import rms
 from tensorprog.dims import Dim
 from tensorprog.exponents import Power
 from tensorprog.graph import Axis, Input, Scalar
-from tensorprog.steps import rms
 from tensorprog.torch.lower.nodes import scalar_of
 from tensorprog.torch.lower.values import Atom, Group, Sizes, Value, is_one
 
