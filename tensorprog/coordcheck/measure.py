@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,16 @@ from tensorprog.parametrization import Parametrization
 
 _BLOCK = 1 << 16  # entries
 POWER_ITERATIONS = 24
+TAIL = 50  # of that many entries along the growing axes, typical sizes leave out the largest
+
+
+def typical_rms(x: Array, growing: Sequence[int]) -> float:
+    """Root mean square of the entries, but for the largest of every `TAIL` along the `growing` axes, apart for every
+    place on the others."""
+    rest = [axis for axis in range(x.ndim) if axis not in growing]
+    entries = np.abs(x.transpose(*rest, *growing)).reshape(*(x.shape[axis] for axis in rest), -1)
+    kept = entries.shape[-1] - entries.shape[-1] // TAIL
+    return rms(np.partition(entries, kept - 1, axis=-1)[..., :kept])
 
 
 def rms_change(x: Array, start: Array) -> float:
@@ -82,10 +93,11 @@ def measure(
     lr: float | Mapping[str, float],
     dtype: str,
     plan: Interpreter | None = None,
+    typical: bool = False,
 ) -> npt.NDArray[np.float64]:
     """Sizes [probe, 1 + steps] of one network: column 0 the initial value, column t what holds after t updates (a
     gradient: before the next one); nan where there is nothing to measure. `plan`: what `planned` gives for the same
-    sizes, made here if it is not given."""
+    sizes, made here if it is not given. `typical`: of values and gradients without the largest entries (typical.py)."""
     program = derivation.architecture.program
     plan = plan or planned(derivation, parametrization, widths, base, batch, lr, dtype)
     interpreter = plan.fresh(seed)
@@ -93,11 +105,20 @@ def measure(
     result = np.full((len(probes), steps + 1), np.nan)
     start: dict[int, Array] = {}
     params = interpreter.params
+
+    def size(node: int, x: Array, before: Array | None = None) -> float:
+        if not typical:
+            return rms(x) if before is None else rms_change(x, before)
+        growing = [k for k, axis in enumerate(program.nodes[node].axes) if axis.dim.grows]
+        return typical_rms(x if before is None else x - before, growing)
+
     initial = {p.param: params[p.param].copy() for p in probes if p.param and p.kind in ("value", "spectral")}
     for t in range(steps + 1):
         for row, probe in enumerate(probes):
             if probe.param is not None and probe.kind in ("value", "spectral"):
-                result[row, t] = _parameter(probe.kind, params[probe.param], initial[probe.param] if t else None)
+                before = initial[probe.param] if t else None
+                spectral = probe.kind == "spectral"
+                result[row, t] = (_spectral if spectral else partial(size, probe.node))(params[probe.param], before)
         if t < steps:
             values = interpreter.step(keep=forward | backward)
         else:
@@ -108,9 +129,9 @@ def measure(
             node = probe.node
             match probe.kind:
                 case "value" if probe.param is None:
-                    result[row, t] = rms_change(values[node], start[node]) if t else rms(values[node])
+                    result[row, t] = size(node, values[node], start[node] if t else None)
                 case "gradient" if not t:
-                    result[row, t] = rms(values[node])
+                    result[row, t] = size(node, values[node])
                 case "later gradient" if 0 < t < steps:
                     result[row, t] = rms(values[node])
                 case "argument":
@@ -145,11 +166,9 @@ def _needed(program: Program, probes: Sequence[Probe]) -> tuple[frozenset[int], 
     return forward, frozenset(wanted) - forward
 
 
-def _parameter(kind: str, w: Array, start: Array | None) -> float:
-    if kind == "spectral":
-        with np.errstate(over="ignore", invalid="ignore"):
-            return spectral_norm(w if start is None else w - start)
-    return rms(w) if start is None else rms_change(w, start)
+def _spectral(w: Array, start: Array | None) -> float:
+    with np.errstate(over="ignore", invalid="ignore"):
+        return spectral_norm(w if start is None else w - start)
 
 
 def _product(interpreter: Interpreter, probe: Probe, start: Mapping[int, Array], values: Values) -> float:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from tensorprog.calculus.shared import describe
 from tensorprog.derivation import Derivation
-from tensorprog.dims import Dim
 from tensorprog.functions import BUILTIN
 from tensorprog.graph import Const, Contract, Input, Loss, Map, Merge, Node, Param, Scale, Softmax, Split, Window
 
@@ -133,22 +132,3 @@ def _products(derivation: Derivation, found: Sequence[Probe]) -> list[Probe]:
             name = names.get(node.id) or f"[{describe(node, nodes)}]"
             result += [Probe(name, node.id, None, part, use.position) for part in PRODUCTS]
     return result
-
-
-def growing_sums(derivation: Derivation, places: Sequence[Probe]) -> dict[int, tuple[int, int, tuple[Dim, ...]]]:
-    """Probes that are a plain sum over growing axes, or a multiple of one: position -> (position of the sum itself,
-    position of what is summed, the sizes summed)."""
-    nodes = derivation.architecture.graph.nodes
-    position = {probe.node: k for k, probe in enumerate(places) if probe.param is None and probe.kind == "value"}
-    found: dict[int, tuple[int, int, tuple[Dim, ...]]] = {}
-    for node_id, k in position.items():
-        node = nodes[node_id]
-        while isinstance(node.op, Scale):
-            node = nodes[node.args[0]]
-        if not (isinstance(node.op, Contract) and node.op.right is None):
-            continue
-        left, out = node.op.left, node.op.out
-        summed = [a.dim for i, a in zip(left, nodes[node.args[0]].axes, strict=True) if i not in out and a.dim.grows]
-        if summed and node.id in position and node.args[0] in position:
-            found[k] = position[node.id], position[node.args[0]], tuple(summed)
-    return found

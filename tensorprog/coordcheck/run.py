@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,10 +21,12 @@ from tensorprog.coordcheck.memory import kept_memory
 from tensorprog.coordcheck.natural import with_natural_multipliers
 from tensorprog.coordcheck.overrides import override, put
 from tensorprog.coordcheck.predict import Predictor, Touched
-from tensorprog.coordcheck.probes import EXTRAS, GRADIENTS, HIDDEN, Probe, growing_sums, probes
+from tensorprog.coordcheck.probes import EXTRAS, GRADIENTS, HIDDEN, Probe, probes
 from tensorprog.coordcheck.report import CheckReport, Control, Row
 from tensorprog.coordcheck.saturation import doubt, saturated
 from tensorprog.coordcheck.statistics import TOLERANCE
+from tensorprog.coordcheck.sums import independent_sums
+from tensorprog.coordcheck.typical import second_look
 from tensorprog.derivation import Derivation
 from tensorprog.errors import NoPowerLawError, TensorProgError
 from tensorprog.parametrization import Parametrization
@@ -117,6 +118,7 @@ def check(
     most = max_seeds or (MOST if deadline else 4 * seeds)
     controlled = _control(runs) if control else None
     values, found = _until_conclusive(runs, demanded, own, seeds, most, deadline)
+    found = second_look(runs, found, values.shape[3], demanded, own)
     rows = tuple(found.values())
     fault = None if own is None or networks else first_at_fault(derivation, used, touched, ladder, places, found)
     measured = {row.tensor for row in rows}
@@ -190,6 +192,7 @@ class Runs:
     progress: Progress | None
     networks: tuple[Rung, ...] = ()  # one for every rung of a ladder of depths
     decays: bool = False  # predictions know of weight decay only where its scaling is set
+    typical: bool = False  # what is measured: see typical.py
 
     def measure(self, seeds: range) -> Measurement:
         """Sizes [probe, step, rung, seed]; nan where nothing is measured. `progress` counts the width squared."""
@@ -197,8 +200,9 @@ class Runs:
         runs = [(rung, seed) for rung in ladder for seed in seeds]
         costs = [size**2 for size in reversed(self.ladder.sizes) for _ in seeds]
         train, done = _backend(self.backend), 0
-        told = {"device": self.device, "decays": self.decays}
-        more = {str(rung): told if self.backend == "torch" else {"plan": self._plan(rung)} for rung in ladder}
+        more: dict[str, dict[str, Any]] = {str(rung): {"device": self.device, "decays": self.decays} for rung in ladder}
+        if self.backend == "numpy":
+            more = {str(rung): {"plan": self._plan(rung), "typical": self.typical} for rung in ladder}
         places = {str(rung): network for rung, network in zip(self.ladder.rungs, self.networks, strict=False)}
         found: list[Measurement] = []
 
@@ -270,7 +274,7 @@ def _until_conclusive(
 def _rows(runs: Runs, values: Measurement, demanded: Predictor, own: Predictor | None) -> Rows:
     """The verdict on everything that was measured, by the positions of probe and step."""
     unit = ROUNDING * float(np.finfo(runs.dtype).eps)
-    independent = {} if runs.networks else _independent(runs, values)
+    independent = {} if runs.networks else independent_sums(runs.derivation, runs.probes, runs.ladder, values)
     sums = {probe.param: k for k, probe in enumerate(runs.probes) if probe.kind == "terms"}
     rows: Rows = {}
     for k, probe in enumerate(runs.probes):
@@ -286,16 +290,3 @@ def _rows(runs: Runs, values: Measurement, demanded: Predictor, own: Predictor |
     if runs.networks:
         return rows
     return doubt(runs.derivation, runs.probes, rows, saturated(runs.derivation, runs.ladder, runs.probes, values))
-
-
-def _independent(runs: Runs, values: Measurement) -> dict[tuple[int, int], float]:
-    """(probe, step) of the change of a plain sum -> how large it would be, at the top of the ladder, if its terms
-    were independent."""
-    found = {}
-    top = values[:, :, -1]
-    for k, (whole, operand, dims) in growing_sums(runs.derivation, runs.probes).items():
-        factor = top[k, 0].mean() / top[whole, 0].mean() if top[whole, 0].any() else 1.0
-        count = math.prod(float(dim.evaluate(runs.ladder.rungs[-1])) for dim in dims)
-        for t in range(1, runs.steps + 1):
-            found[k, t] = float(factor * math.sqrt(count * np.mean(top[operand, t] ** 2)))
-    return found
