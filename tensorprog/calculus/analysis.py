@@ -13,22 +13,11 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from tensorprog.calculus.grades import CONSTANT, EVEN, FLIPS, NOTHING, STAYS, Grade, Parity
 from tensorprog.calculus.layers import LoopBits
 from tensorprog.calculus.rules import rules_for
 from tensorprog.calculus.shared import Rule, Sizes, power_size
-from tensorprog.calculus.terms import (
-    CONSTANT,
-    EVEN,
-    FLIPS,
-    STAYS,
-    Grade,
-    Terms,
-    as_entries,
-    forget_results,
-    interned,
-    leading,
-    reduce_terms,
-)
+from tensorprog.calculus.terms import Terms, as_entries, forget_results, interned, leading, reduce_terms
 from tensorprog.calculus.terms import largest as largest  # one place for those who read an analysis
 from tensorprog.errors import CalculusError, NoPowerLawError
 from tensorprog.exponents import Units
@@ -136,8 +125,9 @@ class Analysis:
             return 0, (EVEN,) * (growing + layered)
         bit = self.bits[parameter.name]
         if growing >= 2:
-            return bit, ((0, 0, 0, FLIPS),) * growing + (EVEN,) * layered
-        return 0, ((bit, 0, 0, FLIPS),) * growing + ((bit, 0, 0, STAYS),) * layered
+            return bit, tuple([(NOTHING, (bit << min(k, 2), 0, 0), FLIPS) for k in range(growing)]) + (EVEN,) * layered
+        flips: Parity = (bit, 0, 0)
+        return 0, ((flips, flips, FLIPS),) * growing + ((flips, NOTHING, STAYS),) * layered
 
     def _allot_bits(self) -> tuple[dict[str, int], dict[int, LoopBits]]:
         """A bit for every random parameter; a matrix gets three (itself, and see `terms.wild`). Those of the

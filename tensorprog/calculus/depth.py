@@ -21,8 +21,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from tensorprog.calculus.grades import is_zero_mean
 from tensorprog.calculus.shared import Sizes
-from tensorprog.calculus.terms import Terms, is_zero_mean, largest
+from tensorprog.calculus.terms import Terms, largest
 from tensorprog.calculus.uses import Occurrence
 from tensorprog.graph import Add, Contract, Fold, Merge, Program, Scale, Split, Window
 

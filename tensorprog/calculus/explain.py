@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from tensorprog.calculus.analysis import largest
+from tensorprog.calculus.grades import EVEN, FLIPS, NOTHING, Grade, depends_on, grade_product
 from tensorprog.calculus.shared import UNIT, contract_plan, describe
 from tensorprog.calculus.solve import Solution
-from tensorprog.calculus.terms import EVEN, FLIPS, Grade, Summed, Term, Terms, grade_product, multiply
+from tensorprog.calculus.terms import Summed, Term, Terms, multiply
 from tensorprog.calculus.uses import Occurrence
 from tensorprog.graph import (
     Add,
@@ -153,18 +154,23 @@ class Explainer:
     def _because(self, x: Term, y: Term, summed: Summed, *, aligned: bool) -> str:
         """The hypothesis of the law: what makes the summand odd, or what keeps anything from doing so."""
         left, right = (
-            (raw, 0, 0, FLIPS) if raw else grades[k] if k >= 0 else EVEN
+            ((raw, 0, 0), NOTHING, FLIPS) if raw else grades[k] if k >= 0 else EVEN
             for (_, raw, grades), k in ((x, summed.left), (y, summed.right))
         )
         product = grade_product(left, right)
-        both = (left[0] | left[1]) & (right[0] | right[1]) & sum(self.names)
+        both = depends_on(left) & depends_on(right) & sum(self.names)
         if aligned:
             return f"both factors depend on {self._names(both)}" if both else "no random parameter makes it odd"
-        if product[0]:
-            return f"odd in {self._names(product[0])}"
+        whole, own, _ = product
+        if whole[0]:
+            return f"odd in {self._names(whole[0])}"
         if x[1] or y[1]:
             return f"{self._names(x[1] | y[1])} is a random matrix, whose norm allows no more"
-        return "every piece is odd in some parameter" if product[2] else "entries flip when a coordinate is reflected"
+        if own[0]:
+            return f"odd in each coordinate's own slice of {self._names(self._owners(own[0]))}"
+        if whole[2] or own[2]:
+            return "every piece is odd in some parameter"
+        return "entries flip when a coordinate is reflected"
 
     # --- chains -------------------------------------------------------------------------------------
 
@@ -177,9 +183,9 @@ class Explainer:
             return f"a Gaussian matrix ({self._names(term[1])})"
         odd = 0
         free = 0
-        for g in term[2]:
-            odd |= g[0]
-            free |= g[1] if not g[0] else 0
+        for (flips, unknown, _), _, _ in term[2]:
+            odd |= flips
+            free |= unknown if not flips else 0
         if odd:
             return f"odd in {self._names(odd)}"
         return "no sign symmetry left" if free else "even in every random parameter"
@@ -189,6 +195,16 @@ class Explainer:
         terms = (self.solution.snapshot.initial if part == INITIAL else self.solution.snapshot.change)[node]
         alike = sum(size == term[0] for size, _, _ in terms) > 1
         return ("in part " if alike else "") + self.grade(term)
+
+    def _owners(self, slices: int) -> int:
+        """The parameters that slices belong to: a slice's bit is its parameter's or one of the next two."""
+        found = 0
+        for bit in self.names:
+            found |= bit if slices & bit else 0
+            slices &= ~bit
+        for bit in self.names:
+            found |= bit if slices & (bit << 1 | bit << 2) else 0
+        return found
 
     def _names(self, mask: int) -> str:
         found = [name for bit, name in self.names.items() if bit & mask]

@@ -25,7 +25,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tensorprog.calculus.terms import EVEN, STAYS, UNKNOWN, Grade, Term, as_entries
+from tensorprog.calculus.grades import ANYTHING, EVEN, NOTHING, STAYS, Grade, Parity, depends_on
+from tensorprog.calculus.terms import Term, as_entries
 
 if TYPE_CHECKING:
     from tensorprog.calculus.terms import ContractPlan
@@ -62,7 +63,7 @@ class LoopBits:
 
     def left(self, g: Grade) -> Grade:
         """The grade of a sum over all layers."""
-        return self._translate(g, (0, self.span, 2 * self.span), 3 * self.span, None, 0)
+        return self._seen_along(g, (0, self.span, 2 * self.span), 3 * self.span, None, 0)
 
     def entered(self, size: int, grades: tuple[Grade, ...], half: int) -> list[Term]:
         """An outer value in a layer."""
@@ -72,20 +73,26 @@ class LoopBits:
         self, size: int, grades: tuple[Grade, ...], half: int, sources: tuple[int, ...], target: int, scattered: int
     ) -> list[Term]:
         """The term in a layer (the layer axis last), and the part of it that depends on the layer's own parameters."""
-        others = tuple([self._translate(g, sources, target, scattered, self.earlier | self.later) for g in grades])
+        others = tuple([self._seen_along(g, sources, target, scattered, self.earlier | self.later) for g in grades])
         terms = [(size, 0, (*others, EVEN))]
-        if any((g[0] | g[1]) >> scattered & self.own for g in grades):
-            own = tuple([self._translate(g, sources, target, scattered, self.inside) for g in grades])
-            terms.append((size - half, 0, (*own, (0, self.own, 0, STAYS))))
+        if any(depends_on(g) >> scattered & self.own for g in grades):
+            own = tuple([self._seen_along(g, sources, target, scattered, self.inside) for g in grades])
+            terms.append((size - half, 0, (*own, ((0, self.own, 0), NOTHING, STAYS))))
         return terms
 
-    def _translate(self, g: Grade, sources: tuple[int, ...], target: int, scattered: int | None, reach: int) -> Grade:
+    def _seen_along(self, g: Grade, sources: tuple[int, ...], target: int, scattered: int | None, reach: int) -> Grade:
+        whole, own = (self._translate(parity, sources, target, scattered, reach) for parity in g[:2])
+        return (whole, own, g[2])
+
+    def _translate(
+        self, parity: Parity, sources: tuple[int, ...], target: int, scattered: int | None, reach: int
+    ) -> Parity:
         """Bits at the shifts `sources` go to `target`; those at `scattered` to every place within `reach`."""
-        odd, free, cover, mirror = g
+        odd, free, cover = parity
         own, span = self.own, self.span
         mine = self.inside | self.everywhere
-        if not (odd | free) & mine:
-            return g
+        if not (odd | free) & mine or parity == ANYTHING:
+            return parity
         new_odd, new_free, covers = odd & ~mine, free & ~mine, [cover & ~mine] if cover & ~mine else []
         once = twice = depends = 0  # per parameter: odd in one source, in several, unknown in one
         claimed = 0
@@ -115,18 +122,16 @@ class LoopBits:
                 wide = (reliable | reliable << span | reliable << 2 * span) & reach
                 covers = [wide] if is_odd else [c | wide for c in covers] or [wide]
         keep = min(covers) if covers and not new_odd else 0
-        return (new_odd, new_free, keep, mirror)
+        return (new_odd, new_free, keep)
 
     def seen_from_layer(self, g: Grade) -> Grade:
         """The grade along the layer axis: own bits only."""
-        return (g[0] & self.own, g[1] & self.own, g[2] if g[2] and not g[2] & ~self.own else 0, STAYS)
+        odd, free, cover = g[0]
+        return ((odd & self.own, free & self.own, cover if cover and not cover & ~self.own else 0), NOTHING, STAYS)
 
     def crossed(self, term: Term) -> Term:
         """A term that is summed over layers: as a Gaussian matrix of one layer it is forgotten."""
-        if not term[1] & self.own:
-            return term
-        size, _, grades = as_entries(term)
-        return (size, 0, tuple([(g[0], g[1], g[2], UNKNOWN) for g in grades]))
+        return as_entries(term) if term[1] & self.own else term
 
 
 def finish(term: Term, plan: ContractPlan) -> Term:

@@ -10,19 +10,20 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 
-from tensorprog.calculus.terms import (
+from tensorprog.calculus.grades import (
     CONSTANT,
     FLIPS,
     SAME,
     STAYS,
     UNKNOWN,
     Grade,
-    Term,
-    Terms,
-    as_entries,
+    Parity,
+    common,
     grade_product,
-    reduce_terms,
+    joint_flip,
+    squared,
 )
+from tensorprog.calculus.terms import Term, Terms, as_entries, reduce_terms
 from tensorprog.functions import Facts, Function
 
 Initial = Callable[[list[Terms]], Terms]
@@ -63,7 +64,7 @@ def _power_change(x: Terms, dx: Terms, order: int) -> list[Term]:
 
 def _mirrored(terms: Terms, axis: int, parity: str) -> int:
     """What a function of that parity of the sum of these terms does under reflection along an axis."""
-    found = {grades[axis][3] for _, _, grades in terms}
+    found = {grades[axis][2] for _, _, grades in terms}
     if found <= {STAYS, SAME}:
         return SAME if found == {SAME} else STAYS
     if found == {FLIPS}:
@@ -74,16 +75,22 @@ def _mirrored(terms: Terms, axis: int, parity: str) -> int:
 def _mixed(terms: Terms, parity: str = "none") -> list[Grade]:
     """Per axis: everything the given terms depend on. What all of them are odd in flips their sum, so that the
     parity of the function decides; the parity in the rest is unknown, but for reflections."""
-    result = []
-    for k in range(len(terms[0][2])):
-        common, depends = terms[0][2][k][0], 0
-        for _, _, grades in terms:
-            common &= grades[k][0]
-            depends |= grades[k][0] | grades[k][1]
-        known = common if parity in ("odd", "even") else 0
-        odd = known if parity == "odd" else 0
-        result.append((odd, depends & ~known, 0, _mirrored(terms, k, parity)))
-    return result
+    return [
+        (
+            _sum_of([grades[k][0] for _, _, grades in terms], parity),
+            _sum_of([grades[k][1] for _, _, grades in terms], parity),
+            _mirrored(terms, k, parity),
+        )
+        for k in range(len(terms[0][2]))
+    ]
+
+
+def _sum_of(parities: list[Parity], parity: str) -> Parity:
+    """A function of that parity of a sum of terms of these parities."""
+    odd, free, _ = common(parities)
+    if parity == "odd":
+        return (odd, free, 0 if odd else joint_flip(parities))
+    return (0, free, 0) if parity == "even" else (0, free | odd, 0)
 
 
 def _monomials(terms: Terms) -> list[tuple[tuple[Grade, ...], bool]]:
@@ -102,7 +109,7 @@ def _monomials(terms: Terms) -> list[tuple[tuple[Grade, ...], bool]]:
 
 def _squared(term: Term) -> tuple[Grade, ...]:
     """Per axis, an even function of one term: what it was odd in is gone."""
-    return tuple((0, g[1], 0, STAYS if g[3] == FLIPS else g[3]) for g in term[2])
+    return tuple(map(squared, term[2]))
 
 
 def _parts(terms: Terms, parity: str) -> list[tuple[Grade, ...]]:

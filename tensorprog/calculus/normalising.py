@@ -5,19 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from fractions import Fraction
 
+from tensorprog.calculus.grades import CONSTANT, EVEN, STAYS, UNKNOWN, forget, grade_product, squared
 from tensorprog.calculus.shared import UNIT, Change, Initial, Rule, Sizes, contract_plan, products
-from tensorprog.calculus.terms import (
-    CONSTANT,
-    EVEN,
-    STAYS,
-    UNKNOWN,
-    ContractPlan,
-    Term,
-    Terms,
-    forget,
-    grade_product,
-    reduce_terms,
-)
+from tensorprog.calculus.terms import ContractPlan, Term, Terms, reduce_terms
 from tensorprog.graph import Contract, InvRms, Node, Program, Scalar, Scale
 
 
@@ -75,8 +65,8 @@ def inverse_rms(arg: Node, axes: tuple[int, ...], sizes: Sizes) -> tuple[Initial
             depends = EVEN
             for term in main:  # the square is even in what a single term is odd in
                 g = term[2][i]
-                even = UNKNOWN if g[3] == UNKNOWN else STAYS
-                depends = grade_product(depends, (0, g[1], 0, even) if len(main) == 1 else forget(g, even))
+                even = UNKNOWN if g[2] == UNKNOWN else STAYS
+                depends = grade_product(depends, (*squared(g)[:2], even) if len(main) == 1 else forget(g, even))
             grades.append(depends)
         return ((-size, 0, tuple(grades)),)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import assert_never
 
 from tensorprog.calculus import nonlinear
+from tensorprog.calculus.grades import CONSTANT, EVEN, UNKNOWN, Grade, common, is_zero_mean
 from tensorprog.calculus.normalising import (
     centred,
     inverse_rms,
@@ -21,17 +22,7 @@ from tensorprog.calculus.normalising import (
     softmax_grad,
 )
 from tensorprog.calculus.shared import UNIT, Rule, Sizes, contract_plan, products, refuse
-from tensorprog.calculus.terms import (
-    CONSTANT,
-    EVEN,
-    UNKNOWN,
-    Grade,
-    GramError,
-    Term,
-    Terms,
-    is_zero_mean,
-    reduce_terms,
-)
+from tensorprog.calculus.terms import GramError, Term, Terms, reduce_terms
 from tensorprog.functions import BUILTIN, Function
 from tensorprog.graph import (
     Accumulate,
@@ -283,11 +274,7 @@ def _joint(grades: list[Grade]) -> Grade:
     """The grade along two axes seen as one: zero mean only where it is so along each of them."""
     if all(g == grades[0] for g in grades):
         return grades[0]
-    common, depends = grades[0][0], 0
-    for odd, free, _, _ in grades:
-        common &= odd
-        depends |= odd | free
-    return (common, depends & ~common, 0, UNKNOWN)
+    return (common([g[0] for g in grades]), common([g[1] for g in grades]), UNKNOWN)
 
 
 def _window(node: Node, arg: Node, axis: int, taps: bool, sizes: Sizes, program: Program) -> Rule:

@@ -222,8 +222,11 @@ class Solver(Demands):
             later = self.update_terms(name, self.initial[grad] + self.change[grad]) if self.change[grad] else ()
             step = reduce_terms([*first, *later])
             if self.program.forward.loops:
-                flat = self._nominal(name, self.initial[grad] + self.change[grad])
+                before, flat = self.nominal.get(name), self._nominal(name, self.initial[grad] + self.change[grad])
                 self.nominal[name] = self.update_terms(name, flat)
+                if name in self.speed.value and before and self.nominal[name]:  # layers meet it before its uses speak
+                    grown = max(self.nominal[name])[0] - max(before)[0]
+                    self.exponents.C[name] += max(grown, 0)
             if step != self.step.get(name, ()):
                 self.step[name] = step
                 moved = True

@@ -3,26 +3,12 @@
 A tensor is a sum of terms. A term is `(size, raw, grades)`:
 
 - size: the exponent of its typical entry (root mean square), packed into one integer by `Units`;
-- grades: one per growing axis. A grade `(odd, free, cover, mirror)` tells, for every initial random parameter
-  (a bit of the masks), what flipping the sign of that parameter does to the entries *along this axis*:
-  `odd`: they flip; `free`: unknown; neither: they stay. `cover` (a part of `free`): the term is itself a sum of
-  pieces, each of which is odd in at least one parameter of the cover. `mirror`: what becomes of entry i when
-  everything with that coordinate i is reflected at once: FLIPS, STAYS or UNKNOWN (an entrywise function that is
-  neither odd nor even breaks the symmetry); SAME if the entries are alike along the axis;
+- grades: one per growing axis (see grades.py);
 - raw: the mask of parameters whose initial Gaussian *matrix* this still is (two or more growing axes, so that
   its randomness belongs to pairs of indices), 0 otherwise.
 
 Summing over a growing axis of size n multiplies by n^(1/2) if some parameter makes the summand odd along it, or
 if its entries flip under reflection (zero mean: central limit theorem), else by n (law of large numbers).
-
-Reflections: initialisation is symmetric, so the law of the whole network does not change when coordinate i of an
-axis is reflected in every tensor that has it; entries that flip are then uncorrelated across i, at any width and
-after any number of steps. This breaks where a sum over the axis is not itself invariant. A raw matrix W whose
-other axis was summed so leaves the bit `wild` of that axis among the `free` ones: what depends on W in that way
-does not flip any more when multiplied with W along the axis.
-
-Source: Yang & Hu, Tensor Programs IV (arXiv:2011.14522), section 7 (the Z^x calculus: Gaussian part and
-correlated part of a matrix product); the sign-flip grading makes its zero-mean cases decidable.
 """
 
 from __future__ import annotations
@@ -31,10 +17,27 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from tensorprog.calculus.grades import (
+    ANYTHING,
+    CONSTANT,
+    EVEN,
+    NOTHING,
+    STAYS,
+    UNKNOWN,
+    Grade,
+    depends_on,
+    entries_of,
+    grade_product,
+    includes,
+    is_zero_mean,
+    merged,
+    parity_product,
+    vanishes,
+)
+
 if TYPE_CHECKING:
     from tensorprog.calculus.layers import LoopBits
 
-Grade = tuple[int, int, int, int]
 Term = tuple[int, int, tuple[Grade, ...]]
 Terms = tuple[Term, ...]
 
@@ -63,44 +66,7 @@ def forget_results() -> None:
     _reduced.cache_clear()
 
 
-STAYS, FLIPS, UNKNOWN, SAME = 0, 1, 2, 3
-EVEN: Grade = (0, 0, 0, STAYS)
-CONSTANT: Grade = (0, 0, 0, SAME)
 MANY = 3  # above this many terms, those of equal size and kind are merged (sound: only parities are forgotten)
-
-
-def grade_product(g: Grade, h: Grade) -> Grade:
-    """The grade of an entrywise product: free = union; odd = symmetric difference without free."""
-    if g == CONSTANT or (g == EVEN and h != CONSTANT):
-        return h
-    if h in (CONSTANT, EVEN):
-        return g
-    odd_g, free_g, cover_g, mirror_g = g
-    odd_h, free_h, cover_h, mirror_h = h
-    free = free_g | free_h
-    odd = (odd_g ^ odd_h) & ~free
-    keeps_g = cover_g if cover_g and not cover_g & (odd_h | free_h) else 0
-    keeps_h = cover_h if cover_h and not cover_h & (odd_g | free_g) else 0
-    cover = min(keeps_g, keeps_h) if keeps_g and keeps_h else keeps_g | keeps_h
-    mirror = UNKNOWN if mirror_g == UNKNOWN or mirror_h == UNKNOWN else mirror_g ^ mirror_h
-    return (odd, free, 0 if odd else cover, mirror)
-
-
-def is_zero_mean(g: Grade) -> bool:
-    """Whether a sum along the axis is ruled by the central limit theorem."""
-    return bool(g[0] or g[2] or g[3] == FLIPS)
-
-
-def forget(g: Grade, mirror: int | None = None) -> Grade:
-    """The grade after an arbitrary entrywise map: whatever it depended on, its parity is unknown now."""
-    if mirror is None:
-        mirror = g[3] if g[3] in (STAYS, SAME) else UNKNOWN
-    return (0, g[0] | g[1], 0, mirror)
-
-
-def free_in(g: Grade, mask: int) -> Grade:
-    """The grade once parity in the parameters of `mask` is unknown."""
-    return grade_product(g, (0, mask, 0, STAYS))
 
 
 def as_entries(term: Term) -> Term:
@@ -108,19 +74,7 @@ def as_entries(term: Term) -> Term:
     size, raw, grades = term
     if not raw:
         return term
-    return (size, 0, tuple([forget(free_in(g, raw), UNKNOWN) for g in grades]))
-
-
-def _includes(big: tuple[Grade, ...], small: tuple[Grade, ...]) -> bool:
-    """Whether every sum along an axis that is zero-mean for `big` is so for `small`, whatever it is multiplied with."""
-    for (odd, free, cover, mirror), (small_odd, small_free, small_cover, small_mirror) in zip(big, small, strict=True):
-        if small_free & ~free or (odd ^ small_odd) & ~free:
-            return False
-        if mirror not in (UNKNOWN, small_mirror) and (mirror, small_mirror) != (STAYS, SAME):
-            return False
-        if cover and not (small_cover and not small_cover & ~cover) and not (small_odd and not small_odd & ~cover):
-            return False
-    return True
+    return (size, 0, tuple([entries_of(g, raw) for g in grades]))
 
 
 def reduce_terms(terms: list[Term]) -> Terms:
@@ -175,38 +129,32 @@ def _undominated(ordered: list[Candidate]) -> list[Candidate]:
     for candidate in ordered:
         size, raw, grades, _ = candidate
         for _, other_raw, other_grades, _ in kept:
-            if other_raw == raw and _includes(other_grades, grades):
+            if other_raw == raw and includes(other_grades, grades):
                 break
         else:
             if kept and kept[-1][0] == size:  # equal sizes: a later term may include an earlier one
-                kept = [k for k in kept if not (k[0] == size and k[1] == raw and _includes(grades, k[2]))]
+                kept = [k for k in kept if not (k[0] == size and k[1] == raw and includes(grades, k[2]))]
             kept.append(candidate)
     return kept
 
 
 def _merge_alike(terms: list[Candidate]) -> list[Candidate]:
     """One term for all of equal size, equal raw and zero mean, for equal reasons, along the same axes."""
-    groups: dict[tuple[int, int, tuple[tuple[bool, int], ...]], list[Candidate]] = {}
+    groups: dict[tuple[int, int, tuple[tuple[bool, bool, int], ...]], list[Candidate]] = {}
     for term in terms:
         size, raw, grades, _ = term
-        kind = tuple([(bool(g[0] or g[2]), g[3]) for g in grades])
+        kind = tuple([(vanishes(g[0]), vanishes(g[1]), g[2]) for g in grades])
         groups.setdefault((size, raw, kind), []).append(term)
-    merged: list[Candidate] = []
+    together: list[Candidate] = []
     for (size, raw, kind), members in groups.items():
         if len(members) == 1:
-            merged += members
+            together += members
             continue
-        axes = []
-        for k, (covered, mirror) in enumerate(kind):
-            common, depends, cover = members[0][2][k][0], 0, 0
-            for _, _, grades, _ in members:
-                odd, free, own_cover, _ = grades[k]
-                common &= odd
-                depends |= odd | free
-                cover |= odd or own_cover
-            axes.append((common, depends & ~common, cover if covered and not common else 0, mirror))
-        merged.append((size, raw, interned(tuple(axes)), members[0][3]))
-    return merged
+        axes: list[Grade] = []
+        for k, (_, _, mirror) in enumerate(kind):
+            axes.append((merged([m[2][k][0] for m in members]), merged([m[2][k][1] for m in members]), mirror))
+        together.append((size, raw, interned(tuple(axes)), members[0][3]))
+    return together
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +223,8 @@ def multiply(x: Term, y: Term, plan: ContractPlan) -> Term:
 
 
 def wild(raw: int, position: int) -> int:
-    """The bits that say: the axis at `position` of these matrices was summed without mirror symmetry. Every raw
+    """The bits that say: the axis at `position` of these matrices was summed without mirror symmetry. What depends on
+    a matrix in that way does not flip under reflection any more when multiplied with it along this axis. Every raw
     parameter owns three bits: itself, then its first and its second growing axis."""
     return raw << (1 + min(position, 1))
 
@@ -286,40 +235,43 @@ def _multiply_raw(w: Term, x: Term, plan: ContractPlan, *, swapped: bool) -> Ter
     If x does not depend on W: entries |W| |x| q^(1/2), odd in W along the kept axes; what x was odd in stays
     odd (flipping it flips the whole product). If x depends on W: the operator norm (q^(1/2) + p^(1/2)) bounds
     the result, entries grow by max(q^(1/2), q p^(-1/2)), and the parity in W is unknown. Along a kept axis the
-    entries flip under reflection, unless x depends on W through a sum over that very axis that broke it.
+    entries are odd in their own slices of W, as if W were fresh, unless x is correlated with what W^T made; and they
+    flip under reflection, unless x depends on W through a sum over that very axis that broke it.
     """
     raw = w[1]
     size = w[0] + x[0]
     wg, xg = w[2], x[2]
-    through = EVEN  # x's grade along the summed axes: W carries it over to the kept ones
+    through = NOTHING  # x's parity along the summed axes: W carries it over to the kept ones
     q_half = 0
     broken = 0
+    uncorrelated = False  # x and W^T y, by Stein's lemma
     for s in plan.summed:
         i, j = (s.right, s.left) if swapped else (s.left, s.right)
         g = grade_product(wg[i] if i >= 0 else EVEN, xg[j] if j >= 0 else EVEN)
         if i < 0:  # only x has this axis
             size += s.half if is_zero_mean(g) else s.full
             continue
-        if g[3] != STAYS:
+        if g[2] != STAYS:
             broken |= wild(raw, i)
-        through = grade_product(through, (g[0], g[1], g[2], STAYS))
+        uncorrelated = uncorrelated or vanishes(g[1])
+        through = parity_product(through, g[0])
         q_half += s.half
     kept_of_w = sum([(j if swapped else i) >= 0 for i, j in plan.widths])
-    grades = []
+    grades: list[Grade] = []
     if not q_half:  # an entrywise product: still a Gaussian matrix, unless the factor depends on it
         shared = sum([i >= 0 <= j for i, j in plan.kept])  # a scaling of rows alone leaves each row as it is
-        depends = shared == len(wg) and any(raw & (g[0] | g[1]) for g in xg)
+        depends = shared == len(wg) and any(raw & depends_on(g) for g in xg)
         for i, j in plan.kept:
             a, b = (j, i) if swapped else (i, j)
             g = grade_product(wg[a] if a >= 0 else EVEN, xg[b] if b >= 0 else EVEN)
-            grades.append(forget(free_in(g, raw), UNKNOWN) if depends and a >= 0 else g)
+            grades.append(entries_of(g, raw) if depends and a >= 0 else g)
         return (size, 0 if depends else raw, tuple(grades))
     depends = bool(raw & (through[0] | through[1]))
     if depends:
-        through = free_in(through, raw | broken)
-        size += q_half if through[0] or through[2] else q_half + plan.excess[swapped]
+        through = parity_product(through, (0, raw | broken, 0))
+        size += q_half if vanishes(through) or uncorrelated else q_half + plan.excess[swapped]
     else:
-        through = grade_product(through, (raw, broken, 0, STAYS))
+        through = parity_product(through, (raw, broken, 0))
         size += q_half
     layers = [position for position, _ in plan.layers]
     for position, (i, j) in enumerate(plan.kept):
@@ -329,11 +281,12 @@ def _multiply_raw(w: Term, x: Term, plan: ContractPlan, *, swapped: bool) -> Ter
             continue
         if position in layers:  # x's grade along the layers tells of all its entries: nothing is carried over
             g = xg[b] if b >= 0 else EVEN
-            grades.append(free_in(g, raw) if depends else grade_product(g, (raw, 0, 0, STAYS)))
+            grades.append((parity_product(g[0], (0, raw, 0) if depends else (raw, 0, 0)), g[1], g[2]))
             continue
-        g = grade_product(wg[a], through)
+        whole, own, mirror = wg[a]
         if depends and (wild(raw, a) & through[1] or a > 1):
-            g = (g[0], g[1], g[2], UNKNOWN)
+            mirror = UNKNOWN
+        g = (parity_product(whole, through), own if uncorrelated or not depends else ANYTHING, mirror)
         grades.append(grade_product(g, xg[b]) if b >= 0 else g)
     still_raw = raw if not depends and kept_of_w >= 2 else 0
     return (size, still_raw, tuple(grades))
@@ -348,11 +301,11 @@ def _multiply_two_raw(x: Term, y: Term, plan: ContractPlan) -> Term:
         if any(s.left < 0 or s.right < 0 for s in plan.summed) or (plan.summed and any(-1 in k for k in plan.kept)):
             raise GramError
         size += sum(s.full for s in plan.summed)
-        return (size, 0, tuple(grade_product(x[2][i] if i >= 0 else EVEN, y[2][j] if j >= 0 else EVEN)
-                               for i, j in plan.kept))  # fmt: skip
+        products = [grade_product(x[2][i] if i >= 0 else EVEN, y[2][j] if j >= 0 else EVEN) for i, j in plan.kept]
+        return (size, 0, tuple([(whole, ANYTHING, mirror) for whole, _, mirror in products]))
     raw = x[1] | y[1]
     size += sum(s.half for s in plan.summed)
     grades = tuple(grade_product(x[2][i] if i >= 0 else EVEN, y[2][j] if j >= 0 else EVEN) for i, j in plan.kept)
     if len(plan.widths) >= 2:
         return (size, raw, grades)
-    return (size, 0, tuple(grade_product(g, (raw, 0, 0, STAYS)) for g in grades))
+    return (size, 0, tuple((parity_product(whole, (raw, 0, 0)), own, mirror) for whole, own, mirror in grades))

@@ -1,0 +1,64 @@
+"""Own slices: row i of W is met by entry i of W x alone, so that W x is as random as if W were fresh wherever x is not
+correlated with what W^T made. Source: Yang & Hu, Tensor Programs IV (arXiv:2011.14522), section 7 (hat Z and dot Z);
+the part of W x that is not fresh is proportional to E[dx/dg] = E[x g] / E[g^2], g = W^T y (Stein's lemma)."""
+
+from __future__ import annotations
+
+import pytest
+
+import tensorprog as tp
+from benchmarks.agreement import trial
+from tensorprog.calculus.grades import joint_flip
+from tensorprog.coordcheck.predict import Predictor
+from tensorprog.coordcheck.probes import probes
+from tensorprog.derivation import Derivation
+
+THERE_AND_BACK = """width n
+dim d = 8
+axis i: d, c: d, j: n, k: n
+input x[i]
+param E[j,i], W[j,k]
+z[j] = relu(E[j,i] x[i])
+h[k] = FUNCTION(W[j,k] z[j])
+y[j] = W[j,k] h[k]
+output f[c] = ?output * (E[j,c] y[j])
+loss cross_entropy(f)
+"""
+CORRELATED = {"tanh": "1", "relu": "1", "cos": "n^-1/2", "abs": "n^-1/2"}  # even functions are not, and y is fresh
+
+
+def there_and_back(function: str) -> Derivation:
+    return tp.derive(tp.parse(THERE_AND_BACK.replace("FUNCTION", function)), "adam")
+
+
+@pytest.mark.parametrize("function", CORRELATED)
+def test_a_matrix_after_its_transpose_is_fresh_if_the_function_between_is_even(function: str) -> None:
+    """E y sums n terms: y contains z times E[h'], and z contains E, so the sum is aligned, unless E[h'] is zero."""
+    found = there_and_back(function)
+    output = next(p for p in probes(found) if p.name == "f" and p.kind == "value")
+    assert str(Predictor(found, found.parametrization, 0).at(output, 0).exponent) == CORRELATED[function]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("function", CORRELATED)
+def test_and_so_it_is_measured(function: str) -> None:
+    """Both kinds: the predictions for one would disagree with the other, by 1/2 at the start of f."""
+    found = there_and_back(function)
+    ladder = ((64, 128, 256, 512), 16)
+    assert not trial.judged(found, found.parametrization, ladder=ladder).counts["disagrees"]
+
+
+@pytest.mark.parametrize(
+    ("odd", "flipped"),
+    [([0b01, 0b10], 0b11), ([0b01, 0b11], 0b01), ([0b01, 0b10, 0b11], 0), ([0b011, 0b110, 0b101], 0), ([0], 0)],
+)
+def test_a_joint_flip_turns_every_term_of_a_sum(odd: list[int], flipped: int) -> None:
+    """It meets each in an odd number of bits; the sum of two characters and their product have none."""
+    found = joint_flip([(mask, 0, 0) for mask in odd])
+    assert found == flipped
+    assert not found or all((mask & found).bit_count() % 2 for mask in odd)
+
+
+def test_a_joint_flip_leaves_out_what_some_term_is_unknown_in() -> None:
+    assert joint_flip([(0b011, 0, 0), (0b001, 0b010, 0)]) == 0b001
+    assert joint_flip([(0b010, 0, 0), (0b001, 0b010, 0)]) == 0
