@@ -74,7 +74,14 @@ def occurrences(program: Program) -> list[Occurrence]:
 def scale_free(program: Program, occurrence: Occurrence) -> bool:
     """Whether the chain divides the weight by its own root mean square, so that its initial scale does not matter."""
     nodes = program.forward.nodes
-    pending = [a for k in occurrence.chain[1:] for a in nodes[k].args if isinstance(nodes[a].op, InvRms)]
+    factors = [a for k in occurrence.chain[1:] for a in nodes[k].args if a not in occurrence.chain]
+    pending: list[int] = []
+    while factors:  # an inverse root mean square may have factors of its own: the length g in v (g / |v|)
+        k = factors.pop()
+        if isinstance(nodes[k].op, InvRms):
+            pending.append(k)
+        elif isinstance(nodes[k].op, Contract | Scale):
+            factors.extend(nodes[k].args)
     seen: set[int] = set()
     while pending:
         k = pending.pop()

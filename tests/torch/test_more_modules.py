@@ -53,6 +53,18 @@ def test_the_scores_of_a_fused_projection_are_a_sum_of_independent_terms(name: s
     assert [str(whole.at(scores, step).exponent) for step in (0, 1)] == ["n^1/2", "n^1/2"]
 
 
+def test_a_matrix_beside_its_own_norm_has_no_scale_whatever_stands_with_the_norm() -> None:
+    """W = V (g / |V|): the entries of W are n^-1/2 and move by n^-1. So g is n^1/2 and moves as far, V moves by n^-1/2
+    of itself."""
+    build, inputs = MODULES["whole_weight_norm"]
+    p = tpt.derive(build, inputs=inputs(), optimizer="adamw")
+    length, matrix = (p.derivation.params[f"b.parametrizations.weight.original{k}"] for k in (0, 1))
+    assert [str(x) for x in (length.init_std, length.lr)] == ["n^1/2", "n^1/2"]
+    assert str(matrix.lr / matrix.init_std) == "n^-1/2"
+    report = p.check((32, 64, 128, 256), seeds=3, max_seeds=6, steps=1)
+    assert not [row for row in report.rows if row.verdict == "disagrees"], str(report)
+
+
 def test_operations_are_matched_from_both_ends_of_their_module() -> None:
     read = [("t", "a"), ("mm", "a"), ("split", "b"), ("mul", "b"), ("softmax", "b"), ("mm", "a")]
     ours = [

@@ -130,7 +130,7 @@ TRANSFORMERS: dict[str, Entry] = {
                          num_attention_heads=times(1), intermediate_size=times(64),
                          conv_dim=lambda n: [8 * n, 8 * n], conv_stride=[5, 4], conv_kernel=[10, 3],
                          num_feat_extract_layers=2, num_conv_pos_embeddings=8, num_conv_pos_embedding_groups=2,
-                         mask_time_prob=0.0, apply_spec_augment=False), speech),
+                         mask_time_prob=0.0, layerdrop=0.0, apply_spec_augment=False), speech),
 }  # fmt: skip
 
 
@@ -320,6 +320,18 @@ class Spectral(nn.Module):
         return self.c(torch.tanh(self.b(torch.tanh(self.a(x)))))
 
 
+class WholeWeightNorm(nn.Module):
+    """Weight normalisation with one length for the whole matrix."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.a, self.c = nn.Linear(8, n), nn.Linear(n, 5)
+        self.b = nn.utils.parametrizations.weight_norm(nn.Linear(n, n), dim=None)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.c(torch.tanh(self.b(torch.tanh(self.a(x)))))
+
+
 class Orthogonal(nn.Module):
     def __init__(self, n: int) -> None:
         super().__init__()
@@ -417,6 +429,7 @@ MODULES: dict[str, Entry] = {
                                               nn.Linear(2 * n, 5)), sequence),
     "embedding_bag": (Bag, lambda: tokens(BATCH, TIME)),
     "spectral_norm": (Spectral, rows),
+    "whole_weight_norm": (WholeWeightNorm, rows),
     "orthogonal": (Orthogonal, rows),
     "squared_relu": (SquaredReLU, rows),
     "residuals": (Residuals, rows),
