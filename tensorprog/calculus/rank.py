@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+
 from tensorprog.calculus.shared import Sizes, describe
 from tensorprog.errors import CalculusError
 from tensorprog.graph import Add, Contract, Fold, Merge, Node, Program, Scale, Split, Window
@@ -32,6 +35,25 @@ def require_finite_rank(program: Program, param: str, sizes: Sizes) -> None:
                     why="an orthogonalised update is sized for a finite sum of outer products of vectors",
                     fix=f"another optimizer for it: `param {param.rsplit('.', 1)[-1]}[..] = normal() optimizer adam`",
                 )
+
+
+def outer_products(program: Program, param: str, sizes: Mapping[str, int]) -> int:
+    """Of how many outer products the gradient of `param` is the sum, at these sizes (the batch among them): no rank is
+    larger. It must be of finite rank."""
+    pending, seen, total = [program.grads[param]], set(), 0
+    while pending:
+        node = program.nodes[pending.pop()]
+        if node.id in seen:
+            continue
+        seen.add(node.id)
+        if isinstance(node.op, Contract) and node.op.right is not None:
+            indices = zip(node.op.left, program.nodes[node.args[0]].axes, strict=True)
+            second = zip(node.op.right, program.nodes[node.args[1]].axes, strict=True)
+            summed = {i: axis.dim for i, axis in (*indices, *second) if i not in node.op.out}
+            total += math.prod(int(dim.evaluate(sizes)) for dim in summed.values())
+        else:
+            pending.extend(node.args)
+    return total
 
 
 def _separates(

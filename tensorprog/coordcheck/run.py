@@ -14,6 +14,7 @@ import numpy as np
 from tensorprog.coordcheck import judge
 from tensorprog.coordcheck.calibrate import base_rates, base_widths, batch_size, width_ladder
 from tensorprog.coordcheck.control import MOST_SEEDS, RUNGS, SEEDS, first_step, put_wrong
+from tensorprog.coordcheck.crowded import crowded
 from tensorprog.coordcheck.fault import first_at_fault
 from tensorprog.coordcheck.ladder import Ladder, require_runs
 from tensorprog.coordcheck.layers import Rung, base_sizes, depth_ladder, over_layers, rungs
@@ -289,4 +290,5 @@ def _rows(runs: Runs, values: Measurement, demanded: Predictor, own: Predictor |
             rows[k, t] = judge.row(probe, t, demanded.at(probe, t), theirs, values[k, t], runs.ladder, limits)
     if runs.networks:
         return rows
+    rows = crowded(runs.derivation, runs.ladder, runs.batch, runs.probes, rows)
     return doubt(runs.derivation, runs.probes, rows, saturated(runs.derivation, runs.ladder, runs.probes, values))
