@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from tensorprog.syntax import NOWHERE, Span
 
+WIDEST = 200  # characters of a source line that are shown
+
 
 class TensorProgError(Exception):
     """Something is wrong with the user's input.
@@ -37,17 +39,24 @@ class TensorProgError(Exception):
             parts = [f"{self.file or '<string>'}:{span.line}:{span.column}: error: {self.message}"]
             lines = self.source.splitlines()
             if 0 < span.line <= len(lines):
-                text = lines[span.line - 1]
+                text, number = lines[span.line - 1], str(span.line)
                 length = span.end_column - span.column if span.end_line == span.line else len(text) - span.column + 1
-                number = str(span.line)
-                pad = "".join("\t" if c == "\t" else " " for c in text[: span.column - 1])
+                text, start = _window(text, span.column - 1)
+                pad = "".join("\t" if c == "\t" else " " for c in text[:start])
                 parts.append(f"  {number} | {text}")
-                parts.append(f"  {' ' * len(number)} | {pad}{'^' * max(1, min(length, 200))}")
+                parts.append(f"  {' ' * len(number)} | {pad}{'^' * max(1, min(length, len(text) - start))}")
         if self.why:
             parts.append(f"  why: {self.why}")
         if self.fix:
             parts.append(f"  write instead: {self.fix}")
         return "\n".join(parts)
+
+
+def _window(text: str, start: int) -> tuple[str, int]:
+    """The part of a long line that shows position `start`, and where that is in it."""
+    first = max(0, start - WIDEST // 4) if len(text) > WIDEST else 0
+    before, after = "..." * (first > 0), "..." * (first + WIDEST < len(text))
+    return before + text[first : first + WIDEST] + after, start - first + len(before)
 
 
 class ParseError(TensorProgError):

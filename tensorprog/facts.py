@@ -18,6 +18,7 @@ from tensorprog.functions import Facts
 Z = sympy.Symbol("z", real=True)
 _ORDERS = 9  # Taylor terms looked at
 _DIGITS = 40
+_MOST_BITS = 4096  # before the point, in the argument of an exponential or a sine: a tower of them is not worked out
 _ZERO = mpmath.mpf(10) ** -25
 _POINTS = tuple(mpmath.mpf(p) / 97 for p in (3, 31, 83, 118, 191, 263, 347, 512))
 
@@ -106,8 +107,20 @@ def _real(value: Any, point: Any) -> Any:
         return mpmath.re(number)
 
 
+def _bounded(name: str) -> Callable[[Any], Any]:
+    """A function of mpmath's that needs as many digits as its argument has before the point."""
+    function = getattr(mpmath, name)
+
+    def call(x: Any) -> Any:
+        if mpmath.isfinite(x) and mpmath.mag(x) > _MOST_BITS:
+            raise OverflowError(f"{name} of a number of {mpmath.mag(x)} bits")
+        return function(x)
+
+    return call
+
+
 def _evaluator(pieces: sympy.Expr) -> Callable[[Any], Any]:
-    compiled = sympy.lambdify(Z, pieces, "mpmath")
+    compiled = sympy.lambdify(Z, pieces, [{name: _bounded(name) for name in ("exp", "sin", "cos")}, "mpmath"])
 
     def f(point: Any) -> Any:
         try:
@@ -130,12 +143,16 @@ def _parity(f: Callable[[Any], Any]) -> str:
 
 
 def _degree(f: Callable[[Any], Any]) -> int | None:
-    pairs = [(f(p), f(2 * p)) for q in _POINTS for p in (q, -q)]
+    try:
+        pairs = [(f(p), f(2 * p)) for q in _POINTS for p in (q, -q)]
+    except OverflowError:
+        return None
     return next((k for k in range(_ORDERS) if all(_same(2**k * a, b) for a, b in pairs)), None)
 
 
 def _tail(f: Callable[[Any], Any]) -> int | None:
-    """The growth exponent between |x| of about 2^20 and 2^40, rounded up."""
+    """The growth exponent between |x| of about 2^20 and 2^40, rounded up; None if it grows faster than any power, or
+    something in its formula is too large there to be worked out."""
     try:
         near, far = (
             max(abs(f(sign * scale * (1 + p))) for p in _POINTS for sign in (1, -1))

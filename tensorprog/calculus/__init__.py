@@ -2,6 +2,7 @@
 
 terms.py: what is known of a tensor (terms, grades), and products of terms. rules.py: one rule per node kind
 (nonlinear.py: entrywise maps; normalising.py: norms and losses; shared.py: what they have in common). analysis.py:
-training as a fixpoint. uses.py: where parameters are used. solve.py: exponents that make every update Theta(1).
-forms.py: equivalent parametrizations. explain.py: why a number is what it is.
+training as a fixpoint. uses.py: where parameters are used; demands.py: what each use demands. solve.py: exponents that
+make every update Theta(1); stable.py: what must not grow. forms.py: equivalent parametrizations. explain.py: why a
+number is what it is.
 """

@@ -37,7 +37,7 @@ class Wrong:
 
 def first_step(derivation: Derivation) -> int:
     """The number of steps until every parameter has moved."""
-    return 1 + max(optimizer.delay for optimizer in derivation.solution.solver.optimizers.values())
+    return 1 + max((optimizer.delay for optimizer in derivation.solution.solver.optimizers.values()), default=0)
 
 
 def put_wrong(derivation: Derivation, places: Sequence[Probe], ladder: Ladder) -> Wrong | None:

@@ -71,7 +71,9 @@ class EmittedNetwork:
         exec(compile(self.text, f"<emitted {name}>", "exec"), self.names)
         main = [value for value in self.names.values() if isinstance(value, type)][-1]
         with torch.random.fork_rng(devices=[]):  # the constructor draws initial weights
-            self.model: Any = main(**widths).to(device, getattr(torch, dtype))
+            known = inspect.signature(main).parameters  # a width that no parameter has is not asked for
+            sizes = {symbol: size for symbol, size in widths.items() if symbol in known}
+            self.model: Any = main(**sizes).to(device, getattr(torch, dtype))
         attributes = dict(self.model.named_parameters())
         at, at_base = {**depths, **widths, BATCH_SYMBOL: batch}, {**depths, **base, BATCH_SYMBOL: batch}
         self.params: dict[str, Tensor] = {}
@@ -135,7 +137,8 @@ class EmittedNetwork:
             self._take_sampled()
         self.model.zero_grad(set_to_none=True)
         loss = self.forward(take)
-        loss.backward()
+        if loss.requires_grad:  # something is trained
+            loss.backward()
         if hasattr(self.optimizer, "perturb"):
             self.optimizer.step(self._again(loss))
         elif self.optimizer is not None:

@@ -34,6 +34,15 @@ def assert_agrees(report: CheckReport, share: float = 0.95) -> None:
     assert report.exit_code == 0
 
 
+@pytest.mark.parametrize("backend", ["numpy", pytest.param("torch", marks=pytest.mark.torch)])
+@pytest.mark.parametrize("body", ["output f[i] = tanh(x[i])", "param W[j,i] frozen\noutput f[j] = W[j,i] x[i]"])
+def test_a_network_in_which_nothing_is_trained_stays_as_it_is(body: str, backend: str) -> None:
+    text = f"width n\naxis i: n, j: n\ninput x[i]\n{body}\nloss mse(f)\n"
+    report = check(parse(text), widths=[8, 16, 32], seeds=3, steps=1, backend=backend)
+    assert report.verdict == "agrees"
+    assert {row.predicted for row in report.rows if row.part == "change"} == {None}
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "muon"])
 @pytest.mark.parametrize("example", ["mlp", "rnn"])
 def test_small_examples_agree_on_every_row(example: str, optimizer: str) -> None:

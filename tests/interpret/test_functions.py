@@ -114,6 +114,15 @@ def test_user_facts():
     assert (nested.facts[0].constant, nested.facts[0].order, nested.facts[0].tail) == (False, 1, 1)
 
 
+def test_a_tower_of_exponentials_is_not_worked_out_where_it_has_more_digits_than_there_is_room_for():
+    tower = call("exp", call("exp", call("exp", z)))
+    value, slope = user_function("tower", "z", tower).facts
+    assert (value.constant, value.order, value.degree, value.tail) == (True, 1, None, None)
+    assert slope.tail is None
+    gate = Binary("/", number("1"), Binary("+", number("1"), call("exp", Negate(z))))
+    assert user_function("gate", "z", gate).facts[0].tail == 0
+
+
 HERE = Span(3, 5, 3, 9, "a.tp")
 
 

@@ -175,6 +175,15 @@ def test_places_are_counted_from_one_and_end_after_the_last_character() -> None:
     assert let.value.right.span == s.Span(2, 11, 2, 15, "m.tp")
 
 
+def test_of_a_long_line_only_the_part_that_is_wrong_is_shown() -> None:
+    text = "y = " + "a + " * 60 + "!b" + " + a" * 60
+    with pytest.raises(ParseError) as caught:
+        parse(text)
+    _, shown, marks, *_ = str(caught.value).splitlines()
+    assert len(shown) < 220 and shown.startswith("  1 | ...") and shown.endswith("...")
+    assert shown[marks.index("^")] == "!"
+
+
 def test_the_standard_blocks_parse() -> None:
     arch = parse(read_grammar("blocks.tp"), "blocks.tp")
     names = {block.name for block in arch.statements if isinstance(block, s.Block)}
