@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 from tensorprog.calculus.grades import CONSTANT, EVEN, FLIPS, NOTHING, STAYS, Grade, Parity
 from tensorprog.calculus.layers import LoopBits
 from tensorprog.calculus.rules import rules_for
-from tensorprog.calculus.shared import Rule, Sizes, power_size
-from tensorprog.calculus.terms import Terms, as_entries, forget_results, interned, leading, reduce_terms
+from tensorprog.calculus.shared import Rule, Sizes, describe, power_size
+from tensorprog.calculus.terms import Terms, as_entries, forget_results, interned, leading, reduce_terms, uncentred
 from tensorprog.calculus.terms import largest as largest  # one place for those who read an analysis
 from tensorprog.errors import CalculusError, NoPowerLawError
 from tensorprog.exponents import Units
 from tensorprog.functions import Function
-from tensorprog.graph import Map, Param, Parameter, Program, Scale, Softmax
+from tensorprog.graph import InvRms, Map, Param, Parameter, Program, Scale, Softmax
 from tensorprog.optimizers import Choice, Optimizer
 from tensorprog.optimizers.choice import choose
 
@@ -174,6 +174,8 @@ class Analysis:
         if optimizer.normalisation in ("spectral", "frobenius"):
             shift -= sum(self.sizes(axis.dim) for axis in parameter.axes) // 2
         shift += self.factor_size(optimizer, parameter)
+        if not optimizer.linear:  # what divides its entries leaves no sum at zero
+            gradient = tuple([(size, raw, uncentred(grades)) for size, raw, grades in gradient])
         return tuple([(size + shift, raw, grades) for size, raw, grades in gradient])
 
     def factor_size(self, optimizer: Optimizer, parameter: Parameter) -> int:
@@ -307,11 +309,18 @@ class Analysis:
         for _ in range(MAX_SWEEPS):
             if not self.train() or not self.settle():
                 return self.snapshot()
-        first = next((n for n in self.program.forward.nodes if n.name and (largest(self.change[n.id]) or 0) > 0), None)
+        forward = self.program.forward.nodes
+        first = next((n for n in forward if n.name and (largest(self.change[n.id]) or 0) > 0), None)
+        norm = next((n for n in forward if isinstance(n.op, InvRms) and not self.initial[n.args[0]]), None)
+        why = "the exponents of the initialisation, the multipliers or the learning rates are too large"
+        if norm is not None:
+            why = (f"`{describe(norm, forward)}` divides by the norm of what is exactly zero at the start: once that "
+                   "moves a little, gradients are large")  # fmt: skip
         raise CalculusError(
             f"training blows up{f', first in `{first.name}`' if first else ''}: sizes grow at every step",
-            first.span if first else self.program.forward.nodes[0].span,
-            why="the exponents of the initialisation, the multipliers or the learning rates are too large",
+            first.span if first else forward[0].span,
+            why=why,
+            fix="normalise something that is not zero at the start, or add it to something that is not" if norm else "",
         )
 
 

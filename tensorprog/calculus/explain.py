@@ -130,16 +130,21 @@ class Explainer:
             for term in terms[other.id]:
                 for w in operand:
                     pair = (w, term) if occurrence.position == 0 else (term, w)
-                    value, sums = self.contraction(node, *pair)
+                    if (found := self.contraction(node, *pair)) is None:
+                        continue
+                    value, sums = found
                     yield Binding(occurrence, node, other, part, term, sums, value[0] + tail + shift)
 
-    def contraction(self, node: Node, x: Term, y: Term) -> tuple[Term, Sums]:
-        """The product of two terms at a Contract node, and which law each of its growing sums follows."""
+    def contraction(self, node: Node, x: Term, y: Term) -> tuple[Term, Sums] | None:
+        """The product of two terms at a Contract node, and which law each of its growing sums follows; None if it is
+        exactly zero."""
         op = node.op
         assert isinstance(op, Contract)
         args = [self.program.nodes[a] for a in node.args]
         plan = contract_plan(op, args, self.solver.sizes, self.program.nodes)
         value = multiply(x, y, plan)
+        if value is None:
+            return None
         aligned = value[0] - x[0] - y[0] == sum(s.full for s in plan.summed)
         labels: dict[int, tuple[str, str]] = {}
         for indices, arg in zip((op.left, op.right or ()), args, strict=False):
@@ -284,8 +289,9 @@ class Explainer:
         for choice in product(*options):
             if part == CHANGE and all(p == INITIAL for _, p, _ in choice):
                 continue
-            value, sums = self.contraction(node, choice[0][2], choice[1][2] if len(choice) > 1 else UNIT)
-            yield list(choice), sums, (value,)
+            found = self.contraction(node, choice[0][2], choice[1][2] if len(choice) > 1 else UNIT)
+            if found is not None:
+                yield list(choice), found[1], (found[0],)
 
     def _singles(self, node: Node, part: str, options: list[list[Place]]) -> Iterator[tuple[list[Place], Sums, Terms]]:
         rule = self.solver.rules[node.id]

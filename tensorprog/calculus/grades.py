@@ -9,6 +9,8 @@ A grade `(whole, own, mirror)` of a growing axis:
   of the cover;
 - `mirror`: what becomes of entry i when everything with that coordinate i is reflected at once: FLIPS, STAYS or
   UNKNOWN (an entrywise function that is neither odd nor even breaks the symmetry); SAME if all entries are alike.
+  CENTRED may be added to it: the sum along the axis is exactly zero, and stays so in what is multiplied with something
+  alike along the axis.
 
 Reflections: initialisation is symmetric, so the law of the whole network does not change when coordinate i of an
 axis is reflected in every tensor that has it; entries that flip are then uncorrelated across i, at any width and
@@ -31,6 +33,7 @@ Parity = tuple[int, int, int]
 Grade = tuple[Parity, Parity, int]
 
 STAYS, FLIPS, UNKNOWN, SAME = 0, 1, 2, 3
+CENTRED = 4
 NOTHING: Parity = (0, 0, 0)  # depends on no parameter
 ANYTHING: Parity = (0, -1, 0)  # free in every bit
 EVEN: Grade = (NOTHING, NOTHING, STAYS)
@@ -56,13 +59,13 @@ def parity_product(g: Parity, h: Parity) -> Parity:
 
 def grade_product(g: Grade, h: Grade) -> Grade:
     """The grade of an entrywise product."""
-    if g == CONSTANT or (g == EVEN and h != CONSTANT):
+    if g == CONSTANT or (g == EVEN and h != CONSTANT and h[2] < CENTRED):
         return h
-    if h in (CONSTANT, EVEN):
+    if h == CONSTANT or (h == EVEN and g[2] < CENTRED):
         return g
     whole_g, own_g, mirror_g = g
     whole_h, own_h, mirror_h = h
-    mirror = UNKNOWN if mirror_g == UNKNOWN or mirror_h == UNKNOWN else mirror_g ^ mirror_h
+    mirror = UNKNOWN if (mirror_g | mirror_h) & UNKNOWN else (mirror_g ^ mirror_h) & FLIPS
     return (parity_product(whole_g, whole_h), parity_product(own_g, own_h), mirror)
 
 
@@ -73,7 +76,7 @@ def vanishes(parity: Parity) -> bool:
 
 def is_zero_mean(g: Grade) -> bool:
     """Whether a sum along the axis is ruled by the central limit theorem."""
-    return vanishes(g[0]) or vanishes(g[1]) or g[2] == FLIPS
+    return vanishes(g[0]) or vanishes(g[1]) or g[2] & SAME == FLIPS
 
 
 def forgotten(parity: Parity) -> Parity:
@@ -84,7 +87,7 @@ def forgotten(parity: Parity) -> Parity:
 def forget(g: Grade, mirror: int | None = None) -> Grade:
     """The grade after an arbitrary entrywise map."""
     if mirror is None:
-        mirror = g[2] if g[2] in (STAYS, SAME) else UNKNOWN
+        mirror = g[2] & SAME if g[2] & SAME in (STAYS, SAME) else UNKNOWN
     return (forgotten(g[0]), forgotten(g[1]), mirror)
 
 
@@ -140,8 +143,10 @@ def entries_of(g: Grade, raw: int) -> Grade:
 def includes(big: tuple[Grade, ...], small: tuple[Grade, ...]) -> bool:
     """Whether every sum along an axis that is zero-mean for `big` is so for `small`, whatever it is multiplied with."""
     for (whole, own, mirror), (small_whole, small_own, small_mirror) in zip(big, small, strict=True):
-        if mirror not in (UNKNOWN, small_mirror) and (mirror, small_mirror) != (STAYS, SAME):
-            return False
+        if mirror != small_mirror:
+            known, other = mirror & SAME, small_mirror & SAME
+            if mirror & ~small_mirror & CENTRED or (known not in (UNKNOWN, other) and (known, other) != (STAYS, SAME)):
+                return False
         if not _covers(whole, small_whole) or not _covers(own, small_own):
             return False
     return True

@@ -23,7 +23,7 @@ from tensorprog.calculus.grades import (
     joint_flip,
     squared,
 )
-from tensorprog.calculus.terms import Term, Terms, as_entries, reduce_terms
+from tensorprog.calculus.terms import Term, Terms, as_entries, reduce_terms, uncentred
 from tensorprog.functions import Facts, Function
 
 Initial = Callable[[list[Terms]], Terms]
@@ -159,7 +159,8 @@ def entrywise(facts: Facts, axes: int) -> tuple[Initial, Change]:
         if facts.degree == 1 and facts.parity == "odd":  # the identity keeps matrices as they are
             return list(x)
         if facts.parity == "odd" and facts.order == 1 and len(x) == 1 and x[0][1] and x[0][0] <= 0:
-            return [*terms, *x]  # an odd function of a random matrix is one
+            size, raw, grades = x[0]
+            return [*terms, (size, raw, uncentred(grades))]  # an odd function of a random matrix is one
         x = tuple(map(as_entries, x))
         size = _largest(x)
         main = tuple(term for term in x if term[0] == size)

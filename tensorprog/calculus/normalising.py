@@ -5,41 +5,49 @@ from __future__ import annotations
 from collections.abc import Callable
 from fractions import Fraction
 
-from tensorprog.calculus.grades import CONSTANT, EVEN, STAYS, UNKNOWN, forget, grade_product, squared
-from tensorprog.calculus.shared import UNIT, Change, Initial, Rule, Sizes, contract_plan, products
-from tensorprog.calculus.terms import ContractPlan, Term, Terms, reduce_terms
-from tensorprog.graph import Contract, InvRms, Node, Program, Scalar, Scale
+from tensorprog.calculus.grades import CONSTANT, EVEN, SAME, STAYS, UNKNOWN, forget, grade_product, squared
+from tensorprog.calculus.shared import Change, Initial, Rule, Sizes, contract_plan, products
+from tensorprog.calculus.terms import ContractPlan, Term, Terms, marked, reduce_terms
+from tensorprog.graph import Add, Contract, InvRms, Node, Program, Scalar, Scale
 
 
-def centred(node: Node, program: Program, sizes: Sizes) -> Rule | None:
-    """The rule of x - mean(x) over a growing axis, which takes away what is alike along it; None for other sums."""
-    if len(node.args) != 2:
+def centrings(node: Node, program: Program, sizes: Sizes) -> dict[int, tuple[int, int]]:
+    """The operands x of a sum that also holds -mean(x) over one growing axis: operand -> (the operand that is the mean,
+    the place of the axis among the growing ones)."""
+    assert isinstance(node.op, Add)
+    found: dict[int, tuple[int, int]] = {}
+    means = {k: mean for k, arg in enumerate(node.args) if (mean := _mean(arg, program)) is not None}
+    for k, (x, axis) in means.items():
+        for place, (arg, axes_of) in enumerate(zip(node.args, node.op.places, strict=True)):
+            whole = axes_of == tuple(range(len(node.axes)))
+            if arg == x and whole and place not in found and sizes(node.axes[axis].dim):
+                found[place] = (k, sizes.growing(node.axes).index(axis))
+                break
+    return found
+
+
+def _mean(k: int, program: Program) -> tuple[int, int] | None:
+    """Whether node k is -mean(x) over one axis, perhaps spread over it again: x and the axis."""
+    nodes = program.nodes
+    while isinstance(nodes[k].op, Add) and len(nodes[k].args) == 1:
+        (k,) = nodes[k].args
+    scale = nodes[k].op
+    if not isinstance(scale, Scale):
         return None
-    for x, other in (node.args, node.args[::-1]):
-        scale = program.nodes[other]
-        total = program.nodes[scale.args[0]] if isinstance(scale.op, Scale) else None
-        if total is None or not isinstance(total.op, Contract) or total.op.right is not None or total.args != (x,):
-            continue
-        assert isinstance(scale.op, Scale)
-        places = [k for k, index in enumerate(total.op.left) if index not in total.op.out]
-        axes = program.nodes[x].axes
-        if len(places) != 1 or scale.op.scalar != Scalar(Fraction(-1), ((axes[places[0]].dim, Fraction(-1)),)):
-            continue
-        growing = sizes.growing(axes)
-        if places[0] in growing and len(node.axes) == len(axes):
-            break
-    else:
+    total = nodes[nodes[k].args[0]]
+    if not isinstance(total.op, Contract) or total.op.right is not None:
         return None
-    position, size = growing.index(places[0]), sizes(axes[places[0]].dim)
-    plan = contract_plan(total.op, [program.nodes[x]], sizes)
-    first = x == node.args[0]
+    (x,), left, out = total.args, total.op.left, total.op.out
+    summed = [place for place, index in enumerate(left) if index not in out]
+    if len(summed) != 1 or tuple(i for i in left if i in out) != out:
+        return None
+    mean = Scalar(Fraction(-1), ((nodes[x].axes[summed[0]].dim, Fraction(-1)),))
+    return (x, summed[0]) if scale.scalar == mean else None
 
-    def transform(t: list[Terms]) -> Terms:
-        varies = tuple([term for term in t[0 if first else 1] if term[2][position] != CONSTANT])
-        means = [(s - size, 0, (*g[:position], CONSTANT, *g[position:])) for s, _, g in products(varies, (UNIT,), plan)]
-        return reduce_terms([*varies, *means])
 
-    return Rule(transform, lambda _, changes: transform(changes))
+def centred(terms: Terms, position: int) -> Terms:
+    """Terms of x - mean(x) along a growing axis: what is alike along it is gone."""
+    return tuple([(size, raw, marked(g, position)) for size, raw, g in terms if g[position] != CONSTANT])
 
 
 def inverse_rms(arg: Node, axes: tuple[int, ...], sizes: Sizes) -> tuple[Initial, Change]:
@@ -65,7 +73,7 @@ def inverse_rms(arg: Node, axes: tuple[int, ...], sizes: Sizes) -> tuple[Initial
             depends = EVEN
             for term in main:  # the square is even in what a single term is odd in
                 g = term[2][i]
-                even = UNKNOWN if g[2] == UNKNOWN else STAYS
+                even = UNKNOWN if g[2] & SAME == UNKNOWN else STAYS
                 depends = grade_product(depends, (*squared(g)[:2], even) if len(main) == 1 else forget(g, even))
             grades.append(depends)
         return ((-size, 0, tuple(grades)),)

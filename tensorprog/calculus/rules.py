@@ -14,6 +14,7 @@ from tensorprog.calculus import nonlinear
 from tensorprog.calculus.grades import CONSTANT, EVEN, UNKNOWN, Grade, common, is_zero_mean
 from tensorprog.calculus.normalising import (
     centred,
+    centrings,
     inverse_rms,
     loss,
     loss_grad,
@@ -22,7 +23,7 @@ from tensorprog.calculus.normalising import (
     softmax_grad,
 )
 from tensorprog.calculus.shared import UNIT, Rule, Sizes, contract_plan, products, refuse
-from tensorprog.calculus.terms import GramError, Term, Terms, reduce_terms
+from tensorprog.calculus.terms import GramError, Term, Terms, reduce_terms, uncentred
 from tensorprog.functions import BUILTIN, Function
 from tensorprog.graph import (
     Accumulate,
@@ -90,7 +91,7 @@ def _rule(
         case Contract():
             return _contract(node, node.op, args, sizes, program)
         case Add(places):
-            return centred(node, program, sizes) or _add(places, args, node, sizes)
+            return _add(places, args, node, program, sizes)
         case Scale() as scale:
             if not scale.scalar.coefficient:
                 return linear(lambda _: ())
@@ -113,7 +114,7 @@ def _rule(
                 raise refuse(node, program.nodes, "selection along an axis that grows", "let the axis be a finite dim")
             return Rule(*nonlinear.entrywise(nonlinear.SELECT, len(growing)))
         case Split(axis, count):
-            return _regraded(_split_sources(args[0], axis, count, growing, sizes), node)
+            return _split(_split_sources(args[0], axis, count, growing, sizes), sizes.growing(args[0].axes), axis)
         case Merge(axis, count):
             return _merge(node, args[0], axis, count, sizes)
         case Window(axis, _, _, _, taps) | Fold(axis, _, _, _, taps):
@@ -182,7 +183,7 @@ def _contract(node: Node, op: Contract, args: list[Node], sizes: Sizes, program:
 # --- sums and relabelled axes -----------------------------------------------------------------------
 
 
-def _add(places: tuple[tuple[int, ...], ...], args: list[Node], node: Node, sizes: Sizes) -> Rule:
+def _add(places: tuple[tuple[int, ...], ...], args: list[Node], node: Node, program: Program, sizes: Sizes) -> Rule:
     growing = sizes.growing(node.axes)
     if len(args) == 1 and node.axes and node.axes[-1].loop and not any(axis.loop for axis in args[0].axes):
         return _spread(places[0], args[0], node, sizes)
@@ -192,8 +193,13 @@ def _add(places: tuple[tuple[int, ...], ...], args: list[Node], node: Node, size
         position = {place[axis]: k for k, axis in enumerate(own)}
         source = [position.get(axis, -1) for axis in growing]
         sources.append(None if source == list(range(len(own))) else source)
+    centring = centrings(node, program, sizes)
 
     def transform(t: list[Terms]) -> Terms:
+        if centring:
+            t = list(t)
+            for k, (mean, position) in centring.items():
+                t[k], t[mean] = centred(t[k], position), ()
         terms: list[Term] = []
         filled = 0
         for source, operand in zip(sources, t, strict=True):
@@ -246,10 +252,18 @@ def _split_sources(arg: Node, axis: int, count: int, growing: list[int], sizes: 
     return [own[a if a <= axis else max(axis, a - count + 1)] for a in growing]
 
 
-def _regraded(source: list[int], node: Node) -> Rule:
-    if source == list(range(len(source))):
+def _split(source: list[int], growing: list[int], axis: int) -> Rule:
+    """Along a part of an axis, grades are those along the axis, but nothing is centred."""
+    apart = growing.index(axis) if axis in growing else -1
+    if apart < 0:
         return linear(lambda t: t[0])
-    return linear(lambda t: tuple([(size, raw, tuple([g[k] for k in source])) for size, raw, g in t[0]]))
+
+    def transform(t: list[Terms]) -> Terms:
+        terms = [(size, raw, g, uncentred(g)[apart]) for size, raw, g in t[0]]
+        return tuple([(size, raw, tuple([part if k == apart else g[k] for k in source]))
+                      for size, raw, g, part in terms])  # fmt: skip
+
+    return linear(transform)
 
 
 def _merge(node: Node, arg: Node, axis: int, count: int, sizes: Sizes) -> Rule:
@@ -279,7 +293,10 @@ def _joint(grades: list[Grade]) -> Grade:
 
 def _window(node: Node, arg: Node, axis: int, taps: bool, sizes: Sizes, program: Program) -> Rule:
     before, after = sizes(arg.axes[axis].dim), sizes(node.axes[axis].dim)
-    if (before or after) and (taps or before != after):
+    if not before and not after:
+        return linear(lambda t: t[0])
+    if taps or before != after:
         raise refuse(node, program.nodes, "it slides, or pads to another order of size, along an axis that grows",
                      "slice growing axes only into parts that grow alike")  # fmt: skip
-    return linear(lambda t: t[0])
+    own = sizes.growing(arg.axes)
+    return _split(list(range(len(own))), own, axis)

@@ -145,17 +145,22 @@ UNIT: Term = (0, 0, ())
 
 
 def products(x: Terms, y: Terms, plan: ContractPlan) -> list[Term]:
-    """All pairwise products of terms. What a product is, but for its operands' sizes, the plan knows once asked."""
+    """All pairwise products of terms that are not zero. What a product is, but for its operands' sizes, the plan knows
+    once asked."""
     known, found = plan.known, []
     for x_size, x_raw, x_grades in x:
         for y_size, y_raw, y_grades in y:
             key = (x_raw, x_grades, y_raw, y_grades)
-            product = known.get(key)
-            if product is None:
-                gain, raw, grades = finish(multiply((0, x_raw, x_grades), (0, y_raw, y_grades), plan), plan)
-                product = known[key] = (gain, raw, interned(grades))
-            gain, raw, grades = product
-            found.append((x_size + y_size + gain, raw, grades))
+            product = known.get(key, UNIT)
+            if product is UNIT:
+                product = multiply((0, x_raw, x_grades), (0, y_raw, y_grades), plan)
+                if product is not None:
+                    gain, raw, grades = finish(product, plan)
+                    product = (gain, raw, interned(grades))
+                known[key] = product
+            if product is not None:
+                gain, raw, grades = product
+                found.append((x_size + y_size + gain, raw, grades))
     return found
 
 

@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING
 
 from tensorprog.calculus.grades import (
     ANYTHING,
+    CENTRED,
     CONSTANT,
     EVEN,
     NOTHING,
+    SAME,
     STAYS,
     UNKNOWN,
     Grade,
@@ -63,17 +65,35 @@ def interned(grades: tuple[Grade, ...]) -> Grades:
 def forget_results() -> None:
     """Let go of what was looked up so far; done as an analysis begins, so that what is kept serves one network."""
     interned.cache_clear()
+    marked.cache_clear()
+    uncentred.cache_clear()
     _reduced.cache_clear()
 
 
 MANY = 3  # above this many terms, those of equal size and kind are merged (sound: only parities are forgotten)
 
 
+@lru_cache(REMEMBERED)
+def marked(grades: tuple[Grade, ...], position: int) -> tuple[Grade, ...]:
+    """The grades of what is centred along an axis."""
+    whole, own, mirror = grades[position]
+    return interned((*grades[:position], (whole, own, mirror | CENTRED), *grades[position + 1 :]))
+
+
+@lru_cache(REMEMBERED)
+def uncentred(grades: tuple[Grade, ...]) -> tuple[Grade, ...]:
+    """The grades of what need not sum to zero any more."""
+    if all(mirror < CENTRED for _, _, mirror in grades):
+        return grades
+    return interned(tuple([(whole, own, mirror & SAME) for whole, own, mirror in grades]))
+
+
 def as_entries(term: Term) -> Term:
-    """The term without the knowledge that it is a Gaussian matrix: it depends on it, along every axis."""
+    """The term as entrywise functions know it, neither a Gaussian matrix (it depends on it, along every axis) nor
+    centred."""
     size, raw, grades = term
     if not raw:
-        return term
+        return (size, 0, uncentred(grades))
     return (size, 0, tuple([entries_of(g, raw) for g in grades]))
 
 
@@ -109,13 +129,26 @@ def _reduced(terms: Terms) -> list[Candidate]:
 def leading(terms: Terms, margin: int) -> Terms:
     """Without the terms that can never rule: alignment along all growing axes gains a smaller term at most
     `margin`, the square roots of their sizes, over the largest one. (One that is alike along an axis may be taken away
-    by centring.)"""
+    by centring, one that is centred by a sum.)"""
     if len(terms) < 2:
         return terms
-    varying = [term[0] for term in terms if CONSTANT not in term[2]]
-    floor = max(varying or [term[0] for term in terms]) - margin
+    sizes = [term[0] for term in terms]
+    if min(sizes) > max(sizes) - margin:
+        return terms
+    lasting = [term[0] for term in terms if not any(g[2] >= SAME for g in term[2])]
+    if not lasting:
+        return _leading_alike(terms, margin)
+    floor = max(lasting) - margin
     kept = tuple([term for term in terms if term[0] > floor])
     return kept or (max(terms),)
+
+
+def _leading_alike(terms: Terms, margin: int) -> Terms:
+    """Without the terms that another one rules that the same centring or sum takes away."""
+    kinds = [tuple([g[2] if g[2] == SAME else g[2] & CENTRED for g in term[2]]) for term in terms]
+    floors = {kind: max(t[0] for t, k in zip(terms, kinds, strict=True) if k == kind) - margin for kind in kinds}
+    kept = [term for term, kind in zip(terms, kinds, strict=True) if term[0] > floors[kind]]
+    return tuple(kept) or (max(terms),)
 
 
 def largest(terms: Terms) -> int | None:
@@ -180,7 +213,7 @@ class ContractPlan:
     excess: tuple[int, int] = (0, 0)
     layers: tuple[tuple[int, LoopBits], ...] = ()
     crossed: tuple[LoopBits, ...] = ()
-    known: dict[tuple[int, tuple[Grade, ...], int, tuple[Grade, ...]], Term] = field(
+    known: dict[tuple[int, tuple[Grade, ...], int, tuple[Grade, ...]], Term | None] = field(
         default_factory=dict, compare=False, repr=False
     )
 
@@ -197,11 +230,12 @@ class GramError(Exception):
     """A random matrix is multiplied with itself: outside the calculus."""
 
 
-def multiply(x: Term, y: Term, plan: ContractPlan) -> Term:
+def multiply(x: Term, y: Term, plan: ContractPlan) -> Term | None:
     """The term of a contraction of two terms (y = the unit term for a unary contraction).
 
     size = |x| + |y| + for every summed growing axis: its dim if the product's mean may be non-zero along it,
-    half its dim if some parameter makes it odd. With a raw Gaussian matrix: `_multiply_raw`.
+    half its dim if some parameter makes it odd. With a raw Gaussian matrix: `_multiply_raw`. None: exactly zero, the
+    sum of what is centred.
     """
     size = x[0] + y[0]
     xg, yg = x[2], y[2]
@@ -210,9 +244,13 @@ def multiply(x: Term, y: Term, plan: ContractPlan) -> Term:
     if y[1]:
         return _multiply_raw(y, x, plan, swapped=True)
     for s in plan.summed:
-        left = xg[s.left] if s.left >= 0 else EVEN
-        right = yg[s.right] if s.right >= 0 else EVEN
-        size += s.half if is_zero_mean(grade_product(left, right)) else s.full
+        if s.right < 0:
+            g = xg[s.left]
+        else:
+            g = grade_product(xg[s.left], yg[s.right]) if s.left >= 0 else yg[s.right]
+        if g[2] >= CENTRED:
+            return None
+        size += s.half if is_zero_mean(g) else s.full
     grades = tuple(
         [
             (grade_product(xg[i], yg[j]) if j >= 0 else xg[i]) if i >= 0 else yg[j]
@@ -229,7 +267,7 @@ def wild(raw: int, position: int) -> int:
     return raw << (1 + min(position, 1))
 
 
-def _multiply_raw(w: Term, x: Term, plan: ContractPlan, *, swapped: bool) -> Term:
+def _multiply_raw(w: Term, x: Term, plan: ContractPlan, *, swapped: bool) -> Term | None:
     """A raw Gaussian matrix W (p: sizes it keeps, q: sizes summed) times x.
 
     If x does not depend on W: entries |W| |x| q^(1/2), odd in W along the kept axes; what x was odd in stays
@@ -247,7 +285,9 @@ def _multiply_raw(w: Term, x: Term, plan: ContractPlan, *, swapped: bool) -> Ter
     uncorrelated = False  # x and W^T y, by Stein's lemma
     for s in plan.summed:
         i, j = (s.right, s.left) if swapped else (s.left, s.right)
-        g = grade_product(wg[i] if i >= 0 else EVEN, xg[j] if j >= 0 else EVEN)
+        g = grade_product(wg[i] if i >= 0 else CONSTANT, xg[j] if j >= 0 else CONSTANT)
+        if g[2] >= CENTRED:
+            return None
         if i < 0:  # only x has this axis
             size += s.half if is_zero_mean(g) else s.full
             continue

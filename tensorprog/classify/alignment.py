@@ -120,8 +120,9 @@ def aligned(weight: Terms, x: Terms, exponent: Fraction, plan: ContractPlan, pos
     found = []
     for w in weight:
         for y in x:
-            _, raw, grades = multiply(*((w, y) if position == 0 else (y, w)), plan)
-            found.append((w[0] + y[0] + shift, raw, grades))
+            product = multiply(*((w, y) if position == 0 else (y, w)), plan)
+            if product is not None:
+                found.append((w[0] + y[0] + shift, *product[1:]))
     return found
 
 
@@ -167,13 +168,14 @@ def disagreements(trainer: Trainer, snapshot: Snapshot, alignment: Alignment) ->
         }
         for part, (w_terms, x_terms) in operands.items():
             pairs = [(w, x) if occurrence.position == 0 else (x, w) for w in w_terms for x in x_terms]
-            if not pairs:
+            products = [(product[0], pair) for pair in pairs if (product := multiply(*pair, plan)) is not None]
+            if not products:
                 continue
-            products = [(multiply(*pair, plan)[0], pair) for pair in pairs]
             size, pair = max(products, key=lambda found: found[0])
             derived = Fraction(size - (largest(w_terms) or 0) - (largest(x_terms) or 0), full)
             if derived != assumed[part]:
-                because = "; ".join(s.because for s in explainer.contraction(node, *pair)[1])
+                _, sums = explainer.contraction(node, *pair) or (None, ())
+                because = "; ".join(s.because for s in sums)
                 found.append(Disagreement(describe(node, nodes), node.span.line, part, occurrence.param,
                                           describe(nodes[other], nodes), assumed[part], derived, because))  # fmt: skip
     return tuple(found)

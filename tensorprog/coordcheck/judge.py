@@ -87,6 +87,8 @@ def _compare(
             return None, None, None, "agrees", "exactly zero, as predicted"
         return None, None, None, "disagrees", "exactly zero"
     if limits.rounding and values.max() < limits.rounding:
+        if prediction.exponent is None:
+            return None, None, None, "agrees", "zero but for rounding errors, as predicted"
         return None, None, None, "inconclusive", "it cancels exactly: only rounding errors are left"
     if prediction.exponent is None:
         return None, None, None, "disagrees", f"should be exactly zero, is {values.max():.1e}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,7 @@ from tensorprog.coordcheck.overrides import override, put
 from tensorprog.coordcheck.predict import Predictor, Touched
 from tensorprog.coordcheck.probes import EXTRAS, GRADIENTS, HIDDEN, Probe, probes
 from tensorprog.coordcheck.report import CheckReport, Control, Row
+from tensorprog.coordcheck.rounding import only_rounding
 from tensorprog.coordcheck.saturation import doubt, saturated
 from tensorprog.coordcheck.statistics import TOLERANCE
 from tensorprog.coordcheck.sums import independent_sums
@@ -277,6 +279,7 @@ def _rows(runs: Runs, values: Measurement, demanded: Predictor, own: Predictor |
     unit = ROUNDING * float(np.finfo(runs.dtype).eps)
     independent = {} if runs.networks else independent_sums(runs.derivation, runs.probes, runs.ladder, values)
     sums = {probe.param: k for k, probe in enumerate(runs.probes) if probe.kind == "terms"}
+    rounded = only_rounding(runs, values, demanded)
     rows: Rows = {}
     for k, probe in enumerate(runs.probes):
         for t in range(runs.steps + 1):
@@ -285,7 +288,8 @@ def _rows(runs: Runs, values: Measurement, demanded: Predictor, own: Predictor |
             scale = values[sums[probe.param], t] if probe.kind in GRADIENTS else values[k, 0]
             rounds = probe.kind in GRADIENTS or (t > 0 and probe.kind in ("value", "spectral"))
             known = rounds and not np.isnan(scale).all()
-            limits = judge.Limits(unit * float(np.nanmax(scale)) if known else 0.0, independent.get((k, t), 0.0))
+            rounding = math.inf if (k, t) in rounded else unit * float(np.nanmax(scale)) if known else 0.0
+            limits = judge.Limits(rounding, independent.get((k, t), 0.0))
             theirs = own.at(probe, t) if own else None
             rows[k, t] = judge.row(probe, t, demanded.at(probe, t), theirs, values[k, t], runs.ladder, limits)
     if runs.networks:

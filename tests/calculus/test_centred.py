@@ -1,0 +1,127 @@
+"""What is centred along an axis sums to exactly zero along it: where the calculus says so, so does NumPy, and where
+NumPy says otherwise, the calculus does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tensorprog.api import check
+from tensorprog.architecture import parse
+from tensorprog.calculus.analysis import largest
+from tensorprog.coordcheck import run
+from tensorprog.coordcheck.predict import Prediction, Predictor
+from tensorprog.coordcheck.rounding import only_rounding
+from tensorprog.errors import CalculusError
+from tensorprog.interpret import Interpreter
+from tests.shared import derive
+
+FOUND = Path(__file__).parent / "found" / "mean_of_a_centred_tensor.tp"
+SMALL = 1e-12  # of a sum of some hundred entries of order 1, in float64
+
+PROGRAM = """width n
+dim d = 6, c = 3
+axis i: d, j: 2 n, h: 2, e: n, r: n, o: c
+input x[i]
+param E[j,i], V[o,j]
+z[j] = relu(E[j,i] x[i])
+m[j] = z[j] - mean[j](z[j])
+BODY
+output f[o] = ?out * (s[] * (V[o,j] z[j]))
+loss mse(f)
+"""
+
+CENTRED = {
+    "itself": "s[] = sum[j](m[j])",
+    "scaled": "s[] = mean[j](3 * m[j])",
+    "normalised": "y[j] = m[j] * rms_scale[j](m[j])\ns[] = sum[j](y[j])",
+    "times a gain of ones": "param g[j] = ones\ns[] = g[j] m[j]",
+    "times a constant on a sum": "param g[j] = ones\ns[] = (1 + 2 * g[j]) m[j]",
+    "a sum of two": "y[j] = tanh(z[j])\nw[j] = y[j] - mean[j](y[j])\nq[j] = m[j] + w[j]\ns[] = sum[j](q[j])",
+    "centred again": "y[j] = m[j] - mean[j](m[j])\ns[] = sum[j](y[j])",
+    "times a number": "a[] = mean[j](z[j])\ns[] = sum[j](a[] * m[j])",
+}
+NOT_CENTRED = {
+    "not at all": "s[] = mean[j](z[j])",
+    "times a vector": "param v[j]\ns[] = v[j] m[j]",
+    "times what it was": "s[] = z[j] m[j]",
+    "squared": "s[] = m[j] m[j]",
+    "through a function": "s[] = mean[j](relu(m[j]))",
+    "through an odd function": "s[] = mean[j](tanh(m[j]))",
+    "plus something else": "s[] = mean[j](m[j] + z[j])",
+    "half of it": "y[h,e] = m[(h e)]\nq[h] = sum[e](y[h,e])\ns[] = q[h] q[h]",
+    "times a matrix": "param W[r,j]\ny[r] = W[r,j] m[j]\ns[] = sum[r](y[r])",
+}
+
+
+def both(body: str) -> tuple[bool, bool]:
+    """Whether s starts at exactly zero, by the calculus and by NumPy."""
+    derivation = derive(parse(PROGRAM.replace("BODY", body)), "sgd")
+    node = next(n.id for n in derivation.architecture.graph.nodes if n.name == "s")
+    predictor = Predictor(derivation, derivation.parametrization, 0)
+    network = Interpreter(derivation.architecture.program, {"n": 32}, {"n": 8}, derivation.parametrization, batch=3)
+    measured = float(np.abs(network.run(keep={node}, backward=False)[node]).max())
+    return largest(predictor.snapshots[0].initial[node]) is None, measured < SMALL
+
+
+@pytest.mark.parametrize("body", CENTRED.values(), ids=CENTRED)
+def test_what_is_alike_along_the_axis_leaves_a_centred_tensor_centred(body: str) -> None:
+    assert both(body) == (True, True)
+
+
+@pytest.mark.parametrize("body", NOT_CENTRED.values(), ids=NOT_CENTRED)
+def test_whatever_else_is_done_to_a_centred_tensor_gives_it_a_sum(body: str) -> None:
+    assert both(body) == (False, False)
+
+
+def means(optimizer: str) -> list[str]:
+    """The exponents of the mean of z, and of its changes."""
+    found = derive(FOUND, optimizer)
+    predictor = Predictor(found, found.parametrization, 2)
+    node = next(n for n in found.architecture.graph.nodes if n.name == "z").id + 2
+    sizes = [largest(s.change[node] if t else s.initial[node]) for t, s in enumerate(predictor.snapshots)]
+    return ["zero" if size is None else str(predictor.units.unpack(size)) for size in sizes]
+
+
+def test_a_step_linear_in_a_centred_gradient_is_centred() -> None:
+    """The gradient behind a centring is centred. Adam divides its entries by different numbers."""
+    assert means("sgd") == ["n^-1/2", "zero", "zero"]
+    assert "zero" not in means("adam")
+
+
+def test_exact_zeros_agree_but_for_rounding_errors() -> None:
+    report = check(FOUND, optimizer="sgd", widths=(16, 32, 64), seeds=2, steps=1, control=False)
+    rows = {(row.tensor, row.step): row for row in report.rows}
+    for tensor, step in (("s", 0), ("[z]", 1)):
+        assert rows[tensor, step].predicted is None and rows[tensor, step].verdict == "agrees"
+    assert rows["s", 1].predicted == "0"
+
+
+def test_what_does_not_shrink_in_another_precision_is_no_rounding_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The negative control: everything is predicted to be zero, and nothing but the zeros is taken for one."""
+    found: dict[str, set[str]] = {}
+
+    def all_zero(runs: run.Runs, values: run.Measurement, demanded: Predictor) -> set[tuple[int, int]]:
+        class Zeros(Predictor):
+            def at(self, probe: object, step: int) -> Prediction:
+                return Prediction(None)
+
+        zeros = Zeros.__new__(Zeros)
+        result = only_rounding(runs, values, zeros)
+        found["init"] = {runs.probes[k].name for k, t in result if t == 0 and runs.probes[k].kind == "value"}
+        return result
+
+    monkeypatch.setattr(run, "only_rounding", all_zero)
+    check(FOUND, optimizer="sgd", widths=(16, 32, 64), seeds=2, steps=1, control=False)
+    assert found["init"] == {"[y]", "s"}
+
+
+def test_a_norm_of_an_exact_zero_is_refused_where_gradients_through_it_grow() -> None:
+    body = "param g[j] = ones\ny[j] = m[j] * g[j]\ns[] = mean[j](y[j])\nu[j] = y[j] * s[]"
+    source = PROGRAM.replace("BODY", f"{body}\nw[j] = u[j] * rms_scale[j](u[j])")
+    source = source.replace("?out * (s[] * (V[o,j] z[j]))", "V[o,j] w[j]")
+    with pytest.raises(CalculusError, match="training blows up") as caught:
+        derive(parse(source), "sgd")
+    assert "exactly zero at the start" in caught.value.why
