@@ -11,6 +11,8 @@ single training run that went astray can rule. Every estimate below is also made
 - The next power: exponents are multiples of 1/2 here, and independent contributions add up, so a tensor whose power is
   a half less than predicted falls at least that fast. What falls distinctly more slowly has the predicted power.
 - Ahead: the plain slope; where it differs significantly at the top of the ladder, moved on by twice that difference.
+  And the slope at the top; where it differs significantly from the one before it, moved on by twice that difference:
+  a large part that vanishes much faster than what it hides bends late.
 
 Many rows are judged, so to disagree in the end asks for much more than the 95% of an interval: the two-sided quantile
 of Student's t at 1 / 100 over the number of rows of a campaign. What misses by less is counted apart (`MISSES`).
@@ -113,12 +115,16 @@ def judge(widths: Floats, sizes: Floats, predicted: float, *, bound: bool, level
     lasting_low, lasting_high = interval(_lasting(widths, logs, predicted))
     drift_low, drift_high = interval(tops - slopes)
     drift = float(tops[0] - slopes[0]) if drift_low > 0 or drift_high < 0 else 0.0
-    ahead = float(slopes[0]) + 2 * drift  # if it drifted once more as far as from the line to the top
-    if surely_low > most and ahead > most:
+    ahead = [float(slopes[0]) + 2 * drift]  # if it drifted once more as far as from the line to the top
+    if len(widths) > 2:
+        bends = tops - (logs[-2] - logs[-3]) / np.log2(widths[-2] / widths[-3])
+        bend_low, bend_high = interval(bends)
+        ahead += [float(tops[0] + 2 * bends[0])] if bend_low > 0 or bend_high < 0 else []
+    if surely_low > most and min(ahead) > most:
         return found("disagrees", FASTER)
     if high <= most and lasting_low > SHARE:
         return found("agrees", LASTS)
-    if surely_high < least and ahead < least and lasting_high < SHARE:
+    if surely_high < least and max(ahead) < least and lasting_high < SHARE:
         return found("disagrees", SLOWER)
     if high <= most and low > predicted - NEXT + TOLERANCE / 2 and drift_high > 0:
         return found("agrees", BETWEEN)

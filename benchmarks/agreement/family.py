@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from functools import cached_property
 
 import numpy as np
@@ -14,25 +15,31 @@ from tensorprog.coordcheck.measure import measure, planned
 from tensorprog.coordcheck.probes import Probe
 from tensorprog.derivation import Derivation
 from tensorprog.graph import InvRms, Node
+from tensorprog.optimizers.choice import find
 from tensorprog.parametrization import Parametrization
 
 BATCH = 4
 BASE = 4  # the base width: far below the ladder, so that what vanishes with width is small on all of it
 NARROW = 64
 EPSILON = 1e-12  # of normalisations
+ADAM = Fraction(1, 10**18)  # the base epsilon of optimizers that have one: gradients may vanish like n^-7/2
 
 Floats = npt.NDArray[np.float64]
 Key = tuple[int, int]  # a place and a step
 
 
 def without_epsilon(derivation: Derivation) -> Derivation:
-    """The same networks, with normalisations that hold for small arguments too: exponents are those without epsilon."""
+    """The same networks, with normalisations and optimizers that normalise what is small, too: exponents are those
+    without epsilon."""
 
     def cleaned(nodes: tuple[Node, ...]) -> tuple[Node, ...]:
         return tuple(replace(n, op=replace(n.op, eps=EPSILON)) if isinstance(n.op, InvRms) else n for n in nodes)
 
     program = derivation.architecture.program
-    forward = replace(program.forward, nodes=cleaned(program.forward.nodes))
+    optimizer = derivation.parametrization.optimizer
+    options = (("eps", ADAM),) if "eps" in dict(find(optimizer).defaults) else ()
+    forward = replace(program.forward, nodes=cleaned(program.forward.nodes), optimizer=optimizer,
+                      optimizer_options=options)  # fmt: skip
     architecture = replace(derivation.architecture)
     architecture.__dict__["graph"] = forward
     architecture.__dict__["program"] = replace(program, forward=forward, nodes=cleaned(program.nodes))

@@ -46,6 +46,16 @@ def test_a_transient_is_not_a_smaller_power() -> None:
     assert verdict(0.0, -0.5, transient=30.0) != "agrees"
 
 
+def test_what_bends_late_is_not_taken_for_a_smaller_power() -> None:
+    """A large part that falls like n^-2 hides one that stays; the same slope without a bend disagrees."""
+    noise = 0.02 * np.random.default_rng(0).standard_normal((4, 16))
+    hidden = (1 + 30 * (64 / WIDTHS) ** 2)[:, None] * np.exp(noise)
+    slope = float(np.polyfit(np.log(WIDTHS), np.log(hidden).mean(axis=1), 1)[0])
+    assert slope < -0.5
+    assert evidence.judge(WIDTHS, hidden, 0.0, bound=False).verdict == "inconclusive"
+    assert evidence.judge(WIDTHS, (WIDTHS**slope)[:, None] * np.exp(noise), 0.0, bound=False).verdict == "disagrees"
+
+
 def test_noise_is_inconclusive_and_bounds_hold_from_above_only() -> None:
     assert verdict(0.0, 0.5, noise=3.0) == "inconclusive"
     for power, expected in ((-1.0, "agrees"), (0.5, "disagrees")):
