@@ -67,7 +67,7 @@ def init_parameter(
             q = _orthogonal(rng, shape)
             # entries of q have the spread max(rows, columns)^-1/2 by themselves: keep only its base value
             longest, base_longest = (max(_rows_columns(shape_of(parameter.axes, s))) for s in (widths, base))
-            return (q * (gain * ratio * math.sqrt(longest / base_longest))).astype(dtype)
+            return (q * (gain * ratio * math.sqrt(longest / base_longest))).astype(dtype, order="C")
         case _:
             raise AssertionError(f"initialiser {init.kind}")
 

@@ -21,7 +21,7 @@ from tensorprog.parametrization import Parametrization
 BATCH = 4
 BASE = 4  # the base width: far below the ladder, so that what vanishes with width is small on all of it
 NARROW = 64
-EPSILON = 1e-12  # of normalisations
+EPSILON = 1e-30  # of normalisations: arguments may vanish like n^-3
 ADAM = Fraction(1, 10**18)  # the base epsilon of optimizers that have one: gradients may vanish like n^-7/2
 
 Floats = npt.NDArray[np.float64]

@@ -386,6 +386,17 @@ def test_matrix_products_do_not_fall_back_to_einsum(formula, shapes, monkeypatch
 # --- parametrization, initialisation, bookkeeping -------------------------------------------------------
 
 
+@pytest.mark.parametrize("shape", [(4, 8), (8, 4), (6, 6)], ids=str)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("kind", ["normal", "orthogonal", "ones", "zeros"])
+def test_parameters_lie_in_one_piece_whatever_their_shape(kind, dtype, shape):
+    """Optimizers step through them entry by entry, in place."""
+    parameter = g.Parameter("W", tuple(g.Axis(Dim.of(size)) for size in shape), init=g.Init(kind))
+    w = init_parameter(parameter, ONE, {}, {}, 0, dtype)
+    assert w.flags.c_contiguous
+    assert w.shape == shape
+
+
 def test_quantities_scale_with_the_widths_and_are_the_users_at_the_base():
     b = Builder()
     x = b.input("x", BATCH, 5)
