@@ -1,4 +1,4 @@
-"""How derivations scale, in one run: `python benchmarks/scaling.py [--quick]`. It measures and does not judge.
+"""How derivations scale, in one run: `python -m benchmarks.scaling [--quick]`. It measures and does not judge.
 
 (a) deriving a GPT unrolled to more and more layers, stage by stage, against the nodes of its program (forward, backward
     and updates), up to 100,000; the fitted power of the number of nodes (goal: at most 1.1);
@@ -14,31 +14,29 @@ from __future__ import annotations
 import argparse
 import gc
 import math
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # this checkout, whether or not it is installed
+from tensorprog.api import derive
+from tensorprog.architecture import load, parse
+from tensorprog.derivation import Derivation
+from tensorprog.programme.completion import complete
 
-from tensorprog.api import derive  # noqa: E402
-from tensorprog.architecture import load, parse  # noqa: E402
-from tensorprog.programme.completion import complete  # noqa: E402
-
-GPT = ROOT / "examples" / "gpt.tp"
+GPT = Path(__file__).resolve().parent.parent / "examples" / "gpt.tp"
 NODES = (1_000, 3_000, 10_000, 30_000, 100_000)
 HIDDEN = (2, 4, 8, 16, 32)
 DEPTHS = (2, 100, 10_000)
+Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
 
-def timed(run: Callable[[], Result]) -> tuple[float, Result]:
+def timed(run: Callable[Given, Result], *args: Given.args, **options: Given.kwargs) -> tuple[float, Result]:
     """Processor time of one call, and what it gave; garbage of the calls before is not counted."""
     gc.collect()
     start = time.process_time()
-    result = run()
+    result = run(*args, **options)
     return time.process_time() - start, result
 
 
@@ -61,9 +59,9 @@ def derivations(nodes: Sequence[int]) -> None:
     rows, sizes, whole = [], [], []
     for target in nodes:
         layers = max(1, round(target / per_layer))
-        read, architecture = timed(lambda layers=layers: load(GPT, {"L": layers}))  # type: ignore[misc]
-        build, program = timed(lambda known=architecture: known.program)  # type: ignore[misc]
-        solve, _ = timed(lambda known=architecture: derive(known, "adam"))  # type: ignore[misc]
+        read, architecture = timed(load, GPT, {"L": layers})
+        build, program = timed(getattr, architecture, "program")
+        solve, _ = timed(derive, architecture, "adam")
         total, count = read + build + solve, len(program.nodes)
         sizes.append(count)
         whole.append(total)
@@ -73,9 +71,13 @@ def derivations(nodes: Sequence[int]) -> None:
     print(f"  time ~ nodes^{power(sizes, whole):.2f}")
 
 
+def derive_text(text: str) -> Derivation:
+    return derive(parse(text), "adam")
+
+
 def symbolic(depths: Sequence[int]) -> None:
     texts = [GPT.read_text().replace("depth L", f"depth L = {depth}") for depth in depths]
-    times = [timed(lambda text=text: derive(parse(text), "adam"))[0] for text in texts]  # type: ignore[misc]
+    times = [timed(derive_text, text)[0] for text in texts]
     rows = [[f"{depth:,}", f"{t:.2f} s", f"{t / times[0]:.2f}"] for depth, t in zip(depths, times, strict=True)]
     table("(b) symbolic depth", ["depth", "time", "over the first"], rows)
 
@@ -93,7 +95,7 @@ def programmes(sizes: Sequence[int]) -> None:
     rows, unknowns, times = [], [], []
     for hidden in sizes:
         known = parse(perceptron(hidden))
-        taken, _ = timed(lambda known=known: complete(known, FIXES, "adam"))  # type: ignore[misc]
+        taken, _ = timed(complete, known, FIXES, "adam")
         count = 2 * (hidden + 2)
         unknowns.append(count)
         times.append(taken)
