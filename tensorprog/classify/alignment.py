@@ -27,7 +27,6 @@ from tensorprog.graph import Contract
 from tensorprog.powers import read_number
 from tensorprog.programme.trajectory import Trainer
 
-PARTS = ("alpha", "omega", "u")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +139,7 @@ class Disagreement:
 
     tensor: str
     line: int
-    part: str  # one of PARTS
+    part: str  # "alpha", "omega" or "u"
     param: str
     other: str
     assumed: Fraction

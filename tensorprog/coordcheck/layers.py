@@ -22,7 +22,6 @@ from tensorprog.errors import TensorProgError
 
 Sizes = npt.NDArray[np.float64]
 
-DEFAULT_DEPTHS = (4, 8, 16, 32)
 DEFAULT_WIDTH = 64
 
 
