@@ -213,6 +213,7 @@ def test_a_file_defines_its_own_optimizers() -> None:
     assert tp.emit(tp.parse(FILE)).count("class ") == 4  # two optimizers, the mix of them, the network
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 @pytest.mark.parametrize("backend", ["numpy", "torch"])
 def test_the_file_s_own_optimizers_are_trained_on_both_backends(backend: str) -> None:

@@ -182,6 +182,7 @@ def optimizers() -> list[object]:
     return [pytest.param(name, marks=() if name in quick else pytest.mark.slow) for name in sorted(OPTIMIZERS)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", optimizers())
 def test_every_optimizer_agrees_in_two_forms(optimizer: str) -> None:
     """The size rule of each optimizer against its own NumPy step. (The norm of the whole gradient has parts that only

@@ -82,6 +82,7 @@ def test_a_coordinate_stands_for_its_value(sweep: str, value: float) -> None:
     assert math.isclose(at_coordinate(sweep, coordinate(sweep, value)), value, abs_tol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["sam", "muon", "adafactor", "adopt"])
 def test_optimizers_of_every_kind_learn(tmp_path: Path, optimizer: str) -> None:
     """Two gradients in a step; two optimizers side by side; relative steps; a first step that moves nothing."""
