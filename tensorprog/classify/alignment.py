@@ -28,7 +28,6 @@ from tensorprog.powers import read_number
 from tensorprog.programme.trajectory import Trainer
 
 
-
 @dataclass(frozen=True, slots=True)
 class Alignment:
     """Exponents per summed growing axis: of dW with x, of W with dx, of dW with dx."""
