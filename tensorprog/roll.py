@@ -19,7 +19,6 @@ from tensorprog.graph import (
     Const,
     Contract,
     Graph,
-    InvRms,
     LayerLoop,
     Node,
     Op,
@@ -28,6 +27,7 @@ from tensorprog.graph import (
 )
 from tensorprog.inline import Flat
 from tensorprog.model import Loop, Model, Module
+from tensorprog.postnorm import as_prenorm, way
 from tensorprog.syntax import Span
 
 
@@ -67,8 +67,19 @@ class _Rolled(Flat):
         captured = [ids[value] for value in step.captured]
         inner = self.module(step.body, prefix, inner_owner, (*streams, *captured))
         self._inside = False
-        places = self._lift(first, streams, axis, inner_owner if step.kind == "repeat" else None)
-        results = [places.get(inner[value], inner[value]) for value in step.body.results]
+        results = [inner[value] for value in step.body.results]
+        nodes = tuple(self.nodes)
+        ways = {stream: way(nodes, first, self.parameters, stream, result)
+                for stream, result in zip(streams, results, strict=True)}  # fmt: skip
+        del self.nodes[first:]
+        now, strange = as_prenorm(nodes, first, ways, self.node)
+        lifted = self._lift(first, {*streams, *strange}, axis, inner_owner if step.kind == "repeat" else None)
+        places = {old: lifted.get(number, number) for old, number in now.items()}
+        strange = {lifted[number] for number in strange}
+        for table in (self.params, self.uses):
+            for name, node_id in table.items():
+                table[name] = places.get(node_id, node_id)
+        results = [places.get(result, result) for result in results]
         carried = []
         for out, start, stream, result in zip(step.outs, starts, streams, results, strict=True):
             name = module.values[out].name
@@ -78,9 +89,14 @@ class _Rolled(Flat):
             total = self._total(increment, axis, step.span)
             axes = self.nodes[start].axes
             same = tuple(range(len(axes)))
-            ids[out] = self.node(Add((same, same)), (start, total), axes, path + name if name else "", step.span)
-            carried.append(Stream(stream_path, increment))
-        self.loops.append(LayerLoop(prefix, axis, step.span, tuple(carried)))
+            norm, shown = ways[stream].norm, path + name if name else ""
+            ids[out] = self.node(Add((same, same)), (start, total), axes, "" if norm else shown, step.span)
+            if norm:
+                sum_of_all = ids[out]
+                ids[out] = norm.of(sum_of_all, self.node, shown)
+                strange.update(range(sum_of_all, ids[out]))
+            carried.append(Stream(stream_path, increment, unit=norm is not None))
+        self.loops.append(LayerLoop(prefix, axis, step.span, tuple(carried), frozenset(strange)))
 
     # --- the stream ---------------------------------------------------------------------------------
 
@@ -105,16 +121,11 @@ class _Rolled(Flat):
 
     def _increment(self, result: int, stream: int, name: str, span: Span) -> tuple[int, tuple[int, ...]]:
         """What one layer adds (`result` is the stream plus this), and the nodes of the stream on the way."""
-        added: list[int] = []
+        added: list[tuple[int, tuple[int, ...]]] = []
         path = [result]
         at = result
         while at != stream:
             node = self.nodes[at]
-            if self._is_normalised(at, stream):
-                raise _no_law(f"`{name}` is normalised between the layers (post-norm)", span,
-                              "every later layer shrinks the share of an earlier one by the same factor (with "
-                              "small branches it has the exponents of its pre-norm form, as no norm sees the scale)",
-                              f"`{name} = {name} + ?branch * f(layernorm({name}))`; norm it last")  # fmt: skip
             if not isinstance(node.op, Add):
                 raise _no_law(f"`{name}` is no residual stream", span,
                               "a layer does not add to what it gets, so that its effect grows or fades exponentially",
@@ -125,32 +136,14 @@ class _Rolled(Flat):
             if len(onward) != 1:
                 raise _no_law(f"`{name}` is no residual stream", span, "a layer adds it to itself, or does not keep it",
                               f"`{name} = {name} + ?branch * (..)` in the loop")  # fmt: skip
-            for a, place in zip(node.args, node.op.places, strict=True):
-                if a != onward[0]:
-                    added.append(a if place == same else self._placed(a, place, node, span))
+            added += [(a, place) for a, place in zip(node.args, node.op.places, strict=True) if a != onward[0]]
             at = onward[0]
             path.append(at)
         axes = self.nodes[stream].axes
-        same = tuple(range(len(axes)))
         if not added:
             return self.node(Const(0.0), (), axes, "", span), tuple(path)
-        return self.node(Add((same,) * len(added)), tuple(added), axes, "", span), tuple(path)
-
-    def _is_normalised(self, value: int, stream: int) -> bool:
-        """Whether a value is the stream after a normalisation: only sums and entrywise products lead from here to the
-        inverse norm of what only sums lead from to the stream."""
-        if self._reaches(value, stream):
-            return False
-        seen, todo = {value}, [value]
-        while todo:
-            node = self.nodes[todo.pop()]
-            if isinstance(node.op, InvRms) and self._reaches(node.args[0], stream):
-                return True
-            entrywise = isinstance(node.op, Contract) and not node.op.summed
-            if isinstance(node.op, Add) or entrywise:
-                todo += [a for a in node.args if a > stream and a not in seen]
-                seen.update(node.args)
-        return False
+        addends, places = zip(*added, strict=True)
+        return self.node(Add(places), addends, axes, "", span), tuple(path)
 
     def _reaches(self, value: int, stream: int) -> bool:
         """Whether only sums stand between."""
@@ -166,25 +159,22 @@ class _Rolled(Flat):
             value = found[0]
         return True
 
-    def _placed(self, value: int, place: tuple[int, ...], node: Node, span: Span) -> int:
-        return self.node(Add((place,)), (value,), node.axes, "", span)
-
     # --- the layer axis -----------------------------------------------------------------------------
 
-    def _lift(self, first: int, streams: list[int], axis: Axis, owner: str | None) -> dict[int, int]:
-        """Gives the layer axis to all nodes from `first` on that depend on a stream or on a parameter of the layer.
-        Returns where the nodes are now."""
+    def _lift(self, first: int, layered: set[int], axis: Axis, owner: str | None) -> dict[int, int]:
+        """Gives the layer axis to all nodes from `first` on that are in `layered`, or depend on what is, or on a
+        parameter of the layer. Returns where the nodes are now."""
         body = self.nodes[first:]
         del self.nodes[first:]
         place: dict[int, int] = {}
-        lifted = set(streams)
+        lifted = {k for k in layered if k < first}
         spread: dict[int, int] = {}
         for node in body:
             own = isinstance(node.op, Param) and owner is not None and node.op.name.startswith(owner)
             if isinstance(node.op, Param) and own:
                 self.parameters[node.op.name] = replace(self.parameters[node.op.name], layers=axis)
             args = [place.get(a, a) for a in node.args]
-            if not own and not any(a in lifted for a in args):
+            if not own and node.id not in layered and not any(a in lifted for a in args):
                 place[node.id] = self.node(node.op, tuple(args), node.axes, node.name, node.span)
                 continue
             for k, a in enumerate(args):
@@ -196,9 +186,6 @@ class _Rolled(Flat):
             number = self.node(_with_layer(node), tuple(args), (*node.axes, axis), node.name, node.span)
             place[node.id] = number
             lifted.add(number)
-        for table in (self.params, self.uses):
-            for name, node_id in table.items():
-                table[name] = place.get(node_id, node_id)
         return place
 
 

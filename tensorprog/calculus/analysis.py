@@ -17,6 +17,7 @@ from tensorprog.calculus.grades import CONSTANT, EVEN, FLIPS, NOTHING, STAYS, Gr
 from tensorprog.calculus.layers import LoopBits
 from tensorprog.calculus.rules import rules_for
 from tensorprog.calculus.shared import Rule, Sizes, describe, power_size
+from tensorprog.calculus.stable import require_unit_streams
 from tensorprog.calculus.terms import Terms, as_entries, forget_results, interned, leading, reduce_terms, uncentred
 from tensorprog.calculus.terms import largest as largest  # one place for those who read an analysis
 from tensorprog.errors import CalculusError, NoPowerLawError
@@ -283,8 +284,9 @@ class Analysis:
 
     def settle(self) -> bool:
         """Sweep until nothing moves (once, but where layers read each other); True if anything moved. Raises
-        NoPowerLawError if sizes grow from layer to layer. Small terms may alternate for ever, where many of them are
-        merged now in one way, now in another: after half of the sweeps, none is let go."""
+        NoPowerLawError if sizes grow from layer to layer, or those of a post-norm stream grow at all. Small terms may
+        alternate for ever, where many of them are merged now in one way, now in another: after half of the sweeps, none
+        is let go."""
         moved = self.sweep()
         if not self.program.forward.loops:
             return moved
@@ -292,6 +294,7 @@ class Analysis:
             self.joining = count > MAX_SWEEPS // 2
             if not self.sweep():
                 self.joining = False
+                require_unit_streams(self.program, self.initial, self.change)
                 return moved
         loop = self.program.forward.loops[0]
         raise NoPowerLawError(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from fractions import Fraction
 
 from tensorprog.calculus.grades import CONSTANT, EVEN, SAME, STAYS, UNKNOWN, forget, grade_product, squared
 from tensorprog.calculus.shared import Change, Initial, Rule, Sizes, contract_plan, products
 from tensorprog.calculus.terms import ContractPlan, Term, Terms, marked, reduce_terms
-from tensorprog.graph import Add, Contract, InvRms, Node, Program, Scalar, Scale
+from tensorprog.graph import Add, Const, Contract, InvRms, Node, Program
+from tensorprog.norms import minus_mean, starts_at_one
 
 
 def centrings(node: Node, program: Program, sizes: Sizes) -> dict[int, tuple[int, int]]:
@@ -16,8 +16,10 @@ def centrings(node: Node, program: Program, sizes: Sizes) -> dict[int, tuple[int
     the place of the axis among the growing ones)."""
     assert isinstance(node.op, Add)
     found: dict[int, tuple[int, int]] = {}
-    means = {k: mean for k, arg in enumerate(node.args) if (mean := _mean(arg, program)) is not None}
-    for k, (x, axis) in means.items():
+    means = {k: mean for k, arg in enumerate(node.args) if (mean := minus_mean(program.nodes, arg)) is not None}
+    for k, (x, (axis, *more)) in means.items():
+        if more:
+            continue
         for place, (arg, axes_of) in enumerate(zip(node.args, node.op.places, strict=True)):
             whole = axes_of == tuple(range(len(node.axes)))
             if arg == x and whole and place not in found and sizes(node.axes[axis].dim):
@@ -26,28 +28,23 @@ def centrings(node: Node, program: Program, sizes: Sizes) -> dict[int, tuple[int
     return found
 
 
-def _mean(k: int, program: Program) -> tuple[int, int] | None:
-    """Whether node k is -mean(x) over one axis, perhaps spread over it again: x and the axis."""
-    nodes = program.nodes
-    while isinstance(nodes[k].op, Add) and len(nodes[k].args) == 1:
-        (k,) = nodes[k].args
-    scale = nodes[k].op
-    if not isinstance(scale, Scale):
-        return None
-    total = nodes[nodes[k].args[0]]
-    if not isinstance(total.op, Contract) or total.op.right is not None:
-        return None
-    (x,), left, out = total.args, total.op.left, total.op.out
-    summed = [place for place, index in enumerate(left) if index not in out]
-    if len(summed) != 1 or tuple(i for i in left if i in out) != out:
-        return None
-    mean = Scalar(Fraction(-1), ((nodes[x].axes[summed[0]].dim, Fraction(-1)),))
-    return (x, summed[0]) if scale.scalar == mean else None
-
-
 def centred(terms: Terms, position: int) -> Terms:
     """Terms of x - mean(x) along a growing axis: what is alike along it is gone."""
     return tuple([(size, raw, marked(g, position)) for size, raw, g in terms if g[position] != CONSTANT])
+
+
+def since_start(node: Node, program: Program) -> Rule | None:
+    """The rule of w - 1, with w a parameter that starts at 1: exactly zero until w moves; None for other sums."""
+    if len(node.args) != 2:
+        return None
+    w, one = node.args
+    if program.nodes[one].op != Const(-1.0) or not starts_at_one(program.nodes, w, program.forward.parameters):
+        return None
+
+    def initial(t: list[Terms]) -> Terms:
+        return tuple([(max(size, 0), raw, grades) for size, raw, grades in t[0] if size])
+
+    return Rule(initial, lambda _, d: d[0])
 
 
 def inverse_rms(arg: Node, axes: tuple[int, ...], sizes: Sizes) -> tuple[Initial, Change]:

@@ -20,6 +20,7 @@ from tensorprog.calculus.normalising import (
     loss_grad,
     normalises,
     rescaled,
+    since_start,
     softmax_grad,
 )
 from tensorprog.calculus.shared import UNIT, Rule, Sizes, contract_plan, products, refuse
@@ -91,7 +92,7 @@ def _rule(
         case Contract():
             return _contract(node, node.op, args, sizes, program)
         case Add(places):
-            return _add(places, args, node, program, sizes)
+            return since_start(node, program) or _add(places, args, node, program, sizes)
         case Scale() as scale:
             if not scale.scalar.coefficient:
                 return linear(lambda _: ())

@@ -10,7 +10,7 @@ from tensorprog.calculus.terms import ContractPlan, Summed, Term, Terms, interne
 from tensorprog.dims import Dim
 from tensorprog.errors import CalculusError
 from tensorprog.exponents import Units
-from tensorprog.graph import Add, Axis, Contract, Fold, Map, Merge, Node, Param, Scale, Split, StopGrad, Window
+from tensorprog.graph import Add, Axis, Const, Contract, Fold, Map, Merge, Node, Param, Scale, Split, StopGrad, Window
 
 Initial = Callable[[list[Terms]], Terms]
 Change = Callable[[list[Terms], list[Terms]], Terms]
@@ -70,6 +70,8 @@ def describe(node: Node, nodes: Sequence[Node] = (), depth: int = 3) -> str:
             return " ".join([*(f"?{u}" for u in shown), *args])
         case Split() | Merge() | Window() | Fold() | StopGrad():
             return args[0]
+        case Const(value):
+            return f"{value:g}"
         case Map(fn, order):
             return f"{fn}{chr(39) * order}({', '.join(args)})"
         case _:

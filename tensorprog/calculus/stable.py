@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
-from tensorprog.calculus.analysis import Snapshot, largest
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from tensorprog.calculus.shared import describe
-from tensorprog.errors import CalculusError
+from tensorprog.calculus.terms import Terms, largest
+from tensorprog.errors import CalculusError, NoPowerLawError
 from tensorprog.exponents import Units
 from tensorprog.graph import Add, Loss, Map, Program, Scale, Softmax, TopK
+
+if TYPE_CHECKING:
+    from tensorprog.calculus.analysis import Snapshot
+
+
+def require_unit_streams(program: Program, initial: Sequence[Terms], change: Sequence[Terms]) -> None:
+    """Raises NoPowerLawError where a stream that stands for one normalised between layers is not Theta(1)."""
+    for loop in program.forward.loops:
+        for stream in loop.streams:
+            start, moved = (largest(terms[stream.path[-1]]) for terms in (initial, change))
+            if stream.unit and (start != 0 or (moved or 0) > 0):
+                raise NoPowerLawError(
+                    "no power law in the depth: a stream is normalised between the layers (post-norm), and what they "
+                    "add to it is not small", loop.span,
+                    why="every later layer shrinks the share of an earlier one by the same factor",
+                    fix="`?branch *` in front of what is added",
+                )  # fmt: skip
 
 
 def sensitive(program: Program, *, sums: bool = True) -> set[int]:

@@ -60,8 +60,11 @@ def probes(derivation: Derivation, extras: Collection[str] = ()) -> list[Probe]:
     found: list[Probe] = []
     seen: dict[str, int] = {}
     places: dict[str, int] = {}
+    strange = frozenset().union(*(loop.strange for loop in graph.loops))
     for node in graph.nodes:
         match node.op:
+            case _ if node.id in strange:
+                continue
             case Input() | Const() | Loss():
                 continue
             case Param(name):

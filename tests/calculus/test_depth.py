@@ -169,7 +169,10 @@ def test_rezero_without_a_multiplier_trains_its_gates_alone_more_slowly(optimize
 NO_LAW = {
     "no residual stream": ONE.replace("h[k] + BRANCH", "tanh(W[k,j] h[j])"),
     "normalised, but not kept": ONE.replace("h[k] = h[k] + BRANCH", "u = rmsnorm(h)\n  h[k] = tanh(W[k,j] u[j])"),
-    "post-norm": ONE.replace("h[k] = h[k] + BRANCH", "u[k] = h[k] + W[k,j] tanh(h[j])\n  h = rmsnorm(u)"),
+    "post-norm": ONE.replace("h[k] = h[k] + BRANCH", "u[k] = h[k] + relu(W[k,j] h[j])\n  h = rmsnorm(u)"),
+    "random gains": ONE.replace("W[k,j]", "W[k,j], g[k] = normal(1)").replace(
+        "BRANCH", "?b * (W[k,j] h[j])\n  h[k] = g[k] h[k]"
+    ),
     "the stream is doubled": ONE.replace("BRANCH", "h[k] + ?b * (W[k,j] tanh(h[j]))"),
     "a fixed branch that grows with the stream": ONE.replace("BRANCH", "relu(W[k,j] h[j])"),
 }

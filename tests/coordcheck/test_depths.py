@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from tensorprog.exponents import Power
 from tensorprog.interpret import Interpreter
 from tests.shared import derive, stack
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 ONE = "repeat L {\n param V[k,j]\n y[k] = V[k,j] h[j]\n h[k] = h[k] + ?b * tanh(y[k])\n}"
 TWO = """repeat L {
  param W[k,m], V[m,j], b[m] = zeros
@@ -23,6 +25,10 @@ TWO = """repeat L {
  h[k] = h[k] + ?b * y[k]
 }"""
 TIED = "repeat L shared {\n param V[k,j]\n y[k] = V[k,j] h[j]\n h[k] = h[k] + ?b * tanh(y[k])\n}"
+POST = TWO.replace("\n}", "\n h = layernorm(h)\n}")
+GAINS = POST.replace("layernorm", "rmsnorm").replace(
+    "W[k,m], V[m,j], b[m] = zeros", "W[k,m] frozen, V[m,j] frozen, b[m] = zeros frozen"
+)
 DEPTHS = (4, 8, 16, 32)
 REZERO = """repeat L {
  param W[k,m], V[m,j], g[] = zeros
@@ -46,9 +52,9 @@ ZEROS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-@pytest.mark.parametrize("loop", [ONE, TWO, TIED], ids=["one matrix", "two matrices", "tied"])
+@pytest.mark.parametrize("loop", [ONE, TWO, TIED, POST], ids=["one matrix", "two matrices", "tied", "post-norm"])
 def test_every_size_has_the_exponent_of_the_symbolic_depth(loop: str, optimizer: str) -> None:
-    """Depth-muP (L^-1/2), CompleteP (L^-1) and a weight-tied loop (L^-1), at width 64."""
+    """Depth-muP (L^-1/2), CompleteP (L^-1), a weight-tied loop (L^-1), and norms between the layers, at width 64."""
     report = check(derive(parse(stack(loop)), optimizer), depths=DEPTHS, seeds=6, steps=2)
     assert report.count("disagrees") == 0, str(report)
     assert report.count("agrees") >= 0.85 * len(report.rows), str(report)
@@ -65,6 +71,28 @@ def test_what_starts_at_zero_has_the_exponents_of_the_symbolic_depth(case: str, 
     report = check(derive(parse(stack(ZEROS[case])), optimizer), depths=DEPTHS, seeds=6, steps=3, control=False)
     assert report.count("disagrees") == 0, str(report)
     assert report.count("agrees") >= 0.7 * len(report.rows), str(report)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_gains_between_layers_move_the_stream_by_theta_1_all_together(optimizer: str) -> None:
+    """Nothing else is trained, so that the exponent of their learning rate shows in every tensor of the layers."""
+    text = stack(GAINS).replace("E[j,i]\n", "E[j,i] frozen\n", 1).replace("R[o,j]\n", "R[o,j] frozen\n", 1)
+    report = check(derive(parse(text), optimizer), depths=DEPTHS, seeds=6, steps=2)
+    assert report.count("disagrees") == 0, str(report)
+    assert report.count("agrees") >= 0.9 * len(report.rows), str(report)
+    assert report.control is not None and report.control.caught
+    assert "gain" in report.control.param
+
+
+@pytest.mark.slow
+def test_a_bert_with_branch_multipliers_has_the_exponents_of_the_symbolic_depth() -> None:
+    text = (EXAMPLES / "bert.tp").read_text().replace("x + attention", "x + ?branch * attention")
+    text = text.replace("x + mlp", "x + ?branch * mlp").replace("vocab = 96, context = 32", "vocab = 24, context = 8")
+    report = check(derive(parse(text), "adam"), depths=(2, 4, 8, 16), steps=2)
+    assert report.count("disagrees") == 0, str(report)
+    assert report.count("agrees") >= 0.9 * len(report.rows), str(report)
+    assert report.control is not None and report.control.caught
 
 
 @pytest.mark.slow

@@ -1,0 +1,70 @@
+"""Normalisations as they stand in a graph: what divides a tensor by its root mean square, or takes its mean away; and
+the gains behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+
+from tensorprog.graph import Add, Contract, InvRms, Node, Param, Parameter, Scalar, Scale
+
+
+def normalised(nodes: Sequence[Node], value: int) -> int | None:
+    """u, if node `value` is u / rms(u) along axes one of which grows, or that of u - mean(u); else None."""
+    node = nodes[value]
+    if not isinstance(node.op, Contract) or node.op.right is None:
+        return None
+    indices = (node.op.left, node.op.right)
+    for place, x in enumerate(node.args):
+        inverse = nodes[node.args[1 - place]]
+        if not isinstance(inverse.op, InvRms) or inverse.args != (x,) or indices[place] != node.op.out:
+            continue
+        axes = inverse.op.axes
+        if not any(node.axes[k].dim.grows for k in axes):
+            continue
+        if indices[1 - place] == tuple(i for k, i in enumerate(node.op.out) if k not in axes):
+            centred = _centred(nodes, nodes[x], axes)
+            return x if centred is None else centred
+    return None
+
+
+def _centred(nodes: Sequence[Node], node: Node, axes: tuple[int, ...]) -> int | None:
+    """u, if a node is u - mean(u) over these axes."""
+    if not isinstance(node.op, Add) or len(node.args) != 2:
+        return None
+    whole = tuple(range(len(node.axes)))
+    places = (whole, tuple(k for k in whole if k not in axes))
+    return next((u for k, u in enumerate(node.args) if minus_mean(nodes, node.args[1 - k]) == (u, axes)
+                 and (node.op.places[k], node.op.places[1 - k]) == places), None)  # fmt: skip
+
+
+def minus_mean(nodes: Sequence[Node], value: int) -> tuple[int, tuple[int, ...]] | None:
+    """(x, the axes), if node `value` is -mean(x) over axes of x, perhaps spread over them again; else None."""
+    node = nodes[value]
+    while isinstance(node.op, Add) and len(node.args) == 1:
+        node = nodes[node.args[0]]
+    total = nodes[node.args[0]] if isinstance(node.op, Scale) else None
+    if total is None or not isinstance(total.op, Contract) or total.op.right is not None:
+        return None
+    (x,), left, out = total.args, total.op.left, total.op.out
+    axes = tuple(k for k, index in enumerate(left) if index not in out)
+    scalar = Scalar(Fraction(-1))
+    for k in axes:
+        scalar *= Scalar(powers=((nodes[x].axes[k].dim, Fraction(-1)),))
+    kept = tuple(i for i in left if i in out) == out
+    return (x, axes) if axes and kept and isinstance(node.op, Scale) and node.op.scalar == scalar else None
+
+
+def starts_at_one(nodes: Sequence[Node], value: int, parameters: Mapping[str, Parameter]) -> bool:
+    """Whether a node is the value of a parameter with an axis that grows, all of whose entries start at 1."""
+    match nodes[value]:
+        case Node(op=Param(name)):
+            init = parameters[name].init
+            grows = any(axis.dim.grows for axis in parameters[name].axes)
+            return grows and (init.kind == "ones" or (init.kind == "constant" and init.value == 1))
+        case Node(op=Scale(scalar), args=(source,)) if scalar == Scalar(unknowns=scalar.unknowns):
+            return all("@" in name for name in scalar.unknowns) and starts_at_one(nodes, source, parameters)
+        case Node(op=Add(), args=(source,)):  # the same along more axes
+            return starts_at_one(nodes, source, parameters)
+        case _:
+            return False
