@@ -50,7 +50,7 @@ def parity_product(g: Parity, h: Parity) -> Parity:
     odd_h, free_h, cover_h = h
     free = free_g | free_h
     odd = (odd_g ^ odd_h) & ~free
-    if odd or not (cover_g or cover_h):
+    if not (cover_g or cover_h):
         return (odd, free, 0)
     keeps_g = cover_g if cover_g and not cover_g & (odd_h | free_h) else 0
     keeps_h = cover_h if cover_h and not cover_h & (odd_g | free_g) else 0
@@ -119,7 +119,7 @@ def joint_flip(parities: Sequence[Parity]) -> int:
     for parity in parities:
         unknown |= parity[1]
     rows: dict[int, int] = {}  # lowest bit -> row, reduced by all others
-    for odd in {parity[0] & ~unknown for parity in parities}:
+    for odd in sorted({parity[0] & ~unknown for parity in parities}):
         row = odd << 1 | 1
         for pivot, other in rows.items():
             if row & pivot:
@@ -160,15 +160,14 @@ def _covers(big: Parity, small: Parity) -> bool:
         return False
     if not cover:
         return True
-    return bool(small[2] and not small[2] & ~cover) or bool(small[0] and not small[0] & ~cover)
+    return bool(small[0] & cover) or bool(small[2] and not small[2] & ~cover)
 
 
 def merged(parities: list[Parity]) -> Parity:
     """The parity of a sum of terms all of which vanish, or none does."""
     odd, free, _ = common(parities)
-    if odd or not vanishes(parities[0]):
-        return (odd, free, 0)
     cover = 0
-    for parity in parities:
-        cover |= parity[0] or parity[2]
+    if all(parity[2] for parity in parities) or (not odd and vanishes(parities[0])):
+        for parity in parities:
+            cover |= parity[2] or parity[0]
     return (odd, free, cover)

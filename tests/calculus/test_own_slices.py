@@ -8,7 +8,8 @@ import pytest
 
 import tensorprog as tp
 from benchmarks.agreement import trial
-from tensorprog.calculus.grades import joint_flip
+from benchmarks.agreement.family import Look
+from tensorprog.calculus.grades import joint_flip, parity_product, vanishes
 from tensorprog.coordcheck.predict import Predictor
 from tensorprog.coordcheck.probes import probes
 from tensorprog.derivation import Derivation
@@ -44,8 +45,16 @@ def test_a_matrix_after_its_transpose_is_fresh_if_the_function_between_is_even(f
 def test_and_so_it_is_measured(function: str) -> None:
     """Both kinds: the predictions for one would disagree with the other, by 1/2 at the start of f."""
     found = there_and_back(function)
-    ladder = ((64, 128, 256, 512), 16)
-    assert not trial.judged(found, found.parametrization, ladder=ladder).counts["disagrees"]
+    assert not trial.judged(found, found.parametrization, looks=(Look(16),)).counts["disagrees"]
+
+
+def test_a_product_is_odd_in_one_factor_and_covered_by_the_other_at_once() -> None:
+    """Multiplied with what undoes the odd part, or with what the cover does not meet, it still has mean zero."""
+    product = parity_product((0b001, 0, 0), (0, 0b110, 0b110))
+    assert product == (0b001, 0b110, 0b110)
+    assert vanishes(parity_product(product, (0b001, 0, 0)))
+    assert vanishes(parity_product(product, (0, 0b110, 0)))
+    assert not vanishes(parity_product(product, (0, 0b011, 0)))
 
 
 @pytest.mark.parametrize(
