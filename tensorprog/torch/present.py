@@ -58,11 +58,13 @@ class InitTrace(TorchDispatchMode):  # type: ignore[misc]
         name = func._schema.name.split("::")[-1]
         found = _rms(name, args, kwargs)
         rms, symmetric = found or (None, False)
-        result = func(*args, **kwargs)
+        filled = rms is not None and name.endswith("_") and args[0].is_floating_point()
+        result = args[0] if filled else func(*args, **kwargs)
         if rms is not None and result.is_floating_point():
-            result.fill_(rms)
             if symmetric:  # a constant matrix would have rank one
-                result.mul_(1 - 2 * torch.randint(2, result.shape, generator=self._signs).to(result))
+                result.bernoulli_(0.5, generator=self._signs).mul_(2 * rms).sub_(rms)
+            else:
+                result.fill_(rms)
         sources = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
         if name in ("copy_", "fill_", "zero_"):
             sources = sources[1:]
@@ -118,23 +120,26 @@ def build_traced(build: Callable[[], Any]) -> tuple[Any, dict[str, Start], froze
         for name, p in module.named_parameters():
             if not p.is_floating_point():
                 continue
-            rms = float(p.double().square().mean().sqrt()) if p.numel() else 0.0
+            rms = _size(p) if p.numel() else 0.0
             random = trace.is_random(p)
             starts[name] = Start("zeros" if rms == 0 else "normal" if random else "constant", rms)
             if random and rms:
-                p.copy_(rms * torch.randn(p.shape, generator=generator, dtype=torch.float64))
+                p.normal_(0.0, rms, generator=generator)
         for t in tree_leaves(inputs):  # made by the builder
             if isinstance(t, torch.Tensor) and t.is_floating_point() and trace.is_random(t):
-                rms = float(t.double().square().mean().sqrt())
-                t.copy_(rms * torch.randn(t.shape, generator=generator, dtype=torch.float64))
+                t.normal_(0.0, _size(t), generator=generator)
         random_buffers = set()
         for name, b in module.named_buffers():
             if trace.is_random(b) and b.is_floating_point() and b.numel():
-                rms = float(b.double().square().mean().sqrt())
                 random_buffers.add(name)
-                starts[name] = Start("normal", rms)
-                b.copy_(rms * torch.randn(b.shape, generator=generator, dtype=torch.float64))
+                starts[name] = Start("normal", _size(b))
+                b.normal_(0.0, starts[name].rms, generator=generator)
     return built, starts, frozenset(random_buffers)
+
+
+def _size(x: torch.Tensor) -> float:
+    """The root mean square of the entries."""
+    return float(torch.linalg.vector_norm(x, dtype=torch.float64)) / math.sqrt(x.numel())
 
 
 def start_laws(laws: Laws, starts: list[dict[str, Start]]) -> dict[str, StartLaw]:
