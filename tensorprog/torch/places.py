@@ -147,9 +147,9 @@ def _product_places(reading: Reading, name: str, module: str) -> Iterator[Place]
                 yield OutputHook(path, output)
             else:
                 yield OutputHook(path, output, -1, window[0], window[1])
-    leads = below(nodes, product)
+    leads, inside = below(nodes, product), f"{module}." if module else ""
     for path, (node, output) in _last_sites(reading).items():  # through sums too, such as rotary positions
-        if path.startswith(f"{module}.") and path not in seen and node in leads:
+        if path and path.startswith(inside) and path not in seen and node in leads:
             seen[path] = None
             yield OutputHook(path, output)
     for argument in range(3):

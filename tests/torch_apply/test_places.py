@@ -117,3 +117,27 @@ def test_of_two_hooks_that_are_right_the_one_on_the_smaller_tensor_is_used() -> 
     done = p.apply(wide, base=1).done, p.apply(narrow, base=1).done
     assert [next(line for line in lines if "hook" in line).rpartition("a hook on the ")[2] for lines in done] == [
         "output of head", "input of head"]  # fmt: skip
+
+
+class Turned(torch.nn.Module):
+    """Attention in the model's own code, whose queries and keys are turned by their positions."""
+
+    def __init__(self, n):
+        super().__init__()
+        self.query, self.key, self.out = (torch.nn.Linear(8, 2 * n), torch.nn.Linear(8, 2 * n), torch.nn.Linear(8, 4))
+
+    def forward(self, x):
+        angle = torch.arange(x.shape[1], dtype=x.dtype)[:, None]
+        query, key = (self._turned(layer(x), angle) for layer in (self.query, self.key))
+        return self.out(torch.softmax(query @ key.transpose(1, 2) / query.shape[-1] ** 0.5, -1) @ x)
+
+    @staticmethod
+    def _turned(x, angle):
+        a, b = x.chunk(2, -1)
+        return torch.cat([a * angle.cos() - b * angle.sin(), a * angle.sin() + b * angle.cos()], -1)
+
+
+def test_a_product_in_the_code_of_the_model_itself_finds_its_place_through_rotations():
+    p = tpt.derive(Turned, inputs=torch.randn(2, 3, 8), optimizer="adamw")
+    (product,) = p.changes.multipliers
+    assert OutputHook("query") in product.places
