@@ -14,8 +14,9 @@ for what is not a clean power of the width:
   settled is looked at again at other learning rates. If it agrees there it agrees, and is counted apart
   (`ELSEWHERE`). It disagrees only if it still misses at the largest rate at which it is well known, and would do so if
   it moved on towards the prediction by twice as much as it did from one rate to the other (else: inconclusive,
-  `SOMEWHERE`);
-- a seed with an exact zero (of relu, say) is not counted for that tensor, as long as it is one of few.
+  `SOMEWHERE`). Where it grows faster than predicted it must miss at the smaller rate, too: large updates saturate;
+- a seed with an exact zero (of relu, say), or one that overflows, is not counted for that tensor, as long as it is one
+  of few.
 
 Constants, which no exponent depends on, are chosen so that powers show early: the base width is far below the ladder.
 """
@@ -131,6 +132,8 @@ def alike(single: Floats, double: Floats) -> bool:
 def confirmed(row: Row, others: Mapping[float, Row]) -> bool:
     """Whether a row that disagrees does so at larger learning rates, too: see the head of this file."""
     larger = [others[rate] for rate in sorted(others, reverse=True) if rate > 1]
+    if row.reason == evidence.FASTER and any(rate < 1 and not _misses(other) for rate, other in others.items()):
+        return False
     for other in larger:
         if other.verdict == "disagrees" and other.reason == row.reason:
             return True
@@ -159,6 +162,9 @@ def _row(
 
     if t > grows:
         return found("left out", "something grew at an earlier step")
+    astray = ~np.isfinite(sizes).all(axis=0)
+    if t < grows and 0 < np.mean(astray) <= FEW:
+        sizes, pooled = sizes[:, ~astray], _pooled(sizes[:, ~astray])
     finite = np.all(np.isfinite(sizes), axis=1)
     if not finite.all():
         verdict = "left out" if t >= grows else "inconclusive" if finite[-1] else "disagrees"

@@ -147,6 +147,13 @@ def test_a_disagreement_must_stay_at_larger_learning_rates(
     assert rows.confirmed(measured(-0.5, verdict="disagrees"), larger) is confirmed
 
 
+def test_what_grows_faster_must_do_so_at_smaller_learning_rates_too() -> None:
+    row = replace(measured(0.5, verdict="disagrees"), reason=evidence.FASTER)
+    missed = replace(measured(0.5), reason=evidence.MISSES)
+    assert rows.confirmed(row, {0.25: missed, 16.0: measured(0.5)})
+    assert not rows.confirmed(row, {0.25: measured(0.1), 16.0: measured(0.5)})
+
+
 def test_what_cancels_exactly_is_told_from_what_is_small() -> None:
     """The norm of a norm does not change, in double precision either; a bias of size 1e-6 does."""
     source = """
