@@ -14,7 +14,8 @@ from tensorprog.coordcheck.calibrate import base_rates
 from tensorprog.coordcheck.measure import measure, planned
 from tensorprog.coordcheck.probes import Probe
 from tensorprog.derivation import Derivation
-from tensorprog.graph import InvRms, Node
+from tensorprog.graph import Add, InvRms, Node, Scale
+from tensorprog.norms import normalised
 from tensorprog.optimizers.choice import find
 from tensorprog.parametrization import Parametrization
 
@@ -44,6 +45,20 @@ def without_epsilon(derivation: Derivation) -> Derivation:
     architecture.__dict__["graph"] = forward
     architecture.__dict__["program"] = replace(program, forward=forward, nodes=cleaned(program.nodes))
     return replace(derivation, architecture=architecture)
+
+
+def idle_norms(nodes: Sequence[Node]) -> set[int]:
+    """Inverse norms of what a norm over the same axes has already divided by its own: of order 1, and changed by
+    epsilon alone, which the networks here are without. There is nothing to measure."""
+    found = set()
+    for node in nodes:
+        if isinstance(node.op, InvRms):
+            x = nodes[node.args[0]]
+            while isinstance(x.op, Scale) or (isinstance(x.op, Add) and len({*x.args}) == len({*x.op.places}) == 1):
+                x = nodes[x.args[0]]
+            if normalised(nodes, x.id) is not None and any(nodes[a].op == node.op for a in x.args):
+                found.add(node.id)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from benchmarks.agreement.campaign import campaign_program
-from benchmarks.agreement.family import Family, Look
+from benchmarks.agreement.family import Family, Look, idle_norms
 from benchmarks.agreement.parametrizations import perturbed
 from benchmarks.agreement.rows import RATES, Case, Row, alike
 from tensorprog.architecture import parse
@@ -82,7 +82,9 @@ def judged(
 ) -> Verdicts:  # fmt: skip
     """The verdicts on every tensor of an architecture, trained as `used` says. `expected`: what the predictions are
     made for, if not for `used` (a negative control)."""
-    places = tuple(p for p in probes(derivation) if p.kind in ("value", "gradient") and p.name != "loss")
+    idle = idle_norms(derivation.architecture.graph.nodes)
+    places = tuple(p for p in probes(derivation)
+                   if p.kind in ("value", "gradient") and p.name != "loss" and p.node not in idle)  # fmt: skip
     predictor = Predictor(derivation, expected or used, STEPS)
     grows = _first_growth(predictor)
     family = Family(derivation, used, places, max(1, min(STEPS, grows)))
