@@ -139,7 +139,7 @@ def facts_of(function: Function, order: int) -> Facts:
     facts = function.facts[order]
     if facts.parity == "none" and facts.constant and order + 1 < len(function.facts):
         facts = replace(facts, parity="odd" if function.facts[order + 1].parity == "even" else "none")
-    if facts.degree == 0:  # a step: its value at exactly 0 is PyTorch's, 0
+    if facts.degree == 0 and facts.parity != "even":  # a step: its value at exactly 0 is PyTorch's, 0
         facts = replace(facts, constant=False)
     return facts
 
@@ -148,13 +148,14 @@ def facts_of(function: Function, order: int) -> Facts:
 def entrywise(facts: Facts, axes: int) -> tuple[Initial, Change]:
     """The rule of f: (initial, change), on tensors with that many growing axes."""
     slope_parity = {"odd": "even", "even": "odd"}.get(facts.parity, "none")
+    same_everywhere = facts.degree == 0 and facts.parity == "even" and facts.constant
 
     def initial(t: list[Terms]) -> Terms:
         return reduce_terms(value(t[0], with_constant=True))
 
     def value(x: Terms, *, with_constant: bool) -> list[Term]:
         terms: list[Term] = [(0, 0, (CONSTANT,) * axes)] if facts.constant and with_constant else []
-        if not x:
+        if not x or same_everywhere:
             return terms
         if facts.degree == 1 and facts.parity == "odd":  # the identity keeps matrices as they are
             return list(x)
@@ -189,7 +190,7 @@ def entrywise(facts: Facts, axes: int) -> tuple[Initial, Change]:
     def change(t: list[Terms], d: list[Terms]) -> Terms:
         """f(x0 + dx) - f(x0) = f'(x0) dx + f''(x0) dx^2 / 2 + ..., each by the order of its Taylor terms."""
         x, dx = t[0], d[0]
-        if not dx:
+        if not dx or same_everywhere:
             return ()
         if facts.degree == 1 and facts.parity == "odd":
             return dx

@@ -80,8 +80,8 @@ def inverse_rms(arg: Node, axes: tuple[int, ...], sizes: Sizes) -> tuple[Initial
         if not dx:
             return ()
         scale = max((term[0] for term in x), default=None)
-        if scale is None:
-            return initial([dx])
+        if scale is None:  # it loses what epsilon made it
+            return reduce_terms([*initial([dx]), *initial([()])])
         x = tuple([(size, 0, grades) for size, _, grades in x])
         dx = tuple([(size, 0, grades) for size, _, grades in dx])
         (r,) = initial(t)

@@ -9,7 +9,8 @@ from tensorprog.elaborate.builder import BATCH_INDEX, Operand
 from tensorprog.elaborate.frame import ELLIPSIS, LOOKUP, Frame, sizes
 from tensorprog.elaborate.scalars import to_float
 from tensorprog.errors import ShapeError
-from tensorprog.graph import Add, Axis, Const, Contract, Scalar
+from tensorprog.graph import Add, Axis, Const, Contract, InvRms, Scalar
+from tensorprog.model import Compute
 from tensorprog.syntax import Span
 
 
@@ -18,10 +19,16 @@ def contract(operands: list[Operand], kept: set[str], frame: Frame, span: Span) 
 
     Binary contractions are associated from the right, avoiding outer products that grow: a factor that keeps the
     number of growing axes first, then matrices (`W2[k,j] W1[j,i] x[i]` = W2 (W1 x)), then whatever is left.
-    An index is summed as soon as no other factor needs it.
+    An index is summed as soon as no other factor needs it. Before all that, a tensor meets its own inverse norm: their
+    product is of order 1 whatever becomes of the tensor, which `x * (rms_scale(x) * g)` would hide.
     """
     dims = sizes(frame, operands, span)
     rest = list(enumerate(operands))
+    if len(rest) > 2 and (norm := _norm(operands, frame)):
+        first, second = sorted(norm)
+        needed = kept.union(*(other.indices for at, other in rest if at not in norm))
+        whole = _binary(operands[first], operands[second], needed, frame, span)
+        rest = [(at, whole if at == first else other) for at, other in rest if at != second]
     position, total = rest.pop(_first(rest, kept, frame))
     while rest:
         chosen = max(range(len(rest)), key=lambda k: (_rank(rest[k][1], total, rest, kept, dims, frame), k))
@@ -31,6 +38,15 @@ def contract(operands: list[Operand], kept: set[str], frame: Frame, span: Span) 
         total, position = _binary(*pair, needed, frame, span), min(at, position)
     order = frame.ordered([index for index in total.indices if index in kept])
     return frame.builder.permute(total, order, span)
+
+
+def _norm(factors: list[Operand], frame: Frame) -> tuple[int, int] | None:
+    """The places of x and of `rms_scale(x)`, if both are among the factors."""
+    places = {factor.value: place for place, factor in enumerate(factors)}
+    for step in frame.builder.steps:
+        if isinstance(step, Compute) and isinstance(step.op, InvRms) and step.out in places and step.args[0] in places:
+            return places[step.args[0]], places[step.out]
+    return None
 
 
 def _first(factors: list[tuple[int, Operand]], kept: set[str], frame: Frame) -> int:

@@ -88,6 +88,25 @@ def test_an_inverse_norm_shrinks_when_its_argument_outgrows_its_start() -> None:
     assert str(solver.units.unpack(largest(snapshot.change[norm]) or 0)) == "n^1/2"
 
 
+def test_a_gain_behind_a_norm_needs_no_multiplier() -> None:
+    """x * r * g, with r = rms_scale(x), is (x * r) * g: in x * (r * g) a trained x would meet the r of its start."""
+    found = derive(next(p for p in FOUND if p.stem == "gain_behind_a_norm_of_a_small_start"), "muon")
+    assert [str(size) for size in found.tensor("u")] == ["1", "1"]
+    assert str(found.params["g"].multiplier) == "1"
+
+
+def test_an_inverse_norm_of_zero_changes_by_what_epsilon_made_it() -> None:
+    """m is zero until g has moved and of order n afterwards: from epsilon^-1/2, the inverse norm falls to n^-1."""
+    source = "width n\ndim d = 8, classes = 3\naxis i: d, j: n, c: classes\ninput x[i]\nparam E[j,i], g[j] = zeros\n"
+    source += "param V[c,j]\nm[j] = g[j] * relu(E[j,i] x[i])\nu[j] = m[j] * rms_scale[j](m[j])\n"
+    found = derive(tp.parse(source + "output f[c] = V[c,j] u[j]\nloss mse(f)"), "adam")
+    params = {**found.params, "g": replace(found.params["g"], lr=Power.of({"n": Fraction(1)}))}
+    snapshot = Predictor(found, replace(found.parametrization, params=params), 1).snapshots[1]
+    units = found.solution.solver.units
+    norm = next(node.id for node in found.architecture.graph.nodes if isinstance(node.op, InvRms))
+    assert [str(units.unpack(largest(snapshot.change[k]) or 0)) for k in (norm - 1, norm, norm + 1)] == ["n", "1", "1"]
+
+
 def test_data_are_symmetric_only_along_finite_axes() -> None:
     """A sum over a growing axis of an odd network's inputs is of order n, as predicted, because they have a mean."""
     source = "width n\naxis i: n, t: 8\ninput x[t]\ninput y[i]\nparam W[i]\ns[] = W[i] y[i]\n"
