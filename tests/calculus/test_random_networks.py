@@ -10,9 +10,12 @@ import pytest
 from benchmarks.agreement import networks
 from tensorprog.api import check, derive
 from tensorprog.architecture import parse
+from tensorprog.arrays import rms
 from tensorprog.calculus.analysis import largest
 from tensorprog.coordcheck.report import Row
+from tensorprog.derivation import Derivation
 from tensorprog.errors import CalculusError
+from tensorprog.interpret import Interpreter
 
 OPTIMIZERS = ("adam", "sgd", "muon")
 SEEDS = range(240)
@@ -28,7 +31,8 @@ def test_a_seed_is_a_program() -> None:
 @pytest.mark.parametrize("part", [0, *(pytest.param(k, marks=pytest.mark.slow) for k in range(1, 6))])
 def test_derivations_are_stable_or_refused(part: int) -> None:
     """Whatever a sum, a nonlinearity or an output consumes is at most Theta(1), and every parameter that is trained
-    moves. Few programs are refused, each with its place in the text and a reason."""
+    moves, unless the network is zero but for rounding (a gate by the mean of a centred tensor). Few programs are
+    refused, each with its place in the text and a reason."""
     outcome: Counter[str] = Counter()
     for seed in SEEDS[part::6]:
         source = networks.random_program(seed)
@@ -44,13 +48,22 @@ def test_derivations_are_stable_or_refused(part: int) -> None:
                 assert refusal.why, source
                 continue
             snapshot, program = found.solution.snapshot, found.solution.solver.program
-            for name, node in found.architecture.graph.outputs:
-                size = largest(snapshot.change[node])
-                assert size is not None, (name, source)
-                assert size <= 0, (name, source)
+            sizes = [largest(snapshot.change[node]) for _, node in found.architecture.graph.outputs]
+            if sizes == [None]:
+                assert is_dead(found), source
+                continue
+            assert all(size is not None and size <= 0 for size in sizes), source
             for name in program.updates:
                 assert found.params[name].lr is not None, (name, source)
     assert outcome["refused"] <= outcome["derived"] // 20
+
+
+def is_dead(found: Derivation) -> bool:
+    """Whether the outputs of a network are zero but for rounding. (Gradients need not be: abs has a kink there.)"""
+    widths, outputs = dict.fromkeys(found.widths, 64), [node for _, node in found.architecture.graph.outputs]
+    network = Interpreter(found.architecture.program, widths, widths, found.parametrization, batch=4)
+    values = network.run(keep=outputs)
+    return all(rms(values[k]) < 1e-12 for k in outputs)
 
 
 def surprises(seed: int) -> tuple[list[Row], list[Row], int]:
