@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 
+import numpy as np
+
 from tensorprog.calculus.grades import (
     CONSTANT,
     FLIPS,
@@ -139,8 +141,8 @@ def facts_of(function: Function, order: int) -> Facts:
     facts = function.facts[order]
     if facts.parity == "none" and facts.constant and order + 1 < len(function.facts):
         facts = replace(facts, parity="odd" if function.facts[order + 1].parity == "even" else "none")
-    if facts.degree == 0 and facts.parity != "even":  # a step: its value at exactly 0 is PyTorch's, 0
-        facts = replace(facts, constant=False)
+    if facts.degree == 0:  # at exactly 0 a step has PyTorch's value: 0 for relu', not for leaky_relu' or identity'
+        facts = replace(facts, constant=bool(function.numpy[order](np.zeros(1))[0]))
     return facts
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from tensorprog.dims import BATCH, ONE, Dim
 from tensorprog.elaborate.scope import Cell, Ledger
-from tensorprog.graph import Axis, Contract, Init, Op, Param, Parameter, Scalar, Scale, Unknown
+from tensorprog.graph import Axis, Contract, Init, InvRms, Op, Param, Parameter, Scalar, Scale, Unknown
 from tensorprog.model import Compute, LocalDim, Module, Step, Value
 from tensorprog.syntax import Expr, Span
 
@@ -92,6 +92,7 @@ class Builder:
     names: dict[str, int] = field(default_factory=dict)
     captured: dict[int, int] = field(default_factory=dict)
     sliced: dict[tuple[int, int], int] = field(default_factory=dict)
+    norms: dict[int, int] = field(default_factory=dict)  # an inverse norm -> what it is of
 
     def new(self, record: Record) -> int:
         """A value without a step: a formal argument or a result of a block or loop."""
@@ -112,6 +113,8 @@ class Builder:
         """Appends one step and returns its value."""
         out = self.new(Record(tuple(axes), "", source))
         self.steps.append(Compute(out, op, args, self.place(span)))
+        if isinstance(op, InvRms):
+            self.norms[out] = args[0]
         return out
 
     def scale(self, value: int, scalar: Scalar, span: Span) -> int:

@@ -9,8 +9,7 @@ from tensorprog.elaborate.builder import BATCH_INDEX, Operand
 from tensorprog.elaborate.frame import ELLIPSIS, LOOKUP, Frame, sizes
 from tensorprog.elaborate.scalars import to_float
 from tensorprog.errors import ShapeError
-from tensorprog.graph import Add, Axis, Const, Contract, InvRms, Scalar
-from tensorprog.model import Compute
+from tensorprog.graph import Add, Axis, Const, Contract, Scalar
 from tensorprog.syntax import Span
 
 
@@ -43,10 +42,8 @@ def contract(operands: list[Operand], kept: set[str], frame: Frame, span: Span) 
 def _norm(factors: list[Operand], frame: Frame) -> tuple[int, int] | None:
     """The places of x and of `rms_scale(x)`, if both are among the factors."""
     places = {factor.value: place for place, factor in enumerate(factors)}
-    for step in frame.builder.steps:
-        if isinstance(step, Compute) and isinstance(step.op, InvRms) and step.out in places and step.args[0] in places:
-            return places[step.args[0]], places[step.out]
-    return None
+    norms = frame.builder.norms
+    return next(((places[norms[v]], place) for v, place in places.items() if norms.get(v) in places), None)
 
 
 def _first(factors: list[tuple[int, Operand]], kept: set[str], frame: Frame) -> int:

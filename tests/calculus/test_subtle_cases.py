@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import tensorprog as tp
+from tensorprog.interpret import Interpreter
 
 
 def exponent(power: tp.Power | None) -> str:
@@ -277,3 +278,27 @@ def test_a_normalised_weight_has_no_scale_but_a_speed(normalise: str, optimizer:
     assert exponent(found.params["W"].lr) == lr
     assert exponent(found.params["gain"].multiplier) == "-1/2"
     assert found.reasons["W"]["init_std"] == "it is divided by its own root mean square: any would do"
+
+
+@pytest.mark.parametrize(("function", "trains"), [("identity", True), ("leaky_relu", True), ("tanh", True),
+                                                  ("relu", False), ("abs", False)])  # fmt: skip
+def test_what_starts_at_exactly_zero_is_trained_through_a_slope_that_is_not_zero_there(
+    function: str, trains: bool
+) -> None:
+    """At 0 the slope of a kink is PyTorch's. Derived, and measured: the first gradient of g."""
+    source = f"""
+width n
+dim d = 8, classes = 5
+axis i: d, j: n, c: classes
+input x[i]
+param E[j,i], g[j] = zeros, V[c,j]
+z[j] = E[j,i] x[i] * g[j]
+y[j] = {function}(z[j])
+output f[c] = V[c,j] y[j]
+loss cross_entropy(f)
+"""
+    found = tp.derive(tp.parse(source), "adam")
+    assert (found.params["g"].lr is not None) is trains
+    network = Interpreter(found.architecture.program, {"n": 16}, {"n": 16}, found.parametrization)
+    gradient = network.run()[found.architecture.program.grads["g"]]
+    assert bool(gradient.any()) is trains
