@@ -164,8 +164,9 @@ def _control(runs: Runs) -> Control | None:
                       progress=None)  # fmt: skip
     demanded = Predictor(derivation, wrong.parametrization, steps, derivation.solution.exponents, orders=True)
     values, caught = control.measure(range(SEEDS)), None
+    rounded = only_rounding(control, values, demanded)
     for more in (range(SEEDS, MOST_SEEDS), range(0)):
-        rows = _rows(control, values, demanded, None)
+        rows = _rows(control, values, demanded, None, rounded)
         caught = next((row for (_, t), row in rows.items() if t and row.verdict == "disagrees"), None)
         if caught or not more:
             break
@@ -203,9 +204,7 @@ class Runs:
         runs = [(rung, seed) for rung in ladder for seed in seeds]
         costs = [size**2 for size in reversed(self.ladder.sizes) for _ in seeds]
         train, done = _backend(self.backend), 0
-        more: dict[str, dict[str, Any]] = {str(rung): {"device": self.device, "decays": self.decays} for rung in ladder}
-        if self.backend == "numpy":
-            more = {str(rung): {"plan": self._plan(rung), "typical": self.typical} for rung in ladder}
+        more = {str(rung): self._told(rung) for rung in ladder}
         places = {str(rung): network for rung, network in zip(self.ladder.rungs, self.networks, strict=False)}
         found: list[Measurement] = []
 
@@ -228,11 +227,15 @@ class Runs:
         grid = np.stack(found, axis=-1)
         return grid.reshape(*grid.shape[:2], len(ladder), len(seeds))[:, :, ::-1]
 
-    def _plan(self, rung: Mapping[str, int]) -> Any:
+    def _told(self, rung: Mapping[str, int]) -> dict[str, Any]:
+        """What else the networks of a rung are told, by backend."""
+        if self.backend == "torch":
+            return {"device": self.device, "decays": self.decays}
         from tensorprog.coordcheck.measure import planned
 
         derivation, used, rates = self._network(rung)
-        return planned(derivation, used, rung, self.base, self.batch, rates, self.dtype, self.decays)
+        plan = planned(derivation, used, rung, self.base, self.batch, rates, self.dtype, self.decays)
+        return {"plan": plan, "typical": self.typical}
 
     def _network(self, rung: Mapping[str, int]) -> tuple[Derivation, Parametrization, float | Mapping[str, float]]:
         """What is trained at a rung: of a ladder of depths, another network at each."""
@@ -262,10 +265,13 @@ def _until_conclusive(
     are expected to be done before the deadline."""
     values = np.zeros((len(runs.probes), runs.steps + 1, len(runs.ladder.rungs), 0))
     rows: Rows = {}
+    rounded: Collection[tuple[int, int]] = ()
     while values.shape[3] < most:
         more, start = range(values.shape[3], min(values.shape[3] + seeds, most)), time.monotonic()
         values = np.concatenate([values, runs.measure(more)], axis=3)
-        rows = _rows(runs, values, demanded, own)
+        if not more.start:  # the first network tells
+            rounded = only_rounding(runs, values, demanded)
+        rows = _rows(runs, values, demanded, own, rounded)
         if not any(judge.wants_seeds(row, values.shape[3]) for row in rows.values()):
             break
         now = time.monotonic()
@@ -274,12 +280,18 @@ def _until_conclusive(
     return values, rows
 
 
-def _rows(runs: Runs, values: Measurement, demanded: Predictor, own: Predictor | None) -> Rows:
-    """The verdict on everything that was measured, by the positions of probe and step."""
+def _rows(
+    runs: Runs,
+    values: Measurement,
+    demanded: Predictor,
+    own: Predictor | None,
+    rounded: Collection[tuple[int, int]],
+) -> Rows:
+    """The verdict on everything that was measured, by the positions of probe and step. `rounded`: what is nothing but
+    rounding errors."""
     unit = ROUNDING * float(np.finfo(runs.dtype).eps)
     independent = {} if runs.networks else independent_sums(runs.derivation, runs.probes, runs.ladder, values)
     sums = {probe.param: k for k, probe in enumerate(runs.probes) if probe.kind == "terms"}
-    rounded = only_rounding(runs, values, demanded)
     rows: Rows = {}
     for k, probe in enumerate(runs.probes):
         for t in range(runs.steps + 1):
