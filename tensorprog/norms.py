@@ -12,20 +12,27 @@ from tensorprog.graph import Add, Contract, InvRms, Node, Param, Parameter, Scal
 def normalised(nodes: Sequence[Node], value: int) -> int | None:
     """u, if node `value` is u / rms(u) along axes one of which grows, or that of u - mean(u); else None."""
     node = nodes[value]
-    if not isinstance(node.op, Contract) or node.op.right is None:
+    place = by_its_norm(nodes, node)
+    if place is None:
         return None
-    indices = (node.op.left, node.op.right)
-    for place, x in enumerate(node.args):
-        inverse = nodes[node.args[1 - place]]
-        if not isinstance(inverse.op, InvRms) or inverse.args != (x,) or indices[place] != node.op.out:
-            continue
-        axes = inverse.op.axes
-        if not any(node.axes[k].dim.grows for k in axes):
-            continue
-        if indices[1 - place] == tuple(i for k, i in enumerate(node.op.out) if k not in axes):
-            centred = _centred(nodes, nodes[x], axes)
-            return x if centred is None else centred
-    return None
+    assert isinstance(node.op, Contract) and node.op.right is not None
+    indices, x, inverse = (node.op.left, node.op.right), node.args[place], nodes[node.args[1 - place]].op
+    assert isinstance(inverse, InvRms)
+    axes = inverse.axes
+    if indices[place] != node.op.out or not any(node.axes[k].dim.grows for k in axes):
+        return None
+    if indices[1 - place] != tuple(i for k, i in enumerate(node.op.out) if k not in axes):
+        return None
+    centred = _centred(nodes, nodes[x], axes)
+    return x if centred is None else centred
+
+
+def by_its_norm(nodes: Sequence[Node], node: Node) -> int | None:
+    """The place of x among the operands, if a node contracts some x with `rms_scale(x)`."""
+    if len(node.args) != 2 or not isinstance(node.op, Contract):
+        return None
+    pairs = enumerate((node.args, node.args[::-1]))
+    return next((k for k, (x, r) in pairs if isinstance(nodes[r].op, InvRms) and nodes[r].args == (x,)), None)
 
 
 def _centred(nodes: Sequence[Node], node: Node, axes: tuple[int, ...]) -> int | None:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from tensorprog.calculus.grades import CONSTANT, EVEN, SAME, STAYS, UNKNOWN, forget, grade_product, squared
 from tensorprog.calculus.shared import Change, Initial, Rule, Sizes, contract_plan, products
 from tensorprog.calculus.terms import ContractPlan, Term, Terms, marked, reduce_terms
-from tensorprog.graph import Add, Const, Contract, InvRms, Node, Program
-from tensorprog.norms import minus_mean, starts_at_one
+from tensorprog.graph import Add, Const, Contract, Node, Program
+from tensorprog.norms import by_its_norm, minus_mean, starts_at_one
 
 
 def centrings(node: Node, program: Program, sizes: Sizes) -> dict[int, tuple[int, int]]:
@@ -96,11 +96,8 @@ def inverse_rms(arg: Node, axes: tuple[int, ...], sizes: Sizes) -> tuple[Initial
 
 def normalises(node: Node, program: Program) -> bool:
     """Whether it is x * rms_scale(x): its root mean square is 1, whatever becomes of x."""
-    for x, r in (node.args, node.args[::-1]):
-        op = program.nodes[r].op
-        if isinstance(op, InvRms) and program.nodes[r].args[0] == x and len(node.axes) == len(program.nodes[x].axes):
-            return True
-    return False
+    place = by_its_norm(program.nodes, node)
+    return place is not None and len(node.axes) == len(program.nodes[node.args[place]].axes)
 
 
 def rescaled(change: Change, pairs: Callable[[Terms, Terms], list[Term]], scale: Initial, place: int) -> Change:
