@@ -155,9 +155,9 @@ def main() -> None:
     rows: list[Row] = [("measured", "result", "goal")]
     for part, measured in PARTS.items():
         rows += measured() if part in chosen else []
-    columns = [max(len(row[k]) for row in rows) for k in range(3)]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, columns, strict=True)).rstrip())
+    from tensorprog.tables import columns
+
+    print("\n".join(columns(rows)))
 
 
 if __name__ == "__main__":

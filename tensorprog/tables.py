@@ -80,10 +80,14 @@ def headers(derivation: Derivation) -> tuple[str, ...]:
 
 def align(rows: Sequence[Sequence[str]], header: Sequence[str]) -> list[str]:
     """Columns padded with spaces; a rule under the header."""
-    table = [tuple(header), *rows]
-    widths = [max(len(row[k]) for row in table) for k in range(len(header))]
-    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in table]
+    lines = columns([header, *rows])
     return [lines[0], "-" * len(lines[0]), *lines[1:]]
+
+
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as lines, their columns padded with spaces."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def title(derivation: Derivation) -> str:

@@ -40,6 +40,8 @@ def run(number: int, looks: int) -> dict[str, Any]:
 
 def summary(lines: Iterable[dict[str, Any]]) -> str:
     """How many tensors agree, disagree, are inconclusive; every disagreement; why networks are refused."""
+    from tensorprog.tables import columns
+
     counts, how, control, reasons, refused = (Counter[str]() for _ in range(5))
     networks, seconds, wrong, caught = 0, 0.0, 0, 0
     shown: list[tuple[str, ...]] = []
@@ -85,14 +87,8 @@ def summary(lines: Iterable[dict[str, Any]]) -> str:
         parts += ["crashed", *crashed]
     if shown:
         head = ("network", "optimizer", "exponents", "rows", "first tensor, step", "predicted", "measured", "")
-        parts += ["networks that disagree", *aligned([head, *shown])]
+        parts += ["networks that disagree", *(f"  {line}" for line in columns([head, *shown]))]
     return "\n".join(parts)
-
-
-def aligned(rows: list[tuple[str, ...]]) -> list[str]:
-    """Rows as lines of a table."""
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    return ["  " + "  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def finished(out: Path) -> Iterator[dict[str, Any]]:
