@@ -40,6 +40,7 @@ from tensorprog.graph import (
     Update,
     Window,
 )
+from tensorprog.losses import LOSSES
 
 Kernel = Callable[..., Array]
 Shape = tuple[int, ...]
@@ -74,7 +75,7 @@ def kernel(node: Node, context: Context) -> Kernel:
         case Contract() as op:
             return _contract(op, node, context)
         case Loss("cross_entropy") | LossGrad("cross_entropy"):  # takes integer targets as they are
-            return _cross_entropy if isinstance(node.op, Loss) else _cross_entropy_grad
+            return LOSSES["cross_entropy"][isinstance(node.op, LossGrad)]
         case Const(value):
             filled = np.broadcast_to(np.asarray(value, context.dtype), shape)
             return lambda: filled
@@ -101,9 +102,9 @@ def kernel(node: Node, context: Context) -> Kernel:
         case StopGrad():
             run = _identity
         case Loss(kind):
-            run = _LOSSES[kind][0]
+            run = LOSSES[kind][0]
         case LossGrad(kind):
-            run = _LOSSES[kind][1]
+            run = LOSSES[kind][1]
         case Input() | Param() | Update() | Accumulate():
             raise AssertionError(f"{node.op} is the interpreter's own business, or needs its loop unrolled")
         case _:
@@ -285,44 +286,3 @@ def _fold(op: Fold, offset: int, before: Shape, after: Shape) -> Kernel:
         return x
 
     return run
-
-
-# --- losses -----------------------------------------------------------------------------------------
-
-
-def _log_softmax(x: Array) -> Array:
-    y = x - x.max(axis=-1, keepdims=True)
-    y -= np.log(np.exp(y).sum(axis=-1, keepdims=True))
-    return np.asarray(y)
-
-
-def _cross_entropy(x: Array, target: Array) -> Array:
-    picked = np.take_along_axis(_log_softmax(x), target[..., None], axis=-1)
-    return np.asarray(-picked.mean(), dtype=x.dtype)
-
-
-def _cross_entropy_grad(x: Array, target: Array) -> Array:
-    grad = np.exp(_log_softmax(x))
-    index = target[..., None]
-    np.put_along_axis(grad, index, np.take_along_axis(grad, index, axis=-1) - 1, axis=-1)
-    grad /= float(max(target.size, 1))
-    return np.asarray(grad)
-
-
-def _mse(x: Array, target: Array) -> Array:
-    return np.asarray(0.5 * np.square(x - target).mean(), dtype=x.dtype)
-
-
-def _mse_grad(x: Array, target: Array) -> Array:
-    return np.asarray((x - target) / float(x.size), dtype=x.dtype)
-
-
-def _mean(x: Array) -> Array:
-    return np.asarray(x.mean(), dtype=x.dtype)
-
-
-def _mean_grad(x: Array) -> Array:
-    return np.broadcast_to(np.asarray(1.0 / x.size, x.dtype), x.shape)
-
-
-_LOSSES: dict[str, tuple[Kernel, Kernel]] = {"mse": (_mse, _mse_grad), "mean": (_mean, _mean_grad)}

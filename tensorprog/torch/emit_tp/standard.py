@@ -21,11 +21,11 @@ from tensorprog.dims import Dim
 from tensorprog.elaborate import standard_blocks
 from tensorprog.errors import TensorProgError
 from tensorprog.exponents import Power
+from tensorprog.expressions import text
 from tensorprog.functions import BUILTIN
 from tensorprog.graph import Add, Const, Contract, InvRms, Map, Parameter, Scale, Softmax, Split, StopGrad, TopK
 from tensorprog.interpret import Interpreter
 from tensorprog.parametrization import Parametrization, ParamExponents
-from tensorprog.printer import text
 from tensorprog.torch.emit_tp.bodies import Body
 from tensorprog.torch.emit_tp.regions import Region
 from tensorprog.torch.emit_tp.scope import visible
