@@ -168,14 +168,14 @@ class Analysis:
             return ()
         optimizer, parameter = self.optimizers[name], self.program.forward.parameters[name]
         if optimizer.normalisation == "spectral":  # every direction of the gradient is lifted to singular value 1
-            gradient = tuple([(0, *as_entries(term)[1:]) for term in gradient])
+            gradient = tuple([(0, *(as_entries(term) if term[1] else term)[1:]) for term in gradient])
         shift = 0 if optimizer.linear else -max(term[0] for term in gradient)
         if optimizer.relative and not self.starts_at_zero(parameter):
             shift -= self.exponents.A[name]
         if optimizer.normalisation in ("spectral", "frobenius"):
             shift -= sum(self.sizes(axis.dim) for axis in parameter.axes) // 2
         shift += self.factor_size(optimizer, parameter)
-        if not optimizer.linear:  # what divides its entries leaves no sum at zero
+        if not optimizer.keeps_sums:
             gradient = tuple([(size, raw, uncentred(grades)) for size, raw, grades in gradient])
         return tuple([(size + shift, raw, grades) for size, raw, grades in gradient])
 

@@ -38,12 +38,14 @@ SMALLEST_NORM = 1e-30  # of a whole gradient, so that one may divide by it
 @dataclass(frozen=True, slots=True)
 class Formula:
     """Assignments in order, the last of `step`. `state`: the names kept from step to step; `scalars`: those of any
-    that are one number per tensor. `statement`: what they were read from."""
+    that are one number per tensor. `statement`: what they were read from. `mixes`: whether entries of the gradient are
+    multiplied with different numbers, or mapped one by one."""
 
     rules: tuple[tuple[str, s.Expr], ...]
     state: tuple[str, ...]
     scalars: frozenset[str]
     statement: s.OptimizerDef
+    mixes: bool
 
 
 def constant(expr: s.Expr) -> Fraction | None:

@@ -95,6 +95,12 @@ class Optimizer:
         return self.normalisation in ("none", "global")
 
     @property
+    def keeps_sums(self) -> bool:
+        """Whether an axis along which the gradient sums to zero is one along which the step does: a number times the
+        gradient, or a function of its singular values alone, which keeps its column space and its row space."""
+        return self.normalisation != "entry" if self.formula is None else not self.formula.mixes
+
+    @property
     def eps(self) -> Size | None:
         """What eps is compared with; None if there is no eps whose scale matters."""
         return dict(self.scales).get("eps")

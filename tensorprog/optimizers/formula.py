@@ -53,7 +53,7 @@ def define(statement: s.OptimizerDef, source: str = "") -> Optimizer:
         if name not in (*RESERVED, "rho") and (form := _plain(reduce({f"#{name}": Fraction(1)}))) != Size()
     )  # fmt: skip
     scalars = frozenset(name for name, value in {**reader.state, **reader.values}.items() if value.kind == "scalar")
-    formula = Formula(tuple((r.name, r.value) for r in rules), tuple(reader.state), scalars, statement)
+    formula = Formula(tuple((r.name, r.value) for r in rules), tuple(reader.state), scalars, statement, not step.linear)
     decay = settings.get("decay", "decoupled" if "weight_decay" in hyper else "none")
     row = Optimizer(
         statement.name, normalisation, source or "defined by its formulas", relative=relative, scales=scales,

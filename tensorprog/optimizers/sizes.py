@@ -28,7 +28,8 @@ EVEN, ODD, ANY = frozenset({1}), frozenset({-1}), frozenset({1, -1})
 @dataclass(frozen=True, slots=True)
 class Value:
     """What is known of a part of a formula. `size` None: exactly zero. `kind`: scalar (one number per tensor) | entry
-    (a tensor) | spectral (one whose singular values are all alike). `linear`: the gradient times a scalar."""
+    (a tensor) | spectral (one whose singular values are all alike). `linear`: the gradient times a scalar, or that
+    orthogonalised."""
 
     size: Form | None
     gradient: Signs = EVEN
@@ -189,7 +190,7 @@ class Reader:
             case "orthogonal":
                 if first.kind == "scalar":
                     raise TensorProgError("`orthogonal` wants a tensor", span)
-                return Value({"count": Fraction(-1, 2)}, first.gradient, first.parameter, "spectral")
+                return Value({"count": Fraction(-1, 2)}, first.gradient, first.parameter, "spectral", first.linear)
             case _:  # max, min, clip, atan2 compare two values
                 second = args[1]
                 self.sizes.equate(first, second, span)

@@ -76,23 +76,46 @@ def test_whatever_else_is_done_to_a_centred_tensor_gives_it_a_sum(body: str) -> 
     assert both(body) == (False, False)
 
 
-def means(optimizer: str) -> list[str]:
-    """The exponents of the mean of z, and of its changes."""
-    found = derive(FOUND, optimizer)
+def means(optimizer: str, *formulas: str) -> list[str]:
+    """The exponents of the mean of z and of its changes. `formulas`: of an optimizer that is none of those known."""
+    source = FOUND.read_text()
+    if formulas:
+        source += "\n".join((f"\noptimizer {optimizer}(lr = 0.1) {{", *formulas, "}"))
+    found = derive(parse(source), optimizer)
     predictor = Predictor(found, found.parametrization, 2)
     node = next(n for n in found.architecture.graph.nodes if n.name == "z").id + 2
     sizes = [largest(s.change[node] if t else s.initial[node]) for t, s in enumerate(predictor.snapshots)]
     return ["zero" if size is None else str(predictor.units.unpack(size)) for size in sizes]
 
 
-def test_a_step_linear_in_a_centred_gradient_is_centred() -> None:
-    """The gradient behind a centring is centred. Adam divides its entries by different numbers."""
-    assert means("sgd") == ["n^-1/2", "zero", "zero"]
-    assert "zero" not in means("adam")
+@pytest.mark.parametrize("optimizer", ["sgd", "clipped_sgd", "lars", "muon", "shampoo"])
+def test_a_step_that_keeps_sums_of_a_centred_gradient_is_centred(optimizer: str) -> None:
+    """The gradient behind a centring is centred, and so is its product with a number, or with a matrix on the left."""
+    assert means(optimizer) == ["n^-1/2", "zero", "zero"]
 
 
-def test_exact_zeros_agree_but_for_rounding_errors() -> None:
-    report = check(FOUND, optimizer="sgd", widths=(16, 32, 64), seeds=2, steps=1, control=False)
+@pytest.mark.parametrize("optimizer", ["adam", "lamb", "adafactor"])
+def test_a_step_that_divides_entries_by_different_numbers_is_not_centred(optimizer: str) -> None:
+    assert "zero" not in means(optimizer)
+
+
+@pytest.mark.parametrize(
+    ("formulas", "sums"),
+    [
+        (("m = 0.9 * m + g", "step = m"), ["n^-1/2", "zero", "zero"]),
+        (("m = 0.9 * m + g", "step = orthogonal(m) * 2"), ["n^-1/2", "zero", "zero"]),
+        (("step = clip(g, rms(g))",), ["n^-1/2", "n^-1/2", "1"]),
+        (("step = orthogonal(sign(g))",), ["n^-1/2", "n^-1/2", "1"]),
+    ],
+)
+def test_a_formula_tells_whether_a_step_keeps_sums(formulas: tuple[str, ...], sums: list[str]) -> None:
+    assert means("own", *formulas) == sums
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "muon"])
+def test_exact_zeros_agree_but_for_rounding_errors(optimizer: str) -> None:
+    """Orthogonalisation multiplies them by up to a few hundred."""
+    report = check(FOUND, optimizer=optimizer, widths=(16, 32, 64), seeds=2, steps=1, control=False)
     rows = {(row.tensor, row.step): row for row in report.rows}
     for tensor, step in (("s", 0), ("[z]", 1)):
         assert rows[tensor, step].predicted is None and rows[tensor, step].verdict == "agrees"
