@@ -23,8 +23,8 @@ def normalised(nodes: Sequence[Node], value: int) -> int | None:
         return None
     if indices[1 - place] != tuple(i for k, i in enumerate(node.op.out) if k not in axes):
         return None
-    centred = _centred(nodes, nodes[x], axes)
-    return x if centred is None else centred
+    source = centred(nodes, nodes[x], axes)
+    return x if source is None else source
 
 
 def by_its_norm(nodes: Sequence[Node], node: Node) -> int | None:
@@ -35,7 +35,7 @@ def by_its_norm(nodes: Sequence[Node], node: Node) -> int | None:
     return next((k for k, (x, r) in pairs if isinstance(nodes[r].op, InvRms) and nodes[r].args == (x,)), None)
 
 
-def _centred(nodes: Sequence[Node], node: Node, axes: tuple[int, ...]) -> int | None:
+def centred(nodes: Sequence[Node], node: Node, axes: tuple[int, ...]) -> int | None:
     """u, if a node is u - mean(u) over these axes."""
     if not isinstance(node.op, Add) or len(node.args) != 2:
         return None

@@ -15,7 +15,7 @@ from tensorprog.coordcheck.measure import measure, planned
 from tensorprog.coordcheck.probes import Probe
 from tensorprog.derivation import Derivation
 from tensorprog.graph import Add, InvRms, Node, Scale
-from tensorprog.norms import normalised
+from tensorprog.norms import centred, normalised
 from tensorprog.optimizers.choice import find
 from tensorprog.parametrization import Parametrization
 
@@ -48,17 +48,36 @@ def without_epsilon(derivation: Derivation) -> Derivation:
 
 
 def idle_norms(nodes: Sequence[Node]) -> set[int]:
-    """Inverse norms of what a norm over the same axes has already divided by its own: of order 1, and changed by
-    epsilon alone, which the networks here are without. There is nothing to measure."""
-    found = set()
-    for node in nodes:
-        if isinstance(node.op, InvRms):
-            x = nodes[node.args[0]]
-            while isinstance(x.op, Scale) or (isinstance(x.op, Add) and len({*x.args}) == len({*x.op.places}) == 1):
-                x = nodes[x.args[0]]
-            if normalised(nodes, x.id) is not None and any(nodes[a].op == node.op for a in x.args):
-                found.add(node.id)
-    return found
+    """Inverse norms of what a norm over the same axes has already divided by its own, perhaps without its mean once
+    more: of order 1, and changed by epsilon alone, which the networks here are without. There is nothing to measure."""
+    return {node.id for node in nodes if isinstance(node.op, InvRms) and _has_norm(nodes, node.args[0], node.op)}
+
+
+def _has_norm(nodes: Sequence[Node], value: int, norm: InvRms) -> bool:
+    """Whether a node is a multiple of what was divided by its own norm, of the same kind as `norm`."""
+    x = nodes[value]
+    if _is_multiple(x):
+        return _has_norm(nodes, x.args[0], norm)
+    source = centred(nodes, x, norm.axes)
+    if source is not None:
+        return _sums_to_zero(nodes, source, norm) and _has_norm(nodes, source, norm)
+    return _divided(nodes, x, norm)
+
+
+def _sums_to_zero(nodes: Sequence[Node], value: int, norm: InvRms) -> bool:
+    """Whether the mean over the axes of `norm` was taken off, and all that followed are such norms and multiples."""
+    x = nodes[value]
+    if _is_multiple(x) or _divided(nodes, x, norm):
+        return _sums_to_zero(nodes, next(a for a in x.args if nodes[a].op != norm), norm)
+    return centred(nodes, x, norm.axes) is not None
+
+
+def _is_multiple(x: Node) -> bool:
+    return isinstance(x.op, Scale) or (isinstance(x.op, Add) and len({*x.args}) == len({*x.op.places}) == 1)
+
+
+def _divided(nodes: Sequence[Node], x: Node, norm: InvRms) -> bool:
+    return normalised(nodes, x.id) is not None and any(nodes[a].op == norm for a in x.args)
 
 
 @dataclass(frozen=True, slots=True)

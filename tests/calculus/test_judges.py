@@ -155,7 +155,8 @@ def test_what_grows_faster_must_do_so_at_smaller_learning_rates_too() -> None:
 
 
 def test_a_norm_of_what_the_same_norm_made_has_nothing_to_measure() -> None:
-    """Its inverse changes by epsilon alone. With a gain between, or other axes, it changes."""
+    """Its inverse changes by epsilon alone, and so it does if the mean of what has none is taken off between. With a
+    gain, or a mean, between, or other axes, it changes."""
     source = """
     width n
     axis i: 4, t: 3, j: n
@@ -166,11 +167,15 @@ def test_a_norm_of_what_the_same_norm_made_has_nothing_to_measure() -> None:
     idle[t] = rms_scale[j](y[t,j] + y[t,j])
     gained[t] = rms_scale[j](g[j] * y[t,j])
     across = rms_scale[t,j](y[t,j])
-    output f[t] = idle[t] * gained[t] * across
+    late[t] = rms_scale[j](y[t,j] - mean[j](y[t,j]))
+    m[t,j] = y[t,j] - mean[j](y[t,j])
+    u[t,j] = 3 * m[t,j] * rms_scale[j](m[t,j])
+    again[t] = rms_scale[j](u[t,j] - mean[j](u[t,j]))
+    output f[t] = idle[t] * gained[t] * across * late[t] * again[t]
     loss mse(f)
     """
     nodes = parse(source).graph.nodes
-    assert [nodes[k].name for k in idle_norms(nodes)] == ["idle"]
+    assert [nodes[k].name for k in idle_norms(nodes)] == ["idle", "again"]
 
 
 def test_what_cancels_exactly_is_told_from_what_is_small() -> None:
