@@ -13,7 +13,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from itertools import repeat
@@ -22,6 +22,9 @@ from typing import Any
 
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")  # the jobs are the parallelism
+
+
+SHOWN = 6  # rows of a network that disagrees
 
 
 def run(number: int, looks: int) -> dict[str, Any]:
@@ -39,12 +42,10 @@ def run(number: int, looks: int) -> dict[str, Any]:
 
 
 def summary(lines: Iterable[dict[str, Any]]) -> str:
-    """How many tensors agree, disagree, are inconclusive; every disagreement; why networks are refused."""
-    from tensorprog.tables import columns
-
+    """How many tensors agree, disagree, are inconclusive; why networks are refused; what disagrees."""
     counts, how, control, reasons, refused = (Counter[str]() for _ in range(5))
     networks, seconds, wrong, caught = 0, 0.0, 0, 0
-    shown: list[tuple[str, ...]] = []
+    disagree: list[dict[str, Any]] = []
     crashed: list[str] = []
     for line in lines:
         networks += 1
@@ -60,12 +61,8 @@ def summary(lines: Iterable[dict[str, Any]]) -> str:
         wrong += bool(line["control"])
         caught += bool(line["control"].get("disagrees"))
         reasons.update(row["reason"] for row in line["rows"] if row["verdict"] == "inconclusive")
-        if rows := [row for row in line["rows"] if row["verdict"] == "disagrees"]:
-            row = min(rows, key=lambda row: row["step"])  # the first step's first tensor in the order of the graph
-            slope = "" if math.isnan(row["slope"]) else f"{row['slope']:+.2f} [{row['low']:+.2f}, {row['high']:+.2f}]"
-            shown.append((str(line["number"]), line["optimizer"], "wrong" if line["wrong"] else "derived",
-                          str(len(rows)), f"{row['tensor']} {row['kind']} {row['step']}", row["predicted"], slope,
-                          row["reason"]))  # fmt: skip
+        if any(row["verdict"] == "disagrees" for row in line["rows"]):
+            disagree.append(line)
     judged = counts["agrees"] + counts["disagrees"] + counts["inconclusive"]
     share = 100 / max(judged, 1)
     parts = [
@@ -85,10 +82,38 @@ def summary(lines: Iterable[dict[str, Any]]) -> str:
                     for verdict, count in control.most_common())]  # fmt: skip
     if crashed:
         parts += ["crashed", *crashed]
-    if shown:
-        head = ("network", "optimizer", "exponents", "rows", "first tensor, step", "predicted", "measured", "")
-        parts += ["networks that disagree", *(f"  {line}" for line in columns([head, *shown]))]
+    if disagree:
+        help_line = "`--show N` prints the program of network N, `--shrink N` reduces one that is as derived"
+        parts += [f"networks that disagree ({help_line})", *disagreements(disagree)]
     return "\n".join(parts)
+
+
+def disagreements(lines: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Of every network its first rows that disagree: in the order of the steps, then of the graph."""
+    from tensorprog.tables import columns
+
+    def slope(low: float, value: float, high: float) -> str:
+        return "" if math.isnan(value) else f"{value:+.2f} [{low:+.2f}, {high:+.2f}]"
+
+    table: list[tuple[str, ...]] = [("tensor, step", "predicted", "measured", "at larger widths", "")]
+    heads = []
+    for line in lines:
+        rows = sorted((row for row in line["rows"] if row["verdict"] == "disagrees"), key=lambda row: row["step"])
+        exponents = f"wrong: {', '.join(line['wrong'])}" if line["wrong"] else "as derived"
+        more = f", the first {SHOWN}" if len(rows) > SHOWN else ""
+        heads.append(f"{line['number']}  {line['optimizer']}, {exponents}; {len(rows)} rows{more}")
+        for row in rows[:SHOWN]:
+            wide, low, high = row.get("wider") or (math.nan, 0, 0)
+            table.append((f"{row['tensor']} {row['kind']} {row['step']}", row["predicted"],
+                          slope(row["low"], row["slope"], row["high"]), slope(low, wide, high), row["reason"],
+                          ))  # fmt: skip
+        heads += [""] * (len(rows[:SHOWN]) - 1)
+    head, *texts = columns(table)
+    yield f"    {head}"
+    for network, text in zip(heads, texts, strict=True):
+        if network:
+            yield f"  {network}"
+        yield f"    {text}"
 
 
 def finished(out: Path) -> Iterator[dict[str, Any]]:

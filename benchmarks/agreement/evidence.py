@@ -14,6 +14,12 @@ single training run that went astray can rule. Every estimate below is also made
   And the slope at the top; where it differs significantly from the one before it, moved on by twice that difference:
   a large part that vanishes much faster than what it hides bends late.
 
+What misses is judged once more at larger widths (`judge_wider`): by the same rules between the largest three, at the
+level of an interval. Where it falls short there too, y = A + B / n is fitted on all widths, the law of a part that
+lasts beside an independent one that is larger so far and falls by a power of 1/2 more. If A is there, the row is not
+said to disagree (`MOVES`). It may be seen by mistake where a power that is too large has transients of its own: this
+rule errs on the side of the prediction.
+
 Many rows are judged, so to disagree in the end asks for much more than the 95% of an interval: the two-sided quantile
 of Student's t at 1 / 100 over the number of rows of a campaign. What misses by less is counted apart (`MISSES`).
 
@@ -24,7 +30,7 @@ holds the networks with wrong exponents against the predictions for the right on
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
@@ -42,6 +48,7 @@ BELOW = "below its bound"
 LASTS = "once what vanishes faster is taken off"
 BETWEEN = "it falls more slowly than the next power would"
 MISSES = "it misses, by less than some row of so many may"
+MOVES = "it moves to the prediction at larger widths"
 NOISE, TRANSIENT = "the error is too large", "a transient"
 
 
@@ -84,15 +91,16 @@ def student(p: float, degrees: int) -> float:
     return math.sqrt(n * y)
 
 
-def judge(widths: Floats, sizes: Floats, predicted: float, *, bound: bool, level: float = STRICT) -> Evidence:
+def judge(
+    widths: Floats, sizes: Floats, predicted: float, *, bound: bool, level: float = STRICT, fades: bool | None = None
+) -> Evidence:
     """The evidence of `sizes` [width, seed], all positive and finite, for the exponent `predicted`.
 
     `bound`: the prediction is only an upper bound. `level`: the chance at which a true prediction may disagree.
+    `fades`: whether nothing lasts of what is predicted, where that is known from more than these widths.
     """
     seeds = sizes.shape[1]
-    raw = np.log2(sizes)
-    centred = raw - raw.mean(axis=0)
-    logs = np.column_stack([_profile(centred), *(_profile(np.delete(centred, k, axis=1)) for k in range(seeds))])
+    logs = _left_out(sizes)
     usual, strict = student(0.05, seeds - 1), student(level, seeds - 1)
 
     def interval(estimates: Floats, quantile: float = usual) -> tuple[float, float]:
@@ -124,13 +132,31 @@ def judge(widths: Floats, sizes: Floats, predicted: float, *, bound: bool, level
         return found("disagrees", FASTER)
     if high <= most and lasting_low > SHARE:
         return found("agrees", LASTS)
-    if surely_high < least and max(ahead) < least and lasting_high < SHARE:
+    if surely_high < least and max(ahead) < least and (lasting_high < SHARE if fades is None else fades):
         return found("disagrees", SLOWER)
     if high <= most and low > predicted - NEXT + TOLERANCE / 2 and drift_high > 0:
         return found("agrees", BETWEEN)
     if high < least or low > most:
         return found("inconclusive", MISSES)
     return found("inconclusive", NOISE if high - low > TOLERANCE else TRANSIENT)
+
+
+def judge_wider(widths: Floats, sizes: Floats, predicted: float, *, bound: bool) -> Evidence:
+    """The evidence of the largest three widths. What falls short there, but lasts (see above), is inconclusive."""
+    estimates = _lasting(widths, _left_out(sizes), predicted, 1.0)
+    lasts = float(estimates[0]) - student(0.05, sizes.shape[1] - 1) * _error(estimates[1:]) > 0
+    found = judge(widths[-3:], sizes[-3:], predicted, bound=bound, level=0.05, fades=not lasts)
+    if found.verdict == "inconclusive" and found.slope < predicted and lasts:
+        return replace(found, reason=MOVES)
+    return found
+
+
+def _left_out(sizes: Floats) -> Floats:
+    """Profiles of log size [width, 1 + seed]: of all seeds, and without each in turn."""
+    raw = np.log2(sizes)
+    centred = raw - raw.mean(axis=0)
+    rest = (np.delete(centred, k, axis=1) for k in range(sizes.shape[1]))
+    return np.column_stack([_profile(x) for x in (centred, *rest)])
 
 
 def _profile(centred: Floats) -> Floats:
@@ -148,11 +174,11 @@ def _line(widths: Floats, logs: Floats) -> Floats:
     return np.asarray((weights * x) @ logs / ((weights * x) @ x))
 
 
-def _lasting(widths: Floats, logs: Floats, predicted: float) -> Floats:
-    """A / (A + B n^(-1/2)) at the largest width, for r^2 n^(-2 p) = A + B n^(-1/2), errors relative; every column."""
+def _lasting(widths: Floats, logs: Floats, predicted: float, power: float = 0.5) -> Floats:
+    """A / (A + B n^-power) at the largest width, for r^2 n^(-2 p) = A + B n^-power, errors relative; every column."""
     y = np.exp2(2 * (logs - predicted * np.log2(widths)[:, None]))
     y = y / y[-1]
-    u = np.sqrt(widths[-1] / widths)
+    u = (widths[-1] / widths) ** power
     weights = (widths**0.25)[:, None] / y  # relative errors, larger widths count more
     ones, us = weights, weights * u[:, None]
     target = weights * y

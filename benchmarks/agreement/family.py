@@ -21,7 +21,8 @@ from tensorprog.parametrization import Parametrization
 
 BATCH = 4
 BASE = 4  # the base width: far below the ladder, so that what vanishes with width is small on all of it
-NARROW = 64
+LADDER = (64, 128, 256, 512)
+WIDER = (*LADDER, 1024, 2048)
 EPSILON = 1e-30  # of normalisations: arguments may vanish like n^-3
 ADAM = Fraction(1, 10**18)  # the base epsilon of optimizers that have one: gradients may vanish like n^-7/2
 
@@ -86,7 +87,12 @@ class Look:
 
     seeds: int
     rate: float = 1.0
-    widths: tuple[int, ...] = (64, 128, 256, 512)
+    widths: tuple[int, ...] = LADDER
+
+    @property
+    def wider(self) -> bool:
+        """Whether it is for what misses on the ladder."""
+        return self.widths == WIDER
 
 
 @dataclass
@@ -110,7 +116,7 @@ class Family:
     @cached_property
     def rates(self) -> Mapping[str, float]:
         """Base learning rates."""
-        narrow = dict.fromkeys(self.derivation.widths, NARROW)
+        narrow = dict.fromkeys(self.derivation.widths, LADDER[0])
         return base_rates(self.derivation, narrow, self.base, batch=BATCH)
 
     def precisely(self) -> Family:

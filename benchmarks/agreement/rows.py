@@ -15,6 +15,9 @@ for what is not a clean power of the width:
   (`ELSEWHERE`). It disagrees only if it still misses at the largest rate at which it is well known, and would do so if
   it moved on towards the prediction by twice as much as it did from one rate to the other (else: inconclusive,
   `SOMEWHERE`). Where it grows faster than predicted it must miss at the smaller rate, too: large updates saturate;
+- a large part that vanishes with width may hide on the ladder what lasts. So what misses is looked at once more at
+  larger widths, and agrees if it does there (`AT_WIDER`). It disagrees only if it disagrees there, too, and does not
+  move to the prediction (else: inconclusive, `UNSURE` or evidence.py's `MOVES`);
 - a seed with an exact zero (of relu, say), or one that overflows, is not counted for that tensor, as long as it is one
   of few.
 
@@ -24,9 +27,10 @@ Constants, which no exponent depends on, are chosen so that powers show early: t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +42,8 @@ from tensorprog.coordcheck.probes import Probe
 
 RATES = (0.25, 4.0, 16.0)  # times the learning rates, at which changes that are not settled are looked at again
 ELSEWHERE, SOMEWHERE = "at other learning rates", "it misses at some learning rates only"
+AT_WIDER, NARROW = "at larger widths", "it agrees at small widths only"
+UNSURE = "whether it misses at larger widths is not known well enough"
 CANCELS, ZERO = "it cancels exactly", "exactly zero"
 FEW = 1 / 3  # of the seeds may be left out for an exact zero
 ROUNDING = 64.0  # roundings of the initial value: no change
@@ -49,7 +55,8 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row that is not settled, or disagrees. `predicted`: an exponent, or "zero"."""
+    """A row that is not settled, or disagrees. `predicted`: an exponent, or "zero". `wider`: the slope between larger
+    widths with its 95% interval, where it was looked at there."""
 
     tensor: str
     kind: str
@@ -61,6 +68,7 @@ class Row:
     verdict: str
     reason: str
     sizes: tuple[float, ...]  # root mean square over the seeds, per width
+    wider: tuple[float, float, float] | None = None
 
     @property
     def target(self) -> float:
@@ -80,21 +88,27 @@ class Case:
     level: float = evidence.STRICT
     rows: dict[Key, Row] = field(default_factory=dict)
     other: dict[Key, dict[float, Row]] = field(default_factory=dict)  # at other learning rates
+    wider: dict[Key, Row] = field(default_factory=dict)  # between larger widths
 
-    def wanted(self, look: Look) -> list[Key]:
+    def wanted(self, look: Look, beside: Collection[Key] = ()) -> list[Key]:
         """What a look is for. Initial values do not depend on learning rates. More seeds at another rate are of use
-        only where it is not clear that the row misses at that rate."""
+        only where it is not clear that the row misses at that rate. Larger widths are for what misses, more seeds
+        there for what would disagree; and, where they are trained for the rows `beside`, for those in any case."""
+        if look.wider:
+            return [key for key in self.rows if key in beside or self._open(key)]
         return [key for key in self.pending
                 if look.rate == 1 or (key[1] and not _misses(self.other.get(key, {}).get(look.rate)))]  # fmt: skip
 
     def hear(self, look: Look, keys: Sequence[Key], values: Floats, dtype: str, single: Floats | None = None) -> None:
         """Takes a look's sizes [place, step, width, seed] into account. `single`: those in single precision."""
         for k, t in keys:
-            row = _row(self.places[k], t, self.predictor.at(self.places[k], t), values[k, t], values[k, 0], look.widths,
+            row = _row(self.places[k], t, self.predictor.at(self.places[k], t), values[k, t], values[k, 0], look,
                        self.grows, self.level, dtype, None if single is None else single[k, t])  # fmt: skip
             if row is None:
                 continue
-            if look.rate == 1:
+            if look.wider:
+                self.wider[k, t] = row
+            elif look.rate == 1:
                 self.rows[k, t] = row
             elif row.verdict == "agrees":
                 self.rows[k, t] = replace(row, reason=ELSEWHERE)
@@ -102,8 +116,16 @@ class Case:
                 self.other.setdefault((k, t), {})[look.rate] = row
         self.pending = [key for key in self.pending if key in self.rows and not self._settled(key, dtype)]
 
+    def _open(self, key: Key) -> bool:
+        row, wider = self.rows[key], self.wider.get(key)
+        if not _misses(row) or math.isnan(row.slope):
+            return False
+        return wider is None or (row.verdict == "disagrees" and not _returns(wider))
+
     def _settled(self, key: Key, dtype: str) -> bool:
-        row, other = self.rows[key], self.other.get(key, {})
+        row, other, wider = self.rows[key], self.other.get(key, {}), self.wider.get(key)
+        if wider is not None and _returns(wider):
+            return True
         if row.verdict == "disagrees" and ((row.reason == CANCELS and dtype == "float64") or len(other) == len(RATES)):
             return confirmed(row, other)
         return row.verdict in ("agrees", "left out")
@@ -114,14 +136,23 @@ class Case:
                 if self.rows[key].reason == CANCELS or 0 < min(self.rows[key].sizes) < MINUTE]  # fmt: skip
 
     def verdicts(self) -> list[Row]:
-        """The rows, those that disagree at every learning rate told from those that do so at some."""
-        return [replace(row, verdict="inconclusive", reason=SOMEWHERE)
-                if row.verdict == "disagrees" and not confirmed(row, self.other.get(key, {})) else row
-                for key, row in self.rows.items()]  # fmt: skip
+        """The rows, those that disagree at every learning rate and at larger widths told from those that do so at
+        some."""
+        return [self._verdict(key, row) for key, row in self.rows.items()]
+
+    def _verdict(self, key: Key, row: Row) -> Row:
+        if row.verdict == "disagrees" and not confirmed(row, self.other.get(key, {})):
+            row = replace(row, verdict="inconclusive", reason=SOMEWHERE)
+        return at_wider(row, self.wider[key]) if key in self.wider else row
 
 
 def _misses(row: Row | None) -> bool:
     return row is not None and (row.verdict == "disagrees" or row.reason == evidence.MISSES)
+
+
+def _returns(wider: Row) -> bool:
+    """Whether larger widths show what was predicted."""
+    return wider.verdict == "agrees" or wider.reason == evidence.MOVES
 
 
 def alike(single: Floats, double: Floats) -> bool:
@@ -147,8 +178,22 @@ def confirmed(row: Row, others: Mapping[float, Row]) -> bool:
     return not larger
 
 
+def at_wider(row: Row, wider: Row) -> Row:
+    """The verdict on a row that was looked at between larger widths, too: see the head of this file."""
+    if wider.verdict == "agrees":
+        return row if row.verdict == "agrees" else replace(wider, reason=AT_WIDER)
+    if row.verdict == "agrees":
+        return replace(wider, verdict="inconclusive", reason=NARROW) if _misses(wider) else row
+    row = replace(row, wider=(wider.slope, wider.low, wider.high))
+    if wider.reason == evidence.MOVES:
+        return replace(row, verdict="inconclusive", reason=evidence.MOVES)
+    if row.verdict == "disagrees" and wider.verdict != "disagrees":
+        return replace(row, verdict="inconclusive", reason=UNSURE)
+    return row
+
+
 def _row(
-    probe: Probe, t: int, prediction: Prediction, sizes: Floats, start: Floats, widths: Sequence[int], grows: int,
+    probe: Probe, t: int, prediction: Prediction, sizes: Floats, start: Floats, look: Look, grows: int,
     level: float, dtype: str, single: Floats | None,
 ) -> Row | None:  # fmt: skip
     """The verdict on one tensor at one step; None where nothing is measured."""
@@ -184,8 +229,9 @@ def _row(
     alive = np.all(sizes > 0, axis=0)
     if np.mean(alive) < 1 - FEW:
         return found("inconclusive", "exactly zero for some widths or seeds")
-    e = evidence.judge(np.array(widths, dtype=np.float64), sizes[:, alive], float(prediction.exponent.degree),
-                       bound=prediction.bound_only, level=level)  # fmt: skip
+    judge = evidence.judge_wider if look.wider else partial(evidence.judge, level=level)
+    e = judge(np.array(look.widths, dtype=np.float64), sizes[:, alive], float(prediction.exponent.degree),
+              bound=prediction.bound_only)  # fmt: skip
     slope, low, high = (round(x, 3) for x in (e.slope, e.low, e.high))
     return Row(probe.name, probe.kind, t, text, slope, low, high, e.verdict, e.reason, pooled)
 

@@ -1,6 +1,6 @@
 """One network, trained at several widths and judged tensor by tensor: rows.py says how.
 
-It is looked at as often as is worth it: more seeds and other learning rates for what is not settled.
+It is looked at as often as is worth it: more seeds, other learning rates and larger widths for what is not settled.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from benchmarks.agreement.campaign import campaign_program
-from benchmarks.agreement.family import Family, Look, idle_norms
+from benchmarks.agreement.family import WIDER, Family, Look, idle_norms
 from benchmarks.agreement.parametrizations import perturbed
 from benchmarks.agreement.rows import RATES, Case, Row, alike
 from tensorprog.architecture import parse
@@ -24,8 +24,9 @@ from tensorprog.parametrization import Parametrization
 
 OPTIMIZERS = ("sgd", "adam", "muon")
 STEPS = 3
-LOOKS = (  # one after the other, each at what is not settled then: more seeds, other learning rates
-    Look(8), Look(16), *(Look(8, rate) for rate in RATES), Look(32), *(Look(16, rate) for rate in RATES), Look(64),
+LOOKS = (  # one after the other, each at what is not settled then: more seeds, other learning rates, larger widths
+    Look(8), Look(16), *(Look(8, rate) for rate in RATES), Look(32), *(Look(16, rate) for rate in RATES),
+    Look(4, widths=WIDER), Look(64), Look(8, widths=WIDER),
 )  # fmt: skip
 CONTROL = 0.001  # the level at which a row of the control disagrees
 
@@ -92,7 +93,8 @@ def judged(
     own = Case(places, predictor, grows, everything)
     cases = [own] if used is derivation.parametrization else [own, _control(derivation, own)]
     for look in looks:
-        wanted = [case.wanted(look) for case in cases]
+        wanted = [own.wanted(look)]
+        wanted += [case.wanted(look, wanted[0]) for case in cases[1:]]
         if not wanted[0]:
             continue
         values = family.sizes(look, *wanted)

@@ -13,7 +13,7 @@ import pytest
 from benchmarks.agreement import evidence, rows, shrink
 from benchmarks.agreement.__main__ import finished
 from benchmarks.agreement.campaign import campaign_program
-from benchmarks.agreement.family import Look, idle_norms
+from benchmarks.agreement.family import WIDER, Look, idle_norms
 from benchmarks.agreement.parametrizations import perturbed
 from benchmarks.agreement.trial import LOOKS, judged, trial
 from tensorprog.api import derive
@@ -86,6 +86,43 @@ def test_how_often_the_judge_is_wrong() -> None:
         assert seeds < 24 or min(shares[-0.5]["disagrees"], shares[0.5]["disagrees"]) > 0.25
 
 
+SIX = np.array([64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0])
+
+
+def beside(rng: np.random.Generator, share: float, seeds: int = 24) -> evidence.Floats:
+    """Sizes at six widths of a part that stays and an independent one that falls like n^-1/2: at 64 it is so much of
+    the mean square that `share` is left for the one that stays. None stays (0): transients of the next power."""
+    square = share + (1 - share) * 64 / SIX
+    if not share:
+        square = 64 / SIX * (1 + rng.uniform(-0.5, 3) * np.sqrt(64 / SIX))
+    return np.asarray(np.sqrt(square)[:, None] * np.exp(0.1 * rng.standard_normal((6, seeds))))
+
+
+def test_what_hides_on_the_ladder_is_seen_at_larger_widths() -> None:
+    """A part of 1 to 5% of the mean square at width 64 is taken for the next power on the ladder, where it disagrees;
+    at larger widths it does so no longer in four cases of five, and where nothing lasts the disagreement stays."""
+    rng = np.random.default_rng(0)
+    count = {"hidden": [0, 0], "nothing": [0, 0]}
+    for name in count:
+        for _ in range(60):
+            found = beside(rng, rng.uniform(0.01, 0.05) if name == "hidden" else 0.0)
+            if evidence.judge(WIDTHS, found[:4], 0.0, bound=False).verdict == "disagrees":
+                count[name][0] += 1
+                count[name][1] += evidence.judge_wider(SIX, found[:, :8], 0.0, bound=False).verdict == "disagrees"
+    assert min(count["hidden"][0], count["nothing"][0]) > 45
+    assert count["hidden"][1] < 0.2 * count["hidden"][0]
+    assert count["nothing"][1] > 0.9 * count["nothing"][0]
+
+
+def test_a_wrong_exponent_does_not_agree_at_larger_widths_either() -> None:
+    rng = np.random.default_rng(0)
+    for power in (-0.5, 0.5):
+        law = SIX**power * np.sqrt(1 + rng.uniform(-0.9, 3) * np.sqrt(64 / SIX))
+        found = [evidence.judge_wider(SIX, law[:, None] * np.exp(0.2 * rng.standard_normal((6, 8))), 0.0, bound=False)
+                 for _ in range(100)]  # fmt: skip
+        assert sum(e.verdict == "agrees" for e in found) <= 3
+
+
 @pytest.mark.parametrize(("p", "degrees", "t"), [(0.05, 5, 2.5706), (0.05, 15, 2.1314), (0.001, 15, 4.0728),
                                                  (0.01, 1, 63.657), (0.01, 2, 9.9248)])  # fmt: skip
 def test_students_quantiles(p: float, degrees: int, t: float) -> None:
@@ -147,6 +184,30 @@ def test_a_disagreement_must_stay_at_larger_learning_rates(
     assert rows.confirmed(measured(-0.5, verdict="disagrees"), larger) is confirmed
 
 
+@pytest.mark.parametrize(
+    ("before", "at_larger_widths", "after"),
+    [
+        ("disagrees", ("agrees", ""), ("agrees", rows.AT_WIDER)),
+        ("disagrees", ("disagrees", ""), ("disagrees", "before")),
+        ("disagrees", ("inconclusive", evidence.MOVES), ("inconclusive", evidence.MOVES)),
+        ("disagrees", ("inconclusive", evidence.NOISE), ("inconclusive", rows.UNSURE)),
+        ("inconclusive", ("agrees", ""), ("agrees", rows.AT_WIDER)),
+        ("inconclusive", ("disagrees", ""), ("inconclusive", "before")),
+        ("agrees", ("agrees", ""), ("agrees", "before")),
+        ("agrees", ("inconclusive", evidence.NOISE), ("agrees", "before")),
+        ("agrees", ("inconclusive", evidence.MISSES), ("inconclusive", rows.NARROW)),
+        ("agrees", ("disagrees", ""), ("inconclusive", rows.NARROW)),
+    ],
+)
+def test_a_disagreement_must_stay_at_larger_widths(
+    before: str, at_larger_widths: tuple[str, str], after: tuple[str, str]
+) -> None:
+    """What disagrees does so at larger widths, too; nothing disagrees there alone."""
+    row, (verdict, reason) = replace(measured(-0.5, verdict=before), reason="before"), at_larger_widths
+    found = rows.at_wider(row, replace(measured(-0.4, verdict=verdict), reason=reason))
+    assert (found.verdict, found.reason) == after
+
+
 def test_what_grows_faster_must_do_so_at_smaller_learning_rates_too() -> None:
     row = replace(measured(0.5, verdict="disagrees"), reason=evidence.FASTER)
     missed = replace(measured(0.5), reason=evidence.MISSES)
@@ -206,12 +267,13 @@ def test_a_campaign_that_was_killed_goes_on(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_wrong_exponent_disagrees() -> None:
-    """Negative control: a network judged against the exponents of another parametrization."""
+    """Negative control: a network judged against the exponents of another parametrization, at larger widths, too."""
     found = derive(parse(campaign_program(0)), "sgd")
     name = next(n for n, e in found.params.items() if e.init_std is not None and e.lr is not None)
     wrong = replace(found.params[name], init_std=found.params[name].init_std * Power.of({"n": Fraction(1, 2)}))
     used = replace(found.parametrization, params={**found.params, name: wrong})
-    assert judged(found, used, looks=(Look(24),), expected=found.parametrization).counts["disagrees"] > 0
+    looks = (Look(24), Look(4, widths=WIDER))
+    assert judged(found, used, looks=looks, expected=found.parametrization).counts["disagrees"] > 0
 
 
 @pytest.mark.slow
