@@ -47,6 +47,11 @@ class Demands(Analysis):
         """The uses of one parameter, in graph order."""
         return self._by_param[param]
 
+    def constrains(self, occurrence: Occurrence) -> bool:
+        """Whether a use has a say in its parameter's initial size: no unknown multiplier stands behind it, or behind
+        every use one does."""
+        return occurrence.multiplier is None or occurrence.param in self.always_free
+
     def through(self, occurrence: Occurrence, terms: Terms) -> Terms:
         """Terms of W at size 0, carried along the chain to the operand (without the implicit multiplier)."""
         before = occurrence.chain[0]

@@ -6,7 +6,7 @@ question; what it was replayed on is its explanation.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -88,10 +88,10 @@ class Explainer:
 
     # --- bindings -----------------------------------------------------------------------------------
 
-    def binding(self, param: str, weight: Terms, *, update: bool) -> Binding | None:
-        """The most demanding use of `param` when its terms are `weight`, those of an update or of its start."""
+    def _binding(self, uses: Iterable[Occurrence], weight: Terms, *, update: bool) -> Binding | None:
+        """The most demanding of some uses of a parameter when its terms are `weight`: an update's or its start's."""
         best: Binding | None = None
-        for occurrence in self.solver.uses_by_param(param):
+        for occurrence in uses:
             layers = self.solver.share(occurrence) if update else self._summed(occurrence, weight)
             taken = 0 if update or occurrence.multiplier is None else self.solver.exponents.M[occurrence.multiplier]
             for candidate in self._candidates(occurrence, weight):
@@ -107,12 +107,13 @@ class Explainer:
 
     def initial_binding(self, param: str) -> Binding | None:
         """What fixes the initial size."""
-        return self.binding(param, self.solver.unit_terms(self.program.forward.parameters[param]), update=False)
+        uses = filter(self.solver.constrains, self.solver.uses_by_param(param))
+        return self._binding(uses, self.solver.unit_terms(self.program.forward.parameters[param]), update=False)
 
     def update_binding(self, param: str) -> Binding | None:
         """What fixes the learning rate."""
         step = self.solver.step.get(param, ())
-        return self.binding(param, step, update=True) if step else None
+        return self._binding(self.solver.uses_by_param(param), step, update=True) if step else None
 
     def _candidates(self, occurrence: Occurrence, weight: Terms) -> Iterator[Binding]:
         node = self.program.nodes[occurrence.node]

@@ -112,7 +112,7 @@ class Solver(Demands):
         exponents, demands = self.exponents, self.demand.value
         if param in self.scale_free or param in self.started:
             return
-        constraining = {o.use for o in self.uses_by_param(param) if param in self.always_free or o.multiplier is None}
+        constraining = {o.use for o in self.uses_by_param(param) if self.constrains(o)}
         known = [demands[u] for u in self.uses_of[param] if u in demands and u in constraining]
         if not known:
             return

@@ -175,6 +175,13 @@ def test_a_tied_embedding_keeps_its_size_and_the_output_multiplier_is_one_over_n
     assert exponent(found.multipliers["output"]) == "-1"
 
 
+def test_a_tied_embedding_starts_as_the_use_asks_that_no_multiplier_serves() -> None:
+    """The reason for its size is the embedding, not the readout, where ?output takes care of the size."""
+    found = tp.derive(tp.parse(TIED.format(multiplier="?output * ")), "adam")
+    assert found.reasons["E"]["init_std"] == "its use sums nothing that grows: gain 1"
+    assert "multiplier * std * 1 = Theta(1)" in found.explain("E", "init")
+
+
 def test_a_tied_embedding_without_a_multiplier_gets_one_per_use() -> None:
     """The uses demand different sizes: forms with multipliers answer, the one without refuses and says why."""
     found = tp.derive(tp.parse(TIED.format(multiplier="")), "adam")
