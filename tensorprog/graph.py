@@ -7,6 +7,7 @@ finite axis (dim `batch`), always first where present.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -310,6 +311,13 @@ class Node:
     axes: tuple[Axis, ...]
     name: str = ""
     span: Span = field(default=NOWHERE, compare=False)
+
+
+def unscaled(nodes: Sequence[Node], node: int) -> int:
+    """What a node is a multiple of: below all its Scale nodes; else itself."""
+    while isinstance(nodes[node].op, Scale):
+        node = nodes[node].args[0]
+    return node
 
 
 @dataclass(frozen=True, slots=True)

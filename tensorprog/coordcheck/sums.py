@@ -12,7 +12,7 @@ from tensorprog.coordcheck.ladder import Ladder
 from tensorprog.coordcheck.probes import Probe
 from tensorprog.derivation import Derivation
 from tensorprog.dims import Dim
-from tensorprog.graph import Contract, Scale
+from tensorprog.graph import Contract, unscaled
 
 
 def growing_sums(derivation: Derivation, places: Sequence[Probe]) -> dict[int, tuple[int, int, tuple[Dim, ...]]]:
@@ -22,9 +22,7 @@ def growing_sums(derivation: Derivation, places: Sequence[Probe]) -> dict[int, t
     position = {probe.node: k for k, probe in enumerate(places) if probe.param is None and probe.kind == "value"}
     found: dict[int, tuple[int, int, tuple[Dim, ...]]] = {}
     for node_id, k in position.items():
-        node = nodes[node_id]
-        while isinstance(node.op, Scale):
-            node = nodes[node.args[0]]
+        node = nodes[unscaled(nodes, node_id)]
         if not (isinstance(node.op, Contract) and node.op.right is None):
             continue
         left, out = node.op.left, node.op.out

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from tensorprog.derivation import Derivation
 from tensorprog.dims import Dim
 from tensorprog.exponents import Power
-from tensorprog.graph import Contract, Merge, Node, Param, Scalar, Scale, Split, Window
+from tensorprog.graph import Contract, Merge, Node, Param, Scalar, Scale, Split, Window, unscaled
 from tensorprog.torch.changes import (
     UNIT,
     Absorb,
@@ -130,9 +130,7 @@ def _floats(holder: Any) -> list[str]:
 
 def _product_places(reading: Reading, name: str, module: str) -> Iterator[Place]:
     nodes = reading.lowered.graph.nodes
-    product = reading.lowered.products[name]
-    while isinstance(nodes[product].op, Scale):
-        product = nodes[product].args[0]
+    product = unscaled(nodes, reading.lowered.products[name])
     seen: dict[str, tuple[Dim, Dim] | None] = {}
     ends: dict[int, list[tuple[str, int]]] = {}
     for path, (node, output) in _last_sites(reading).items():

@@ -27,6 +27,7 @@ from tensorprog.graph import (
     Split,
     StopGrad,
     Window,
+    unscaled,
 )
 from tensorprog.solving import collector_at_rest
 from tensorprog.torch.segments import segmented
@@ -109,15 +110,11 @@ class Predicted:
             return None
         (arg,) = nodes[node].args
         count = prod((nodes[arg].axes[k].dim for k in op.axes), start=Dim.of(1))
-        while isinstance(nodes[arg].op, Scale):
-            arg = nodes[arg].args[0]
-        return (arg, count) if count.grows else None
+        return (unscaled(nodes, arg), count) if count.grows else None
 
     def _sums(self, node: int) -> bool:
         nodes = self._whole.program.nodes
-        while isinstance(nodes[node].op, Scale):
-            node = nodes[node].args[0]
-        op = nodes[node].op
+        op = nodes[unscaled(nodes, node)].op
         return isinstance(op, Contract) and op.right is not None
 
 
