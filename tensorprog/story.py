@@ -195,9 +195,9 @@ def _branch_story(derivation: Derivation, nodes: list[int]) -> list[str]:
                      "the stream must stay Theta(1)")  # fmt: skip
         if solver.depth.takes[k]:
             layers = explainer.power(solver.depth.layers(k))
-            lines.append("    in it the output of one matrix reaches another: for the product of both updates to move "
-                         "the stream by Theta(1), as each update does, the branch itself must move by Theta(1) in "
-                         f"every layer, and {layers} layers add up")  # fmt: skip
+            lines.append("    in it the output of one matrix reaches another, or multiplies another's: for the product "
+                         "of both updates to move the stream by Theta(1), as each update does, the branch itself "
+                         f"must move by Theta(1) in every layer, and {layers} layers add up")  # fmt: skip
     return lines
 
 

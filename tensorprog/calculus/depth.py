@@ -5,7 +5,8 @@ Three objectives, in this order:
    aligned, so that in one layer the update moves the use of a parameter by 1 / (L * the gain from there to the
    stream);
 2. so does every product of two updates of matrices in one branch (the change of W contracted with the change of its
-   input): the branch must then be multiplied by L^-1, so that what happens inside of a layer is Theta(1);
+   input, or multiplied with that of a gate): the branch must then be multiplied by L^-1, so that what happens inside
+   of a layer is Theta(1);
 3. then initial contributions are as large as the stream stays Theta(1): L^-1/2 if they are of zero mean over layers.
 
 With one matrix in a branch the second says nothing; in one that starts at zero the third says nothing, and its
@@ -25,7 +26,7 @@ from tensorprog.calculus.grades import is_zero_mean
 from tensorprog.calculus.shared import Sizes
 from tensorprog.calculus.terms import Terms, largest
 from tensorprog.calculus.uses import Occurrence
-from tensorprog.graph import Add, Contract, Fold, Merge, Program, Scale, Split, Window
+from tensorprog.graph import Add, Contract, Fold, InvRms, Merge, Program, Scale, Split, Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,19 +82,25 @@ class Depth:
         return any(i not in op.out for i in own)
 
     def _two_matrices(self, node: int, matrices: set[int]) -> bool:
-        """Whether in the branch below `node` the output of one matrix reaches the input of another."""
-        depth: dict[int, int] = {}  # matrices on the longest way up to a node
+        """Whether in the branch below `node` two matrices multiply: the output of one reaches the input of another, or
+        meets that of another in a product (sigmoid(W x) * (U x))."""
+        nodes = self.program.nodes
+        reached: dict[int, set[int]] = {}  # the matrices that a node is made with
         stack = [node]
         while stack:
             k = stack[-1]
-            below = [] if k in self.path else [a for a in self.program.nodes[k].args if a not in self.takes]
-            missing = [a for a in below if a not in depth]
+            below = [] if k in self.path else [a for a in nodes[k].args if a not in self.takes]
+            missing = [a for a in below if a not in reached]
             if missing:
                 stack += missing
                 continue
             stack.pop()
-            depth[k] = max((depth[a] for a in below), default=0) + (k in matrices)
-        return depth[node] >= 2
+            factors = [reached[a] for a in below] + [{k} & matrices]
+            found = set().union(*factors)
+            if isinstance(nodes[k].op, Contract) and len(found) > 1 and sum(map(bool, factors)) > 1:
+                return True
+            reached[k] = set() if isinstance(nodes[k].op, InvRms) else found  # an inverse norm only rescales
+        return False
 
     # --- sizes --------------------------------------------------------------------------------------
 

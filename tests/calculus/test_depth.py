@@ -227,6 +227,20 @@ def test_stacks_of_two_depths_have_each_their_own_exponents() -> None:
     assert found.params["layers.*.W"].lr == Power.of({"n": -1})
 
 
+def test_two_matrices_that_multiply_in_a_gate_are_two_matrices_of_a_block() -> None:
+    """sigmoid(W h) * (U h) changes by the product of two updates: at L^-1/2 that would vanish, so L^-1, as where one
+    matrix reads the other. Two that only add up, or a matrix and its own inverse norm, do not: L^-1/2.
+
+    Source: Dey et al. 2025 (CompleteP, arXiv:2505.01618), section 6: no part of a block may be lazy.
+    """
+    body = "repeat L {{\n  param W[k,j], U[k,j]\n  u[k] = W[k,j] h[j]\n  v[k] = U[k,j] h[j]\n"
+    body += "  h[k] = h[k] + ?b * ({})\n}}"
+    assert depth(network(body.format("sigmoid(u[k]) * v[k]")).multipliers["b"]) == "-1"
+    assert depth(network(body.format("tanh(u[k]) + v[k]")).multipliers["b"]) == "-1/2"
+    normed = "repeat L {\n  param W[k,j]\n  u[k] = W[k,j] h[j]\n  h[k] = h[k] + ?b * (u[k] * rms_scale[k](u[k]))\n}"
+    assert depth(network(normed).multipliers["b"]) == "-1/2"
+
+
 def test_explain_names_the_objective_that_binds() -> None:
     assert "the output of one matrix reaches another" in network(TWO_MATRICES).explain("b")
     one = network(ONE_MATRIX)
