@@ -184,12 +184,14 @@ def _lasting(widths: Floats, logs: Floats, predicted: float, power: float = 0.5)
     target = weights * y
     a11, a12, a22 = (ones * ones).sum(0), (ones * us).sum(0), (us * us).sum(0)
     b1, b2 = (ones * target).sum(0), (us * target).sum(0)
-    det = a11 * a22 - a12 * a12
-    a, b = (a22 * b1 - a12 * b2) / det, (a11 * b2 - a12 * b1) / det
-    return np.asarray(a / np.where(np.abs(a + b) > 1e-12, a + b, 1e-12))
+    with np.errstate(divide="ignore", invalid="ignore"):  # nan, which shows nothing, where one width outweighs the rest
+        det = a11 * a22 - a12 * a12
+        a, b = (a22 * b1 - a12 * b2) / det, (a11 * b2 - a12 * b1) / det
+        return np.asarray(a / np.where(np.abs(a + b) > 1e-12, a + b, 1e-12))
 
 
 def _error(left_out: Floats) -> float:
     """The jackknife's standard error."""
     count = left_out.size
-    return math.sqrt((count - 1) / count * float(np.sum((left_out - left_out.mean()) ** 2)))
+    with np.errstate(invalid="ignore"):
+        return math.sqrt((count - 1) / count * float(np.sum((left_out - left_out.mean()) ** 2)))

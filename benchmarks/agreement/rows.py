@@ -118,13 +118,13 @@ class Case:
 
     def _open(self, key: Key) -> bool:
         row, wider = self.rows[key], self.wider.get(key)
-        if not _misses(row) or math.isnan(row.slope):
-            return False
-        return wider is None or (row.verdict == "disagrees" and not _returns(wider))
+        if wider is None:
+            return _misses(row) and not math.isnan(row.slope)
+        return row.verdict == "disagrees" and wider.verdict != "agrees" and wider.reason != evidence.MOVES
 
     def _settled(self, key: Key, dtype: str) -> bool:
         row, other, wider = self.rows[key], self.other.get(key, {}), self.wider.get(key)
-        if wider is not None and _returns(wider):
+        if wider is not None and wider.verdict == "agrees":
             return True
         if row.verdict == "disagrees" and ((row.reason == CANCELS and dtype == "float64") or len(other) == len(RATES)):
             return confirmed(row, other)
@@ -148,11 +148,6 @@ class Case:
 
 def _misses(row: Row | None) -> bool:
     return row is not None and (row.verdict == "disagrees" or row.reason == evidence.MISSES)
-
-
-def _returns(wider: Row) -> bool:
-    """Whether larger widths show what was predicted."""
-    return wider.verdict == "agrees" or wider.reason == evidence.MOVES
 
 
 def alike(single: Floats, double: Floats) -> bool:
