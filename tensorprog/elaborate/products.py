@@ -17,7 +17,8 @@ def contract(operands: list[Operand], kept: set[str], frame: Frame, span: Span) 
     """The product of all operands, summed over every index not in `kept`.
 
     Binary contractions are associated from the right, avoiding outer products that grow: a factor that keeps the
-    number of growing axes first, then matrices (`W2[k,j] W1[j,i] x[i]` = W2 (W1 x)), then whatever is left.
+    number of growing axes first, then matrices (`W2[k,j] W1[j,i] x[i]` = W2 (W1 x)), then whatever is left. A tensor
+    that two vectors meet along different axes, `T[c,j,k] x[j] y[k]`, meets their product: the whole is one use of it.
     An index is summed as soon as no other factor needs it. Before all that, a tensor meets its own inverse norm: their
     product is of order 1 whatever becomes of the tensor, which `x * (rms_scale(x) * g)` would hide.
     """
@@ -80,8 +81,20 @@ def _rank(
     if not matrix and plain_growth and (shared or not growing(factor.indices)):
         return 3
     if matrix and any(dims[index].grows for index in shared):
-        return 2
+        return 0 if any(_partners(factor, total, other, kept, dims, frame) for _, other in rest) else 2
     return 0 if matrix else 1
+
+
+def _partners(
+    matrix: Operand, total: Operand, other: Operand, kept: set[str], dims: dict[str, Dim], frame: Frame
+) -> bool:
+    """Whether a parameter sums `other` along a growing axis, as it does `total` along another, and nothing else tells
+    the two apart (a position that only one of them has would make their product large)."""
+    if other is matrix or _is_matrix(other, frame):
+        return False
+    own, outside = set(other.indices) & set(matrix.indices), set(other.indices) - set(matrix.indices)
+    summed = own - kept - set(total.indices)
+    return any(dims[index].grows for index in summed) and outside == set(total.indices) - set(matrix.indices)
 
 
 def _binary(left: Operand, right: Operand, needed: set[str], frame: Frame, span: Span) -> Operand:

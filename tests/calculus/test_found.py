@@ -129,6 +129,7 @@ v[q] = relu(B[q,i] x[i])
     ("written", "start"),
     [
         ("m[p,q] = u[p] v[q]\noutput f[o] = W[o,p,q] m[p,q]", "n^-3/2"),
+        ("output f[o] = W[o,p,q] u[p] v[q]", "n^-3/2"),
         ("m[p,q] = u[p] v[q] + v[p] u[q]\noutput f[o] = W[o,p,q] m[p,q]", "n^-3/2"),
         ("m[p,q] = tanh(u[p] v[q])\noutput f[o] = W[o,p,q] m[p,q]", "n^-2"),
     ],
