@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,19 +55,18 @@ class Built:
 
 
 def _to_noise(outputs: Any) -> Tensor:
-    top = (
-        outputs.values()
-        if isinstance(outputs, Mapping)
-        else outputs
-        if isinstance(outputs, tuple | list)
-        else (outputs,)
-    )
-    parts = [t for t in top if isinstance(t, torch.Tensor) and t.is_floating_point() and t.requires_grad]
+    fields = vars(outputs) if hasattr(outputs, "__dataclass_fields__") else outputs
+    top = fields.values() if isinstance(fields, Mapping) else fields if isinstance(fields, tuple | list) else (fields,)
+    parts = _trainable(top) or _trainable(tensors(outputs))  # at the top level, else nested
     if not parts:
         raise TensorProgError("no output of the module depends on its parameters", fix=WRITE)
     generator = torch.Generator().manual_seed(0)
     targets = [torch.randn(t.shape, generator=generator).to(t) for t in parts]
     return sum(((t - target) ** 2).mean() for t, target in zip(parts, targets, strict=True))
+
+
+def _trainable(found: Iterable[Any]) -> list[Tensor]:
+    return [t for t in found if isinstance(t, torch.Tensor) and t.is_floating_point() and t.requires_grad]
 
 
 def tensors(value: Any) -> list[Tensor]:

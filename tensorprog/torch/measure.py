@@ -17,10 +17,11 @@ from tensorprog.optimizers import OPTIMIZERS
 from tensorprog.torch.alignment import Alignment, Named, align
 from tensorprog.torch.apply import applied, apply
 from tensorprog.torch.building import Built, construct
-from tensorprog.torch.capture import Recorder, same_state
+from tensorprog.torch.capture import same_state
 from tensorprog.torch.changes import OutputHook
 from tensorprog.torch.hooks import MultiplyInput, MultiplyOutput
 from tensorprog.torch.nodes import plain_kernels, storage
+from tensorprog.torch.recorder import Recorder
 from tensorprog.torch.training import Floats, root_mean_square, torch_optimizer
 
 if TYPE_CHECKING:
@@ -244,7 +245,7 @@ class Trained:
 
         def taken(place: int, output: int, tensor: Tensor) -> None:
             k = wanted.get((known.place.get(place, -1), output))
-            if k is not None and tensor.is_floating_point() and tensor.numel():
+            if k is not None and (tensor.is_floating_point() or tensor.is_complex()) and tensor.numel():
                 take(k, tensor)
 
         loss, ours, found = self._run(built, taken, started)

@@ -117,7 +117,8 @@ def build_traced(build: Callable[[], Any]) -> tuple[Any, dict[str, Start], froze
     starts = {}
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for name, p in module.named_parameters():
+        for name, parameter in module.named_parameters():
+            p = torch.view_as_real(parameter) if parameter.is_complex() else parameter
             if not p.is_floating_point():
                 continue
             rms = _size(p) if p.numel() else 0.0

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import torch
+
 from tensorprog.architecture import Architecture
 from tensorprog.dims import BATCH_SYMBOL, Dim
 from tensorprog.errors import TensorProgError
@@ -73,10 +75,10 @@ class Reading:
         found = {}
         for leaf in self.zipped.traces[point].leaves.values():
             if leaf.kind == "param" and leaf.name in self.lowered.graph.parameters:
-                array = leaf.tensor.detach().double().numpy()
+                array = as_reals(leaf.tensor)
                 found[leaf.name] = array.reshape([s for s in array.shape if s != 1])
             elif leaf.kind == "param" and leaf.name in self.lowered.parts:
-                array = leaf.tensor.detach().double().numpy()
+                array = as_reals(leaf.tensor)
                 array = array.reshape([s for s in array.shape if s != 1])
                 for part in self.lowered.parts[leaf.name]:
                     ends = [int(d.evaluate(self.points[point])) for d in (part.start, part.stop)]
@@ -93,6 +95,12 @@ class Reading:
     @cached_property
     def architecture(self) -> ImportedArchitecture:
         return ImportedArchitecture(self.lowered.graph, self.name)
+
+
+def as_reals(tensor: Any) -> Any:
+    """As an array of float64; complex numbers as pairs, along a last axis."""
+    tensor = tensor.detach()
+    return (torch.view_as_real(tensor) if tensor.is_complex() else tensor).double().numpy()
 
 
 def read(

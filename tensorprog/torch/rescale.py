@@ -24,7 +24,10 @@ class Range:
     stop: int = 0
 
     def of(self, tensor: Tensor) -> Tensor:
-        """A view of that part of what this process holds. Raises TensorProgError for a part of a sharded tensor."""
+        """A view of that part of what this process holds; complex numbers as pairs of real ones. Raises TensorProgError
+        for a part of a sharded tensor."""
+        if tensor.is_complex():
+            tensor = torch.view_as_real(tensor.detach())
         if hasattr(tensor, "to_local"):  # sharded
             if self.axis is not None:
                 raise TensorProgError("a range of rows of a sharded parameter cannot be rescaled",

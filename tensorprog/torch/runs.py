@@ -13,8 +13,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 from tensorprog.dims import BATCH_SYMBOL
 from tensorprog.errors import TensorProgError
 from tensorprog.torch.building import arguments, told, unpacked
-from tensorprog.torch.capture import Trace, record
+from tensorprog.torch.capture import record
 from tensorprog.torch.present import build_traced
+from tensorprog.torch.trace import Trace
 
 WIDTHS = (3, 5, 7, 10)
 

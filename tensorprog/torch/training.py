@@ -224,7 +224,10 @@ def _difference(first: Sequence[str], other: Sequence[str]) -> str:
 
 
 def root_mean_square(x: Tensor, start: Tensor | None = None) -> float:
-    """Root mean square of x, or of x - start; entries that a mask has put at minus infinity do not count."""
+    """Root mean square of x, or of x - start; entries that a mask has put at minus infinity do not count. Of complex
+    numbers: of their real and imaginary parts."""
+    if x.is_complex():
+        x, start = (t if t is None else torch.view_as_real(t.detach().resolve_conj()) for t in (x, start))
     shown = (x if start is None else start) > torch.finfo(x.dtype).min
     difference = x.to(torch.float64) if start is None else x.to(torch.float64) - start.to(torch.float64)
     if not bool(shown.all()):

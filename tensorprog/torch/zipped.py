@@ -8,8 +8,8 @@ from typing import Any
 
 from tensorprog.dims import Dim
 from tensorprog.errors import TensorProgError
-from tensorprog.torch.capture import Leaf, Ref, Trace
 from tensorprog.torch.laws import Laws
+from tensorprog.torch.trace import Leaf, Ref, Trace
 
 Sizes = tuple[int, ...]  # one size at every point
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from tensorprog.graph import Add, Graph, Loss, Node, Scale
+from tensorprog.graph import Graph
 from tensorprog.printer import format_source
 from tensorprog.torch.emit_tp.blocks import Blocks
 from tensorprog.torch.emit_tp.bodies import Body
@@ -69,7 +69,7 @@ def emit_tp(graph: Graph, classes: Mapping[str, str], points: Sequence[Mapping[s
 
 def _loss(plan: Plan, body: Body) -> list[str]:
     """The loss, if it is a sum of losses that the language has; else the outputs against targets."""
-    terms, said = _terms(plan, plan.graph.nodes[plan.graph.loss], Fraction(1)), []
+    terms, said = plan.terms, []
     if terms is None:
         terms = [(Fraction(1), "mse", number) for number in plan.outputs]
         said = ["# The model's own loss is written differently; it has the same exponents."]
@@ -80,16 +80,3 @@ def _loss(plan: Plan, body: Body) -> list[str]:
         text = f"{kind}({body.scope.of_line(number)})"
         parts.append(text if weight == 1 else f"{number_text(weight)} * {text}")
     return [*said, "loss " + " + ".join(parts)]
-
-
-def _terms(plan: Plan, node: Node, weight: Fraction) -> list[tuple[Fraction, str, int]] | None:
-    match node.op:
-        case Loss(kind) if kind != "mean":
-            return [(weight, kind, node.args[0])]
-        case Scale(scalar) if not scalar.powers and not scalar.unknowns:
-            return _terms(plan, plan.graph.nodes[node.args[0]], weight * scalar.coefficient)
-        case Add():
-            found = [_terms(plan, plan.graph.nodes[a], weight) for a in node.args]
-            return None if any(f is None for f in found) else [t for f in found for t in f or []]
-        case _:
-            return None

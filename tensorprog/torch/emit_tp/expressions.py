@@ -70,7 +70,7 @@ class Line(Products):
                 return self.reference(node, indices), ATOM
             case Scale(scalar):
                 return self.scaled(node, scalar, indices)
-            case Map(fn):
+            case Map(fn, 0):
                 return f"{fn}({self.operand(node.args[0], indices, SUM)})", ATOM
             case StopGrad():
                 return f"stop_gradient({self.operand(node.args[0], indices, SUM)})", ATOM
@@ -101,6 +101,8 @@ class Line(Products):
                 return f"topk[{indices[self.position(node, axis)]}]({text}, {count})", ATOM
             case Window() | Split() | Fold():
                 return self.reference(node, indices), ATOM
+            case Map(fn):
+                raise refuse(f"a comparison or sign (the slope of {fn})")
             case _:
                 raise refuse(f"a node of the kind {type(op).__name__}")
 

@@ -29,7 +29,12 @@ def faithful_text(
     wrong: list[str] = []
     for candidate, names in [*attempts, (graph, {})]:
         emitted = emit_tp(candidate, classes, points)
-        wrong = differences(derivation, emitted, names)
+        try:
+            wrong = differences(derivation, emitted, names)
+        except TensorProgError as error:
+            raise TensorProgError(
+                f"the language does not accept the model: {error.message}", why=error.why or "", fix=error.fix or ""
+            ) from error
         if not wrong:
             return emitted.text
     raise TensorProgError(

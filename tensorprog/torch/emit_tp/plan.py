@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 from typing import Any
 
@@ -43,17 +44,56 @@ class Plan:
         """Per node: those that read it."""
         found: list[list[int]] = [[] for _ in self.graph.nodes]
         for node in self.graph.nodes:
-            for a in node.args:
+            for a in node.args if node.id in self.written else ():
                 found[a].append(node.id)
         return tuple(map(tuple, found))
 
     @cached_property
     def outputs(self) -> Mapping[int, str]:
-        """Node -> the first name under which the model returns it."""
+        """Node -> the first name under which the model returns it. In place of a single number, such as its loss, what
+        that is made of."""
         found: dict[int, str] = {}
         for label, number in self.graph.outputs:
-            found.setdefault(number, label)
+            for node in [number] if self.graph.nodes[number].axes else self._measured(number):
+                found.setdefault(node, label)
         return found
+
+    def _measured(self, number: int) -> list[int]:
+        """The tensors of which a number is made by losses, sums and functions."""
+        node = self.graph.nodes[number]
+        args = node.args[:1] if isinstance(node.op, Loss) else node.args
+        if node.axes or not args:
+            return [number] if node.axes and not self._is_leaf(number) else []
+        return [n for a in args for n in ([a] if isinstance(node.op, Loss) else self._measured(a))]
+
+    @cached_property
+    def terms(self) -> list[tuple[Fraction, str, int]] | None:
+        """The loss as a sum of losses that the language has: (weight, kind, node); None if it is no such sum."""
+        return self._terms(self.graph.nodes[self.graph.loss], Fraction(1))
+
+    def _terms(self, node: Node, weight: Fraction) -> list[tuple[Fraction, str, int]] | None:
+        match node.op:
+            case Loss(kind) if kind != "mean":
+                return [(weight, kind, node.args[0])]
+            case Scale(scalar) if not scalar.powers and not scalar.unknowns:
+                return self._terms(self.graph.nodes[node.args[0]], weight * scalar.coefficient)
+            case Add():
+                found = [self._terms(self.graph.nodes[a], weight) for a in node.args]
+                return None if any(f is None for f in found) else [t for f in found for t in f or []]
+            case _:
+                return None
+
+    @cached_property
+    def written(self) -> frozenset[int]:
+        """The nodes that the outputs depend on, and the losses if they are written."""
+        todo = [*self.outputs, *(number for _, _, number in self.terms or ())]
+        found = set(todo)
+        while todo:
+            for a in self.graph.nodes[todo.pop()].args:
+                if a not in found:
+                    found.add(a)
+                    todo.append(a)
+        return frozenset(found)
 
     @cached_property
     def owners(self) -> tuple[str, ...]:
@@ -81,7 +121,7 @@ class Plan:
         """The nodes that get a line, in order."""
         kept = []
         for node in self.graph.nodes:
-            if isinstance(node.op, Loss) or (not self.consumers[node.id] and node.id not in self.outputs):
+            if node.id not in self.written:
                 continue
             if node.id in self.outputs or not self.inlined(node):
                 kept.append(node.id)
@@ -125,7 +165,7 @@ class Plan:
     def losses(self) -> frozenset[int]:
         """The lines that the loss reads."""
         own, todo, found = set(self.lines), [self.graph.loss], set[int]()
-        while todo:
+        while todo and self.terms is not None:
             at = todo.pop()
             for a in self.graph.nodes[at].args:
                 (found.add if a in own else todo.append)(a)

@@ -12,14 +12,15 @@ from tensorprog.errors import TensorProgError
 from tensorprog.exponents import Power
 from tensorprog.graph import Add, Axis, Graph, Init, Input, Loss, Node, Param, Parameter, Scalar, Scale
 from tensorprog.suggest import nearest
-from tensorprog.torch.capture import Ref
+from tensorprog.torch.cuts import Segment
 from tensorprog.torch.lower.builder import Builder
 from tensorprog.torch.lower.data import Data
 from tensorprog.torch.lower.nodes import scalar_of
 from tensorprog.torch.lower.registry import RULES, rule
 from tensorprog.torch.lower.scalars import behind_products
-from tensorprog.torch.lower.values import Atom, Sizes, Value, is_one
-from tensorprog.torch.segments import Segment, segmented
+from tensorprog.torch.lower.values import Atom, Complex, Sizes, Value, is_one
+from tensorprog.torch.segments import segmented
+from tensorprog.torch.trace import Ref
 from tensorprog.torch.zipped import Call, Varying, Zipped
 
 __all__ = ["Lowered", "Lowering", "Site", "lower", "rule"]
@@ -59,7 +60,7 @@ class Lowering(Builder):
         super().__init__(zipped.laws)
         self.zipped, self.inits, self.frozen, self.given = zipped, inits, frozen, given
         self.values: dict[int, Value | Scalar] = {}
-        self.logits: dict[int, Value] = {}  # recorded log-softmax -> what it was taken of
+        self.logits: dict[int, tuple[Value, int]] = {}  # recorded log-softmax -> what it was taken of, and the axis
         self.stopped: set[int] = set()  # results through which no gradient passes
         self.gradient = True  # whether one passes through the call that is being lowered
         self.data = Data(self)
@@ -80,10 +81,13 @@ class Lowering(Builder):
             leaf = self.zipped.leaf(arg.value)
             if leaf is None:
                 if arg.value in self.logits:
-                    self.refuse("a log-softmax is used other than in a cross entropy", "the logits themselves")
+                    from tensorprog.torch.lower.losses import log_softmax_of
+
+                    value = self.values[arg.value] = log_softmax_of(self, arg.value)
+                    return value
                 self.refuse("it reads a result for which its operation's rule gives no value")
             if leaf[0].kind == "param":
-                value = self.values[arg.value] = self._parameter(leaf[0].name, self.zipped.shapes[arg.value])
+                value = self.values[arg.value] = self._parameter(leaf[0].name, arg.value)
                 return value
             uniform = self.data.uniform(arg.value)
             return uniform if uniform is not None else self.data.value(arg.value)
@@ -145,19 +149,23 @@ class Lowering(Builder):
 
     # --- leaves ---------------------------------------------------------------------------------------
 
-    def _parameter(self, name: str, sizes: tuple[Sizes, ...]) -> Value:
-        module, op = self.module, self.op
+    def _parameter(self, name: str, number: int) -> Value:
+        sizes = self.zipped.shapes[number]
+        pairs = self.zipped.first.dtypes[number].startswith("complex")
+        sizes = (*sizes, (2,) * self.points) if pairs else sizes
         axes = tuple(Axis(self.dim(s)) for s in sizes if not is_one(s))
-        self.module, self.op = module, op
         if name not in self.parameters:
             self.parameters[name] = Parameter(name, axes, self.inits.get(name, Init()), name in self.frozen,
                                               start=self.given.get(name))  # fmt: skip
-        return replace(self.fresh(self.emit(Param(name), (), axes), sizes), weight=name)
+        value = replace(self.fresh(self.emit(Param(name), (), axes), sizes), weight=name)
+        return Complex(value.node, value.dims, value.weight) if pairs else value
 
     # --- all calls ------------------------------------------------------------------------------------
 
     def run(self) -> list[Site]:
         """Every call in order; what each result became."""
+        from tensorprog.torch.lower.complexes import PAIRS
+
         sites: list[Site] = []
         for call in _needed(self.zipped):
             self.module, self.op, self.place = call.module, call.op, call.place
@@ -166,6 +174,8 @@ class Lowering(Builder):
             function = RULES.get(f"{call.op}.{call.overload}") or RULES.get(call.op)
             if function is None:
                 self._unknown(call)
+            if call.op not in PAIRS and any(isinstance(self.values.get(r.value), Complex) for r in _refs(call.args)):
+                self.refuse("complex numbers", "real ones (torch.view_as_real)")
             result = function(self, call)
             results = result if isinstance(result, tuple) else (result,)
             for k, (number, value) in enumerate(zip(call.outputs, results, strict=False)):
@@ -205,7 +215,9 @@ def lower(
     """
     from tensorprog.torch.lower import (  # noqa: F401  (each module registers its rules)
         activations,
+        complexes,
         contractions,
+        decisions,
         elementwise,
         gather,
         joins,
@@ -221,11 +233,9 @@ def lower(
     low.module, low.op, low.gradient = "", "output", True
     outputs = []
     for label, number in zipped.first.outputs:
-        if number in low.values:
+        if number in low.values or number in low.logits:
             value = low.materialize(low.value(Ref(number)))
             outputs.append((label, value.node))
-        elif number in low.logits:
-            low.refuse("the output is a log-softmax", "the logits as output")
     loss = _loss(low, zipped, outputs)
     for label, node in outputs:
         low.name(node, label)
@@ -253,13 +263,14 @@ def _needed(zipped: Zipped) -> list[Call]:
     for call in reversed(zipped.calls):
         if wanted.intersection(call.outputs):
             kept.append(call)
-            wanted.update(ref.value for ref in _refs(list(call.args.values())))
+            wanted.update(ref.value for ref in _refs(call.args))
     return kept[::-1]
 
 
 def _refs(arg: Any) -> list[Ref]:
     if isinstance(arg, Ref):
         return [arg]
+    arg = list(arg.values()) if isinstance(arg, Mapping) else arg
     return [ref for inner in arg for ref in _refs(inner)] if isinstance(arg, list | tuple) else []
 
 

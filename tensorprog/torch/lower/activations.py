@@ -6,10 +6,10 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from tensorprog.graph import Scalar
-from tensorprog.torch.capture import Ref
+from tensorprog.torch.lower.complexes import magnitude
 from tensorprog.torch.lower.elementwise import MINUS, inverted, is_minus_infinity, product
 from tensorprog.torch.lower.registry import rule
-from tensorprog.torch.lower.values import Value
+from tensorprog.torch.lower.values import Complex, Value
 
 if TYPE_CHECKING:
     from tensorprog.torch.lower import Lowering
@@ -25,7 +25,13 @@ SAME = {
 def function(low: Lowering, call: Call) -> Value | Scalar:
     if call.op == "exp" and is_minus_infinity(low.operand(call["self"])):
         return Scalar(Fraction(0))
-    return low.map(low.value(call["self"]), SAME[call.op])
+    value = low.value(call["self"])
+    return magnitude(low, value) if isinstance(value, Complex) and call.op == "abs" else low.map(value, SAME[call.op])
+
+
+@rule("expm1")
+def expm1(low: Lowering, call: Call) -> Value:
+    return low.shift(low.map(low.value(call["self"]), "exp"), MINUS)
 
 
 @rule("gelu")
@@ -99,14 +105,19 @@ def clipped(low: Lowering, value: Value, least: Fraction | None, most: Fraction 
     return value
 
 
+def _bound(low: Lowering, arg: Any) -> Fraction | None:
+    """A number, also one that fills a tensor."""
+    found = low.operand(arg)
+    if isinstance(found, Value):
+        low.refuse("it clamps by a tensor", "a number")
+    return None if found is None else found.coefficient
+
+
 @rule("hardtanh", "clamp", "clip", "clamp_min", "clamp_max", "relu6")
 def clamp(low: Lowering, call: Call) -> Value:
     value = low.value(call["self"])
     least, most = (call[k] if call[k] is not None else call[o] for k, o in (("min", "min_val"), ("max", "max_val")))
-    if isinstance(least, Ref) or isinstance(most, Ref):
-        low.refuse("it clamps by a tensor", "a number")
-    low_ = None if least is None else low.number(least).coefficient
-    high = None if most is None else low.number(most).coefficient
+    low_, high = (_bound(low, b) for b in (least, most))
     low_, high = (None if b is None or abs(b) >= INFINITE else b for b in (low_, high))
     if value.node in low.inverse and high is None and low_ is not None and 0 <= low_ < Fraction(1, 1000):
         low.notes.append("a norm that is kept from zero by a small number is taken as it is")

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from tensorprog.graph import Add, Axis, Const, Contract, Scalar, Scale, Unknown
 from tensorprog.torch.lower.axes import Axes
-from tensorprog.torch.lower.values import Atom, Group, Value
+from tensorprog.torch.lower.values import Atom, Complex, Group, Value
 
 
 class Arithmetic(Axes):
@@ -80,7 +80,9 @@ class Arithmetic(Axes):
             dims.append(tuple(group))
         order = tuple(tuple(place[k] for k in range(len(place))) for place in places)
         node = self.emit(Add(order), tuple(v.node for v in values), tuple(axes))
-        return Value(node, tuple(dims))
+        if len({isinstance(v, Complex) for v in values}) > 1:
+            self.refuse("a complex number and a real one are added", "a complex number of both")
+        return (Complex if isinstance(values[0], Complex) else Value)(node, tuple(dims))
 
     def constant_of(self, scalar: Scalar) -> Value:
         """A number as a tensor without axes."""
@@ -93,14 +95,22 @@ class Arithmetic(Axes):
 
     def mul(self, a: Value, b: Value) -> Value:
         """The elementwise product, with broadcasting."""
+        pairs = isinstance(a, Complex) or isinstance(b, Complex)
+        if pairs:  # an axis more, also for what is real
+            a, b = (v if isinstance(v, Complex) else v.with_dims((*v.dims, ())) for v in (a, b))
         a, b = self.broadcast([self.use(self.plain(a), "mul"), self.use(self.plain(b), "mul")])
-        dims = tuple(range(len(a.dims)))
+        dims = tuple(range(len(a.dims) - pairs))
+        a, b = (v.with_dims(v.dims[:-1]) if pairs and not isinstance(v, Complex) else v for v in (a, b))
         return self.contract(a, dims, b, dims, dims)
 
     def contract(
         self, a: Value, left: Sequence[Hashable], b: Value, right: Sequence[Hashable], out: Sequence[Hashable]
     ) -> Value:
         """An einsum: one label per axis of the tensors; what is not in `out` is summed."""
+        if isinstance(a, Complex) or isinstance(b, Complex):
+            from tensorprog.torch.lower.complexes import complex_product
+
+            return complex_product(self, a, left, b, right, out)
         a, b = self.plain(a), self.plain(b)
         for i, label in enumerate(left):
             if label in right:

@@ -11,7 +11,7 @@ from tensorprog.dims import Dim
 from tensorprog.exponents import Power
 from tensorprog.graph import Axis, Input, Scalar
 from tensorprog.torch.lower.nodes import scalar_of
-from tensorprog.torch.lower.values import Atom, Group, Sizes, Value, is_one
+from tensorprog.torch.lower.values import Atom, Complex, Group, Sizes, Value, is_one
 
 if TYPE_CHECKING:
     from tensorprog.torch.lower import Lowering
@@ -41,9 +41,12 @@ class Data:
     def uniform(self, value: int) -> Scalar | None:
         """The number that fills a tensor, with its law; None if it is not uniform."""
         arrays = self.at(value)
-        if any(a.size == 0 or a.dtype == bool or (a != a.flat[0]).any() for a in arrays):
+        if any(
+            a.size == 0 or a.dtype == bool or (a.dtype.kind == "c" and a.any()) or (a != a.flat[0]).any()
+            for a in arrays
+        ):
             return None
-        numbers = [float(a.flat[0]) for a in arrays]
+        numbers = [float(a.flat[0].real) for a in arrays]
         if not all(np.isfinite(numbers)):
             return scalar_of(MASKED) if all(n < 0 for n in numbers) else None
         law = self.low.laws.number(numbers)
@@ -54,7 +57,12 @@ class Data:
         if value not in self._values:
             leaf = self.low.zipped.leaf(value)
             assert leaf is not None
-            self._values[value] = self.real(self.at(value), leaf[0].name or "data")
+            arrays, name = self.at(value), leaf[0].name or "data"
+            if arrays[0].dtype.kind == "c":
+                pairs = self.real(tuple(np.stack([a.real, a.imag], -1) for a in arrays), name)
+                self._values[value] = Complex(pairs.node, pairs.dims)
+            else:
+                self._values[value] = self.real(arrays, name)
         return self._values[value]
 
     def real(self, arrays: tuple[Any, ...], name: str = "data") -> Value:
@@ -84,6 +92,8 @@ class Data:
 
     def target(self, arrays: tuple[Any, ...], axes: tuple[Axis, ...], name: str) -> int:
         """The node of a loss's target, with just these axes."""
+        points = self.low.laws.points
+        arrays = tuple(a.reshape([int(x.dim.evaluate(p)) for x in axes]) for a, p in zip(arrays, points, strict=True))
         return self.low.emit(Input(self._name(arrays, name), "target"), (), axes)
 
     def _kept(self, arrays: tuple[Any, ...]) -> tuple[list[int], tuple[Group, ...]]:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tensorprog.graph import Scalar
-from tensorprog.torch.capture import Ref
 from tensorprog.torch.lower.data import BIG, MASKED
 from tensorprog.torch.lower.registry import rule
 from tensorprog.torch.lower.values import Value
+from tensorprog.torch.trace import Ref
 
 if TYPE_CHECKING:
     from tensorprog.torch.lower import Lowering
@@ -52,7 +52,7 @@ def add(low: Lowering, call: Call) -> Value | Scalar:
         if call.op == "add" and alpha == Scalar():
             for live, data, arg in ((a, b, second), (b, a, first)):
                 if isinstance(arg, Ref) and low.zipped.leaf(arg.value) is not None and _is_mask(low, arg.value):
-                    return _with_mask(low, live, data, _causal(low, arg.value))
+                    return with_mask(low, live, data, causal_mask(tuple(a <= -BIG for a in low.data.at(arg.value))))
         if a == b and sign == MINUS:
             return Scalar(Fraction(0))
         return low.add([a, low.scale(b, sign)])
@@ -67,57 +67,17 @@ def _is_mask(low: Lowering, value: int) -> bool:
     return all(((a == 0) | (a <= -BIG)).all() and (a <= -BIG).any() for a in arrays)
 
 
-def _causal(low: Lowering, value: int) -> bool:
-    """Whether a mask forbids just the keys after the query: last axis keys, the one before it queries."""
-    arrays = low.data.at(value)
-    if arrays[0].ndim < 2:
-        return False
-    rows, columns = arrays[0].shape[-2:]
-    wanted = np.triu(np.ones((rows, columns), dtype=bool), 1)
-    return rows == columns and all(((a <= -BIG) == wanted[: a.shape[-2], : a.shape[-1]]).all()
-                                   for a in arrays if a.shape[-2] == a.shape[-1] == rows)  # fmt: skip
+def causal_mask(forbidden: tuple[Any, ...]) -> bool:
+    """Whether just the keys after the query are forbidden: last axis keys, the one before it queries."""
+    wanted = [np.triu(np.ones(a.shape[-2:], dtype=bool), 1) if a.ndim > 1 else None for a in forbidden]
+    return all(w is not None and w.shape[0] == w.shape[1] and bool((a == w).all())
+               for a, w in zip(forbidden, wanted, strict=True))  # fmt: skip
 
 
-def _with_mask(low: Lowering, value: Value, mask: Value, causal: bool) -> Value:
+def with_mask(low: Lowering, value: Value, mask: Value, causal: bool) -> Value:
     if value.mask is not None:
         value, causal = low.plain(value), False
     return replace(low.use(value, "mask"), mask=(mask, causal))
-
-
-@rule("masked_fill", "where")
-def where(low: Lowering, call: Call) -> Value:
-    """Where the condition is data: a mask before a softmax, or a product with zeros and ones."""
-    if call.op == "where":
-        condition, yes, no = call["condition"], call["self"], call["other"]
-    else:
-        condition, yes, no = call["mask"], call["value"], call["self"]
-    if not (isinstance(condition, Ref) and low.zipped.leaf(condition.value) is not None):
-        low.refuse("the condition depends on parameters", "a condition on data, or relu")
-    arrays = low.data.at(condition.value)
-    for live, fill, masked in ((no, yes, arrays), (yes, no, tuple(~a.astype(bool) for a in arrays))):
-        number = low.operand(fill)
-        if isinstance(number, Scalar) and number.coefficient <= -BIG:
-            value = low.value(live)
-            filled = tuple(np.where(a, MASKED, 0.0) for a in masked)
-            if not any(a.any() for a in masked):
-                return value
-            wanted = tuple(np.triu(np.ones(a.shape[-2:], dtype=bool), 1) if a.ndim > 1 else None for a in masked)
-            causal = all(w is not None and (a == w).all() and w.shape[0] == w.shape[1]
-                         for a, w in zip(masked, wanted, strict=True))  # fmt: skip
-            return _with_mask(low, value, low.data.real(filled, "mask"), causal)
-    if all(a.all() for a in arrays):
-        return low.value(yes)
-    if not any(a.any() for a in arrays):
-        return low.value(no)
-    parts = []
-    for chosen, part in ((arrays, yes), (tuple(~a.astype(bool) for a in arrays), no)):
-        operand = low.operand(part)
-        if isinstance(operand, Scalar):
-            if operand.coefficient:
-                parts.append(low.scale(low.data.real(tuple(a.astype(float) for a in chosen), "mask"), operand))
-        elif operand is not None:
-            parts.append(low.mul(operand, low.data.real(tuple(a.astype(float) for a in chosen), "mask")))
-    return parts[0] if len(parts) == 1 else low.add(parts)
 
 
 @rule("mul", "multiply")
@@ -217,11 +177,3 @@ def softmax(low: Lowering, call: Call) -> Value:
 @rule("native_dropout", "dropout")
 def dropout(low: Lowering, call: Call) -> Any:
     low.refuse("a dropout of its own kind", "nn.Dropout")
-
-
-@rule("gt", "lt", "ge", "le", "eq", "ne", "isnan", "isinf", "any", "all", "logical_and", "logical_not", "logical_or",
-      "bitwise_and", "bitwise_or", "bitwise_not", "_local_scalar_dense", "is_nonzero", "equal", "isfinite",
-      "_assert_async", "_assert_scalar", "sign", "round", "floor", "ceil", "_is_all_true")  # fmt: skip
-def decision(low: Lowering, call: Call) -> Any:
-    """A yes or no about activations: nothing differentiable; an error only if something covered reads it."""
-    return (None,) * len(call.outputs)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tensorprog.graph import Scalar
-from tensorprog.torch.capture import Ref
 from tensorprog.torch.lower.joins import low_index
 from tensorprog.torch.lower.reductions import Positions
 from tensorprog.torch.lower.registry import rule
 from tensorprog.torch.lower.values import Value
 from tensorprog.torch.lower.views import expand_to
+from tensorprog.torch.trace import Ref
 
 if TYPE_CHECKING:
     from tensorprog.torch.lower import Lowering

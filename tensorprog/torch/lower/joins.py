@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tensorprog.torch.capture import Ref
 from tensorprog.torch.lower.registry import rule
 from tensorprog.torch.lower.values import Sizes, Value
+from tensorprog.torch.trace import Ref
 
 if TYPE_CHECKING:
     from tensorprog.torch.lower import Lowering
@@ -57,7 +57,7 @@ def pad(low: Lowering, call: Call) -> Value:
     if fill.coefficient:
         low.refuse("it pads with a number other than zero", "zero padding")
     for k in range(len(amounts) // 2):
-        dim = len(value.dims) - 1 - k
+        dim = len(low.out_shape(call)) - 1 - k
         before, out = amounts[2 * k], low.out_shape(call)[dim]
         if out == value.sizes(dim, low.points) and not any(before):
             continue

@@ -6,10 +6,10 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from tensorprog.graph import Loss, Scalar
-from tensorprog.torch.capture import Ref
 from tensorprog.torch.lower.elementwise import MINUS, product
 from tensorprog.torch.lower.registry import rule
 from tensorprog.torch.lower.values import Value
+from tensorprog.torch.trace import Ref
 
 if TYPE_CHECKING:
     from tensorprog.torch.lower import Lowering
@@ -21,8 +21,51 @@ def log_softmax(low: Lowering, call: Call) -> None:
     """Kept aside for the cross entropy that reads it."""
     value = low.plain(low.value(call["self"]))
     dim = low.axis_of(call["dim"], len(value.dims))
-    order = [k for k in range(len(value.dims)) if k != dim] + [dim]
-    low.logits[call.outputs[0]] = value.with_dims(tuple(value.dims[k] for k in order))
+    low.logits[call.outputs[0]] = value, dim
+
+
+@rule("logsumexp")
+def log_sum_exp(low: Lowering, call: Call) -> Value:
+    value = low.plain(low.value(call["self"]))
+    dims = [low.axis_of(k, len(value.dims)) for k in call["dim"]]
+    for dim in dims:
+        value = log_sum(low, value, dim)
+    return value if call["keepdim"] else value.with_dims(tuple(g for k, g in enumerate(value.dims) if k not in dims))
+
+
+@rule("logaddexp")
+def log_add_exp(low: Lowering, call: Call) -> Value:
+    return log_add(low, low.value(call["self"]), low.value(call["other"]))
+
+
+def log_add(low: Lowering, a: Value, b: Value) -> Value:
+    """log(exp a + exp b) = b + softplus(a - b)."""
+    return low.add([b, low.map(low.add([a, low.scale(b, MINUS)]), "softplus")])
+
+
+def log_sum(low: Lowering, value: Value, dim: int) -> Value:
+    """log sum exp along an axis, which is kept with size 1: half of it against the other half, and so on."""
+    value = low.merge(value, dim)
+    size = low.dim(value.sizes(dim, low.points)).constant
+    if size is None:
+        low.refuse("the logarithm of a sum of exponentials along an axis that grows", "a finite axis")
+    left, rest = int(size), None
+    points = low.points
+    while left > 1:
+        half = left // 2
+        if left % 2:  # the last one waits
+            last = low.window(value, dim, (left - 1,) * points, (1,) * points)
+            rest = last if rest is None else log_add(low, rest, last)
+        value = log_add(low, low.window(value, dim, (0,) * points, (half,) * points),
+                        low.window(value, dim, (half,) * points, (half,) * points))  # fmt: skip
+        left = half
+    return value if rest is None else log_add(low, value, rest)
+
+
+def log_softmax_of(low: Lowering, number: int) -> Value:
+    """The log-softmax itself, for what is not a cross entropy: x - log sum exp x."""
+    logits, dim = low.logits[number]
+    return low.add([logits, low.scale(log_sum(low, logits, dim), MINUS)])
 
 
 @rule("nll_loss_forward", "nll_loss2d_forward")
@@ -31,7 +74,9 @@ def nll_loss(low: Lowering, call: Call) -> tuple[Value, None]:
     arg = call["self"]
     if not isinstance(arg, Ref) or arg.value not in low.logits:
         low.refuse("it is not taken of a log-softmax", "F.cross_entropy")
-    logits = low.logits[arg.value]
+    logits, classes = low.logits[arg.value]
+    order = [k for k in range(len(logits.dims)) if k != classes] + [classes]
+    logits = logits.with_dims(tuple(logits.dims[k] for k in order))
     for dim in range(len(logits.dims)):
         logits = low.spread(logits, dim)
     last = low.merge(logits, len(logits.dims) - 1)

@@ -7,9 +7,9 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from tensorprog.graph import Add, Const, Contract, InvRms, Map, Scalar, Scale
-from tensorprog.torch.capture import Ref
 from tensorprog.torch.lower.registry import rule
 from tensorprog.torch.lower.values import Value
+from tensorprog.torch.trace import Ref
 
 if TYPE_CHECKING:
     from tensorprog.torch.lower import Lowering

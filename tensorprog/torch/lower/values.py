@@ -49,6 +49,10 @@ class Value:
         return replace(self, dims=dims)
 
 
+class Complex(Value):
+    """Complex numbers as pairs (real, imaginary): the last axis is not one of the tensor's."""
+
+
 def times(a: Sizes, b: Sizes) -> Sizes:
     return tuple(x * y for x, y in zip(a, b, strict=True))
 

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
     from tensorprog.torch.zipped import Call
 
 
-@rule(
-    "clone", "alias", "contiguous", "lift_fresh", "_to_copy", "to", "lift", "_conj", "resolve_conj", "view_as_real_copy"
-)
+@rule("clone", "alias", "contiguous", "lift_fresh", "_to_copy", "to", "lift", "resolve_conj")
 def same(low: Lowering, call: Call) -> Value:
     return low.value(call["self"])
 
@@ -32,7 +30,29 @@ def detach(low: Lowering, call: Call) -> Value:
 
 @rule("copy")
 def copy(low: Lowering, call: Call) -> Value:
-    return expand_to(low, low.value(call["src"]), low.out_shape(call))
+    value = low.value(call["src"])
+    extra = range(len(low.shape(call["src"])), len(value.dims))
+    return expand_to(low, value, (*low.out_shape(call), *(value.sizes(k, low.points) for k in extra)))
+
+
+@rule("fill", "zero")
+def fill(low: Lowering, call: Call) -> Value | Scalar | None:
+    """One number everywhere, whatever was there."""
+    return low.operand(call["value"]) if call.op == "fill" else Scalar(Fraction(0))
+
+
+@rule("pixel_shuffle", "pixel_unshuffle")
+def pixel_shuffle(low: Lowering, call: Call) -> Value:
+    """(c r r, h, w) as (c, h r, w r), and back."""
+    value, shape, out = low.plain(low.value(call["self"])), low.shape(call["self"]), low.out_shape(call)
+    lead, (c, h, w) = list(shape[:-3]), (out if call.op == "pixel_shuffle" else shape)[-3:]
+    k, wide = len(lead), call.op == "pixel_shuffle"
+    r = low.integer(call["upscale_factor"] if wide else call["downscale_factor"])
+    rows, columns = (tuple(a // b for a, b in zip(s, r, strict=True)) for s in (h, w))
+    value = low.view(value, [*lead, c, r, r, rows, columns] if wide else [*lead, c, rows, r, columns, r])
+    order = [0, 3, 1, 4, 2] if wide else [0, 2, 4, 1, 3]
+    value = value.with_dims((*value.dims[:k], *(value.dims[k + j] for j in order)))
+    return low.view(value, list(out))
 
 
 def rank_of(low: Lowering, call: Call) -> int:
@@ -246,7 +266,7 @@ def assemble(low: Lowering, call: Call) -> Value:
         for k, d in enumerate(dims):
             if d[0] >= 0:
                 groups[d[0]] = value.dims[k]
-        value = value.with_dims(tuple(groups))
+        value = value.with_dims((*groups, *value.dims[len(dims) :]))
         for k, (start, length) in enumerate(zip(starts, lengths, strict=True)):
             if length != out[k]:
                 value = low.fold(value, k, start, out[k])

@@ -1,0 +1,107 @@
+"""Rules of comparisons, signs and choices between two tensors."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tensorprog.graph import Map, Scalar
+from tensorprog.torch.lower.data import BIG, MASKED
+from tensorprog.torch.lower.elementwise import MINUS, causal_mask, product, with_mask
+from tensorprog.torch.lower.registry import rule
+from tensorprog.torch.lower.values import Value
+from tensorprog.torch.trace import Ref
+
+if TYPE_CHECKING:
+    from tensorprog.torch.lower import Lowering
+    from tensorprog.torch.zipped import Call
+
+
+def slope(low: Lowering, value: Value, fn: str) -> Value:
+    """The slope of a piecewise linear function, through which no gradient passes: a step of relu, a sign of abs."""
+    value = low.use(low.plain(value), fn)
+    return low.stop_gradient(replace(value, node=low.emit(Map(fn, 1), (value.node,), low.axes(value))))
+
+
+@rule("gt", "ge", "lt", "le", "greater", "less")
+def compared(low: Lowering, call: Call) -> Value:
+    """1 where the first is larger, else 0 (smaller, for lt and le)."""
+    a, b = (low.value(call[k]) for k in ("self", "other"))
+    if call.op in ("lt", "le", "less"):
+        a, b = b, a
+    return slope(low, low.add([a, low.scale(b, MINUS)]), "relu")
+
+
+@rule("sign", "sgn")
+def sign(low: Lowering, call: Call) -> Value:
+    return slope(low, low.value(call["self"]), "abs")
+
+
+@rule("logical_not", "bitwise_not")
+def negated(low: Lowering, call: Call) -> Value | None:
+    value = _condition(low, call["self"])
+    return None if value is None else low.shift(low.scale(value, MINUS), Scalar())
+
+
+@rule("logical_and", "bitwise_and", "logical_or", "bitwise_or")
+def both(low: Lowering, call: Call) -> Value | None:
+    a, b = (_condition(low, call[k]) for k in ("self", "other"))
+    if a is None or b is None:
+        return None
+    together = low.mul(a, b)
+    return together if call.op.endswith("and") else low.add([a, b, low.scale(together, MINUS)])
+
+
+def _condition(low: Lowering, arg: Any) -> Value | None:
+    """A yes or no as 1 or 0; None for one that has no value."""
+    known = isinstance(arg, Ref) and (arg.value in low.values or low.zipped.leaf(arg.value) is not None)
+    return low.value(arg) if known else None
+
+
+@rule("masked_fill", "where")
+def where(low: Lowering, call: Call) -> Value:
+    """A mask before a softmax, or both sides times zeros and ones, which are data or depend on activations."""
+    if call.op == "where":
+        condition, yes, no = call["condition"], call["self"], call["other"]
+    else:
+        condition, yes, no = call["mask"], call["value"], call["self"]
+    if not (isinstance(condition, Ref) and low.zipped.leaf(condition.value) is not None):
+        chosen = low.value(condition)
+        rest = low.shift(low.scale(chosen, MINUS), Scalar())
+        return _sum(low, [(chosen, yes), (rest, no)])
+    arrays = low.data.at(condition.value)
+    others = tuple(~a.astype(bool) for a in arrays)
+    for live, fill, masked in ((no, yes, arrays), (yes, no, others)):
+        number = low.operand(fill)
+        if isinstance(number, Scalar) and number.coefficient <= -BIG:
+            value = low.value(live)
+            if not any(a.any() for a in masked):
+                return value
+            filled = tuple(np.where(a, MASKED, 0.0) for a in masked)
+            return with_mask(low, value, low.data.real(filled, "mask"), causal_mask(masked))
+    if all(a.all() for a in arrays):
+        return low.value(yes)
+    if not any(a.any() for a in arrays):
+        return low.value(no)
+    return _sum(low, [(low.data.real(tuple(a.astype(float) for a in side), "mask"), part)
+                      for side, part in ((arrays, yes), (others, no))])  # fmt: skip
+
+
+def _sum(low: Lowering, sides: list[tuple[Value, Any]]) -> Value:
+    """Each side times where it is taken, added."""
+    parts = []
+    for chosen, part in sides:
+        operand = low.operand(part)
+        if not isinstance(operand, Scalar) or operand.coefficient != Fraction(0):
+            parts.append(product(low, chosen, operand))
+    return parts[0] if len(parts) == 1 else low.add(parts)
+
+
+@rule("eq", "ne", "isnan", "isinf", "any", "all", "_local_scalar_dense", "is_nonzero", "equal", "isfinite",
+      "_assert_async", "_assert_scalar", "round", "floor", "ceil", "_is_all_true")  # fmt: skip
+def decision(low: Lowering, call: Call) -> Any:
+    """Nothing differentiable; an error only if something covered reads it."""
+    return (None,) * len(call.outputs)

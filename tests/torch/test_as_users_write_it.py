@@ -1,0 +1,186 @@
+"""Code as users write it: small modules, each with one thing that a reader of models must not get wrong."""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch import nn  # noqa: E402
+from torch.nn import functional as F  # noqa: E402, N812
+from torch.utils.checkpoint import checkpoint  # noqa: E402
+
+import tensorprog.torch as tpt  # noqa: E402
+from tensorprog.errors import TensorProgError  # noqa: E402
+from tensorprog.torch.model import read  # noqa: E402
+from tests.torch.support import worst_difference  # noqa: E402
+
+pytestmark = pytest.mark.torch
+BATCH, TIME, SIZE = 6, 7, 12
+
+
+def reals(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+
+
+ROWS, SEQUENCE = reals(BATCH, SIZE), reals(BATCH, TIME, SIZE)
+CLASSES = torch.tensor([0, 2, 1, 1, 0, 2])
+
+
+class Net(nn.Module):
+    """Two layers, and `middle(h)` between them."""
+
+    def __init__(self, n: int, middle=lambda h: h) -> None:
+        super().__init__()
+        self.a, self.b, self.out = nn.Linear(SIZE, 8 * n), nn.Linear(8 * n, 8 * n), nn.Linear(8 * n, 3)
+        self.middle = middle
+        self.double()
+
+    def forward(self, x):
+        return self.out(F.relu(self.b(self.middle(self.a(x)))))
+
+
+def rates(build, inputs=ROWS) -> dict[str, str]:
+    return {name: str(p.lr) for name, p in tpt.derive(build, inputs=inputs, optimizer="adam").params.items()}
+
+
+# --- a forward of one's own, and a recomputed one --------------------------------------------------------
+
+
+class Clipped(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx, grad):
+        (x,) = ctx.saved_tensors
+        return grad * (x > 0)
+
+
+class StraightThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.sign()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad
+
+
+def test_what_is_below_a_function_of_ones_own_is_trained_as_if_it_stood_in_the_module():
+    assert rates(lambda n: Net(n, Clipped.apply)) == rates(lambda n: Net(n, F.relu))
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_a_recomputed_part_is_trained_like_one_that_is_not(reentrant):
+    again = lambda h: checkpoint(F.relu, h, use_reentrant=reentrant)  # noqa: E731
+    assert rates(lambda n: Net(n, again)) == rates(lambda n: Net(n, F.relu))
+
+
+def test_a_backward_that_is_not_the_derivative_is_refused_by_name():
+    with pytest.raises(TensorProgError, match="backward of `StraightThrough`"):
+        tpt.derive(lambda n: Net(n, StraightThrough.apply), inputs=ROWS)
+
+
+def test_a_straight_through_estimate_by_detach_trains_what_is_below_it():
+    build = lambda n: Net(n, lambda h: h + (h.sign() - h).detach())  # noqa: E731
+    assert rates(build) == rates(lambda n: Net(n, torch.tanh))
+    with pytest.raises(TensorProgError, match="comparison or sign"):
+        tpt.derive(build, inputs=ROWS).to_tp()
+
+
+# --- operations: the graph computes what the module does ---------------------------------------------------
+
+
+def rotated(h):
+    """Rotary positions by complex numbers."""
+    angles = torch.outer(torch.arange(TIME, dtype=torch.float64), 1.0 / 10.0 ** torch.arange(2.0, dtype=torch.float64))
+    pairs = torch.view_as_complex(h.reshape(*h.shape[:-1], -1, 2, 2))
+    return torch.view_as_real(pairs * torch.polar(torch.ones_like(angles), angles)[:, None]).flatten(2)
+
+
+def replaced(h):
+    h = h.clone()
+    h[:, 0] = 0.5
+    h[:, 1:] += h[:, :-1].clone()
+    return h
+
+
+SHAPED = {
+    "rotary": (rotated, SEQUENCE),
+    "modulus": (lambda h: torch.view_as_complex(h.reshape(*h.shape[:-1], -1, 2)).abs().repeat(1, 1, 2), SEQUENCE),
+    "fourier": (lambda h: torch.fft.fft(h, dim=1).real + h, SEQUENCE),
+    "filtered": (lambda h: torch.fft.irfft(torch.fft.rfft(h, dim=1)[:, :2], n=TIME, dim=1), SEQUENCE),
+    "replaced": (replaced, SEQUENCE),
+    "chosen": (lambda h: torch.where(h > 0, h, -0.1 * h), ROWS),
+    "masked": (lambda h: h.masked_fill(~((h < 0) | (h > 1)), 0.3), ROWS),
+    "log_softmax": (lambda h: h + F.log_softmax(h.view(BATCH, -1, 4), -1).flatten(1), ROWS),
+    "shuffled": (lambda h: F.pixel_shuffle(h.view(BATCH, -1, 2, 2), 2).flatten(1)
+                 + F.pixel_unshuffle(h.view(BATCH, -1, 2, 2), 2).flatten(1), ROWS),
+    "expm1": (torch.expm1, ROWS),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SHAPED)
+def test_the_graph_computes_what_the_module_computes(name):
+    middle, inputs = SHAPED[name]
+    assert worst_difference(read(lambda n: Net(n, middle), inputs)) < 1e-12
+
+
+class SpectralLayer(nn.Module):
+    """A Fourier neural operator's layer: a complex matrix at every low frequency."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.a, self.out = nn.Linear(SIZE, 4 * n), nn.Linear(4 * n, 3)
+        self.w = nn.Parameter(torch.randn(4 * n, 4 * n, 3, dtype=torch.complex128) / (4 * n))
+        self.a.double(), self.out.double()
+
+    def forward(self, x):
+        z = torch.fft.rfft(self.a(x).transpose(1, 2))
+        kept = torch.zeros_like(z)
+        kept[:, :, :3] = torch.einsum("bix,iox->box", z[:, :, :3], self.w)
+        return self.out(F.gelu(torch.fft.irfft(kept, n=TIME).transpose(1, 2)))
+
+
+def test_a_complex_matrix_is_a_matrix():
+    p = tpt.derive(SpectralLayer, inputs=SEQUENCE, optimizer="adam")
+    assert worst_difference(p.reading) < 1e-12
+    assert (str(p.params["w"].init_std), str(p.params["w"].lr)) == ("n^-1/2", "n^-1")
+
+
+# --- results and losses -----------------------------------------------------------------------------------
+
+
+class Returns(Net):
+    """Gives back what `make` makes of the logits."""
+
+    def __init__(self, n: int, make) -> None:
+        super().__init__(n, torch.tanh)
+        self.make = make
+
+    def forward(self, x):
+        return self.make(super().forward(x))
+
+
+LOSSES = {
+    "nested": lambda y: {"predictions": {"classes": y}, "features": [y * 2]},
+    "smoothed": lambda y: F.cross_entropy(y, CLASSES, label_smoothing=0.1),
+    "picked": lambda y: -F.log_softmax(y, -1).gather(1, CLASSES[:, None]).mean(),
+    "log_softmax": lambda y: F.log_softmax(y, -1),
+    "log_sum": lambda y: y.logsumexp(-1),
+    "flattened": lambda y: F.cross_entropy(y.view(2, 3, 3).reshape(-1, 3), CLASSES),
+    "squares": lambda y: F.mse_loss(y, ROWS[: len(y), :3]),
+    "divergence": lambda y: F.kl_div(F.log_softmax(y, -1), ROWS[:, :3].softmax(-1), reduction="batchmean"),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_whatever_a_model_returns_its_exponents_are_those_of_its_logits(name):
+    p = tpt.derive(lambda n: Returns(n, LOSSES[name]), inputs=ROWS, optimizer="adam")
+    assert {k: str(v.lr) for k, v in p.params.items()} == rates(lambda n: Net(n, torch.tanh))
+    assert worst_difference(p.reading) < 1e-7
+    assert p.to_tp()
+    assert p.lint().findings
