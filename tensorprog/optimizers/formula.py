@@ -69,8 +69,10 @@ def _hyperparameters(statement: s.OptimizerDef) -> dict[str, float]:
     for item in statement.arguments:
         value = constant(item.value)
         if value is None or item.name in hyper or item.name in GIVEN:
+            own_line = item.name in SETTINGS
             raise TensorProgError(f"`{item.name}` is given twice, taken, or no number", item.span,
-                                  fix=f"`{item.name} = 0.1`")  # fmt: skip
+                                  fix=f"a line `{item.name} = ..` between the braces" if own_line
+                                  else f"`{item.name} = 0.1`")  # fmt: skip
         hyper[item.name] = float(value)
     if "lr" not in hyper:
         raise TensorProgError(f"the optimizer `{statement.name}` has no learning rate", statement.span,

@@ -147,6 +147,12 @@ ROWS = (
         MINE.replace("(lr = 1)", "(lr = 1, eps = 0.1)").format(step="g / (abs(g) + eps)"),
     ),
     Row(
+        "`vectors` is given twice, taken, or no number",
+        "4:24",
+        MINE.replace("lr = 1", "lr = 1, vectors = adamw").format(step="orthogonal(g)"),
+        MINE.format(step="orthogonal(g); vectors = adamw"),
+    ),
+    Row(
         "the step must change sign with the gradient, and not with the parameter",
         "4:33",
         MINE.format(step="g^2 / abs(g)"),
