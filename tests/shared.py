@@ -2,15 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import subprocess
+import sys
+from collections.abc import Container, Iterable, Mapping
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+import pytest
+from hypothesis import settings
 
 from tensorprog import api
 from tensorprog.architecture import Architecture
 from tensorprog.architecture import load as load_file
 from tensorprog.derivation import Derivation
+from tensorprog.exponents import Power
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def tiers(cases: Iterable[Any], quick: Container[str]) -> list[Any]:
+    """Cases of a parametrized test, named by their values; those whose name is not in `quick` are for the slow tier."""
+    made = []
+    for case in cases:
+        values = case if isinstance(case, tuple) else (case,)
+        name = "-".join(value.stem if isinstance(value, Path) else str(value) for value in values)
+        made.append(pytest.param(*values, id=name, marks=() if name in quick else pytest.mark.slow))
+    assert any(not case.marks for case in made), f"no quick case among {[case.id for case in made]}"
+    return made
+
+
+def examples(count: int) -> settings:
+    """So many random examples of a test of hypothesis, and a quarter of them in the quick tier."""
+    return settings(max_examples=max(count * settings().max_examples // 100, 2))
+
+
+def n(exponent: Fraction | int) -> Power:
+    """The power of the width `n`."""
+    return Power.of({"n": Fraction(exponent)})
+
+
+def python(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+    """What a Python process of its own says, in `cwd` and with these variables in its environment."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=120, cwd=cwd, env=env)
 
 
 def perceptron(inputs: int = 8, outputs: int = 3, act: str = "relu", loss: str = "cross_entropy") -> str:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,14 +10,9 @@ import pytest
 from tensorprog.api import check, derive, emit
 from tensorprog.architecture import load, parse
 from tensorprog.errors import ParseError, TensorProgError
+from tests.shared import ROOT, python, tiers
 
-ROOT = Path(__file__).parents[2]
 MLP = ROOT / "examples" / "mlp.tp"
-
-
-def run(code: str) -> subprocess.CompletedProcess[str]:
-    """Runs some code in a fresh process."""
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
 
 
 def test_text_path_and_architecture_are_derived_alike() -> None:
@@ -86,7 +78,7 @@ def test_a_report_prints_as_text_json_and_html() -> None:
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "muon"])
+@pytest.mark.parametrize("optimizer", tiers(["sgd", "adam", "muon"], ["adam"]))
 def test_both_backends_of_the_check_agree_row_by_row(optimizer: str) -> None:
     pytest.importorskip("torch")
     options: dict[str, Any] = {"widths": (16, 32, 64), "seeds": 3, "max_seeds": 3, "steps": 2, "dtype": "float64"}
@@ -104,7 +96,7 @@ def test_both_backends_of_the_check_agree_row_by_row(optimizer: str) -> None:
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("parametrization", ["sp", "ntp"])
+@pytest.mark.parametrize("parametrization", tiers(["sp", "ntp"], ["ntp"]))
 def test_the_torch_backend_trains_named_parametrizations(parametrization: str) -> None:
     pytest.importorskip("torch")
     options: dict[str, Any] = {
@@ -121,6 +113,7 @@ def test_the_torch_backend_trains_named_parametrizations(parametrization: str) -
         assert row.measured == theirs or row.measured == pytest.approx(theirs, abs=1e-6), row
 
 
+@pytest.mark.slow
 def test_without_pytorch_the_backend_says_what_to_do() -> None:
     code = f"""
 import sys
@@ -132,12 +125,13 @@ for _ in range(2):
     except tensorprog.TensorProgError as error:
         print(error)
 """
-    result = run(code)
+    result = python("-c", code)
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("PyTorch is not installed") == 2
     assert "--backend numpy" in result.stdout
 
 
+@pytest.mark.slow
 def test_the_functions_of_the_package() -> None:
     code = f"""
 import tensorprog
@@ -151,10 +145,11 @@ for name in tensorprog.__all__:
     assert getattr(tensorprog, name), name
 assert callable(tensorprog.derive) and callable(tensorprog.check) and callable(tensorprog.emit)
 """
-    result = run(code)
+    result = python("-c", code)
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "first",
     [
@@ -169,5 +164,5 @@ def test_the_functions_are_there_whatever_was_imported_first(first: str) -> None
 import tensorprog
 assert all(type(getattr(tensorprog, name)).__name__ == "function" for name in ("derive", "check", "emit"))
 """
-    result = run(code)
+    result = python("-c", code)
     assert result.returncode == 0, result.stderr

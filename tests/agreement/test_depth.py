@@ -8,7 +8,7 @@ import pytest
 
 from tensorprog.api import emit
 from tensorprog.interpret import Interpreter
-from tests.shared import derive
+from tests.shared import derive, tiers
 
 torch = pytest.importorskip("torch")
 from tensorprog.coordcheck import emitted  # noqa: E402  (needs PyTorch)
@@ -19,7 +19,7 @@ GPT = Path(__file__).parents[2] / "examples" / "gpt.tp"
 SIZES, BASE = {"n": 64, "L": 4}, {"n": 32, "L": 2}
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("optimizer", tiers(["sgd", "adam"], ["adam"]))
 def test_numpy_and_the_emitted_program_scale_alike_with_depth(optimizer: str) -> None:
     derivation = derive(GPT, optimizer).unrolled({"L": SIZES["L"]})
     used, program = derivation.parametrization, derivation.architecture.program
@@ -35,6 +35,7 @@ def test_numpy_and_the_emitted_program_scale_alike_with_depth(optimizer: str) ->
     assert abs(still.loss(still.step()) - ours.loss(ours.step())) > 1e-6  # the depth does scale something
 
 
+@pytest.mark.slow
 def test_the_program_takes_its_depth_and_scales_the_branches_with_it() -> None:
     source = emit(GPT, "adam", depths={"L": 2})
     assert '"L": 2' in source

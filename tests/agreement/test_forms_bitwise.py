@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,24 +22,17 @@ from tensorprog.exponents import Power
 from tensorprog.initial import make_data
 from tensorprog.interpret import Interpreter
 from tensorprog.parametrization import Parametrization
-from tests.shared import derive
+from tests.shared import derive, tiers
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 BASE, BATCH, STEPS = 16, 2, 5
 OPTIMIZERS = ("sgd", "adam", "muon")
 RATES = {"sgd": 0.125, "adam": 0.01, "muon": 0.02}
 WIDTHS = (BASE, 4 * BASE, 16 * BASE)
-QUICK = {("gpt", "sgd", 4 * BASE), ("gpt", "adam", 4 * BASE), ("gpt_tied", "adam", 4 * BASE)}
-
-
-def cases() -> list[object]:
-    return [
-        pytest.param(name, optimizer, width, id=f"{name}-{optimizer}-{width}",
-                     marks=() if name == "mlp" or (name, optimizer, width) in QUICK else pytest.mark.slow)
-        for name in ("mlp", "gpt", "gpt_tied")
-        for optimizer in OPTIMIZERS
-        for width in WIDTHS
-    ]  # fmt: skip
+CASES = tiers(product(("mlp", "gpt", "gpt_tied"), OPTIMIZERS, WIDTHS),
+              {"mlp-sgd-64", "mlp-adam-64", "mlp-adam-256", "mlp-muon-64"})  # fmt: skip
+STANDARD = tiers(product(("mlp", "gpt"), ("sgd", "adam"), sorted(FORMS)),
+                 {"gpt-adam-table8", *(f"mlp-{o}-{form}" for o in ("sgd", "adam") for form in FORMS)})  # fmt: skip
 
 
 def emitted(derivation: Derivation, parametrization: Parametrization, width: int) -> Any:
@@ -89,7 +83,7 @@ def all_forms(name: str, optimizer: str) -> dict[str, Derivation]:
     return {form: derive(EXAMPLES / f"{name}.tp", optimizer, form).unrolled() for form in FORMS}
 
 
-@pytest.mark.parametrize(("name", "optimizer", "width"), cases())
+@pytest.mark.parametrize(("name", "optimizer", "width"), CASES)
 @pytest.mark.parametrize("backend", [pytest.param("torch", marks=pytest.mark.torch), "numpy"])
 def test_all_forms_have_the_same_losses_bit_for_bit(name: str, optimizer: str, width: int, backend: str) -> None:
     run = torch_losses if backend == "torch" else numpy_losses
@@ -100,7 +94,7 @@ def test_all_forms_have_the_same_losses_bit_for_bit(name: str, optimizer: str, w
     assert losses == dict.fromkeys(forms, expected)
 
 
-@pytest.mark.parametrize("name", ["mlp", "gpt"])
+@pytest.mark.parametrize("name", tiers(["mlp", "gpt"], ["mlp"]))
 def test_the_forms_are_different_programs(name: str) -> None:
     for optimizer in OPTIMIZERS:
         assert len({repr(d.params) for d in all_forms(name, optimizer).values()}) == len(FORMS), optimizer
@@ -191,9 +185,7 @@ def by_hand(name: str) -> tuple[Any, Any]:
 
 
 @pytest.mark.torch
-@pytest.mark.parametrize("form", sorted(FORMS))
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-@pytest.mark.parametrize("name", ["mlp", "gpt"])
+@pytest.mark.parametrize(("name", "optimizer", "form"), STANDARD)
 def test_at_the_base_width_it_is_the_standard_model_bit_for_bit(name: str, optimizer: str, form: str) -> None:
     torch = pytest.importorskip("torch")
     derivation = derive(EXAMPLES / f"{name}.tp", optimizer, form).unrolled()

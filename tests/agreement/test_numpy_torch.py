@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from tensorprog.coordcheck.probes import HIDDEN, probes
 from tensorprog.emission import emit
 from tensorprog.errors import TensorProgError
 from tensorprog.interpret import Interpreter
-from tests.shared import derive
+from tests.shared import derive, tiers
 
 torch = pytest.importorskip("torch")
 from tensorprog.coordcheck import emitted, measure_torch  # noqa: E402  (needs PyTorch)
@@ -25,20 +26,11 @@ EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.tp"))
 PROGRAMS = Path(__file__).parents[1] / "emission" / "programs"
 MEASURED = [*(p for p in EXAMPLES if p.stem in ("mlp", "rnn", "lstm", "gpt")),
             *(PROGRAMS / f"{name}.tp" for name in ("convnet", "moe", "odds", "recurrent"))]  # fmt: skip
-ALL_OPTIMIZERS = ("mlp", "rnn", "lstm")  # the others with one of them in the quick tests
+QUICK = {"mlp-sgd", "mlp-adam", "mlp-muon", "rnn-sgd", "rnn-adam", "lstm-adam", "gpt-adam"}
 BASE, WIDTH, BATCH = 32, 64, 3
 
 
-def cases() -> list[object]:
-    return [
-        pytest.param(path, optimizer, id=f"{path.stem}-{optimizer}",
-                     marks=pytest.mark.slow if path.stem not in ALL_OPTIMIZERS and optimizer != "adam" else ())
-        for path in EXAMPLES
-        for optimizer in ("sgd", "adam", "muon")
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize(("path", "optimizer"), cases())
+@pytest.mark.parametrize(("path", "optimizer"), tiers(product(EXAMPLES, ("sgd", "adam", "muon")), QUICK))
 def test_five_steps_of_training_agree(path: Path, optimizer: str) -> None:
     derivation = derive(path, optimizer).unrolled()
     symbols = derivation.widths
@@ -68,7 +60,7 @@ def test_five_steps_of_training_agree(path: Path, optimizer: str) -> None:
         assert name not in architecture.program.updates or np.any(w != start[name]), f"{name} was not trained"
 
 
-@pytest.mark.parametrize("path", MEASURED, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", tiers(MEASURED, ("mlp", "rnn", "gpt", "odds")))
 def test_every_tensor_is_found_and_measured_as_numpy_measures_it(path: Path) -> None:
     derivation = derive(path, "adam").unrolled()
     places = [p for p in probes(derivation, ["spectral", "updates", "gradients"]) if p.kind not in HIDDEN]

@@ -17,7 +17,7 @@ HALF = Fraction(1, 2)
 
 
 def decays(optimizer: str, policy: str, form: str = "table3") -> list[Fraction]:
-    params = tp.derive(tp.parse(MLP), optimizer, form, decay_policy=policy).params
+    params = tp.derive(MLP, optimizer, form, decay_policy=policy).params
     return [p.weight_decay["n"] for p in params.values() if p.weight_decay is not None]
 
 
@@ -29,7 +29,7 @@ def test_published_exponents_of_a_hidden_matrix_under_adamw(policy: str, hidden:
     """product: decay ~ 1/lr ~ n (CompleteP, arXiv:2505.01618, table 1; independent decay, arXiv:2405.13698). drift:
     n^1/2 (Fan et al. 2025, arXiv:2510.15262, abstract). diffusion: rms ~ (lr / decay)^1/2 ~ n^-1/2
     (Kosson et al. 2023, arXiv:2305.17212), so n^0."""
-    hidden_matrix = tp.derive(tp.parse(MLP), "adamw", "table3", decay_policy=policy).params["W2"]
+    hidden_matrix = tp.derive(MLP, "adamw", "table3", decay_policy=policy).params["W2"]
     assert hidden_matrix.weight_decay == tp.Power.of({"n": hidden})
 
 
@@ -38,7 +38,7 @@ def test_training_is_the_same_in_every_form_unless_the_decay_itself_is_fixed(pol
     """lr * decay (decoupled) does not depend on the form: w shrinks by the same fraction."""
     found = []
     for form in FORMS:
-        params = tp.derive(tp.parse(MLP), "adamw", form, decay_policy=policy).params
+        params = tp.derive(MLP, "adamw", form, decay_policy=policy).params
         found.append([p.lr * p.weight_decay for p in params.values()])
     assert (len({tuple(row) for row in found}) == 1) == (policy != "constant")
 
@@ -55,7 +55,7 @@ def test_a_step_of_decay_alone_shrinks_by_the_fraction_of_the_policy(optimizer: 
     """Numbers, not exponents: the change that decay makes to a step, at two widths."""
     from tensorprog.steps import make_step
 
-    derivation = tp.derive(tp.parse(MLP), optimizer, "table3", decay_policy=policy)
+    derivation = tp.derive(MLP, optimizer, "table3", decay_policy=policy)
     row, p = derivation.solution.solver.optimizers["W2"], derivation.params["W2"]
     gradient, widths = Fraction(-1), (10**4, 10**6)  # entries of the gradient of W2 are n^-1
     fractions: list[float] = []

@@ -8,13 +8,14 @@ from functools import cache
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tensorprog.api import derive
 from tensorprog.architecture import parse
 from tensorprog.derivation import QUANTITIES
 from tensorprog.exponents import Power
+from tests.shared import examples, tiers
 
 OPTIMIZERS = ("sgd", "adam", "muon")
 
@@ -344,7 +345,7 @@ REWRITINGS = (reorder, split_sum, insert_one, name_operand, name_argument, swap_
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-@settings(max_examples=6)
+@examples(6)
 @given(seed=st.integers(0, 10**6), optimizer=st.sampled_from(OPTIMIZERS))
 def test_names_do_not_matter(name: str, seed: int, optimizer: str) -> None:
     """A hidden matrix called `readout`, an index called `bias`: no rule looks at names."""
@@ -352,8 +353,8 @@ def test_names_do_not_matter(name: str, seed: int, optimizer: str) -> None:
 
 
 @pytest.mark.parametrize("rewriting", REWRITINGS, ids=lambda r: r.__name__)
-@pytest.mark.parametrize("name", PROGRAMS)
-@settings(max_examples=4)
+@pytest.mark.parametrize("name", tiers(PROGRAMS, ("residual", "attention")))
+@examples(4)
 @given(seed=st.integers(0, 10**6), optimizer=st.sampled_from(OPTIMIZERS))
 def test_one_rewriting(name: str, rewriting: object, seed: int, optimizer: str) -> None:
     assert callable(rewriting)
@@ -361,7 +362,7 @@ def test_one_rewriting(name: str, rewriting: object, seed: int, optimizer: str) 
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-@settings(max_examples=8)
+@examples(8)
 @given(
     seed=st.integers(0, 10**6),
     optimizer=st.sampled_from(OPTIMIZERS),

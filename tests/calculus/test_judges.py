@@ -138,6 +138,7 @@ def test_networks_and_parametrizations_follow_from_their_number() -> None:
     assert perturbed(found, 5)[0] != found.parametrization
 
 
+@pytest.mark.slow
 def test_shrinking_keeps_the_finding_and_drops_the_rest() -> None:
     """What is kept: a refusal for the given reason."""
     source = """

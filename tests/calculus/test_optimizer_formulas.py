@@ -16,6 +16,7 @@ from tensorprog.optimizers import OPTIMIZERS, Size
 from tensorprog.optimizers.formulas import FORMULAS
 from tensorprog.optimizers.response import response
 from tensorprog.steps import make_step
+from tests.shared import tiers
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 MLP = EXAMPLES / "mlp.tp"
@@ -281,6 +282,7 @@ def judged(optimizer: tp.Optimizer, form: str = "table8", **shifts: Fraction) ->
     return tp.check(derivation, parametrization=chosen, widths=(64, 128, 256, 512), steps=1, control=False)
 
 
+@pytest.mark.slow
 def test_a_threshold_that_lags_behind_slows_every_update_as_predicted() -> None:
     """Negative control: n^-1/2 less threshold, n^-1/2 smaller updates. (In the form in which all gradients have a norm
     of order 1; in others the largest outgrows the rest only slowly.)"""
@@ -295,6 +297,7 @@ def test_a_threshold_that_lags_behind_slows_every_update_as_predicted() -> None:
     assert [r.calculus_verdict for r in changed] == ["agrees"] * 4
 
 
+@pytest.mark.slow
 def test_a_gamma_that_is_too_large_slows_sophia_and_one_too_small_does_not() -> None:
     """Sophia's step is clip(m / (gamma h), 1). With a gamma n^2 larger than 1 / g, only entries whose sampled gradient
     is smaller than gamma^-1/2 stay clipped, a share of gamma^-1/2 of them: the rms is gamma^-1/4, n^-1/2 smaller. With
@@ -319,7 +322,7 @@ def test_radii_of_sam_are_the_published_ones() -> None:
     assert radii == {"W1": Fraction(3, 2), "W2": HALF, "W3": -HALF, "b1": Fraction(3, 2)}
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", tiers(FORMS, ["table8"]))
 def test_every_perturbation_alone_moves_the_value_of_its_use_by_theta_1(form: str) -> None:
     """Measured on the networks themselves; with one global radius only some do (the negative control)."""
     derivation = tp.derive(MLP, "sam", form)

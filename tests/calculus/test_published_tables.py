@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 import tensorprog as tp
 from tensorprog.calculus.analysis import Analysis, largest
 
-MLP = """
+MLP = tp.parse("""
 width n
 dim d = 16, classes = 10
 axis i: d, j: n, k: n, c: classes
@@ -21,7 +22,7 @@ h2[k] = W2[k,j] x1[j]
 x2[k] = relu(h2[k])
 output f[c] = W3[c,k] x2[k]
 loss cross_entropy(f)
-"""
+""")
 HALF = Fraction(1, 2)
 
 # parameter: (A, C), the exponents of the initial size n^-A and learning rate n^-C without multipliers
@@ -52,7 +53,7 @@ TABLES = {
 def test_known_sizes_and_learning_rates(optimizer: str) -> None:
     """Tensor Programs V, table 3 (SGD, Adam); Yang, Simon & Bernstein (spectral condition) for Muon: an update of
     spectral norm sqrt(fan_out / fan_in) for every layer."""
-    found = tp.derive(tp.parse(MLP), optimizer, "table3")
+    found = tp.derive(MLP, optimizer, "table3")
     for name, (a, c) in AC[optimizer].items():
         exponents = found.params[name]
         assert exponents.lr is not None and exponents.lr["n"] == -c, name
@@ -64,7 +65,7 @@ def test_known_sizes_and_learning_rates(optimizer: str) -> None:
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_tensor_programs_v_tables(form: str, optimizer: str) -> None:
     """Yang et al. 2022, Tensor Programs V (arXiv:2203.03466), tables 3, 8 and 9."""
-    found = tp.derive(tp.parse(MLP), optimizer, form)
+    found = tp.derive(MLP, optimizer, form)
     for name, (multiplier, std, lr) in TABLES[form][optimizer].items():
         e = found.params[name]
         assert e.init_std is not None and e.lr is not None
@@ -75,7 +76,7 @@ def test_tensor_programs_v_tables(form: str, optimizer: str) -> None:
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "muon", "lion", "rmsprop", "nadam", "adagrad", "signsgd"])
 def test_forms_are_one_derivation(form: str, optimizer: str) -> None:
     """Multiplier * std, and learning rate * multiplier^(1 + degree), do not depend on the form (TP IV, 3.1)."""
-    plain, other = (tp.derive(tp.parse(MLP), optimizer, f) for f in ("table3", form))
+    plain, other = (tp.derive(MLP, optimizer, f) for f in ("table3", form))
     for name in plain.params:
         p, q = plain.params[name], other.params[name]
         degree = plain.solution.solver.optimizers[name].degree
@@ -89,14 +90,14 @@ def test_forms_are_one_derivation(form: str, optimizer: str) -> None:
 def test_a_global_clip_is_width_independent(form: str) -> None:
     """The norm of the whole gradient does not scale in the forms with multipliers, and grows without them."""
     for optimizer in ("sgd", "adam", "muon"):
-        assert tp.derive(tp.parse(MLP), optimizer, form).gradient_norm == tp.Power()
-        assert tp.derive(tp.parse(MLP), optimizer, "table3").gradient_norm == tp.Power.of({"n": HALF})
+        assert tp.derive(MLP, optimizer, form).gradient_norm == tp.Power()
+        assert tp.derive(MLP, optimizer, "table3").gradient_norm == tp.Power.of({"n": HALF})
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "muon", "adafactor", "lamb", "lars", "muon_spectral"])
 def test_substituted_back_every_update_is_theta_1(optimizer: str) -> None:
     """With the solved exponents put in, training is a stable fixpoint in which every layer's output moves."""
-    found = tp.derive(tp.parse(MLP), optimizer)
+    found = tp.derive(MLP, optimizer)
     for tensor in ("h1", "h2", "f"):
         assert found.tensor(tensor)[1] == tp.Power(), tensor
 
@@ -105,11 +106,11 @@ def test_substituted_back_every_update_is_theta_1(optimizer: str) -> None:
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "muon"])
 def test_a_larger_learning_rate_is_caught(param: str, optimizer: str) -> None:
     """Negative control: a learning rate larger by n^1/2 makes some tensor exceed Theta(1)."""
-    found = tp.derive(tp.parse(MLP), optimizer)
+    found = tp.derive(MLP, optimizer)
     solver = found.solution.solver
-    exponents = found.solution.exponents
-    exponents.C[param] -= solver.units.pack({"n": HALF})
-    wrong = Analysis(solver.program, solver.units, optimizer, {}, exponents)
+    rates = found.solution.exponents.C
+    larger = {**rates, param: rates[param] - solver.units.pack({"n": HALF})}
+    wrong = Analysis(solver.program, solver.units, optimizer, {}, replace(found.solution.exponents, C=larger))
     last = wrong.steps(1)[1]
     sizes = [largest(last.change[node.id]) for node in solver.program.forward.nodes if node.name]
     assert max(size for size in sizes if size is not None) > 0

@@ -11,9 +11,8 @@ import pytest
 import tensorprog as tp
 from tensorprog.classify import classify
 from tensorprog.classify.alignment import ALIGNMENTS, read_alignment
-from tensorprog.exponents import Power
 from tensorprog.programme.completion import complete
-from tests.shared import perceptron
+from tests.shared import n, perceptron
 
 H = Fraction(1, 2)
 LAYERS = ("W1", "W2", "W3")  # embedding, hidden, readout
@@ -46,10 +45,6 @@ def fixes(name: str) -> list[str]:
     stds, multipliers, _ = PARAMETRIZATIONS[name]
     return [f"{q}[{w}] = {v}" for q, vs in (("init_std", stds), ("multiplier", multipliers))
             for w, v in zip(LAYERS, vs, strict=True)]  # fmt: skip
-
-
-def n(exponent: Fraction | int) -> Power:
-    return Power.of({"n": Fraction(exponent)})
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adafactor"])

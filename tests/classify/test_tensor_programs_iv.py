@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 import tensorprog as tp
 from tensorprog.classify import Classification, classify
 from tensorprog.classify.regime import trainer_for
-from tensorprog.exponents import Power
 from tensorprog.parametrization import Parametrization, ParamExponents
+from tests.shared import n
 
 HALF = Fraction(1, 2)
 
@@ -38,10 +38,6 @@ def abc(architecture: tp.Architecture, a: Sequence[Fraction], b: Sequence[Fracti
         params[name] = ParamExponents(n(-al), n(-bl), n(-c), None, None)
         unknowns.update(dict.fromkeys(trainer.uses_of[name], n(-al)))
     return classify(architecture, Parametrization("abc", "sgd", params, unknowns), "sgd", advice=False)
-
-
-def n(exponent: Fraction) -> Power:
-    return Power.of({"n": exponent})
 
 
 def r_of(a: Sequence[Fraction], b: Sequence[Fraction], c: Fraction) -> Fraction:
@@ -118,7 +114,6 @@ def parametrizations(draw: st.DrawFn) -> tuple[list[Fraction], list[Fraction], F
 PERCEPTRONS = {phi: tp.parse(perceptron(2, phi)) for phi in ("tanh", "relu", "gelu")}
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
 @given(parametrizations(), st.sampled_from(sorted(PERCEPTRONS)))
 def test_stability_nontriviality_and_the_dichotomy(
     abc_of: tuple[list[Fraction], list[Fraction], Fraction], phi: str

@@ -19,9 +19,8 @@ from tensorprog import TensorProgError, parse
 from tensorprog.cli import main
 from tensorprog.cli.terminal import write_whole
 from tests.cli.error_table import ROWS, Row, whole
-from tests.shared import derive
+from tests.shared import ROOT, derive, python, tiers
 
-ROOT = Path(__file__).resolve().parents[2]
 MLP = str(ROOT / "examples" / "mlp.tp")
 GPT = str(ROOT / "examples" / "gpt.tp")
 QUICK = ["--widths", "32,64", "--seeds", "2", "--max-seeds", "2", "--steps", "2", "--batch", "8"]
@@ -38,18 +37,6 @@ g[k] = ?scale * relu(W[k,j] h[j]) + s[k] * b[k]
 output f[c] = V[c,k] g[k]
 loss mse(f)
 """
-
-
-def tpcalc(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return python("-m", "tensorprog.cli", *arguments, **environment)
-
-
-def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *arguments],
-        capture_output=True, text=True, timeout=120, cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-    )  # fmt: skip
 
 
 @pytest.fixture
@@ -92,7 +79,7 @@ def test_command_prints_its_result_and_nothing_else(
     assert err == ""
 
 
-@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.tp")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("example", tiers(sorted((ROOT / "examples").glob("*.tp")), ("mlp", "gpt")))
 def test_no_line_of_a_derivation_is_longer_than_a_terminal(example: Path) -> None:
     for optimizer in ("adam", "muon"):
         derivation = derive(example, optimizer)
@@ -382,6 +369,7 @@ def test_write_whole_writes_into_a_pipe(tmp_path: Path) -> None:
 # --- the process ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_same_input_same_bytes() -> None:
     """Whatever the order of sets in the process."""
     commands = [
@@ -413,8 +401,9 @@ def test_color_is_for_terminals_that_want_it(
     assert capsys.readouterr().out == re.sub(r"\x1b\[\d*m", "", colored)
 
 
+@pytest.mark.slow
 def test_reader_that_stops_early_is_no_error() -> None:
-    command = f"{sys.executable} -m tensorprog.cli derive {GPT} --format json"
+    command = f"{sys.executable} -m tensorprog.cli derive {MLP} --format json"
     result = subprocess.run(
         ["bash", "-c", f"{command} | true; exit ${{PIPESTATUS[0]}}"],
         capture_output=True, text=True, timeout=60, env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -422,6 +411,7 @@ def test_reader_that_stops_early_is_no_error() -> None:
     assert (result.returncode, result.stderr) == (0, "")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="no /dev/full")
 def test_full_disk_is_one_message() -> None:
     result = subprocess.run(
@@ -449,15 +439,13 @@ def test_out_of_memory_is_one_message(monkeypatch: pytest.MonkeyPatch, capsys: p
     assert capsys.readouterr().err.startswith("error: out of memory\n")
 
 
+@pytest.mark.slow
 def test_verbs_stay_functions_once_their_submodules_are_imported() -> None:
     program = (
         "import tensorprog.coordcheck.run, tensorprog.derivation, tensorprog.emission\nimport tensorprog as tp\n"
         f"for _ in range(2): tp.emit(tp.derive({MLP!r}))\n"
         f"print(tp.check({MLP!r}, widths=(16, 32), seeds=1, max_seeds=1, steps=1, batch=4).steps)"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    result = python("-c", program)
     assert (result.stdout, result.stderr) == ("1\n", "")
     assert tensorprog.derive is tensorprog.api.derive

@@ -34,6 +34,7 @@ def test_a_gradient_has_the_rank_of_its_outer_products_or_full_rank(n: int, batc
     assert min(n, outer_products(program, "conv_2.W", {"n": n, "batch": batch})) == rank
 
 
+@pytest.mark.slow
 def test_a_matrix_narrower_than_the_rank_of_its_step_does_not_disagree() -> None:
     report = check(
         parse(CONVOLUTIONS), "muon", widths=[8, 16, 32], seeds=4, max_seeds=4, steps=1, batch=1, control=False

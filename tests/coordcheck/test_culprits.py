@@ -81,6 +81,7 @@ def test_a_constant_coupled_weight_decay_of_adam_is_named() -> None:
     assert {row.part for row in right.rows if row.verdict != "agrees"} <= {"dW.dx"} and right.exit_code == 0
 
 
+@pytest.mark.slow
 def test_attention_over_the_root_of_the_width_is_named_in_a_transformer() -> None:
     derivation = derive(parse(TRANSFORMER), "adam")
     (name,) = derivation.multipliers

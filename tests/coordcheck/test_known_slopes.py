@@ -14,7 +14,7 @@ import pytest
 from tensorprog.api import check
 from tensorprog.architecture import parse
 from tensorprog.coordcheck.report import CheckReport, Row
-from tests.shared import derive, perceptron
+from tests.shared import derive, perceptron, tiers
 
 TANH = perceptron(64, 8, "tanh", "mean")
 COLUMNS = (("x1", "change"), ("x2", "change"), ("f", "W.dx"), ("f", "dW.x"), ("f", "change"), ("f", "init"))
@@ -60,6 +60,7 @@ def test_the_known_slopes_are_predicted_and_measured(case: str) -> None:
     assert report.exit_code == (0 if case.startswith("muP") else 1)
 
 
+@pytest.mark.slow
 def test_laziness_depends_on_the_optimizer() -> None:
     """Standard parametrization at the learning rate 1/n: under SGD the features stand still and the output moves (a
     kernel regime); under Adam the features move, and what they do to the output grows like n^1/2. (In the change of the
@@ -88,7 +89,7 @@ def test_the_parts_of_a_product_show_what_its_sum_hides() -> None:
     assert report.fault is not None and (report.fault.param, report.fault.quantity) == ("W2", "lr")
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", pytest.param("muon", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("optimizer", tiers(["sgd", "adam", "muon"], ["adam"]))
 def test_spectral_norms_and_updates_scale_as_their_terms_say(optimizer: str) -> None:
     """Matrices start random and change by a finite rank; Yang, Simon & Bernstein 2023 (arXiv:2310.17813): in muP both
     have the norm (fan out / fan in)^1/2."""

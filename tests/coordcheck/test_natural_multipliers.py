@@ -11,6 +11,7 @@ from tensorprog.architecture import parse
 from tensorprog.coordcheck.natural import with_natural_multipliers
 from tensorprog.derivation import Derivation
 from tensorprog.interpret import Interpreter
+from tests.shared import stack
 
 COSINE = """width n
 dim d = 16
@@ -53,21 +54,8 @@ def test_what_a_file_derives_and_emits_stays_as_it_was() -> None:
 
 
 def test_a_multiplier_that_vanishes_with_the_depth_alone_stays() -> None:
-    text = """width n
-depth L = 3
-dim d = 4
-axis i: d, j: n, k: n
-input x[i]
-param U[j,i], V[j]
-h[j] = U[j,i] x[i]
-repeat L {
-  param W[k,j]
-  h[k] = h[k] + ?b * tanh(W[k,j] h[j])
-}
-output f[] = V[j] h[j]
-loss mse(f)
-"""
-    derivation = derive(parse(text), "sgd").unrolled({"L": 3})
+    loop = "repeat L {\n  param W[k,j]\n  h[k] = h[k] + ?b * tanh(W[k,j] h[j])\n}"
+    derivation = derive(parse(stack(loop)), "sgd").unrolled({"L": 3})
     known = derivation.architecture
     assert with_natural_multipliers(known, derivation.parametrization.unknowns) is known
 

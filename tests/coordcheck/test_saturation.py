@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 
@@ -9,8 +11,9 @@ from tensorprog.api import check
 from tensorprog.architecture import parse
 from tensorprog.coordcheck.probes import arguments
 from tensorprog.coordcheck.saturation import DULL, spread_degree
-from tests.shared import derive, perceptron
+from tests.shared import derive, perceptron, tiers
 
+SATURATED = tiers(product(("tanh", "sigmoid"), ("1/2", "1")), ("tanh-1", "sigmoid-1/2"))
 BUMP = "fn bump(z) = z / (1 + z^2)"
 
 
@@ -35,8 +38,7 @@ def test_a_function_is_saturated_where_its_values_stop_spreading() -> None:
     assert spread_degree(lambda x: np.maximum(x, 0), 4.0) == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("act", ["tanh", "sigmoid"])
-@pytest.mark.parametrize("exponent", ["1/2", "1"])
+@pytest.mark.parametrize(("act", "exponent"), SATURATED)
 def test_behind_a_saturated_function_nothing_agrees(act: str, exponent: str) -> None:
     """The first layer blows up like n^1/2 or n: h1 says so, and what stands behind tanh(h1) must not agree, however
     flat it looks."""

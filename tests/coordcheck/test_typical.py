@@ -62,6 +62,7 @@ def test_growth_of_all_entries_of_all_networks_still_disagrees(monkeypatch: pyte
     assert row(monkeypatch, lambda _, sizes, n: sizes * n**0.5).verdict == "disagrees"
 
 
+@pytest.mark.slow
 def test_a_quarter_of_the_networks_astray_at_the_foot_is_no_disagreement(monkeypatch: pytest.MonkeyPatch) -> None:
     def bend(_: bool, sizes: np.ndarray, n: np.ndarray) -> np.ndarray:
         strays = np.arange(sizes.shape[1]) < sizes.shape[1] // ASTRAY

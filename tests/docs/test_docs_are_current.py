@@ -33,11 +33,12 @@ PAGES = [pytest.param(page, id=str(page.relative_to(ROOT))) for page in refresh.
 
 
 def with_kind(kind: str) -> list:
-    """The pages with blocks of a kind; those with a command that loads PyTorch are for the slow tier."""
+    """The pages with blocks of a kind; the slow tier has those with several commands, or one that loads PyTorch."""
     found = []
     for page in refresh.pages():
         shown = [block for block in refresh.blocks(page.read_text()) if block.kind == kind]
-        slow = any(re.match(r"tpcalc (import|lint)\b", command) for block in shown for command in block.commands)
+        commands = [command for block in shown for command in block.commands]
+        slow = len(commands) > 1 or any(re.match(r"tpcalc (import|lint)\b", command) for command in commands)
         if shown:
             found.append(pytest.param(page, id=str(page.relative_to(ROOT)), marks=pytest.mark.slow if slow else ()))
     return found

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import io
 from pathlib import Path
 
 import pytest
 
 torch = pytest.importorskip("torch")
-_spec = importlib.util.spec_from_file_location("emit_support", Path(__file__).parent / "support.py")
-assert _spec is not None
-assert _spec.loader is not None
-support = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(support)
+from tests.emission import support  # noqa: E402
+from tests.shared import tiers  # noqa: E402
 
 pytestmark = pytest.mark.torch
+SOME = ("mlp", "gpt_tied", "convnet", "recurrent")
+QUICK = {path.stem for path in support.PROGRAMS} - {"resnet", "unet", "dit", "vit", "llama_tied", "moe", "mamba"}
 
 
 def _ids(path: Path) -> str:
@@ -44,7 +42,7 @@ def built(path: Path, seed: int | None = 0, **widths: int):
     return model, inputs, text
 
 
-@pytest.mark.parametrize("path", support.PROGRAMS, ids=_ids)
+@pytest.mark.parametrize("path", tiers(support.PROGRAMS, QUICK))
 def test_outputs_losses_and_gradients_agree_with_numpy_at_and_beyond_the_base_width(path: Path) -> None:
     architecture = support.read(path)
     chosen = support.parametrization(architecture, architecture.model.optimizer or "adamw")
@@ -54,7 +52,7 @@ def test_outputs_losses_and_gradients_agree_with_numpy_at_and_beyond_the_base_wi
         assert worst < 1e-9
 
 
-@pytest.mark.parametrize("path", support.PROGRAMS, ids=_ids)
+@pytest.mark.parametrize("path", tiers(support.PROGRAMS, SOME))
 def test_at_the_base_width_the_exponents_change_no_bit(path: Path) -> None:
     (scaled, inputs, _), (plain, _, _) = built(path), built(path, None)
     plain.load_state_dict(scaled.state_dict())
@@ -69,7 +67,7 @@ def test_at_the_base_width_the_exponents_change_no_bit(path: Path) -> None:
         assert torch.equal(a, b), name
 
 
-@pytest.mark.parametrize("path", support.PROGRAMS, ids=_ids)
+@pytest.mark.parametrize("path", tiers(support.PROGRAMS, SOME))
 def test_copies_and_saved_models_are_the_same_model(path: Path) -> None:
     architecture = support.read(path)
     model, inputs, _ = built(path, **support.base_of(architecture, 64))
@@ -86,12 +84,8 @@ def test_copies_and_saved_models_are_the_same_model(path: Path) -> None:
             assert torch.equal(a, b)
 
 
-COMPILED = ("mlp", "gpt", "convnet", "recurrent")  # in the quick tests
-
-
-@pytest.mark.parametrize(
-    "path", [pytest.param(p, marks=() if p.stem in COMPILED else pytest.mark.slow) for p in support.PROGRAMS], ids=_ids
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("path", support.PROGRAMS, ids=_ids)
 def test_it_compiles_without_graph_breaks(path: Path) -> None:
     torch._dynamo.reset()
     model, inputs, _ = built(path)

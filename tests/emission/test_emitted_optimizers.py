@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -12,11 +9,7 @@ from tensorprog.optimizers import OPTIMIZERS
 from tensorprog.outer import draw, sampled_loss
 
 torch = pytest.importorskip("torch")
-_spec = importlib.util.spec_from_file_location("emit_support", Path(__file__).parent / "support.py")
-assert _spec is not None
-assert _spec.loader is not None
-support = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(support)
+from tests.emission import support  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

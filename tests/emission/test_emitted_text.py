@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import importlib.util
 import shutil
 import subprocess
 import sys
@@ -16,12 +15,8 @@ from tensorprog.emission import emit
 from tensorprog.emission.format import fold
 from tensorprog.emission.names import Namespace, camel_case, check_identifier
 from tensorprog.errors import TensorProgError
-
-_spec = importlib.util.spec_from_file_location("emit_support", Path(__file__).parent / "support.py")
-assert _spec is not None
-assert _spec.loader is not None
-support = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(support)
+from tests.emission import support
+from tests.shared import tiers
 
 GOLDEN = Path(__file__).parent / "golden"
 PROGRAMS = sorted((Path(__file__).parent / "programs").glob("*.tp"))
@@ -53,7 +48,7 @@ def test_text_is_stable_valid_short_lined_and_free_of_tensorprog(path: Path) -> 
     assert "§" not in text
 
 
-@pytest.mark.parametrize("path", support.PROGRAMS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", tiers(support.PROGRAMS, ("mlp", "gpt", "lstm", "axes", "odds", "convnet")))
 def test_text_is_formatted(path: Path) -> None:
     ruff = shutil.which("ruff", path=str(Path(sys.executable).parent)) or shutil.which("ruff")
     if ruff is None:

@@ -16,7 +16,7 @@ EXAMPLES = sorted((Path(__file__).parents[2] / "examples").rglob("*.tp"))
 PROGRAMS = [read_grammar("blocks.tp"), *(row.mended for row in ROWS), *(path.read_text() for path in EXAMPLES)]
 
 
-@pytest.mark.parametrize("source", PROGRAMS)
+@pytest.mark.parametrize("source", [pytest.param(PROGRAMS[0], marks=pytest.mark.slow), *PROGRAMS[1:]])
 def test_printing_keeps_the_tree_and_is_idempotent(source: str) -> None:
     arch = parse(source)
     once = format_arch(arch)

@@ -94,6 +94,7 @@ for name in ("torch", "matplotlib"):
 """
 
 
+@pytest.mark.slow
 def test_symbolic_commands_need_neither_torch_nor_matplotlib(tmp_path: Path) -> None:
     example = str(EXAMPLE)
     commands = (["derive", example], ["explain", example, "W2"], ["emit", example],

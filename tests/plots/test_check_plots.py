@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import subprocess
-import sys
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from pathlib import Path
@@ -22,8 +19,8 @@ from tensorprog.errors import TensorProgError  # noqa: E402
 from tensorprog.plots import DARK, LIGHT, THEMES, Theme, coordinate_check, render, slope_forest  # noqa: E402
 from tensorprog.plots.select import chosen, groups, role  # noqa: E402
 from tensorprog.plots.style import MARKS  # noqa: E402
+from tests.shared import ROOT, python  # noqa: E402
 
-ROOT = Path(__file__).resolve().parents[2]
 MLP = str(ROOT / "examples" / "mlp.tp")
 QUICK = ["--widths", "32,64", "--seeds", "2", "--max-seeds", "2", "--steps", "1", "--batch", "8"]
 
@@ -76,6 +73,7 @@ def test_the_forest_places_every_row_at_its_measured_exponent(standard: CheckRep
             assert marks[place].get_marker() == MARKS[row.verdict]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("draw", "format"), [(coordinate_check, "svg"), (slope_forest, "svg"), (slope_forest, "png"), (slope_forest, "pdf")]
 )
@@ -89,6 +87,7 @@ def test_same_result_same_bytes_whatever_the_users_settings(draw, format: str, s
     assert render(draw(standard, DARK), format) != first
 
 
+@pytest.mark.slow
 def test_bytes_do_not_depend_on_the_process_and_pyplot_stays_away() -> None:
     code = """
 import sys
@@ -100,10 +99,9 @@ picture = render(coordinate_check(report), "svg", text=True)
 assert "matplotlib.pyplot" not in sys.modules
 sys.stdout.buffer.write(picture)
 """
-    result = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=ROOT,
-                            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "1"})  # fmt: skip
-    assert b"<text" in result.stdout
-    assert result.stdout == render(coordinate_check(made_up({"h": "agrees"})), "svg", text=True)
+    result = python("-c", code, PYTHONHASHSEED="1")
+    assert "<text" in result.stdout, result.stderr
+    assert result.stdout.encode() == render(coordinate_check(made_up({"h": "agrees"})), "svg", text=True)
 
 
 def test_a_large_network_keeps_every_row_that_does_not_agree() -> None:
@@ -140,6 +138,7 @@ def test_an_unknown_format_is_refused() -> None:
 # --- the command line ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_check_saves_what_it_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for plot, name in (("widths", "a.svg"), ("slopes", "b.png"), ("slopes", "c.pdf")):
         code = main(["check", MLP, *QUICK, "--save", str(tmp_path / name), "--plot", plot, "--theme", "dark"])
@@ -167,8 +166,7 @@ def test_without_matplotlib_the_message_says_what_to_install(tmp_path: Path) -> 
         "import sys\nsys.modules['matplotlib'] = None\nfrom tensorprog.cli import main\n"
         f"sys.exit(main(['check', {MLP!r}, '--save', 'a.svg']))"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=60,
-                            env={**os.environ, "PYTHONPATH": str(ROOT)})  # fmt: skip
+    result = python("-c", code, cwd=tmp_path)
     assert result.returncode == 2
     assert "pip install 'tensorprog[plot]'" in result.stderr
     assert not list(tmp_path.iterdir())

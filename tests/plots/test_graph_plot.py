@@ -21,7 +21,7 @@ from tensorprog.graph import Input, Node, Param
 from tensorprog.plots import computation_graph, render
 from tensorprog.plots.layout import layered
 from tensorprog.plots.view import view
-from tests.shared import derive
+from tests.shared import derive, tiers
 
 EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "examples").glob("*.tp"))
 LIMITS = (8, 16, 1000)
@@ -29,8 +29,7 @@ LIMITS = (8, 16, 1000)
 
 @pytest.fixture(
     scope="module",
-    params=[e for e in EXAMPLES if e.stem in ("mlp", "gpt_tied", "lstm", "resnet")],
-    ids=lambda path: path.stem,
+    params=tiers([e for e in EXAMPLES if e.stem in ("mlp", "gpt_tied", "lstm", "resnet")], ("mlp", "gpt_tied")),
 )
 def derivation(request: pytest.FixtureRequest) -> Derivation:
     return derive(request.param, "adam")
@@ -93,6 +92,7 @@ def test_cards_show_the_exponents_of_the_tensor_they_name(derivation: Derivation
             assert (cards[name].start, cards[name].change) == derivation.sizes(node)
 
 
+@pytest.mark.slow
 def test_large_networks_are_drawn_by_their_blocks_and_loops_once() -> None:
     """A repeat of symbolic depth: one layer and a way back; unrolled: the first layer, and one card for the others."""
     gpt = derive(Path(EXAMPLES[0]).parent / "gpt.tp", "adam")
@@ -152,7 +152,7 @@ def test_a_parameter_with_two_users_has_a_card_of_its_own() -> None:
     assert "U" not in cards
 
 
-@pytest.mark.parametrize("example", ["mlp", "gpt_tied"])
+@pytest.mark.parametrize("example", tiers(["mlp", "gpt_tied"], ["mlp"]))
 def test_the_picture_names_every_card(example: str) -> None:
     derivation = derive(EXAMPLES[0].parent / f"{example}.tp", "adam")
     picture = render(computation_graph(derivation), "svg", text=True)

@@ -64,6 +64,7 @@ def test_every_run_is_in_the_mean_of_its_line_or_a_cross() -> None:
     assert figure.axes[0].get_ylim() == figure.axes[1].get_ylim()
 
 
+@pytest.mark.slow
 def test_transfer_curves_are_the_same_bytes_and_survive_having_no_finite_run() -> None:
     assert render(transfer_curves(made_up())) == render(transfer_curves(made_up()))
     lost = Sweep("t", "learning rate", "n", (Run("derived", 32, 0.5, 0, None), Run("derived", 32, 1.0, 0, None)))

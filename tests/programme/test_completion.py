@@ -19,7 +19,7 @@ from tensorprog.programme.complete import ConflictError, Programme
 from tensorprog.programme.completion import complete
 from tensorprog.programme.fixes import resolve
 from tensorprog.programme.trajectory import Trainer
-from tests.shared import load
+from tests.shared import load, n, tiers
 
 HALF, QUARTER = Fraction(1, 2), Fraction(1, 4)
 MLP = load("examples/mlp.tp")
@@ -39,15 +39,11 @@ loss mse(f)
 """)
 
 
-def n(exponent: Fraction | int) -> Power:
-    return Power.of({"n": Fraction(exponent)})
+CASES = product(("mlp", "rnn", "gpt_tied", "lstm", "resnet", "gpt", "bert"), ("sgd", "adam", "muon"))
+QUICK = ("mlp-sgd", "mlp-adam", "mlp-muon", "rnn-adam")
 
 
-LARGE = [pytest.param(name, marks=pytest.mark.slow) for name in ("lstm", "resnet", "gpt", "bert")]
-
-
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "muon"])
-@pytest.mark.parametrize("example", ["mlp", "rnn", "gpt_tied", *LARGE])
+@pytest.mark.parametrize(("example", "optimizer"), tiers(CASES, QUICK))
 def test_with_nothing_fixed_it_is_what_the_local_solver_derives(example: str, optimizer: str) -> None:
     """Two ways to the same exponents: read off locally in graph order, and a global linear programme; and the same
     multipliers between the uses of a tied weight. The programme starts from zero exponents, which know nothing."""
@@ -82,7 +78,7 @@ loss mse(f)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-@pytest.mark.parametrize("init", ["sp", pytest.param("mup", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("init", tiers(["sp", "mup"], ["sp"]))
 def test_no_learning_rates_on_a_grid_do_better(optimizer: str, init: str) -> None:
     """Exhaustive: for a fixed start, of all learning rates that are multiples of n^1/2, none is stable and has larger
     updates in the order of the programme (the smallest first)."""
@@ -102,7 +98,7 @@ def test_no_learning_rates_on_a_grid_do_better(optimizer: str, init: str) -> Non
     assert found.maximal == (init == "mup")
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("optimizer", tiers(["sgd", "adam"], ["adam"]))
 def test_attention_with_the_scale_of_the_standard_transformer(optimizer: str) -> None:
     """With 1/sqrt(d) fixed, d^1/2 |q| |k| must stay Theta(1) for q0 . dk, dq . k0 and dq . dk, all aligned: the best
     that treats queries and keys alike has all four of size n^-1/4. (Tensor Programs V, definition 4.1, takes 1/d.)"""

@@ -94,6 +94,7 @@ def test_a_named_parametrization_of_such_a_file_is_refused(file: str) -> None:
         classify(tp.load(file), "sp")
 
 
+@pytest.mark.slow
 def test_the_check_holds_it_against_the_completion_and_catches_another_exponent(file: str) -> None:
     """W2 moves its use like n^-1/2, by the programme and by training."""
     options = {"widths": (64, 128, 256, 512), "steps": 1, "seeds": 3, "control": False}
@@ -105,6 +106,7 @@ def test_the_check_holds_it_against_the_completion_and_catches_another_exponent(
     assert tp.check(file, overrides=["lr[W2]=-1"], **options).exit_code == 1
 
 
+@pytest.mark.slow
 def test_a_depth_is_finite_where_something_is_fixed() -> None:
     text = Path("examples/llama.tp").read_text() + "fix ?branch = 0\n"
     found = tp.derive(tp.parse(text))

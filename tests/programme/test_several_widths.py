@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import product
 
 import pytest
 
@@ -15,6 +16,7 @@ from tensorprog.optimizers.choice import choose
 from tensorprog.programme import completion
 from tensorprog.programme.complete import Programme
 from tensorprog.programme.completion import Completion
+from tests.shared import tiers
 
 F = Fraction
 BODY = """
@@ -27,6 +29,7 @@ output f[c] = V[c,k] g[k]
 loss mse(f)
 """
 REGIMES = ("regime n, m: proportional", "regime n << m", "regime m << n")
+QUICK = {f"{regime}-adam" for regime in REGIMES}
 
 
 def network(regime: str) -> tp.Architecture:
@@ -53,8 +56,7 @@ def test_numbers_of_exponents_keep_the_order_and_can_be_read_back(groups: tuple[
     assert [units.sign(units.number(p)) > 0 for p in powers] == [fine.grows(fine.pack_power(p)) for p in powers]
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "muon"])
-@pytest.mark.parametrize("regime", REGIMES)
+@pytest.mark.parametrize(("regime", "optimizer"), tiers(product(REGIMES, ("sgd", "adam", "muon")), QUICK))
 def test_with_nothing_fixed_it_is_what_the_local_solver_derives(regime: str, optimizer: str) -> None:
     """The same exponents, attributed to the same widths, by two ways; the programme starts from zero exponents."""
     trainer = completion.trainer_for(network(regime), choose(optimizer))
@@ -107,7 +109,7 @@ def test_a_number_does_not_say_of_which_width() -> None:
     assert completed("", "lr = 0").params["W"].lr == Power()
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("optimizer", tiers(["sgd", "adam"], ["adam"]))
 def test_the_stable_polygon_of_widths_in_proportion_is_that_of_one_width(optimizer: str) -> None:
     """Total degrees decide: with m = n it is the same network."""
     one = tp.parse(f"width n\n{BODY}".replace("k: m", "k: n"))

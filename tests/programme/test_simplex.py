@@ -5,12 +5,13 @@ from __future__ import annotations
 from fractions import Fraction
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sympy import Rational
 from sympy.solvers.simplex import InfeasibleLPError, UnboundedLPError, linprog
 
 from tensorprog.programme.simplex import Infeasible, Optimum, Row, UnboundedError, maximise
+from tests.shared import examples
 
 NUMBER = st.integers(-4, 4).map(lambda k: Fraction(k, 2))
 BOX = 10
@@ -28,7 +29,7 @@ def programmes(draw: st.DrawFn) -> tuple[dict[int, Fraction], list[Row], int]:
     return {j: draw(NUMBER) for j in range(count)}, rows, count
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@examples(25)
 @given(programmes())
 def test_the_maximum_is_that_of_an_independent_solver(programme: tuple[dict[int, Fraction], list[Row], int]) -> None:
     """SymPy's exact simplex (sympy.solvers.simplex) finds the same value, or also finds no point."""
@@ -50,7 +51,6 @@ def test_the_maximum_is_that_of_an_independent_solver(programme: tuple[dict[int,
     assert rational(found.value) == -value
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
 @given(programmes())
 def test_a_certificate_comes_with_every_answer(programme: tuple[dict[int, Fraction], list[Row], int]) -> None:
     """A maximiser is feasible, and its duals are positive multipliers of rows that add up to the objective. A conflict

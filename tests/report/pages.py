@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ def checked(derivation: Derivation, **options: Any) -> CheckReport:
     return check(derivation, widths=[32, 64, 128], seeds=3, max_seeds=3, steps=1, batch=8, **options)
 
 
+@cache
 def page_of(example: str = "mlp", **options: Any) -> str:
     derivation = derive(EXAMPLES / f"{example}.tp", "adam")
     return report_page(derivation, emit(derivation), **options)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from html import escape
 from pathlib import Path
@@ -27,9 +24,8 @@ from tensorprog.report import report_page
 from tensorprog.tables import HEADERS, parameter_rows
 from tests.cli.error_table import ROWS, whole
 from tests.report.pages import EXAMPLES, TRANSFER, Page, checked, page_of
-from tests.shared import derive
+from tests.shared import derive, python
 
-ROOT = Path(__file__).resolve().parents[2]
 MLP = EXAMPLES / "mlp.tp"
 
 
@@ -46,6 +42,7 @@ def disagreeing(derivation: Derivation) -> CheckReport:
     return replace(report, rows=tuple(row for row in report.rows if row.tensor in ("W2", "h2", "f")))
 
 
+@pytest.mark.slow
 def test_the_page_is_well_formed_and_needs_nothing_else(page: str) -> None:
     seen = Page(page)
     assert seen.wrong == []
@@ -59,6 +56,7 @@ def test_the_page_is_well_formed_and_needs_nothing_else(page: str) -> None:
     assert "@import" not in page and "url(" not in re.sub(r"url\(#", "", page)
 
 
+@pytest.mark.slow
 def test_figures_take_their_colours_from_the_page(page: str) -> None:
     """In light and in dark: no colour is written into a figure, and every variable is defined in both."""
     figures = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
@@ -70,8 +68,8 @@ def test_figures_take_their_colours_from_the_page(page: str) -> None:
             assert f"--{name}: #" in light and f"--{name}: #" in dark
 
 
-def test_every_form_is_there_with_the_numbers_of_the_table(page: str) -> None:
-    shown = [" ".join(text.split()) for text in Page(page).texts[".row"]]
+def test_every_form_is_there_with_the_numbers_of_the_table() -> None:
+    shown = [" ".join(text.split()) for text in Page(page_of()).texts[".row"]]
     for form in FORMS:
         for row in parameter_rows(derive(MLP, "adam", form)):
             name, shape, *numbers = (cell.replace("^-", "\N{MINUS SIGN}").replace("^", "") for cell in row)
@@ -79,9 +77,9 @@ def test_every_form_is_there_with_the_numbers_of_the_table(page: str) -> None:
             assert " ".join((name, shape, *cells)) in shown, form
 
 
-def test_every_row_unfolds_to_its_reasons_and_the_chain(page: str) -> None:
+def test_every_row_unfolds_to_its_reasons_and_the_chain() -> None:
     derivation = derive(MLP, "adam")
-    reasons, chains = Page(page).texts[".why"], Page(page).texts[".chain"]
+    reasons, chains = Page(page_of()).texts[".why"], Page(page_of()).texts[".chain"]
     assert len(chains) == len(derivation.params)
     assert len(reasons) == len(FORMS) * len(derivation.params)
     for why, (name, told) in zip(reasons, derivation.reasons.items(), strict=False):
@@ -90,6 +88,7 @@ def test_every_row_unfolds_to_its_reasons_and_the_chain(page: str) -> None:
     assert "the sum over j (n terms) is aligned, law of large numbers" in chains[1]
 
 
+@pytest.mark.slow
 def test_the_check_is_told_row_by_row_and_what_disagrees_comes_first(page: str) -> None:
     derivation = derive(MLP, "adam")
     report = disagreeing(derivation)
@@ -112,6 +111,7 @@ def test_sections_without_a_result_are_left_out() -> None:
     assert "#check" not in bare.having("href")
 
 
+@pytest.mark.slow
 def test_same_input_same_bytes(page: str) -> None:
     derivation = derive(MLP, "adam")
     again = report_page(derivation, emit(derivation), disagreeing(derivation), [TRANSFER], {"This": "tpcalc"})
@@ -154,6 +154,7 @@ def test_nothing_in_the_file_becomes_markup() -> None:
 QUICK = ["--widths", "32,64", "--seeds", "2", "--max-seeds", "2", "--steps", "1", "--batch", "8"]
 
 
+@pytest.mark.slow
 def test_report_writes_one_file_and_prints_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results = tmp_path / "transfer.json"
     results.write_text(TRANSFER.render("json"))
@@ -191,6 +192,7 @@ def test_bad_input_is_refused_before_anything_is_trained(
     assert not Path("r.html").exists()
 
 
+@pytest.mark.slow
 def test_without_its_packages_the_message_says_what_to_install(tmp_path: Path) -> None:
     code = f"""
 import sys
@@ -201,8 +203,7 @@ for package in ("jinja2", "pygments", "matplotlib"):
     for name in [name for name in sys.modules if name.startswith((package, "tensorprog.report", "tensorprog.plots"))]:
         del sys.modules[name]
 """
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=60,
-                            env={**os.environ, "PYTHONPATH": str(ROOT)})  # fmt: skip
+    result = python("-c", code, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     for package in ("jinja2", "pygments", "matplotlib"):
         assert f"error: a report needs {package}" in result.stderr
@@ -210,6 +211,7 @@ for package in ("jinja2", "pygments", "matplotlib"):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_saturated_or_lost_row_is_shown_without_numbers() -> None:
     derivation = derive(MLP, "adam")
     report = checked(derivation)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from tensorprog.parametrization import Parametrization, ParamExponents
 from tensorprog.torch.emit_tp import emit_tp
 from tensorprog.torch.model import Reading, read
 from tensorprog.torch.segments import segmented
+from tests.torch.handwritten import CASES
 
 
 def worst_difference(reading: Reading, point: int = 0, sites: bool = True) -> float:
@@ -119,6 +121,12 @@ def read64(build: Callable[..., Any], inputs: Any, **options: Any) -> Reading:
 
     double.__signature__ = __import__("inspect").signature(build)  # type: ignore[attr-defined]
     return read(double, inputs, **options)
+
+
+@cache
+def reading_of(name: str) -> Reading:
+    """A model of `handwritten.CASES`, read once."""
+    return read64(CASES[name].build, CASES[name].inputs)
 
 
 def legal(graph: Graph) -> None:

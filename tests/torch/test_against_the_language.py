@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import types
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ torch = pytest.importorskip("torch")
 import tensorprog as tp  # noqa: E402
 from tensorprog.exponents import Power  # noqa: E402
 from tensorprog.torch.model import ImportedDerivation, derive, derive_reading, read  # noqa: E402
+from tests.shared import tiers  # noqa: E402
 from tests.torch.handwritten import CASES, NanoGPT, tokens  # noqa: E402
 from tests.torch.zoo import ZOO  # noqa: E402
 
@@ -66,8 +68,7 @@ def like(names: dict[str, str], actual: Any) -> dict[str, str]:
     return {name: names[name] for name in actual}
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize(("tied", "optimizer"), tiers(product((False, True), ("sgd", "adamw")), ["True-adamw"]))
 def test_nanogpt_is_the_example_gpt(tied: bool, optimizer: str) -> None:
     result = derive(lambda n: NanoGPT(4 * n, n, tied=tied), tokens(3, 6), optimizer)
     example = "gpt_tied" if tied else "gpt"
@@ -86,6 +87,7 @@ def _flat(name: str) -> str:
     return name.replace("layernorm2", "layernorm_2")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_an_lstm_is_the_example_lstm(optimizer: str) -> None:
     """The four gates are ranges of one tensor; PyTorch's second bias is one more of the same kind."""
@@ -177,10 +179,10 @@ def emitted_module(example: str, base: int) -> types.ModuleType:
     return module
 
 
-QUICK, SLOW = ("mlp", "rnn", "lstm", "resnet", "lora"), ("gpt", "gpt_tied", "bert", "vit", "unet", "llama", "moe")
+EMITTED = ("mlp", "rnn", "lstm", "resnet", "lora", "gpt", "gpt_tied", "bert", "vit", "unet", "llama", "moe")
 
 
-@pytest.mark.parametrize("example", [*QUICK, *(pytest.param(e, marks=pytest.mark.slow) for e in SLOW)])
+@pytest.mark.parametrize("example", tiers(EMITTED, ("mlp", "rnn", "lora")))
 def test_an_emitted_module_is_read_back_as_its_file(example: str) -> None:
     """What the emitted module multiplies with at runtime varies with the width, and is read as such."""
     architecture = loaded(example)

@@ -16,23 +16,24 @@ import tensorprog as tp  # noqa: E402
 import tensorprog.torch as tpt  # noqa: E402
 from tensorprog.printer import format_source  # noqa: E402
 from tensorprog.torch.model import derive_reading  # noqa: E402
+from tests.shared import tiers  # noqa: E402
 from tests.torch.handwritten import CASES, NanoGPT, reals, tokens  # noqa: E402
-from tests.torch.support import read64, text_difference  # noqa: E402
+from tests.torch.support import read64, reading_of, text_difference  # noqa: E402
 
 pytestmark = pytest.mark.torch
-QUICK = ("mlp", "nanogpt_heads", "nanogpt_head_dim", "lstm", "encoder_layer", "lora", "weight_norm", "writes_in_place")
+QUICK = ("mlp", "nanogpt_heads", "lora", "weight_norm")
 
 
-@pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in CASES])
+@pytest.mark.parametrize("name", tiers(CASES, QUICK))
 def test_the_text_computes_what_the_graph_computes_and_derives_to_the_same(name: str) -> None:
-    reading = read64(CASES[name].build, CASES[name].inputs)
+    reading = reading_of(name)
     assert text_difference(reading) < 1e-12
     text = derive_reading(reading, "adamw").to_tp()
     assert format_source(text) == text
 
 
 def test_a_text_that_computes_something_else_is_told_from_the_graph() -> None:
-    reading = read64(CASES["nanogpt_heads"].build, CASES["nanogpt_heads"].inputs)
+    reading = reading_of("nanogpt_heads")
     assert text_difference(reading, lambda text: text.replace("= gelu(", "= relu(")) > 1e-3
     assert text_difference(reading, lambda text: text.replace("s <= t", "s < t")) > 1e-3
 
@@ -41,6 +42,7 @@ def text_of(build: Callable[[int], Any], inputs: Any) -> str:
     return tpt.derive(build, inputs, "adam").to_tp()
 
 
+@pytest.mark.slow
 def test_identical_layers_are_one_block_whatever_their_number() -> None:
     texts = {k: text_of(lambda n, k=k: NanoGPT(4 * n, n, layers=k), tokens(3, 6)) for k in (2, 5)}  # type: ignore[misc]
     assert texts[2].replace("repeat 2", "repeat 5") == texts[5]
@@ -48,6 +50,7 @@ def test_identical_layers_are_one_block_whatever_their_number() -> None:
     assert "  h = Block(h)\n" in texts[5]
 
 
+@pytest.mark.slow
 def test_a_layer_that_differs_is_no_part_of_the_repeat() -> None:
     def build(n: int) -> nn.Module:
         model = NanoGPT(4 * n, n, layers=4)
@@ -59,6 +62,7 @@ def test_a_layer_that_differs_is_no_part_of_the_repeat() -> None:
     assert len(re.findall(r"^block Block", text, re.M)) == 1
 
 
+@pytest.mark.slow
 def test_the_number_of_layers_can_become_a_symbol() -> None:
     text = text_of(lambda n: NanoGPT(4 * n, n), tokens(3, 6))
     deep = text.replace("width n\n", "width n\ndepth L\n").replace("repeat 2", "repeat L")
@@ -97,7 +101,8 @@ def zero_bias(layer: nn.Linear) -> nn.Linear:
 
 
 @pytest.mark.parametrize(("inner", "call"), [
-    (Attention, "attention(first, heads = n, head_dim = 8, scale = 8^(-1/2), causal, bias = false)"),
+    pytest.param(Attention, "attention(first, heads = n, head_dim = 8, scale = 8^(-1/2), causal, bias = false)",
+                 marks=pytest.mark.slow),
     (lambda n: nn.LayerNorm(8 * n), "layernorm(first)"),
     (lambda n: nn.LayerNorm(8 * n, elementwise_affine=False), "layernorm(first, affine = false)"),
     (lambda n: nn.RMSNorm(8 * n, eps=1e-5), "rmsnorm(first)"),
@@ -114,7 +119,7 @@ def test_a_block_of_the_language_is_used_where_the_module_is_exactly_it(inner: A
 
 
 @pytest.mark.parametrize(("inner", "block"), [
-    (lambda n: Attention(n, scale=0.3), "attention"),
+    pytest.param(lambda n: Attention(n, scale=0.3), "attention", marks=pytest.mark.slow),
     (lambda n: nn.LayerNorm(8 * n, eps=1e-3), "layernorm"),
     (lambda n: nn.Linear(8 * n, 8 * n), "linear"),  # its bias starts at random
 ])  # fmt: skip

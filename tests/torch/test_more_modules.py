@@ -14,6 +14,7 @@ from tensorprog.errors import TensorProgError  # noqa: E402
 from tensorprog.torch.alignment import align  # noqa: E402
 from tensorprog.torch.laws import Laws  # noqa: E402
 from tensorprog.torch.predicted import Predicted  # noqa: E402
+from tests.shared import tiers  # noqa: E402
 from tests.torch.handwritten import CASES  # noqa: E402
 from tests.torch.support import legal, read64, worst_difference  # noqa: E402
 from tests.torch.wild import MODULES  # noqa: E402
@@ -39,7 +40,7 @@ def test_a_module_that_is_not_covered_is_refused_by_operation_and_module(name: s
         tpt.derive(build, inputs=inputs(), optimizer="adam")
 
 
-@pytest.mark.parametrize("name", ["nanogpt_head_dim", "encoder_layer"])
+@pytest.mark.parametrize("name", tiers(["nanogpt_head_dim", "encoder_layer"], ["nanogpt_head_dim"]))
 def test_the_scores_of_a_fused_projection_are_a_sum_of_independent_terms(name: str) -> None:
     """Query and key are slices of one matrix, independent of one another: before their multiplier the first scores are
     1, and only their change is n^1/2. The matrix as one would allow n^1/2 for both."""
@@ -53,6 +54,7 @@ def test_the_scores_of_a_fused_projection_are_a_sum_of_independent_terms(name: s
     assert [str(whole.at(scores, step).exponent) for step in (0, 1)] == ["n^1/2", "n^1/2"]
 
 
+@pytest.mark.slow
 def test_a_matrix_beside_its_own_norm_has_no_scale_whatever_stands_with_the_norm() -> None:
     """W = V (g / |V|): the entries of W are n^-1/2 and move by n^-1. So g is n^1/2 and moves as far, V moves by n^-1/2
     of itself."""

@@ -13,28 +13,24 @@ from torch import nn  # noqa: E402
 import tensorprog.torch as tpt  # noqa: E402
 from tensorprog.errors import TensorProgError  # noqa: E402
 from tensorprog.graph import Softmax  # noqa: E402
-from tensorprog.torch.model import Reading, read  # noqa: E402
+from tensorprog.torch.model import derive_reading, read  # noqa: E402
+from tests.shared import tiers  # noqa: E402
 from tests.torch.handwritten import CASES, MLP, NanoGPT, reals, tokens  # noqa: E402
-from tests.torch.support import legal, read64, worst_difference  # noqa: E402
+from tests.torch.support import legal, read64, reading_of, worst_difference  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
 
-@pytest.fixture(scope="module")
-def readings() -> dict[str, Reading]:
-    return {name: read64(case.build, case.inputs) for name, case in CASES.items()}
-
-
 @pytest.mark.parametrize("name", CASES)
-def test_the_lowered_graph_computes_what_the_module_computes(name: str, readings: dict[str, Reading]) -> None:
-    reading = readings[name]
+def test_the_lowered_graph_computes_what_the_module_computes(name: str) -> None:
+    reading = reading_of(name)
     legal(reading.lowered.graph)
     for point in (0, len(reading.points) - 2):
         assert worst_difference(reading, point) < 1e-12
 
 
-def test_a_wrong_graph_is_told_from_the_module(readings: dict[str, Reading]) -> None:
-    reading = readings["mlp"]
+def test_a_wrong_graph_is_told_from_the_module() -> None:
+    reading = reading_of("mlp")
     other = read64(lambda n: WrongMLP(n), CASES["mlp"].inputs)
     swapped = replace(reading, lowered=other.lowered)
     assert worst_difference(swapped) > 1e-2
@@ -45,14 +41,13 @@ class WrongMLP(MLP):
         return self.l3(torch.relu(self.l2(torch.tanh(self.l1(x)))))
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_every_parameter_is_derived(name: str, readings: dict[str, Reading]) -> None:
-    from tensorprog.torch.model import derive_reading
-
-    changes = derive_reading(readings[name], "adam").changes
-    assert {p.name for p in changes.parameters} == {n for n, _ in readings[name].module.named_parameters()}
+@pytest.mark.parametrize("name", tiers(CASES, ("mlp", "nanogpt_heads", "lstm", "lora", "weight_norm", "rmsnorm")))
+def test_every_parameter_is_derived(name: str) -> None:
+    reading = reading_of(name)
+    changes = derive_reading(reading, "adam").changes
+    assert {p.name for p in changes.parameters} == {n for n, _ in reading.module.named_parameters()}
     for p in changes.parameters:
-        assert p.needed.lr is not None or not readings[name].trained[p.name]
+        assert p.needed.lr is not None or not reading.trained[p.name]
         assert not p.refused
 
 

@@ -16,13 +16,10 @@ from tensorprog.torch.changes import (
     OutputHook,
     ParameterChange,
 )  # fmt: skip
+from tests.shared import n
 
 ONE, N = Power(), Dim.of("n")
 HALF = Power.of({"n": Fraction(-1, 2)})
-
-
-def n(exponent: int) -> Power:
-    return Power.of({"n": exponent})
 
 
 def dims(*sizes: int) -> tuple[Dim, ...]:

@@ -49,6 +49,7 @@ class Shared(nn.Module):
         return self.out(torch.tanh(self.inp(x)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("positions", "verdict"), [(1, "agrees"), (1000, "inconclusive")])
 def test_the_more_positions_share_an_update_the_less_of_it_is_aligned_with_each(positions, verdict):
     given = torch.randn(2, positions, 256, generator=torch.Generator().manual_seed(1))
@@ -57,6 +58,7 @@ def test_the_more_positions_share_an_update_the_less_of_it_is_aligned_with_each(
     assert (row.predicted, row.verdict, "hidden" in row.reason) == ("0", verdict, verdict != "agrees"), row
 
 
+@pytest.mark.slow
 def test_a_sum_that_is_too_large_is_never_excused():
     """The same readout with the learning rate of every width is n^1/2 or n too large, however many positions."""
     given = torch.randn(2, 200, 256, generator=torch.Generator().manual_seed(1))
@@ -128,6 +130,7 @@ class RunningMaximum(nn.Module):
         return self.out(found)
 
 
+@pytest.mark.slow
 def test_a_maximum_that_starts_at_minus_infinity_is_what_it_is_compared_with():
     """Everything of the first position that is exactly 0 or 1 is known to be; and what is read of a tensor that is
     written part by part counts under its own name."""

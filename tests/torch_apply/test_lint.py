@@ -76,6 +76,7 @@ def test_a_perceptron_under_sgd_with_one_learning_rate():
     assert found[1][4] == "first: addmm" and found[3][4] == "hidden: addmm"
 
 
+@pytest.mark.slow
 def test_attention_at_one_over_root_d_is_found_at_the_scores():
     found = findings(lambda n: models.nanogpt(n, layers=1), "adamw")
     scores = next(f for f in found if f[0] == "multiplier" and "attn" in f[1])

@@ -8,6 +8,7 @@ torch = pytest.importorskip("torch")
 
 import tensorprog.torch as tpt  # noqa: E402
 from tensorprog import TensorProgError  # noqa: E402
+from tests.shared import tiers  # noqa: E402
 from tests.torch_apply import models  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -17,7 +18,7 @@ def disagreeing(report):
     return {row.tensor for row in report.rows if row.verdict == "disagrees"}
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", pytest.param("sgd", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("optimizer", tiers(["adamw", "sgd"], ["adamw"]))
 def test_an_applied_perceptron_agrees_everywhere_and_an_unmodified_one_does_not(optimizer):
     p = tpt.derive(models.mlp, optimizer=optimizer)
     report = p.check(widths=(64, 128, 256, 512), seeds=4, max_seeds=6, steps=2)

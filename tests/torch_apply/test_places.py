@@ -59,9 +59,9 @@ def places(p: Any, module: str) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize(("how", "first"), [
-    ("config", ConfigField("logits_scaling", Fraction(-1))),
+    pytest.param("config", ConfigField("logits_scaling", Fraction(-1)), marks=pytest.mark.slow),
     ("square", Attribute("", "logit_scale", Fraction(2))),
-    ("both", OutputHook("head")),  # the number stands at the embedding too
+    pytest.param("both", OutputHook("head"), marks=pytest.mark.slow),  # the number stands at the embedding too
     ("none", OutputHook("head")),
 ])  # fmt: skip
 def test_a_number_that_is_the_multiplier_takes_it_with_the_power_to_which_it_stands_there(how: str, first: Any) -> None:

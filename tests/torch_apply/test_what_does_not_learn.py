@@ -16,6 +16,7 @@ pytestmark = pytest.mark.torch
 WIDE = (32, 64, 128, 256)
 
 
+@pytest.mark.slow
 def test_the_state_that_a_module_keeps_is_the_same_at_every_pass():
     """Spectral norm moves its vectors at every pass, in training or not: that is no change of the parameters'."""
     build, inputs = MODULES["spectral_norm"]

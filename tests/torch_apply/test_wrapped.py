@@ -21,10 +21,8 @@ def changes():
     return by_hand.nanogpt(std=True)
 
 
-@pytest.mark.parametrize(
-    ("backend", "first"),
-    [("eager", "compile"), pytest.param("inductor", "apply", marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("backend", "first"), [("eager", "compile"), ("inductor", "apply")])
 def test_the_whole_model_compiles_as_one_graph(backend, first):
     torch.compiler.reset()
     module, inputs, loss = gpt(layers=1)

@@ -43,6 +43,7 @@ def test_slots_are_the_inputs_and_targets_of_the_graph() -> None:
     assert default_data(wanted(NETWORK)) == "digits"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("file", "shape"), [("mlp.tp", (64,)), ("transfer/mlp.tp", (64,)),
                                              ("transfer/convnet.tp", (1, 8, 8))])  # fmt: skip
 def test_digits_fit_the_examples(file: str, shape: tuple[int, ...]) -> None:
@@ -121,8 +122,10 @@ def test_arrays_that_do_not_fit_are_refused_with_both_named(tmp_path: Path, chan
 
 
 @pytest.mark.parametrize(("name", "text", "message"), [
-    ("digits", TOKENS, r"digits` do not fit small.tp\n  why: small.tp wants the input `tokens`: integers below 96"),
-    ("digits", NETWORK, r"wants the input `x`: numbers of shape \[6\]; its images have shape \[64\]"),
+    pytest.param("digits", TOKENS, r"`digits` do not fit small.tp\n  why: small.tp wants the input `tokens`: integers",
+                 marks=pytest.mark.slow),  # scikit-learn takes a second to import
+    pytest.param("digits", NETWORK, r"wants the input `x`: numbers of shape \[6\]; its images have shape \[64\]",
+                 marks=pytest.mark.slow),
     ("text", NETWORK, r"`text` do not fit small.tp\n  why: small.tp wants the input `x`"),
     ("text", TOKENS.replace("96", "50"), r"wants the input `tokens`: integers below 50 .* 96 characters"),
     ("letters", NETWORK, "unknown data `letters`"),

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.torch
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.slow
 def test_all_parametrizations_are_one_network_at_the_base_width(tmp_path: Path) -> None:
     report = small(tmp_path / "d.npz", widths=(8, 16), parametrizations=["derived", "sp", "ntp"])
     runs = {(r.parametrization, r.sizes["n"], r.value, r.seed): r.loss for r in report.records}
@@ -28,6 +29,7 @@ def test_all_parametrizations_are_one_network_at_the_base_width(tmp_path: Path) 
     assert any(runs[key] != runs.get(("derived", *key[1:]), 0.0) for key in runs if key[1] == 16)
 
 
+@pytest.mark.slow
 def test_the_grid_is_extended_until_the_optimum_lies_inside(tmp_path: Path) -> None:
     report = small(tmp_path / "d.npz", values=(1e-4, 2e-4), parametrizations=["derived"])
     assert [o.status for o in report.optima] == ["found", "found"]
@@ -121,6 +123,7 @@ def test_the_depth_may_vary_instead_of_the_width() -> None:
         tp.transfer(tp.parse(NETWORK), widths=(8,), depths=(1, 2), **options)
 
 
+@pytest.mark.slow
 def test_larger_than_the_smaller_is_told_seed_by_seed(tmp_path: Path) -> None:
     report = small(tmp_path / "d.npz", seeds=3)
     for wider in report.wider:
@@ -129,6 +132,7 @@ def test_larger_than_the_smaller_is_told_seed_by_seed(tmp_path: Path) -> None:
         assert wider.better + wider.alike + wider.worse == len(set.intersection(*grids)) >= 5
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_table_or_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     network = tmp_path / "small.tp"
     network.write_text(NETWORK)

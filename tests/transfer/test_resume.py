@@ -42,6 +42,7 @@ def rows(path: Path) -> list[tuple]:
         return connection.execute("select * from runs order by key").fetchall()
 
 
+@pytest.mark.slow
 def test_a_second_sweep_trains_nothing_and_says_the_same(tmp_path: Path, trained: list[object]) -> None:
     first = small(tmp_path / "d.npz", store=tmp_path / "runs")
     count = len(trained)
@@ -50,6 +51,7 @@ def test_a_second_sweep_trains_nothing_and_says_the_same(tmp_path: Path, trained
     assert len(trained) == count
 
 
+@pytest.mark.slow
 def test_what_is_interrupted_goes_on_where_it_stopped(tmp_path: Path, trained: list[object]) -> None:
     whole = small(tmp_path / "d.npz")
     trained.clear()
