@@ -62,6 +62,12 @@ class Ladder:
         """The ladder up to that many rungs."""
         return Ladder(self.rungs[:rungs], self.axis)
 
+    def further(self) -> Ladder:
+        """The ladder without its lowest rung, and with one more, by the same factor as the last."""
+        top, below = self.rungs[-1], self.rungs[-2]
+        more = {s: size * size // below[s] if s in self.axis else size for s, size in top.items()}
+        return Ladder((*self.rungs[1:], more), self.axis)
+
 
 def require_climb(sizes: Sequence[int], what: str = "widths", example: str = "64,128,256,512") -> None:
     """Raises TensorProgError unless there are two or more sizes, increasing."""

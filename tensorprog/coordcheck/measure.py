@@ -97,7 +97,7 @@ def measure(
 ) -> npt.NDArray[np.float64]:
     """Sizes [probe, 1 + steps] of one network: column 0 the initial value, column t what holds after t updates (a
     gradient: before the next one); nan where there is nothing to measure. `plan`: what `planned` gives for the same
-    sizes, made here if it is not given. `typical`: of values and gradients without the largest entries (typical.py)."""
+    sizes, made here if it is not given. `typical`: of values and gradients without the largest entries (looks.py)."""
     program = derivation.architecture.program
     plan = plan or planned(derivation, parametrization, widths, base, batch, lr, dtype)
     interpreter = plan.fresh(seed)

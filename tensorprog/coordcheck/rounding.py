@@ -9,7 +9,7 @@ from tensorprog.coordcheck.probes import HIDDEN
 
 if TYPE_CHECKING:
     from tensorprog.coordcheck.predict import Predictor
-    from tensorprog.coordcheck.run import Measurement, Runs
+    from tensorprog.coordcheck.runs import Measurement, Runs
 
 SHRINKS = 1e-5  # from float32 to float64, or by more: the units of rounding differ by 2e-9
 

@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 
 from tensorprog.coordcheck import judge
 from tensorprog.coordcheck.calibrate import base_rates, base_widths, batch_size, width_ladder
 from tensorprog.coordcheck.control import MOST_SEEDS, RUNGS, SEEDS, first_step, put_wrong
-from tensorprog.coordcheck.crowded import crowded
 from tensorprog.coordcheck.fault import first_at_fault
-from tensorprog.coordcheck.ladder import Ladder, require_runs
-from tensorprog.coordcheck.layers import Rung, base_sizes, depth_ladder, over_layers, rungs
-from tensorprog.coordcheck.memory import kept_memory
+from tensorprog.coordcheck.ladder import require_runs
+from tensorprog.coordcheck.layers import Rung, base_sizes, depth_ladder, rungs
+from tensorprog.coordcheck.looks import second_looks
 from tensorprog.coordcheck.natural import with_natural_multipliers
 from tensorprog.coordcheck.overrides import override, put
 from tensorprog.coordcheck.predict import Predictor, Touched
-from tensorprog.coordcheck.probes import EXTRAS, GRADIENTS, HIDDEN, Probe, probes
+from tensorprog.coordcheck.probes import EXTRAS, probes
 from tensorprog.coordcheck.report import CheckReport, Control, Row
 from tensorprog.coordcheck.rounding import only_rounding
-from tensorprog.coordcheck.saturation import doubt, saturated
+from tensorprog.coordcheck.runs import Measurement, Progress, Rows, Runs
 from tensorprog.coordcheck.statistics import TOLERANCE
-from tensorprog.coordcheck.sums import independent_sums
-from tensorprog.coordcheck.typical import second_look
 from tensorprog.derivation import Derivation
 from tensorprog.errors import NoPowerLawError, TensorProgError
 from tensorprog.parametrization import Parametrization
@@ -38,10 +32,6 @@ from tensorprog.parametrizations import read
 __all__ = ["CheckReport", "Row", "check"]
 
 MOST = 1000  # seeds, however large the budget
-ROUNDING = 32.0  # a change below this many units of rounding of the tensor itself is no change
-Progress = Callable[[int, int, int], None]  # done, total (of this round of seeds), seeds when it ends
-Rows = dict[tuple[int, int], Row]  # (position of the probe, step) -> row
-Measurement = np.ndarray[Any, np.dtype[np.float64]]
 
 
 def check(
@@ -121,7 +111,8 @@ def check(
     most = max_seeds or (MOST if deadline else 4 * seeds)
     controlled = _control(runs) if control else None
     values, found = _until_conclusive(runs, demanded, own, seeds, most, deadline)
-    found = second_look(runs, found, values.shape[3], demanded, own)
+    climbs = widths is None and depths is None and deadline is None
+    found = second_looks(runs, found, values, demanded, own, climb=climbs)
     rows = tuple(found.values())
     fault = None if own is None or networks else first_at_fault(derivation, used, touched, ladder, places, found)
     measured = {row.tensor for row in rows}
@@ -166,7 +157,7 @@ def _control(runs: Runs) -> Control | None:
     values, caught = control.measure(range(SEEDS)), None
     rounded = only_rounding(control, values, demanded)
     for more in (range(SEEDS, MOST_SEEDS), range(0)):
-        rows = _rows(control, values, demanded, None, rounded)
+        rows = control.rows(values, demanded, None, rounded)
         caught = next((row for (_, t), row in rows.items() if t and row.verdict == "disagrees"), None)
         if caught or not more:
             break
@@ -175,87 +166,6 @@ def _control(runs: Runs) -> Control | None:
         wrong.param, str(wrong.derived), str(wrong.trained), ladder.sizes, values.shape[3], caught is not None,
         caught.tensor if caught else "", caught.predicted if caught else None, caught.measured if caught else None,
     )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Runs:
-    """What is trained, in one parametrization, and what is measured of it."""
-
-    derivation: Derivation
-    parametrization: Parametrization
-    probes: tuple[Probe, ...]
-    ladder: Ladder
-    base: Mapping[str, int]
-    batch: int
-    steps: int
-    rates: float | Mapping[str, float]
-    backend: str
-    device: str
-    dtype: str
-    jobs: int
-    progress: Progress | None
-    networks: tuple[Rung, ...] = ()  # one for every rung of a ladder of depths
-    decays: bool = False  # predictions know of weight decay only where its scaling is set
-    typical: bool = False  # what is measured: see typical.py
-
-    def measure(self, seeds: range) -> Measurement:
-        """Sizes [probe, step, rung, seed]; nan where nothing is measured. `progress` counts the width squared."""
-        ladder = list(reversed(self.ladder.rungs))  # the longest runs first: no thread is left alone with one
-        runs = [(rung, seed) for rung in ladder for seed in seeds]
-        costs = [size**2 for size in reversed(self.ladder.sizes) for _ in seeds]
-        train, done = _backend(self.backend), 0
-        more = {str(rung): self._told(rung) for rung in ladder}
-        places = {str(rung): network for rung, network in zip(self.ladder.rungs, self.networks, strict=False)}
-        found: list[Measurement] = []
-
-        def one(run: tuple[Mapping[str, int], int]) -> Measurement:
-            rung, seed = run
-            derivation, used, rates = self._network(rung)
-            place = places.get(str(rung))
-            sizes = train(derivation, used, place.probes if place else self.probes, rung, self.base, seed=seed,
-                          steps=self.steps, batch=self.batch, lr=rates, dtype=self.dtype,
-                          **more[str(rung)])  # fmt: skip
-            return over_layers(place, sizes, self.probes) if place else sizes
-
-        jobs = self.jobs if self.backend == "numpy" else 1
-        with kept_memory(), ThreadPoolExecutor(jobs) as pool:
-            for cost, measured in zip(costs, pool.map(one, runs) if jobs > 1 else map(one, runs), strict=True):
-                found.append(measured)
-                done += cost
-                if self.progress:
-                    self.progress(done, sum(costs), seeds.stop)
-        grid = np.stack(found, axis=-1)
-        return grid.reshape(*grid.shape[:2], len(ladder), len(seeds))[:, :, ::-1]
-
-    def _told(self, rung: Mapping[str, int]) -> dict[str, Any]:
-        """What else the networks of a rung are told, by backend."""
-        if self.backend == "torch":
-            return {"device": self.device, "decays": self.decays}
-        from tensorprog.coordcheck.measure import planned
-
-        derivation, used, rates = self._network(rung)
-        plan = planned(derivation, used, rung, self.base, self.batch, rates, self.dtype, self.decays)
-        return {"plan": plan, "typical": self.typical}
-
-    def _network(self, rung: Mapping[str, int]) -> tuple[Derivation, Parametrization, float | Mapping[str, float]]:
-        """What is trained at a rung: of a ladder of depths, another network at each."""
-        if not self.networks:
-            return self.derivation, self.parametrization, self.rates
-        network = self.networks[self.ladder.rungs.index(rung)]
-        flat = network.derivation
-        return flat, self.derivation.lifted(flat.architecture.graph, self.parametrization), network.rates
-
-
-def _backend(name: str) -> Callable[..., Measurement]:
-    if name == "numpy":
-        from tensorprog.coordcheck.measure import measure
-
-        return measure
-    if name == "torch":
-        from tensorprog.coordcheck.measure_torch import measure as measure_torch
-
-        return measure_torch
-    raise TensorProgError(f"unknown backend `{name}`", fix="numpy or torch")
 
 
 def _until_conclusive(
@@ -271,40 +181,10 @@ def _until_conclusive(
         values = np.concatenate([values, runs.measure(more)], axis=3)
         if not more.start:  # the first network tells
             rounded = only_rounding(runs, values, demanded)
-        rows = _rows(runs, values, demanded, own, rounded)
+        rows = runs.rows(values, demanded, own, rounded)
         if not any(judge.wants_seeds(row, values.shape[3]) for row in rows.values()):
             break
         now = time.monotonic()
         if deadline is not None and 2 * now - start > deadline:
             break
     return values, rows
-
-
-def _rows(
-    runs: Runs,
-    values: Measurement,
-    demanded: Predictor,
-    own: Predictor | None,
-    rounded: Collection[tuple[int, int]],
-) -> Rows:
-    """The verdict on everything that was measured, by the positions of probe and step. `rounded`: what is nothing but
-    rounding errors."""
-    unit = ROUNDING * float(np.finfo(runs.dtype).eps)
-    independent = {} if runs.networks else independent_sums(runs.derivation, runs.probes, runs.ladder, values)
-    sums = {probe.param: k for k, probe in enumerate(runs.probes) if probe.kind == "terms"}
-    rows: Rows = {}
-    for k, probe in enumerate(runs.probes):
-        for t in range(runs.steps + 1):
-            if probe.kind in HIDDEN or np.isnan(values[k, t]).all():  # the latter: no such tensor, or not now
-                continue
-            scale = values[sums[probe.param], t] if probe.kind in GRADIENTS else values[k, 0]
-            rounds = probe.kind in GRADIENTS or (t > 0 and probe.kind in ("value", "spectral"))
-            known = rounds and not np.isnan(scale).all()
-            rounding = math.inf if (k, t) in rounded else unit * float(np.nanmax(scale)) if known else 0.0
-            limits = judge.Limits(rounding, independent.get((k, t), 0.0))
-            theirs = own.at(probe, t) if own else None
-            rows[k, t] = judge.row(probe, t, demanded.at(probe, t), theirs, values[k, t], runs.ladder, limits)
-    if runs.networks:
-        return rows
-    rows = crowded(runs.derivation, runs.ladder, runs.batch, runs.probes, rows)
-    return doubt(runs.derivation, runs.probes, rows, saturated(runs.derivation, runs.ladder, runs.probes, values))

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tensorprog.coordcheck.run import ROUNDING
+from tensorprog.coordcheck.runs import ROUNDING
 from tensorprog.coordcheck.statistics import TOLERANCE, Slope, fit
 from tensorprog.derivation import SCHEMA
 from tensorprog.optimizers import OPTIMIZERS

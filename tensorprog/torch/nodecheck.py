@@ -14,7 +14,7 @@ from tensorprog.coordcheck import judge
 from tensorprog.coordcheck.calibrate import MOST_ENTRIES
 from tensorprog.coordcheck.ladder import Ladder, require_runs
 from tensorprog.coordcheck.report import CheckReport, Row
-from tensorprog.coordcheck.run import ROUNDING
+from tensorprog.coordcheck.runs import ROUNDING
 from tensorprog.coordcheck.statistics import TOLERANCE
 from tensorprog.errors import TensorProgError
 from tensorprog.torch.building import construct

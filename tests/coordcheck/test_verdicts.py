@@ -11,6 +11,7 @@ import pytest
 
 from tensorprog.api import check
 from tensorprog.architecture import parse
+from tensorprog.coordcheck.looks import RATES
 from tensorprog.coordcheck.run import CheckReport, Row
 from tensorprog.derivation import Derivation
 from tensorprog.exponents import Power
@@ -72,6 +73,15 @@ def test_large_examples_agree(example: str, optimizer: str) -> None:
     assert_agrees(
         check(EXAMPLES / f"{example}.tp", optimizer, widths=widths, seeds=6, max_seeds=18, steps=2), share=0.9
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("example", ["lora", "unet", "moe", "dit"])
+def test_nothing_disagrees_at_default_settings_where_narrow_networks_go_astray(example: str) -> None:
+    """With the ladder, the rates, the seeds and the steps that `tpcalc check` takes by itself, under SGD."""
+    report = check(EXAMPLES / f"{example}.tp", "sgd", control=False)
+    assert_agrees(report, share=0.6)
+    assert any(row.reason == RATES for row in report.rows)
 
 
 def test_standard_parametrization_with_adam_blows_up_as_predicted() -> None:

@@ -1,0 +1,97 @@
+"""Second looks at what disagrees, each of which the calculus must pass as well: typical entries, other rates, wider.
+
+An exponent is a statement about the limit, at any fixed learning rates, and of all but a few entries; a ladder shows
+the sizes of a few widths at one choice of the rates. So what disagrees must do so
+
+- in the typical entries of typical networks. A root mean square tells the size of an entry only if no few entries rule
+  it. Products of many Gaussian factors, as a trained gate or scan makes, have such tails that the mean of their squares
+  has not settled at any width that can be trained, though nine entries in ten follow their law. So may, at the narrow
+  end, a few of the networks;
+- at a quarter of the learning rates: how wide a network must be to follow its limit depends on them, the limit's
+  exponents do not;
+- one rung further up, without the lowest, where the ladder was not asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from tensorprog.coordcheck import judge
+from tensorprog.coordcheck.predict import Predictor
+from tensorprog.coordcheck.runs import Measurement, Rows, Runs
+
+ASTRAY = 4  # of that many networks of a rung, the largest is cut down to the next
+SLOWER = 4  # the learning rates are divided by that
+FEW = "a few large entries or networks rule its mean square: without them it does not disagree"
+RATES = "only at these learning rates: at a quarter of them it does not disagree"
+WIDER = "only on this ladder: without its lowest rung, and with one more at its top, it does not disagree"
+
+Look = Callable[[Runs, Rows, Measurement, Predictor, Predictor | None], Rows]
+
+
+def second_looks(
+    runs: Runs, rows: Rows, values: Measurement, demanded: Predictor, own: Predictor | None, *, climb: bool
+) -> Rows:
+    """The rows (by positions of probe and step), where those that disagree with the calculus and do not so in one of
+    the looks are inconclusive. Each look trains networks with the seeds of `values` once more, if there are such rows;
+    `climb`: whether wider networks may be trained."""
+    looks: dict[str, Look] = {}
+    if runs.backend == "numpy":
+        looks[FEW] = _typical
+    looks[RATES] = _slower
+    if climb:
+        looks[WIDER] = _wider
+    for reason, look in looks.items():
+        found = {at: row for at, row in rows.items()
+                 if row.verdict == row.calculus_verdict == "disagrees" and row.measured is not None}  # fmt: skip
+        if not found:
+            break
+        seen = look(replace(runs, progress=None), found, values, demanded, own)
+        rows = dict(rows)
+        for at, row in found.items():
+            other = seen.get(at)
+            if other is None or other.measured is None:  # nothing, or rounding errors only, is left to be judged
+                continue
+            verdicts = [v if v == "disagrees" else "inconclusive" for v in (other.verdict, other.calculus_verdict)]
+            if "inconclusive" in verdicts:
+                rows[at] = replace(row, verdict=verdicts[0], calculus_verdict=verdicts[1], reason=reason)
+    return rows
+
+
+def _typical(runs: Runs, found: Rows, values: Measurement, demanded: Predictor, own: Predictor | None) -> Rows:
+    """Rows of the same networks without the largest entries, and without what is large in the largest networks."""
+    seeds = values.shape[3]
+    wanted = sorted({k for k, _ in found if runs.probes[k].kind in ("value", "gradient")})
+    if not wanted:
+        return {}
+    typical = replace(runs, probes=tuple(runs.probes[k] for k in wanted), typical=True)
+    again = typical.measure(range(seeds))
+    rows: Rows = {}
+    for k, t in found:
+        if k not in wanted:
+            continue
+        sizes, probe = again[wanted.index(k), t], runs.probes[k]
+        if not np.all(sizes > 0):  # nearly all entries are zero
+            continue
+        cut = np.sort(sizes, axis=1)[:, -1 - seeds // ASTRAY, None]
+        theirs = own.at(probe, t) if own else None
+        rows[k, t] = judge.row(probe, t, demanded.at(probe, t), theirs, np.minimum(sizes, cut), runs.ladder,
+                               judge.Limits())  # fmt: skip
+    return rows
+
+
+def _slower(runs: Runs, found: Rows, values: Measurement, demanded: Predictor, own: Predictor | None) -> Rows:
+    """Rows of networks with the same seeds, at smaller learning rates. Nothing is said of initial values."""
+    slower = runs.slower(SLOWER)
+    rows = slower.rows(slower.measure(range(values.shape[3])), demanded, own)
+    return {at: rows[at] for at in found.keys() & rows.keys() if rows[at].part != "init"}
+
+
+def _wider(runs: Runs, found: Rows, values: Measurement, demanded: Predictor, own: Predictor | None) -> Rows:
+    """Rows of the ladder without its lowest rung, with one more at its top."""
+    ladder = runs.ladder.further()
+    top = replace(runs, ladder=replace(ladder, rungs=ladder.rungs[-1:])).measure(range(values.shape[3]))
+    return replace(runs, ladder=ladder).rows(np.concatenate([values[:, :, 1:], top], axis=2), demanded, own)
