@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from tensorprog.calculus.analysis import largest
+from tensorprog.calculus.carriers import Carriers
 from tensorprog.calculus.grades import EVEN, FLIPS, NOTHING, Grade, depends_on, grade_product
 from tensorprog.calculus.shared import UNIT, contract_plan, describe
 from tensorprog.calculus.solve import Solution
@@ -136,13 +137,15 @@ class Explainer:
                     value, sums = found
                     yield Binding(occurrence, node, other, part, term, sums, value[0] + tail + shift)
 
-    def contraction(self, node: Node, x: Term, y: Term) -> tuple[Term, Sums] | None:
+    def contraction(self, node: Node, x: Term, y: Term, *, start: bool = False) -> tuple[Term, Sums] | None:
         """The product of two terms at a Contract node, and which law each of its growing sums follows; None if it is
-        exactly zero."""
+        exactly zero. `start`: whether both are terms of initial values."""
         op = node.op
         assert isinstance(op, Contract)
         args = [self.program.nodes[a] for a in node.args]
         plan = contract_plan(op, args, self.solver.sizes, self.program.nodes)
+        if start:
+            plan = Carriers(self.program, self.solver.sizes).at_start(plan, node)
         value = multiply(x, y, plan)
         if value is None:
             return None
@@ -176,6 +179,8 @@ class Explainer:
             return f"odd in each coordinate's own slice of {self._names(self._owners(own[0]))}"
         if whole[2] or own[2]:
             return "every piece is odd in some parameter"
+        if summed.cancels(x[2], y[2]):
+            return "one factor sums to zero, and the other knows nothing of its entries"
         return "entries flip when a coordinate is reflected"
 
     # --- chains -------------------------------------------------------------------------------------
@@ -290,7 +295,8 @@ class Explainer:
         for choice in product(*options):
             if part == CHANGE and all(p == INITIAL for _, p, _ in choice):
                 continue
-            found = self.contraction(node, choice[0][2], choice[1][2] if len(choice) > 1 else UNIT)
+            y = choice[1][2] if len(choice) > 1 else UNIT
+            found = self.contraction(node, choice[0][2], y, start=part == INITIAL)
             if found is not None:
                 yield list(choice), found[1], (found[0],)
 

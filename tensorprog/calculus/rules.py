@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import assert_never
 
 from tensorprog.calculus import nonlinear
+from tensorprog.calculus.carriers import Carriers
 from tensorprog.calculus.grades import CONSTANT, EVEN, UNKNOWN, Grade, common, is_zero_mean
 from tensorprog.calculus.normalising import (
     centred,
@@ -24,7 +25,7 @@ from tensorprog.calculus.normalising import (
     softmax_grad,
 )
 from tensorprog.calculus.shared import UNIT, Rule, Sizes, contract_plan, products, refuse
-from tensorprog.calculus.terms import GramError, Term, Terms, reduce_terms, uncentred
+from tensorprog.calculus.terms import ContractPlan, GramError, Term, Terms, reduce_terms, uncentred
 from tensorprog.functions import BUILTIN, Function
 from tensorprog.graph import (
     Accumulate,
@@ -64,7 +65,8 @@ def rules_for(
     sizes: Sizes,
 ) -> list[Rule | None]:
     """The rule of every node; None for Param and Update nodes, whose terms the analysis supplies."""
-    return [_rule(node, program, sizes, scalar_size, functions) for node in program.nodes]
+    carriers = Carriers(program, sizes)
+    return [_rule(node, program, sizes, scalar_size, functions, carriers) for node in program.nodes]
 
 
 def _rule(
@@ -73,6 +75,7 @@ def _rule(
     sizes: Sizes,
     scalar_size: Callable[[Scale], int],
     functions: Mapping[str, Function],
+    carriers: Carriers,
 ) -> Rule | None:
     args = [program.nodes[a] for a in node.args]
     growing = sizes.growing(node.axes)
@@ -90,7 +93,7 @@ def _rule(
             filled: Terms = ((0, 0, (CONSTANT,) * len(growing)),) if value else ()
             return Rule(lambda _: filled, lambda _, __: ())
         case Contract():
-            return _contract(node, node.op, args, sizes, program)
+            return _contract(node, node.op, args, sizes, program, carriers)
         case Add(places):
             return since_start(node, program) or _add(places, args, node, program, sizes)
         case Scale() as scale:
@@ -146,14 +149,16 @@ def _shifted(terms: Terms, shift: int) -> Terms:
 # --- contractions -----------------------------------------------------------------------------------
 
 
-def _contract(node: Node, op: Contract, args: list[Node], sizes: Sizes, program: Program) -> Rule:
+def _contract(
+    node: Node, op: Contract, args: list[Node], sizes: Sizes, program: Program, carriers: Carriers
+) -> Rule:  # fmt: skip
     plan = contract_plan(op, args, sizes, program.nodes)
     if op.right is None:
         return linear(lambda t: reduce_terms(products(t[0], (UNIT,), plan)))
 
-    normalised = normalises(node, program)
+    at_start, normalised = carriers.at_start(plan, node), normalises(node, program)
 
-    def pairs(x: Terms, y: Terms) -> list[Term]:
+    def pairs(x: Terms, y: Terms, plan: ContractPlan = plan) -> list[Term]:
         try:
             found = products(x, y, plan)
         except GramError:
@@ -166,7 +171,7 @@ def _contract(node: Node, op: Contract, args: list[Node], sizes: Sizes, program:
         return [(min(size, 0), raw, grades) for size, raw, grades in found] if normalised else found
 
     def initial(t: list[Terms]) -> Terms:
-        return reduce_terms(pairs(t[0], t[1]))
+        return reduce_terms(pairs(t[0], t[1], at_start))
 
     def change(t: list[Terms], d: list[Terms]) -> Terms:  # dx y0 + x0 dy + dx dy
         x, y, dx, dy = t[0], t[1], d[0], d[1]

@@ -193,12 +193,18 @@ def _merge_alike(terms: list[Candidate]) -> list[Candidate]:
 @dataclass(frozen=True, slots=True)
 class Summed:
     """A growing index that a contraction sums: where it is in each operand's grades (-1: absent), and the
-    packed exponents of its size (`full`) and of its square root (`half`)."""
+    packed exponents of its size (`full`) and of its square root (`half`). `apart`: whether the operands are known to
+    carry nothing in common along it (see carriers.py)."""
 
     left: int
     right: int
     full: int
     half: int
+    apart: bool = False
+
+    def cancels(self, x: tuple[Grade, ...], y: tuple[Grade, ...]) -> bool:
+        """Whether one of the operands is centred along it, and exchanging its entries leaves the other as it is."""
+        return self.apart and bool((x[self.left][2] | y[self.right][2]) & CENTRED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +256,7 @@ def multiply(x: Term, y: Term, plan: ContractPlan) -> Term | None:
             g = grade_product(xg[s.left], yg[s.right]) if s.left >= 0 else yg[s.right]
         if g[2] >= CENTRED:
             return None
-        size += s.half if is_zero_mean(g) else s.full
+        size += s.half if is_zero_mean(g) or s.cancels(xg, yg) else s.full
     grades = tuple(
         [
             (grade_product(xg[i], yg[j]) if j >= 0 else xg[i]) if i >= 0 else yg[j]
