@@ -91,7 +91,7 @@ def judged(
     family = Family(derivation, used, places, max(1, min(STEPS, grows)))
     everything = [(k, t) for k in range(len(places)) for t in range(family.steps + 1)]
     own = Case(places, predictor, grows, everything)
-    cases = [own] if used is derivation.parametrization else [own, _control(derivation, own)]
+    cases = [own] if used is derivation.parametrization else [own, control(derivation, own)]
     for look in looks:
         wanted = [own.wanted(look)]
         wanted += [case.wanted(look, wanted[0]) for case in cases[1:]]
@@ -114,11 +114,11 @@ def judged(
     for row in rows:
         counts[row.verdict] += 1
     how = dict(Counter(row.reason for row in rows if row.verdict == "agrees" and row.reason))
-    control = Counter(row.verdict for case in cases[1:] for row in case.verdicts())
-    return Verdicts(counts, how, dict(control), tuple(r for r in rows if r.verdict in ("disagrees", "inconclusive")))
+    others = Counter(row.verdict for case in cases[1:] for row in case.verdicts())
+    return Verdicts(counts, how, dict(others), tuple(r for r in rows if r.verdict in ("disagrees", "inconclusive")))
 
 
-def _control(derivation: Derivation, own: Case) -> Case:
+def control(derivation: Derivation, own: Case) -> Case:
     """The negative control: networks with wrong exponents, held against the predictions for the derived ones in all
     rows of which the two predictions differ; nothing is trained for it, but it sees whatever is."""
     derived = Predictor(derivation, derivation.parametrization, STEPS)
@@ -127,7 +127,7 @@ def _control(derivation: Derivation, own: Case) -> Case:
         right, wrong = own.predictor.at(own.places[k], t), derived.at(own.places[k], t)
         if t > own.grows or right.bound_only or right.exponent is None or wrong.exponent is None:
             continue
-        if right.exponent != wrong.exponent:
+        if right.exponent.degree != wrong.exponent.degree:  # n and m grow in proportion: n^1/2 m^-1/2 is no power
             differ.append((k, t))
     return Case(own.places, derived, STEPS + 1, differ, level=CONTROL)
 

@@ -15,9 +15,11 @@ from benchmarks.agreement.__main__ import finished
 from benchmarks.agreement.campaign import campaign_program
 from benchmarks.agreement.family import WIDER, Look, idle_norms
 from benchmarks.agreement.parametrizations import perturbed
-from benchmarks.agreement.trial import LOOKS, judged, trial
+from benchmarks.agreement.trial import LOOKS, control, judged, trial
 from tensorprog.api import derive
 from tensorprog.architecture import parse
+from tensorprog.coordcheck.predict import Predictor
+from tensorprog.coordcheck.probes import probes
 from tensorprog.exponents import Power
 
 WIDTHS = np.array([64.0, 128.0, 256.0, 512.0])
@@ -238,6 +240,33 @@ def test_a_norm_of_what_the_same_norm_made_has_nothing_to_measure() -> None:
     """
     nodes = parse(source).graph.nodes
     assert [nodes[k].name for k in idle_norms(nodes)] == ["idle", "again"]
+
+
+def test_the_control_asks_only_where_the_two_predictions_are_different_powers() -> None:
+    """Two widths grow in proportion: n^(1/2) for m^(1/2) is no wrong exponent, n for m^(1/2) is one."""
+    source = """
+width n, m
+regime n, m: proportional
+dim d = 8, classes = 4
+axis i: d, j: n, k: m, c: classes
+input x[i]
+param W[j,i], U[k,j], V[c,k]
+z[j] = W[j,i] x[i]
+h[k] = relu(U[k,j] z[j])
+output f[c] = V[c,k] h[k]
+loss cross_entropy(f)
+"""
+    found = derive(parse(source), "sgd")
+    places = [p for p in probes(found) if p.kind == "value"]
+    for power, count in (
+        (Power.of({"n": Fraction(1, 2), "m": Fraction(-1, 2)}), 0),
+        (Power.of({"n": Fraction(1, 2)}), 1),
+    ):
+        wrong = replace(found.params["U"], init_std=found.params["U"].init_std * power)
+        used = replace(found.parametrization, params={**found.params, "U": wrong})
+        everything = [(k, t) for k in range(len(places)) for t in range(2)]
+        own = rows.Case(places, Predictor(found, used, 3), 4, everything)
+        assert min(len(control(found, own).pending), 1) == count
 
 
 def test_what_cancels_exactly_is_told_from_what_is_small() -> None:
