@@ -89,7 +89,10 @@ def _size_reason(binding: Binding | None, explainer: Explainer) -> str:
     if binding.occurrence.param in explainer.solver.scale_free:
         return SCALE_FREE
     layers = ", and the stream sums it over all layers" if binding.layers else ""
-    return f"its use {_law(binding)}{layers}: gain {explainer.power(binding.gain)}"
+    held = explainer.held.get(binding.occurrence.param)
+    more = explainer.solver.exponents.A[binding.occurrence.param]
+    why = "" if held is None else f", but {explainer.power(more)} where it starts larger: no start is in balance"
+    return f"its use {_law(binding)}{layers}: gain {explainer.power(binding.gain)}{why}"
 
 
 def _update_reason(binding: Binding | None, optimizer: Optimizer, explainer: Explainer) -> str:

@@ -102,6 +102,20 @@ class Demands(Analysis):
         summed = self.depth.over_layers(occurrence.node, size, initial) + self.scales_size(feed.scales)
         return max(size + tail - self.depth.part(tail), summed)  # no need to fill up what the file makes small
 
+    def asked(self, param: str) -> int | None:
+        """The gain that a parameter's start should take away, at the sizes as they stand: of its least demanding use
+        that constrains it. None: nothing asks, or it has no say."""
+        if param in self.scale_free or param in self.started:
+            return None
+        weight = self.unit_terms(self.program.forward.parameters[param])
+        gains = []
+        for occurrence in filter(self.constrains, self.uses_by_param(param)):
+            gain = self.demanded(occurrence, weight)
+            if gain is not None:
+                taken = 0 if occurrence.multiplier is None else self.exponents.M[occurrence.multiplier]
+                gains.append(gain - taken)
+        return min(gains, default=None)
+
     def used_terms(self, occurrence: Occurrence, weight: Terms) -> tuple[Terms, Terms]:
         """The terms of a use's value for given terms of W, with the initial x and with its change, before its tail."""
         node = self.program.nodes[occurrence.node]

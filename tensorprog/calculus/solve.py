@@ -171,6 +171,16 @@ class Solver(Demands):
             why="each sweep over the graph asks for other exponents than the one before",
         )  # fmt: skip
 
+    def held(self) -> dict[str, int]:
+        """Parameters that start smaller than the sizes ask for at the derived exponents -> what those ask: at larger
+        starts they ask for more, so that none is in balance, and the update of none of their uses is Theta(1)."""
+        degree, found = self.units.degree, {}
+        for name, size in self.exponents.A.items():
+            asked = self.asked(name) if self.program.forward.parameters[name].init.kind != "zeros" else None
+            if asked is not None and degree(asked) < degree(size):
+                found[name] = asked
+        return found
+
     def _require_power_law(self, *, settled: bool) -> None:
         """Raises NoPowerLawError if there are layers and sizes grow from one to the next, or nothing settles."""
         if self.program.forward.loops and (self.runaways > PATIENCE or not settled):

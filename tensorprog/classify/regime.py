@@ -207,6 +207,10 @@ def _require_nothing_fixed(architecture: Architecture, name: str) -> None:
 def _changes(trainer: Trainer, parametrization: Parametrization) -> tuple[Change, ...] | str:
     try:
         target = solve(trainer.program, trainer.units, trainer.choice, trainer.functions)  # at the same finite depth
+        if held := target.solver.held():
+            names = ", ".join(f"`{name}`" for name in held)
+            return (f"no start of {names} is in balance: where the update of its use is Theta(1), updates of what it "
+                    "multiplies are aligned with it, and grow")  # fmt: skip
         return changes_needed(trainer, parametrization, target)
     except CalculusError as unsolvable:
         return unsolvable.message

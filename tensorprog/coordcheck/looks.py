@@ -36,7 +36,8 @@ def second_looks(
     runs: Runs, rows: Rows, values: Measurement, demanded: Predictor, own: Predictor | None, *, climb: bool
 ) -> Rows:
     """The rows (by positions of probe and step), where those that disagree with the calculus and do not so in one of
-    the looks are inconclusive. Each look trains networks with the seeds of `values` once more, if there are such rows;
+    the looks are inconclusive (where another parametrization than the derived one is trained, against what the calculus
+    predicts for that one only: a blow-up stays one). Each look trains networks with the seeds of `values` once more, if there are such rows;
     `climb`: whether wider networks may be trained."""
     looks: dict[str, Look] = {}
     if runs.backend == "numpy":
@@ -56,6 +57,8 @@ def second_looks(
             if other is None or other.measured is None:  # nothing, or rounding errors only, is left to be judged
                 continue
             verdicts = [v if v == "disagrees" else "inconclusive" for v in (other.verdict, other.calculus_verdict)]
+            if own:  # what is trained is not the derived one: it is held against that at its own rates
+                verdicts[0] = row.verdict
             if "inconclusive" in verdicts:
                 rows[at] = replace(row, verdict=verdicts[0], calculus_verdict=verdicts[1], reason=reason)
     return rows
