@@ -37,8 +37,8 @@ def second_looks(
 ) -> Rows:
     """The rows (by positions of probe and step), where those that disagree with the calculus and do not so in one of
     the looks are inconclusive (where another parametrization than the derived one is trained, against what the calculus
-    predicts for that one only: a blow-up stays one). Each look trains networks with the seeds of `values` once more, if there are such rows;
-    `climb`: whether wider networks may be trained."""
+    predicts for that one only: a blow-up stays one). Each look trains networks with the seeds of `values` once more, if
+    there are such rows; `climb`: whether wider networks may be trained."""
     looks: dict[str, Look] = {}
     if runs.backend == "numpy":
         looks[FEW] = _typical
