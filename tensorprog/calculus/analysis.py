@@ -20,6 +20,7 @@ from tensorprog.calculus.shared import Rule, Sizes, describe, power_size
 from tensorprog.calculus.stable import require_unit_streams
 from tensorprog.calculus.terms import Terms, as_entries, forget_results, interned, leading, reduce_terms, uncentred
 from tensorprog.calculus.terms import largest as largest  # one place for those who read an analysis
+from tensorprog.calculus.together import added_together
 from tensorprog.errors import CalculusError, NoPowerLawError
 from tensorprog.exponents import Units
 from tensorprog.functions import Function
@@ -67,8 +68,11 @@ class Analysis:
 
     def __post_init__(self) -> None:
         forget_results()
-        self.bits, loops = self._allot_bits()
+        self.bits, loops, used = self._allot_bits()
         self.sizes = Sizes(self.units, loops)
+        self._together = {
+            part: 1 << used + k for k, parts in enumerate(added_together(self.program, self.sizes)) for part in parts
+        }
         self._fixed: dict[int, int] = {}
         self._units: dict[str, Terms] = {}
         self._scales = [(n.id, n.op) for n in self.program.nodes if isinstance(n.op, Scale) and n.op.scalar.unknowns]
@@ -125,14 +129,16 @@ class Analysis:
         if parameter.init.kind == "zeros" and growing < 2:
             return 0, (EVEN,) * (growing + layered)
         bit = self.bits[parameter.name]
+        joint = [self._together.get((parameter.name, k), 0) for k in range(growing)]
+        owns: list[Parity] = [(bit << min(k, 2) | joint[k], 0, 0) for k in range(growing)]
         if growing >= 2:
-            return bit, tuple([(NOTHING, (bit << min(k, 2), 0, 0), FLIPS) for k in range(growing)]) + (EVEN,) * layered
+            return bit, tuple([(NOTHING, own, FLIPS) for own in owns]) + (EVEN,) * layered
         flips: Parity = (bit, 0, 0)
-        return 0, ((flips, flips, FLIPS),) * growing + ((flips, NOTHING, STAYS),) * layered
+        return 0, tuple([(flips, own, FLIPS) for own in owns]) + ((flips, NOTHING, STAYS),) * layered
 
-    def _allot_bits(self) -> tuple[dict[str, int], dict[int, LoopBits]]:
+    def _allot_bits(self) -> tuple[dict[str, int], dict[int, LoopBits], int]:
         """A bit for every random parameter; a matrix gets three (itself, and see `terms.wild`). Those of the
-        parameters in a symbolic loop follow one another, four times (see layers.py)."""
+        parameters in a symbolic loop follow one another, four times (see layers.py). And how many there are."""
         bits: dict[str, int] = {}
         loops: dict[int, LoopBits] = {}
         used = 0
@@ -147,7 +153,7 @@ class Analysis:
                 span = used - start
                 loops[number] = LoopBits(((1 << span) - 1) << start, span)
                 used = start + 4 * span
-        return bits, loops
+        return bits, loops, used
 
     def starts_at_zero(self, parameter: Parameter) -> bool:
         return parameter.init.kind == "zeros" or (parameter.init.kind == "constant" and parameter.init.value == 0)

@@ -4,12 +4,16 @@ the part of W x that is not fresh is proportional to E[dx/dg] = E[x g] / E[g^2],
 
 from __future__ import annotations
 
+from fractions import Fraction
+
+import numpy as np
 import pytest
 
 import tensorprog as tp
 from benchmarks.agreement import trial
-from benchmarks.agreement.family import Look
+from benchmarks.agreement.family import Family, Look
 from tensorprog.calculus.grades import joint_flip, parity_product, vanishes
+from tensorprog.calculus.together import added_together
 from tensorprog.coordcheck.predict import Predictor
 from tensorprog.coordcheck.probes import probes
 from tensorprog.derivation import Derivation
@@ -71,3 +75,39 @@ def test_a_joint_flip_turns_every_term_of_a_sum(odd: list[int], flipped: int) ->
 def test_a_joint_flip_leaves_out_what_some_term_is_unknown_in() -> None:
     assert joint_flip([(0b011, 0, 0), (0b001, 0b010, 0)]) == 0b001
     assert joint_flip([(0b010, 0, 0), (0b001, 0b010, 0)]) == 0
+
+
+STATES = """width n
+dim d = 8, T = 3
+axis i: d, c: d, j: n, t: T
+input x[t,i]
+param E[j,i], V[c,j]
+z[t,j] = E[j,i] x[t,i]
+h = lstm(z, n)
+y[j] = mean[t](FUNCTION(h[t,j]))
+m[j] = y[j] - mean[j](y[j])
+output f[c] = V[c,j] m[j]
+loss cross_entropy(f)
+"""
+
+
+@pytest.mark.parametrize(("function", "start"), [("sin", "-1/2"), ("cos", "0"), ("abs", "0")])
+def test_rows_of_matrices_that_are_added_flip_together(function: str, start: str) -> None:
+    """An LSTM's state is odd in row j of Ug and Wg at once, however many terms it has: an odd function of it has a mean
+    over coordinates of n^-1/2, an even one of 1. As measured."""
+    found = tp.derive(tp.parse(STATES.replace("FUNCTION", function)), "sgd")
+    mean = [p for p in probes(found) if p.name.startswith("[y]") and p.kind == "value"][-1:]
+    assert str(Predictor(found, found.parametrization, 0).at(mean[0], 0).exponent) == {"0": "1"}.get(
+        start, f"n^{start}"
+    )
+    sizes = Family(found, found.parametrization, mean, 1).sizes(Look(24, widths=(32, 512)), [(0, 0)])[0, 0]
+    assert abs(np.log(sizes[1] / sizes[0]).mean() / np.log(16) - float(Fraction(start))) < 0.1
+
+
+def test_only_what_sums_add_is_flipped_together() -> None:
+    """The candidate's two matrices, and those of each gate: not a gate's with the candidate's."""
+    found = tp.derive(tp.parse(STATES.replace("FUNCTION", "sin")), "sgd")
+    together = added_together(found.architecture.program, found.solution.solver.sizes)
+    assert sorted(sorted(slices) for slices in together) == [
+        [(f"lstm.U{gate}", 0), (f"lstm.W{gate}", 0)] for gate in "afgo"
+    ]
