@@ -70,11 +70,15 @@ def _groups(widths: tuple[str, ...], declared: Regime | None) -> tuple[tuple[str
 
 @contextmanager
 def collector_at_rest() -> Iterator[None]:
-    """Millions of small tuples without a cycle: looking for garbage among them would cost more than the rules."""
+    """Millions of small tuples without a cycle: looking for garbage among them would cost more than the rules. Nor is
+    all that was made meanwhile looked through as soon as the collector is back: it counts as old."""
     enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         if enabled:
+            if not gc.get_freeze_count():  # nothing that the caller froze would be released
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()
