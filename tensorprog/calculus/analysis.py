@@ -124,10 +124,9 @@ class Analysis:
     def _unit(self, parameter: Parameter) -> tuple[int, tuple[Grade, ...]]:
         growing = len(self.sizes.growing(parameter.axes))
         layered = parameter.layers is not None
-        if parameter.init.kind in ("ones", "constant"):
-            return 0, (CONSTANT,) * growing + (EVEN,) * layered
-        if parameter.init.kind == "zeros" and growing < 2:
-            return 0, (EVEN,) * (growing + layered)
+        if not is_random(parameter, growing):
+            alike = EVEN if parameter.init.kind == "zeros" else CONSTANT
+            return 0, (alike,) * growing + (EVEN,) * layered
         bit = self.bits[parameter.name]
         joint = [self._together.get((parameter.name, k), 0) for k in range(growing)]
         owns: list[Parity] = [(bit << min(k, 2) | joint[k], 0, 0) for k in range(growing)]
@@ -146,9 +145,10 @@ class Analysis:
         for number in range(len(self.program.forward.loops) + 1):  # 0: outside of all
             start = used
             for name, parameter in parameters.items():
-                if (parameter.layers.loop if parameter.layers else 0) == number:
+                growing = sum(axis.dim.grows for axis in parameter.axes)
+                if (parameter.layers.loop if parameter.layers else 0) == number and is_random(parameter, growing):
                     bits[name] = 1 << used
-                    used += 3 if sum(axis.dim.grows for axis in parameter.axes) >= 2 else 1
+                    used += 3 if growing >= 2 else 1
             if number:
                 span = used - start
                 loops[number] = LoopBits(((1 << span) - 1) << start, span)
@@ -331,6 +331,13 @@ class Analysis:
             why=why,
             fix="normalise something that is not zero at the start, or add it to something that is not" if norm else "",
         )
+
+
+def is_random(parameter: Parameter, growing: int) -> bool:
+    """Whether a parameter with so many growing axes has signs to flip: one that is alike in all entries has none, nor
+    has a vector that starts at zero."""
+    kind = parameter.init.kind
+    return kind not in ("ones", "constant") and (kind != "zeros" or growing >= 2)
 
 
 def blown_up(program: Program, snapshot: Snapshot, functions: Mapping[str, Function]) -> set[int]:

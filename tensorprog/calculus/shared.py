@@ -144,6 +144,7 @@ def contract_plan(op: Contract, args: list[Node], sizes: Sizes, nodes: Sequence[
 
 
 UNIT: Term = (0, 0, ())
+UNKNOWN = (-1, -1, None)  # of no raw matrices
 
 
 def products(x: Terms, y: Terms, plan: ContractPlan) -> list[Term]:
@@ -152,14 +153,14 @@ def products(x: Terms, y: Terms, plan: ContractPlan) -> list[Term]:
     known, found = plan.known, []
     for x_size, x_raw, x_grades in x:
         for y_size, y_raw, y_grades in y:
-            key = (x_raw, x_grades, y_raw, y_grades)
-            product = known.get(key, UNIT)
-            if product is UNIT:
+            key = (x_grades, y_grades)
+            for_x, for_y, product = known.get(key, UNKNOWN)
+            if for_x != x_raw or for_y != y_raw:  # seldom: the masks of raw matrices are long, and not hashed
                 product = multiply((0, x_raw, x_grades), (0, y_raw, y_grades), plan)
                 if product is not None:
                     gain, raw, grades = finish(product, plan)
                     product = (gain, raw, interned(grades))
-                known[key] = product
+                known[key] = (x_raw, y_raw, product)
             if product is not None:
                 gain, raw, grades = product
                 found.append((x_size + y_size + gain, raw, grades))

@@ -44,7 +44,7 @@ Term = tuple[int, int, tuple[Grade, ...]]
 Terms = tuple[Term, ...]
 
 
-REMEMBERED = 1 << 16  # so many results of one kind are kept at most
+REMEMBERED = 1 << 20  # so many results of one kind are kept at most
 
 
 class Grades(tuple[Grade, ...]):
@@ -161,8 +161,9 @@ def _undominated(ordered: list[Candidate]) -> list[Candidate]:
     kept: list[Candidate] = []
     for candidate in ordered:
         size, raw, grades, _ = candidate
+        free = grades[0][0][1] if grades else 0
         for _, other_raw, other_grades, _ in kept:
-            if other_raw == raw and includes(other_grades, grades):
+            if other_raw == raw and not (free and free & ~other_grades[0][0][1]) and includes(other_grades, grades):
                 break
         else:
             if kept and kept[-1][0] == size:  # equal sizes: a later term may include an earlier one
@@ -219,9 +220,9 @@ class ContractPlan:
     excess: tuple[int, int] = (0, 0)
     layers: tuple[tuple[int, LoopBits], ...] = ()
     crossed: tuple[LoopBits, ...] = ()
-    known: dict[tuple[int, tuple[Grade, ...], int, tuple[Grade, ...]], Term | None] = field(
+    known: dict[tuple[tuple[Grade, ...], tuple[Grade, ...]], tuple[int, int, Term | None]] = field(
         default_factory=dict, compare=False, repr=False
-    )
+    )  # grades of the operands -> what is raw in each, and their product (see `shared.products`)
 
     @property
     def widths(self) -> list[tuple[int, int]]:
