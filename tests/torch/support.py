@@ -125,7 +125,7 @@ def read64(build: Callable[..., Any], inputs: Any, **options: Any) -> Reading:
 
 @cache
 def reading_of(name: str) -> Reading:
-    """A model of `handwritten.CASES`, read once."""
+    """A model of `handwritten.CASES`, read once; nothing but `changes` alters a reading."""
     return read64(CASES[name].build, CASES[name].inputs)
 
 
