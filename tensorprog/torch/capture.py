@@ -113,11 +113,16 @@ def record(
 
 @contextlib.contextmanager
 def _plain_kernels() -> Iterator[None]:
-    """Without mkldnn; setting its flags warns of GPUs of another kind."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="TF32")
-        with torch.backends.mkldnn.flags(enabled=False):
-            yield
+    """Without mkldnn (setting its flags warns of GPUs of another kind). TorchScript runs its operations one by one, as
+    it does at first, and not through derivatives of its own, behind which everything is detached."""
+    runs = torch._C._jit_set_num_profiled_runs(10**9)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="TF32")
+            with torch.backends.mkldnn.flags(enabled=False):
+                yield
+    finally:
+        torch._C._jit_set_num_profiled_runs(runs)
 
 
 def _named(inputs: tuple[tuple[Any, ...], dict[str, Any]]) -> Iterator[tuple[str, Any]]:

@@ -145,7 +145,12 @@ def derive_reading(
         raise TensorProgError(f"unknown policy of weight decay `{policy}`", fix=", ".join(POLICIES))
     architecture = reading.architecture
     choice = choose(optimizer)
-    solution = solved(architecture, choice)
+    try:
+        solution = solved(architecture, choice)
+    except TensorProgError as error:
+        if "?scale" in error.fix:  # the language's way to ask for a multiplier
+            error.fix = "in the model's code, a factor that takes this away, such as `/ x.shape[-1] ** 0.5` for n^1/2"
+        raise
     parametrization = without_multipliers(solution, policy)
     derivation = Derivation(architecture, choice.default.name, FORM, solution, parametrization, policy)
     return ImportedDerivation(reading, derivation)

@@ -91,6 +91,51 @@ def test_a_straight_through_estimate_by_detach_trains_what_is_below_it():
         tpt.derive(build, inputs=ROWS).to_tp()
 
 
+@torch.jit.script
+def gated(x):
+    return x * torch.sigmoid(x)
+
+
+def test_what_is_below_a_function_of_torchscript_is_trained_like_the_same_in_python():
+    assert rates(lambda n: Net(n, gated)) == rates(lambda n: Net(n, lambda x: x * torch.sigmoid(x)))
+
+
+class Scores(nn.Module):
+    """Products of queries and keys, summed by `dot`."""
+
+    def __init__(self, n: int, dot) -> None:
+        super().__init__()
+        self.q, self.k, self.w = nn.Linear(SIZE, 8 * n), nn.Linear(SIZE, 8 * n), nn.Parameter(torch.randn(8 * n))
+        self.dot = dot
+        self.double()
+
+    def forward(self, x):
+        h = torch.tanh(self.q(x))
+        return self.dot(h, self.w) + self.dot(h, self.k(x))
+
+
+def test_a_product_that_is_summed_afterwards_is_a_product():
+    apart, whole = (tpt.derive(lambda n, dot=dot: Scores(n, dot), inputs=ROWS, optimizer="adam") for dot in (
+        lambda a, b: (a * b).sum(-1), lambda a, b: torch.einsum("bi,bi->b", a, b.expand_as(a))))  # fmt: skip
+    assert apart.params == whole.params
+    assert worst_difference(apart.reading) < 1e-12
+
+
+class Projected(Net):
+    """A fixed random matrix between the layers, times `factor(n)`."""
+
+    def __init__(self, n: int, factor) -> None:
+        super().__init__(n, lambda h: torch.tanh(F.relu(h) @ self.fixed) * 1.0)
+        self.register_buffer("fixed", torch.randn(8 * n, 8 * n).double() * factor(8 * n))
+
+
+def test_the_advice_for_a_product_that_grows_is_code_and_works():
+    with pytest.raises(TensorProgError, match=r"grows like n\^1/2") as error:
+        tpt.derive(lambda n: Projected(n, lambda size: 1.0), inputs=ROWS)
+    assert "x.shape[-1] ** 0.5" in error.value.fix and "?" not in error.value.fix
+    assert rates(lambda n: Projected(n, lambda size: size**-0.5))
+
+
 # --- operations: the graph computes what the module does ---------------------------------------------------
 
 

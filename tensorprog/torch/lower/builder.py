@@ -7,7 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from tensorprog.dims import Dim
-from tensorprog.graph import Axis, Fold, InvRms, Map, Scalar, Softmax, StopGrad, TopK, Window
+from tensorprog.graph import Axis, Contract, Fold, InvRms, Map, Scalar, Softmax, StopGrad, TopK, Window
 from tensorprog.torch.lower.arithmetic import Arithmetic
 from tensorprog.torch.lower.values import Atom, Group, Sizes, Value, divide, is_one
 
@@ -28,12 +28,31 @@ class Builder(Arithmetic):
         value = self.use(self.plain(value), "sum")
         gone = [a for d in dims for a in value.dims[d]]
         real = {a.axis for a in gone if a.axis is not None}
-        result = self._without(value, real, dims, keep)
+        result = self._summed_product(value, real, dims, keep) or self._without(value, real, dims, keep)
         for atom in gone:
             power = Fraction(int(atom.axis is None)) - Fraction(int(mean))
             if power:
                 result = self.scale(result, self.size_scalar(atom.sizes, power))
         return result
+
+    def _summed_product(self, value: Value, real: set[int], dims: Sequence[int], keep: bool) -> Value | None:
+        """The sum over axes, some of which grow, of a product entry by entry of two different tensors: it is one
+        product, as if written with `@`, and gets a multiplier like one. None for anything else, such as squares."""
+        node = self.nodes[value.node]
+        op = node.op
+        if (
+            not isinstance(op, Contract)
+            or op.right is None
+            or set(op.left) | set(op.right) != set(op.out)
+            or node.args[0] == node.args[1]
+            or not any(node.axes[k].dim.grows for k in real)
+        ):
+            return None
+        rest = [k for k in range(len(node.axes)) if k not in real]
+        product = Contract(op.left, op.right, tuple(op.out[k] for k in rest))
+        summed = self.emit(product, node.args, tuple(node.axes[k] for k in rest))
+        result = self._dropped(replace(value, node=summed), rest, dims, keep)
+        return self._multiplier(result) if all(self._product(a) for a in node.args) else result
 
     def inverse_rms(self, value: Value, dims: Sequence[int], eps: float, keep: bool = True) -> Value:
         """(mean of squares over axes of the tensor, plus eps)^(-1/2)."""
