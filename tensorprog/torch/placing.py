@@ -63,8 +63,9 @@ def place_of(m: MultiplierChange, model: Module, changes: Changes, clip: float |
                     return place
             case _:
                 return place
+    where = f"`{m.module}`" if m.module else "the model"
     raise TensorProgError(f"the multiplier {m.name} must scale like {m.needed}, and scales like {m.now}", why=why,
-                          fix=f'change it in the code of {f"`{m.module}`" if m.module else "the model"}, or keep=["{m.name}"]')  # fmt: skip
+                          fix=f'change it in the code of {where}, or keep=["{m.name}"]')  # fmt: skip
 
 
 def _cost(model: Module, place: Place, absorb: bool) -> tuple[int, int]:

@@ -40,6 +40,14 @@ def sign(low: Lowering, call: Call) -> Value:
     return slope(low, low.value(call["self"]), "abs")
 
 
+@rule("hardshrink")
+def hardshrink(low: Lowering, call: Call) -> Value:
+    """x where |x| is larger than a number, else 0."""
+    value, least = low.value(call["self"]), MINUS * low.number(call["lambd"])
+    sides = [slope(low, low.shift(v, least), "relu") for v in (value, low.scale(value, MINUS))]
+    return low.mul(value, low.add(sides))
+
+
 @rule("logical_not", "bitwise_not")
 def negated(low: Lowering, call: Call) -> Value | None:
     value = _condition(low, call["self"])
