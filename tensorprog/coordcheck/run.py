@@ -11,7 +11,7 @@ import numpy as np
 
 from tensorprog.coordcheck import judge
 from tensorprog.coordcheck.calibrate import base_rates, base_widths, batch_size, width_ladder
-from tensorprog.coordcheck.control import MOST_SEEDS, RUNGS, SEEDS, first_step, put_wrong
+from tensorprog.coordcheck.control import LOUDER, MOST_SEEDS, RUNGS, SEEDS, first_step, put_wrong
 from tensorprog.coordcheck.fault import first_at_fault
 from tensorprog.coordcheck.ladder import require_runs
 from tensorprog.coordcheck.layers import Rung, base_sizes, depth_ladder, rungs
@@ -154,16 +154,15 @@ def _control(runs: Runs) -> Control | None:
     control = replace(runs, parametrization=wrong.parametrization, probes=wrong.probes, ladder=ladder, steps=steps,
                       progress=None)  # fmt: skip
     demanded = Predictor(derivation, wrong.parametrization, steps, derivation.solution.exponents, orders=True)
-    values, caught = control.measure(range(SEEDS)), None
-    rounded = only_rounding(control, values, demanded)
-    for more in (range(SEEDS, MOST_SEEDS), range(0)):
-        rows = control.rows(values, demanded, None, rounded)
+    seeds, caught = SEEDS, None
+    for tried, seeds in ((control, SEEDS), (control.louder(wrong.param, LOUDER), MOST_SEEDS)):
+        values = tried.measure(range(seeds))
+        rows = tried.rows(values, demanded, None, only_rounding(tried, values, demanded))
         caught = next((row for (_, t), row in rows.items() if t and row.verdict == "disagrees"), None)
-        if caught or not more:
+        if caught:
             break
-        values = np.concatenate([values, control.measure(more)], axis=3)
     return Control(
-        wrong.param, str(wrong.derived), str(wrong.trained), ladder.sizes, values.shape[3], caught is not None,
+        wrong.param, str(wrong.derived), str(wrong.trained), ladder.sizes, seeds, caught is not None,
         caught.tensor if caught else "", caught.predicted if caught else None, caught.measured if caught else None,
     )  # fmt: skip
 

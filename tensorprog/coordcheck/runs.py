@@ -116,6 +116,12 @@ class Runs:
         networks = tuple(replace(network, rates=less(network.rates)) for network in self.networks)
         return replace(self, rates=less(self.rates), networks=networks)
 
+    def louder(self, param: str, factor: float) -> Runs:
+        """The same at a learning rate of one parameter so many times larger, where each has its own."""
+        if not isinstance(self.rates, Mapping) or param not in self.rates:
+            return self
+        return replace(self, rates={**self.rates, param: factor * self.rates[param]})
+
     def _told(self, rung: Mapping[str, int]) -> dict[str, Any]:
         """What else the networks of a rung are told, by backend."""
         if self.backend == "torch":

@@ -13,11 +13,11 @@ import pytest
 from tensorprog.api import check
 from tensorprog.architecture import parse
 from tensorprog.coordcheck import run
-from tensorprog.coordcheck.control import put_wrong
+from tensorprog.coordcheck.control import MOST_SEEDS, put_wrong
 from tensorprog.coordcheck.ladder import Ladder
 from tensorprog.coordcheck.probes import probes
 from tensorprog.errors import TensorProgError
-from tests.shared import derive, stack, tiers
+from tests.shared import derive, load, stack, tiers
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.tp"))
 MLP = Path(__file__).parents[2] / "examples" / "mlp.tp"
@@ -101,3 +101,10 @@ def test_an_error_that_shows_in_its_own_use_is_not_hidden_behind_others() -> Non
     long."""
     report = check(parse(stack(LOOP)), "muon", depths=[2, 4, 8], widths=[32], seeds=3, max_seeds=3, steps=1)
     assert report.control is not None and report.control.param == "E" and report.control.caught
+
+
+@pytest.mark.slow
+def test_a_control_hidden_behind_what_others_do_is_caught_at_a_larger_rate() -> None:
+    """Of values that move because x does; at the calibrated rate alone, eight seeds do not show it."""
+    control = check(load(MLP.with_name("llama.tp")), "adam", max_seeds=5, steps=1).control
+    assert control is not None and control.caught and control.seeds == MOST_SEEDS
