@@ -20,7 +20,7 @@ from tensorprog.exponents import Power
 from tensorprog.parametrization import Parametrization
 
 RUNGS, SEEDS, MOST_SEEDS = 3, 4, 8  # of a control: it is meant to be cheap
-LOUDER = 4.0  # times the calibrated rate of the wrong parameter, if what others do hides its error at that one
+LOUDER = 4  # times the calibrated rate of the wrong parameter, if what others do hides its error at that one
 CANDIDATES = 6  # parameters considered: what an early one does wrong shows in most tensors
 ERROR = Fraction(1, 2)
 

@@ -56,14 +56,16 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """The negative control: the learning rate of `param` scaling like `trained` instead of `derived`. `caught`: the row
-    of an activation that disagreed (`tensor`, its `measured` slope against `predicted`), on so many `seeds`."""
+    """The negative control: the learning rate of `param` scaling like `trained` instead of `derived`, from `times` its
+    base rate. `caught`: the row of an activation that disagreed (`tensor`, its `measured` slope against `predicted`),
+    on so many `seeds`."""
 
     param: str
     derived: str
     trained: str
     widths: tuple[int, ...]
     seeds: int
+    times: int
     caught: bool
     tensor: str
     predicted: str | None
@@ -74,7 +76,8 @@ class Control:
         if not self.caught:
             return f"{wrong}: NOT caught, so this check can be inconclusive at best"
         slope = "" if self.measured is None else f" ({self.measured:+.2f} against {self.predicted})"
-        return f"{wrong}: caught at `{self.tensor}` change 1{slope}"
+        louder = "" if self.times == 1 else f", at {self.times} times its rate here (at which it does not show)"
+        return f"{wrong}: caught at `{self.tensor}` change 1{slope}{louder}"
 
 
 def when(part: str, step: int) -> str:

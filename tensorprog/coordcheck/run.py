@@ -154,15 +154,17 @@ def _control(runs: Runs) -> Control | None:
     control = replace(runs, parametrization=wrong.parametrization, probes=wrong.probes, ladder=ladder, steps=steps,
                       progress=None)  # fmt: skip
     demanded = Predictor(derivation, wrong.parametrization, steps, derivation.solution.exponents, orders=True)
-    seeds, caught = SEEDS, None
-    for tried, seeds in ((control, SEEDS), (control.louder(wrong.param, LOUDER), MOST_SEEDS)):
+    louder = control.louder(wrong.param, LOUDER)
+    attempts = [(control, SEEDS, 1), (control, MOST_SEEDS, 1), *([(louder, MOST_SEEDS, LOUDER)] if louder else [])]
+    for attempt in attempts:
+        tried, seeds, times = attempt
         values = tried.measure(range(seeds))
         rows = tried.rows(values, demanded, None, only_rounding(tried, values, demanded))
         caught = next((row for (_, t), row in rows.items() if t and row.verdict == "disagrees"), None)
         if caught:
             break
     return Control(
-        wrong.param, str(wrong.derived), str(wrong.trained), ladder.sizes, seeds, caught is not None,
+        wrong.param, str(wrong.derived), str(wrong.trained), ladder.sizes, seeds, times, caught is not None,
         caught.tensor if caught else "", caught.predicted if caught else None, caught.measured if caught else None,
     )  # fmt: skip
 

@@ -116,10 +116,11 @@ class Runs:
         networks = tuple(replace(network, rates=less(network.rates)) for network in self.networks)
         return replace(self, rates=less(self.rates), networks=networks)
 
-    def louder(self, param: str, factor: float) -> Runs:
-        """The same at a learning rate of one parameter so many times larger, where each has its own."""
-        if not isinstance(self.rates, Mapping) or param not in self.rates:
-            return self
+    def louder(self, param: str, factor: float) -> Runs | None:
+        """The same at a learning rate of one parameter so many times larger; None where it has none of its own (one was
+        given to all, or every depth has others)."""
+        if self.networks or not isinstance(self.rates, Mapping) or param not in self.rates:
+            return None
         return replace(self, rates={**self.rates, param: factor * self.rates[param]})
 
     def _told(self, rung: Mapping[str, int]) -> dict[str, Any]:

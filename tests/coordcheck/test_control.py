@@ -13,7 +13,7 @@ import pytest
 from tensorprog.api import check
 from tensorprog.architecture import parse
 from tensorprog.coordcheck import run
-from tensorprog.coordcheck.control import MOST_SEEDS, put_wrong
+from tensorprog.coordcheck.control import put_wrong
 from tensorprog.coordcheck.ladder import Ladder
 from tensorprog.coordcheck.probes import probes
 from tensorprog.errors import TensorProgError
@@ -107,4 +107,4 @@ def test_an_error_that_shows_in_its_own_use_is_not_hidden_behind_others() -> Non
 def test_a_control_hidden_behind_what_others_do_is_caught_at_a_larger_rate() -> None:
     """Of values that move because x does; at the calibrated rate alone, eight seeds do not show it."""
     control = check(load(MLP.with_name("llama.tp")), "adam", max_seeds=5, steps=1).control
-    assert control is not None and control.caught and control.seeds == MOST_SEEDS
+    assert control is not None and control.caught and control.times > 1 and "it does not show" in str(control)
