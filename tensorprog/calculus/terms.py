@@ -161,7 +161,7 @@ def _undominated(ordered: list[Candidate]) -> list[Candidate]:
     kept: list[Candidate] = []
     for candidate in ordered:
         size, raw, grades, _ = candidate
-        free = grades[0][0][1] if grades else 0
+        free = grades[0][0][1] if grades else 0  # most pairs fail by it: asked without a call of `includes`
         for _, other_raw, other_grades, _ in kept:
             if other_raw == raw and not (free and free & ~other_grades[0][0][1]) and includes(other_grades, grades):
                 break
