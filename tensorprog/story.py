@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tensorprog.calculus.analysis import largest
-from tensorprog.calculus.explain import Binding, Explainer
+from tensorprog.calculus.chains import Chains
+from tensorprog.calculus.explain import Binding
 from tensorprog.calculus.forms import FORMS, SOURCES, gauge, sized
 from tensorprog.calculus.shared import describe
 from tensorprog.errors import TensorProgError
@@ -47,7 +48,7 @@ def explain(derivation: Derivation, param: str, quantity: str | None = None) -> 
 class _Story:
     def __init__(self, derivation: Derivation, param: str) -> None:
         self.derivation, self.param = derivation, param
-        self.explainer = Explainer(derivation.solution)
+        self.explainer = Chains(derivation.solution)
         self.solver = derivation.solution.solver
         self.exponents = derivation.params[param]
         self.optimizer = self.solver.optimizers[param]
@@ -147,7 +148,7 @@ class _Story:
 
 def _multiplier_story(derivation: Derivation, name: str) -> str:
     solver, snapshot = derivation.solution.solver, derivation.solution.snapshot
-    explainer = Explainer(derivation.solution)
+    explainer = Chains(derivation.solution)
     lines = [f"?{name}  {derivation.multipliers[name]}"]
     nodes = [node for node, unknown in solver.multiplier_at.items() if unknown == name]
     best = None
@@ -179,7 +180,7 @@ def _multiplier_story(derivation: Derivation, name: str) -> str:
 def _branch_story(derivation: Derivation, nodes: list[int]) -> list[str]:
     """Why the multiplier in front of the branches of a residual stack is what it is."""
     solver, snapshot = derivation.solution.solver, derivation.solution.snapshot
-    explainer = Explainer(derivation.solution)
+    explainer = Chains(derivation.solution)
     lines = []
     for k in nodes:
         operand = solver.program.nodes[k].args[0]

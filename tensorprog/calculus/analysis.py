@@ -13,18 +13,17 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tensorprog.calculus.grades import CONSTANT, EVEN, FLIPS, NOTHING, STAYS, Grade, Parity
-from tensorprog.calculus.layers import LoopBits
+from tensorprog.calculus.bits import allotted, start
 from tensorprog.calculus.rules import rules_for
 from tensorprog.calculus.shared import Rule, Sizes, describe, power_size
 from tensorprog.calculus.stable import require_unit_streams
-from tensorprog.calculus.terms import Terms, as_entries, forget_results, interned, leading, reduce_terms, uncentred
+from tensorprog.calculus.terms import Terms, as_entries, forget_results, leading, reduce_terms, uncentred
 from tensorprog.calculus.terms import largest as largest  # one place for those who read an analysis
 from tensorprog.calculus.together import added_together
 from tensorprog.errors import CalculusError, NoPowerLawError
 from tensorprog.exponents import Units
 from tensorprog.functions import Function
-from tensorprog.graph import InvRms, Map, Param, Parameter, Program, Scale, Softmax
+from tensorprog.graph import InvRms, Param, Parameter, Program, Scale
 from tensorprog.optimizers import Choice, Optimizer
 from tensorprog.optimizers.choice import choose
 
@@ -68,7 +67,7 @@ class Analysis:
 
     def __post_init__(self) -> None:
         forget_results()
-        self.bits, loops, used = self._allot_bits()
+        self.bits, loops, used = allotted(self.program)
         self.sizes = Sizes(self.units, loops)
         self._together = {
             part: 1 << used + k for k, parts in enumerate(added_together(self.program, self.sizes)) for part in parts
@@ -117,43 +116,9 @@ class Analysis:
         """The initial terms of W at size 0. For a vector that starts at zero: those of its later, aligned values."""
         known = self._units.get(parameter.name)
         if known is None:
-            raw, grades = self._unit(parameter)
-            known = self._units[parameter.name] = ((0, raw, interned(grades)),)
+            joint = [self._together.get((parameter.name, k), 0) for k in range(len(self.sizes.growing(parameter.axes)))]
+            known = self._units[parameter.name] = (start(parameter, self.bits.get(parameter.name, 0), joint),)
         return known
-
-    def _unit(self, parameter: Parameter) -> tuple[int, tuple[Grade, ...]]:
-        growing = len(self.sizes.growing(parameter.axes))
-        layered = parameter.layers is not None
-        if not is_random(parameter, growing):
-            alike = EVEN if parameter.init.kind == "zeros" else CONSTANT
-            return 0, (alike,) * growing + (EVEN,) * layered
-        bit = self.bits[parameter.name]
-        joint = [self._together.get((parameter.name, k), 0) for k in range(growing)]
-        owns: list[Parity] = [(bit << min(k, 2) | joint[k], 0, 0) for k in range(growing)]
-        if growing >= 2:
-            return bit, tuple([(NOTHING, own, FLIPS) for own in owns]) + (EVEN,) * layered
-        flips: Parity = (bit, 0, 0)
-        return 0, tuple([(flips, own, FLIPS) for own in owns]) + ((flips, NOTHING, STAYS),) * layered
-
-    def _allot_bits(self) -> tuple[dict[str, int], dict[int, LoopBits], int]:
-        """A bit for every random parameter; a matrix gets three (itself, and see `terms.wild`). Those of the
-        parameters in a symbolic loop follow one another, four times (see layers.py). And how many there are."""
-        bits: dict[str, int] = {}
-        loops: dict[int, LoopBits] = {}
-        used = 0
-        parameters = self.program.forward.parameters
-        for number in range(len(self.program.forward.loops) + 1):  # 0: outside of all
-            start = used
-            for name, parameter in parameters.items():
-                growing = sum(axis.dim.grows for axis in parameter.axes)
-                if (parameter.layers.loop if parameter.layers else 0) == number and is_random(parameter, growing):
-                    bits[name] = 1 << used
-                    used += 3 if growing >= 2 else 1
-            if number:
-                span = used - start
-                loops[number] = LoopBits(((1 << span) - 1) << start, span)
-                used = start + 4 * span
-        return bits, loops, used
 
     def starts_at_zero(self, parameter: Parameter) -> bool:
         return parameter.init.kind == "zeros" or (parameter.init.kind == "constant" and parameter.init.value == 0)
@@ -331,33 +296,3 @@ class Analysis:
             why=why,
             fix="normalise something that is not zero at the start, or add it to something that is not" if norm else "",
         )
-
-
-def is_random(parameter: Parameter, growing: int) -> bool:
-    """Whether a parameter with so many growing axes has signs to flip: one that is alike in all entries has none, nor
-    has a vector that starts at zero."""
-    kind = parameter.init.kind
-    return kind not in ("ones", "constant") and (kind != "zeros" or growing >= 2)
-
-
-def blown_up(program: Program, snapshot: Snapshot, functions: Mapping[str, Function]) -> set[int]:
-    """Forward nodes whose prediction is only a bound: below a nonlinearity that is neither homogeneous nor
-    given Theta(1) arguments (it saturates, or grows faster than any power)."""
-    from tensorprog.functions import BUILTIN
-
-    result: set[int] = set()
-    for node in program.forward.nodes:
-        tainted = any(a in result for a in node.args)
-        if isinstance(node.op, Map | Softmax) and not tainted:
-            a = node.args[0]
-            size = largest(snapshot.initial[a] + snapshot.change[a])
-            if isinstance(node.op, Map):
-                function = functions.get(node.op.fn) or BUILTIN[node.op.fn]
-                facts = function.facts[node.op.derivative]
-                exact = facts.degree is not None or facts.tail == 1
-            else:
-                exact = False
-            tainted = size is not None and size > 0 and not exact
-        if tainted:
-            result.add(node.id)
-    return result

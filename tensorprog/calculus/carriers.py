@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from tensorprog.calculus.multiply import ContractPlan
 from tensorprog.calculus.shared import Sizes
-from tensorprog.calculus.terms import ContractPlan
 from tensorprog.graph import Add, Const, Contract, Input, InvRms, Map, Node, Param, Program, Scale, Softmax, StopGrad
 
 ANYTHING = -1

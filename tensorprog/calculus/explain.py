@@ -1,40 +1,24 @@
-"""Why a number is what it is: the binding use of a parameter, and the chain of rules that sizes its operand.
-
-Nothing is recorded while solving. Each rule is replayed here on single terms, until one reproduces the term in
-question; what it was replayed on is its explanation.
-"""
+"""Why a number is what it is: the binding use of a parameter, and the laws of the sums in it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import product
 
 from tensorprog.calculus.analysis import largest
 from tensorprog.calculus.carriers import Carriers
-from tensorprog.calculus.grades import EVEN, FLIPS, NOTHING, Grade, depends_on, grade_product
-from tensorprog.calculus.shared import UNIT, contract_plan, describe
+from tensorprog.calculus.grades import EVEN, FLIPS, NOTHING, depends_on, grade_product
+from tensorprog.calculus.multiply import Summed, multiply
+from tensorprog.calculus.shared import contract_plan, describe
 from tensorprog.calculus.solve import Solution
-from tensorprog.calculus.terms import Summed, Term, Terms, multiply
+from tensorprog.calculus.terms import Term, Terms
 from tensorprog.calculus.uses import Occurrence
 from tensorprog.graph import (
-    Add,
-    Const,
     Contract,
-    Input,
-    InvRms,
-    LossGrad,
-    Map,
     Node,
-    Param,
-    Scale,
-    Softmax,
-    SoftmaxGrad,
-    TopK,
 )
 
 INITIAL, CHANGE = "initial value", "change"
-Place = tuple[int, str, Term]  # a node, one of its two parts, a term of that part
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +36,6 @@ class Sum:
 
 
 Sums = tuple[Sum, ...]
-Replay = tuple[list[Place], Sums]
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +167,7 @@ class Explainer:
             return "one factor sums to zero, and the other knows nothing of its entries"
         return "entries flip when a coordinate is reflected"
 
-    # --- chains -------------------------------------------------------------------------------------
+    # --- words --------------------------------------------------------------------------------------
 
     def power(self, size: int | None) -> str:
         return "0" if size is None else str(self.units.unpack(size))
@@ -222,129 +205,6 @@ class Explainer:
         found = [name for bit, name in self.names.items() if bit & mask]
         return ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
 
-    def chain(self, node: int, part: str, target: Term, depth: int = 24) -> list[str]:
-        """Lines that lead from `target`, a term of a part of node, back to inputs and parameters."""
-        lines: list[str] = []
-        here: Place | None = (node, part, target)
-        shown: set[Place] = set()
-        while here is not None and depth > 0 and here not in shown:
-            shown.add(here)
-            line, here = self._step(*here)
-            if line:
-                lines.append(line)
-                depth -= 1
-        if here is not None and depth <= 0:
-            lines.append("...")
-        return lines
-
-    def _step(self, k: int, part: str, target: Term) -> tuple[str, Place | None]:
-        node = self.program.nodes[k]
-        where = describe(node, self.program.nodes)
-        head = f"{part} of `{where}` ~ {self.power(target[0])}, {self.grade_at(k, part, target)}"
-        match node.op:
-            case Input() | Const():
-                return f"{head}: data or a constant", None
-            case Param(name):
-                if part == INITIAL:
-                    return f"{head}: its initialisation", None
-                grad = self.program.grads[name]
-                parent = self._matching(grad, (target[2],))
-                optimizer = self.solver.optimizers[name].name
-                return f"{head}: the steps of {optimizer} on `{name}`, graded like its gradient", parent
-            case _:
-                pass
-        found = self._replay(node, part, target)
-        if found is None:
-            return head, None
-        parents, sums = found
-        rule = self._rule(node, sums)
-        following = max(parents, key=self._interest)
-        if isinstance(node.op, Scale | Add) and not node.name and following[2] == target:
-            return "", following
-        return f"{head}: {rule}", following
-
-    def _interest(self, place: Place) -> tuple[bool, bool, bool]:
-        """Which operand a chain follows: rather not a slope f'(x), rather a change, rather not a parameter."""
-        op = self.program.nodes[place[0]].op
-        return (not (isinstance(op, Map) and op.derivative), place[1] == CHANGE, not isinstance(op, Param))
-
-    def _matching(self, k: int, grades: tuple[tuple[Grade, ...], ...]) -> Place | None:
-        snapshot = self.solution.snapshot
-        for part, terms in ((INITIAL, snapshot.initial[k]), (CHANGE, snapshot.change[k])):
-            for term in terms:
-                if term[2] in grades:
-                    return (k, part, term)
-        return None
-
-    def _replay(self, node: Node, part: str, target: Term) -> Replay | None:
-        """Single terms of the operands that the node's rule turns into a term like `target`."""
-        snapshot = self.solution.snapshot
-        options: list[list[Place]] = []
-        for a in node.args:
-            parts = [(INITIAL, snapshot.initial[a])] + ([(CHANGE, snapshot.change[a])] if part == CHANGE else [])
-            options.append([(a, p, term) for p, terms in parts for term in terms])
-        found = self._products if isinstance(node.op, Contract) else self._singles
-        best: Replay | None = None
-        for parents, sums, result in found(node, part, options):
-            if target in result:
-                return parents, sums
-            if best is None and any(value[0] == target[0] for value in result):
-                best = parents, sums
-        return best
-
-    def _products(self, node: Node, part: str, options: list[list[Place]]) -> Iterator[tuple[list[Place], Sums, Terms]]:
-        for choice in product(*options):
-            if part == CHANGE and all(p == INITIAL for _, p, _ in choice):
-                continue
-            y = choice[1][2] if len(choice) > 1 else UNIT
-            found = self.contraction(node, choice[0][2], y, start=part == INITIAL)
-            if found is not None:
-                yield list(choice), found[1], (found[0],)
-
-    def _singles(self, node: Node, part: str, options: list[list[Place]]) -> Iterator[tuple[list[Place], Sums, Terms]]:
-        rule = self.solver.rules[node.id]
-        assert rule is not None
-        inputs = [self.solution.snapshot.initial[a] for a in node.args]
-        nonlinear = isinstance(node.op, Map | Softmax | SoftmaxGrad | InvRms | TopK | LossGrad)
-        for position, places in enumerate(options):
-            for place in places:
-                if place[1] != part:
-                    continue
-                single: list[Terms] = [()] * len(options)
-                single[position] = (place[2],)
-                if nonlinear and part == CHANGE:
-                    yield [place], (), rule.change(inputs, single)
-                elif nonlinear:
-                    yield [place], (), rule.initial([one or whole for one, whole in zip(single, inputs, strict=True)])
-                else:
-                    yield [place], (), rule.initial(single)
-
-    def _label(self, k: int) -> str:
-        return describe(self.program.nodes[k], self.program.nodes)
-
-    def _rule(self, node: Node, sums: Sums) -> str:
-        match node.op:
-            case Contract(_, right, _):
-                names = " with ".join(f"`{self._label(a)}`" for a in node.args)
-                if sums:
-                    return f"contraction of {names}; {'; '.join(map(str, sums))}"
-                kind = "product" if right is not None else "sum or transposition"
-                return f"{kind} of {names}, nothing that grows is summed"
-            case Map(fn, order):
-                return f"{fn}{chr(39) * order} of `{self._label(node.args[0])}`, entry by entry"
-            case Add():
-                return "the largest term of a sum"
-            case Scale():
-                return f"times a scalar of size {self.power(self.solver.scalar_size(node.op))}"
-            case Softmax():
-                return "softmax along a finite axis"
-            case InvRms():
-                return "one over the root mean square"
-            case LossGrad():
-                return "the derivative of the loss is Theta(1)"
-            case _:
-                return type(node.op).__name__.lower()
-
 
 def law(binding: Binding, nodes: tuple[Node, ...]) -> str:
     """One clause: what the binding use sums, and how that grows."""
@@ -354,6 +214,3 @@ def law(binding: Binding, nodes: tuple[Node, ...]) -> str:
         return f"`{describe(binding.node, nodes)}` sums nothing that grows"
     whose = f"the {binding.part} of `{describe(binding.other, nodes)}`"
     return f"`{describe(binding.node, nodes)}`: with {whose}, " + "; ".join(map(str, binding.sums))
-
-
-__all__ = ["Binding", "Explainer", "law"]

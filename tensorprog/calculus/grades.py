@@ -14,7 +14,7 @@ A grade `(whole, own, mirror)` of a growing axis:
 
 Reflections: initialisation is symmetric, so the law of the whole network does not change when coordinate i of an
 axis is reflected in every tensor that has it; entries that flip are then uncorrelated across i, at any width and
-after any number of steps. This breaks where a sum over the axis is not itself invariant (see `terms.wild`).
+after any number of steps. This breaks where a sum over the axis is not itself invariant (see `multiply.wild`).
 
 Own slices: row i of W is met by entry i of W x and, to leading order, by nothing else, whatever x is made of. So W x
 is odd in its own rows of W and depends on nothing else that has this coordinate, however often W was used before,

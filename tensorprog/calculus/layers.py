@@ -29,7 +29,7 @@ from tensorprog.calculus.grades import ANYTHING, EVEN, NOTHING, STAYS, Grade, Pa
 from tensorprog.calculus.terms import Term, as_entries
 
 if TYPE_CHECKING:
-    from tensorprog.calculus.terms import ContractPlan
+    from tensorprog.calculus.multiply import ContractPlan
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tensorprog.calculus.grades import CONSTANT, EVEN, SAME, STAYS, UNKNOWN, forget, grade_product, squared
+from tensorprog.calculus.multiply import ContractPlan
 from tensorprog.calculus.shared import Change, Initial, Rule, Sizes, contract_plan, products
-from tensorprog.calculus.terms import ContractPlan, Term, Terms, marked, reduce_terms
+from tensorprog.calculus.terms import Term, Terms, marked, reduce_terms
 from tensorprog.graph import Add, Const, Contract, Node, Program
 from tensorprog.norms import by_its_norm, minus_mean, starts_at_one
 

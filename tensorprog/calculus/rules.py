@@ -1,8 +1,8 @@
 """One rule per node kind: from the terms of its operands to its own, at initialisation and for the change.
 
 `rules_for` compiles every node of a program into a `Rule(initial, change)`; both take the operands' initial
-terms, `change` also those of their change since initialisation. Linear kinds stand here; entrywise
-nonlinearities in nonlinear.py.
+terms, `change` also those of their change since initialisation. Linear kinds stand here; contractions in
+contracting.py, entrywise nonlinearities in nonlinear.py.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import assert_never
 
 from tensorprog.calculus import nonlinear
 from tensorprog.calculus.carriers import Carriers
+from tensorprog.calculus.contracting import contraction
 from tensorprog.calculus.grades import CONSTANT, EVEN, UNKNOWN, Grade, common, is_zero_mean
 from tensorprog.calculus.normalising import (
     centred,
@@ -19,13 +20,11 @@ from tensorprog.calculus.normalising import (
     inverse_rms,
     loss,
     loss_grad,
-    normalises,
-    rescaled,
     since_start,
     softmax_grad,
 )
-from tensorprog.calculus.shared import UNIT, Rule, Sizes, contract_plan, products, refuse
-from tensorprog.calculus.terms import ContractPlan, GramError, Term, Terms, reduce_terms, uncentred
+from tensorprog.calculus.shared import Rule, Sizes, linear, refuse
+from tensorprog.calculus.terms import Term, Terms, reduce_terms, uncentred
 from tensorprog.functions import BUILTIN, Function
 from tensorprog.graph import (
     Accumulate,
@@ -51,11 +50,6 @@ from tensorprog.graph import (
     Update,
     Window,
 )
-
-
-def linear(transform: Callable[[list[Terms]], Terms]) -> Rule:
-    """A node kind that is linear in all its operands together: the change follows the same map."""
-    return Rule(transform, lambda _, changes: transform(changes))
 
 
 def rules_for(
@@ -93,7 +87,7 @@ def _rule(
             filled: Terms = ((0, 0, (CONSTANT,) * len(growing)),) if value else ()
             return Rule(lambda _: filled, lambda _, __: ())
         case Contract():
-            return _contract(node, node.op, args, sizes, program, carriers)
+            return contraction(node, node.op, args, sizes, program, carriers)
         case Add(places):
             return since_start(node, program) or _add(places, args, node, program, sizes)
         case Scale() as scale:
@@ -144,46 +138,6 @@ def _shifted(terms: Terms, shift: int) -> Terms:
     if not shift:
         return terms
     return tuple([(size + shift, raw, grades) for size, raw, grades in terms])
-
-
-# --- contractions -----------------------------------------------------------------------------------
-
-
-def _contract(
-    node: Node, op: Contract, args: list[Node], sizes: Sizes, program: Program, carriers: Carriers
-) -> Rule:  # fmt: skip
-    plan = contract_plan(op, args, sizes, program.nodes)
-    if op.right is None:
-        return linear(lambda t: reduce_terms(products(t[0], (UNIT,), plan)))
-
-    at_start, normalised = carriers.at_start(plan, node), normalises(node, program)
-
-    def pairs(x: Terms, y: Terms, plan: ContractPlan = plan) -> list[Term]:
-        try:
-            found = products(x, y, plan)
-        except GramError:
-            raise refuse(
-                node,
-                program.nodes,
-                "it multiplies a random matrix with itself (a Gram matrix)",
-                "multiply the matrix with a vector first, then again",
-            ) from None
-        return [(min(size, 0), raw, grades) for size, raw, grades in found] if normalised else found
-
-    def initial(t: list[Terms]) -> Terms:
-        return reduce_terms(pairs(t[0], t[1], at_start))
-
-    def change(t: list[Terms], d: list[Terms]) -> Terms:  # dx y0 + x0 dy + dx dy
-        x, y, dx, dy = t[0], t[1], d[0], d[1]
-        if not dy:
-            return reduce_terms(pairs(dx, y)) if dx else ()
-        return reduce_terms(pairs(x, dy) + pairs(dx, y) + pairs(dx, dy))
-
-    for place, arg in enumerate(args):
-        if isinstance(arg.op, InvRms):
-            scale, _ = inverse_rms(program.nodes[arg.args[0]], arg.op.axes, sizes)
-            return Rule(initial, rescaled(change, pairs, scale, place), arg.args)
-    return Rule(initial, change)
 
 
 # --- sums and relabelled axes -----------------------------------------------------------------------

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tensorprog.calculus.layers import LoopBits, finish
-from tensorprog.calculus.terms import ContractPlan, Summed, Term, Terms, interned, multiply
+from tensorprog.calculus.multiply import ContractPlan, Summed, multiply
+from tensorprog.calculus.terms import Term, Terms, interned
 from tensorprog.dims import Dim
 from tensorprog.errors import CalculusError
 from tensorprog.exponents import Units
@@ -24,6 +25,11 @@ class Rule:
     initial: Initial
     change: Change
     reads: tuple[int, ...] = ()
+
+
+def linear(transform: Callable[[list[Terms]], Terms]) -> Rule:
+    """A node kind that is linear in all its operands together: the change follows the same map."""
+    return Rule(transform, lambda _, changes: transform(changes))
 
 
 class Sizes:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from tensorprog.calculus.shared import describe
 from tensorprog.calculus.terms import Terms, largest
 from tensorprog.errors import CalculusError, NoPowerLawError
 from tensorprog.exponents import Units
+from tensorprog.functions import BUILTIN, Function
 from tensorprog.graph import Add, Loss, Map, Program, Scale, Softmax, TopK
 
 if TYPE_CHECKING:
@@ -72,3 +73,24 @@ def assert_stable(program: Program, snapshot: Snapshot, units: Units) -> None:
                     "multipliers of the file it does not, where each parameter's own use is Theta(1)",
                     fix="an unknown multiplier in front of it, such as `?scale * (...)`",
                 )
+
+
+def blown_up(program: Program, snapshot: Snapshot, functions: Mapping[str, Function]) -> set[int]:
+    """Forward nodes whose prediction is only a bound: below a nonlinearity that is neither homogeneous nor
+    given Theta(1) arguments (it saturates, or grows faster than any power)."""
+    result: set[int] = set()
+    for node in program.forward.nodes:
+        tainted = any(a in result for a in node.args)
+        if isinstance(node.op, Map | Softmax) and not tainted:
+            a = node.args[0]
+            size = largest(snapshot.initial[a] + snapshot.change[a])
+            if isinstance(node.op, Map):
+                function = functions.get(node.op.fn) or BUILTIN[node.op.fn]
+                facts = function.facts[node.op.derivative]
+                exact = facts.degree is not None or facts.tail == 1
+            else:
+                exact = False
+            tainted = size is not None and size > 0 and not exact
+        if tainted:
+            result.add(node.id)
+    return result

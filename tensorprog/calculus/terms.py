@@ -1,4 +1,4 @@
-"""Terms and grades: what the calculus knows of a tensor, and how a contraction multiplies it.
+"""Terms and grades: what the calculus knows of a tensor.
 
 A tensor is a sum of terms. A term is `(size, raw, grades)`:
 
@@ -6,39 +6,25 @@ A tensor is a sum of terms. A term is `(size, raw, grades)`:
 - grades: one per growing axis (see grades.py);
 - raw: the mask of parameters whose initial Gaussian *matrix* this still is (two or more growing axes, so that
   its randomness belongs to pairs of indices), 0 otherwise.
-
-Summing over a growing axis of size n multiplies by n^(1/2) if some parameter makes the summand odd along it, or
-if its entries flip under reflection (zero mean: central limit theorem), else by n (law of large numbers).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from tensorprog.calculus.grades import (
-    ANYTHING,
     CENTRED,
-    CONSTANT,
-    EVEN,
-    NOTHING,
     SAME,
-    STAYS,
-    UNKNOWN,
     Grade,
-    depends_on,
     entries_of,
-    grade_product,
     includes,
-    is_zero_mean,
     merged,
-    parity_product,
     vanishes,
 )
 
 if TYPE_CHECKING:
-    from tensorprog.calculus.layers import LoopBits
+    pass
 
 Term = tuple[int, int, tuple[Grade, ...]]
 Terms = tuple[Term, ...]
@@ -189,170 +175,3 @@ def _merge_alike(terms: list[Candidate]) -> list[Candidate]:
             axes.append((merged([m[2][k][0] for m in members]), merged([m[2][k][1] for m in members]), mirror))
         together.append((size, raw, interned(tuple(axes)), members[0][3]))
     return together
-
-
-@dataclass(frozen=True, slots=True)
-class Summed:
-    """A growing index that a contraction sums: where it is in each operand's grades (-1: absent), and the
-    packed exponents of its size (`full`) and of its square root (`half`). `apart`: whether the operands are known to
-    carry nothing in common along it (see carriers.py)."""
-
-    left: int
-    right: int
-    full: int
-    half: int
-    apart: bool = False
-
-    def cancels(self, x: tuple[Grade, ...], y: tuple[Grade, ...]) -> bool:
-        """Whether one of the operands is centred along it, and exchanging its entries leaves the other as it is."""
-        return self.apart and bool((x[self.left][2] | y[self.right][2]) & CENTRED)
-
-
-@dataclass(frozen=True, slots=True)
-class ContractPlan:
-    """A contraction seen from its growing axes. `kept`: for each growing output axis its place in the operands'
-    grades (-1: absent). `excess`: for each operand, should it be a raw matrix, the packed exponent of
-    (q / p)^(1/2) if what is summed of it (q) outgrows what is kept (p), else 0. `layers`: which of the kept axes count
-    the layers of a loop; `crossed`: the loops whose layers are summed."""
-
-    summed: tuple[Summed, ...]
-    kept: tuple[tuple[int, int], ...]
-    excess: tuple[int, int] = (0, 0)
-    layers: tuple[tuple[int, LoopBits], ...] = ()
-    crossed: tuple[LoopBits, ...] = ()
-    known: dict[tuple[tuple[Grade, ...], tuple[Grade, ...]], tuple[int, int, Term | None]] = field(
-        default_factory=dict, compare=False, repr=False
-    )  # grades of the operands -> what is raw in each, and their product (see `shared.products`)
-
-    @property
-    def widths(self) -> list[tuple[int, int]]:
-        """The kept axes that do not count layers."""
-        if not self.layers:
-            return list(self.kept)
-        apart = {position for position, _ in self.layers}
-        return [k for position, k in enumerate(self.kept) if position not in apart]
-
-
-class GramError(Exception):
-    """A random matrix is multiplied with itself: outside the calculus."""
-
-
-def multiply(x: Term, y: Term, plan: ContractPlan) -> Term | None:
-    """The term of a contraction of two terms (y = the unit term for a unary contraction).
-
-    size = |x| + |y| + for every summed growing axis: its dim if the product's mean may be non-zero along it,
-    half its dim if some parameter makes it odd. With a raw Gaussian matrix: `_multiply_raw`. None: exactly zero, the
-    sum of what is centred.
-    """
-    size = x[0] + y[0]
-    xg, yg = x[2], y[2]
-    if x[1]:
-        return _multiply_two_raw(x, y, plan) if y[1] else _multiply_raw(x, y, plan, swapped=False)
-    if y[1]:
-        return _multiply_raw(y, x, plan, swapped=True)
-    for s in plan.summed:
-        if s.right < 0:
-            g = xg[s.left]
-        else:
-            g = grade_product(xg[s.left], yg[s.right]) if s.left >= 0 else yg[s.right]
-        if g[2] >= CENTRED:
-            return None
-        size += s.half if is_zero_mean(g) or s.cancels(xg, yg) else s.full
-    grades = tuple(
-        [
-            (grade_product(xg[i], yg[j]) if j >= 0 else xg[i]) if i >= 0 else yg[j]
-            for i, j in plan.kept
-        ]
-    )  # fmt: skip
-    return (size, 0, grades)
-
-
-def wild(raw: int, position: int) -> int:
-    """The bits that say: the axis at `position` of these matrices was summed without mirror symmetry. What depends on
-    a matrix in that way does not flip under reflection any more when multiplied with it along this axis. Every raw
-    parameter owns three bits: itself, then its first and its second growing axis."""
-    return raw << (1 + min(position, 1))
-
-
-def _multiply_raw(w: Term, x: Term, plan: ContractPlan, *, swapped: bool) -> Term | None:
-    """A raw Gaussian matrix W (p: sizes it keeps, q: sizes summed) times x.
-
-    If x does not depend on W: entries |W| |x| q^(1/2), odd in W along the kept axes; what x was odd in stays
-    odd (flipping it flips the whole product). If x depends on W: the operator norm (q^(1/2) + p^(1/2)) bounds
-    the result, entries grow by max(q^(1/2), q p^(-1/2)), and the parity in W is unknown. Along a kept axis the
-    entries are odd in their own slices of W, as if W were fresh, unless x is correlated with what W^T made; and they
-    flip under reflection, unless x depends on W through a sum over that very axis that broke it.
-    """
-    raw = w[1]
-    size = w[0] + x[0]
-    wg, xg = w[2], x[2]
-    through = NOTHING  # x's parity along the summed axes: W carries it over to the kept ones
-    q_half = 0
-    broken = 0
-    uncorrelated = False  # x and W^T y, by Stein's lemma
-    for s in plan.summed:
-        i, j = (s.right, s.left) if swapped else (s.left, s.right)
-        g = grade_product(wg[i] if i >= 0 else CONSTANT, xg[j] if j >= 0 else CONSTANT)
-        if g[2] >= CENTRED:
-            return None
-        if i < 0:  # only x has this axis
-            size += s.half if is_zero_mean(g) else s.full
-            continue
-        if g[2] != STAYS:
-            broken |= wild(raw, i)
-        uncorrelated = uncorrelated or vanishes(g[1])
-        through = parity_product(through, g[0])
-        q_half += s.half
-    kept_of_w = sum([(j if swapped else i) >= 0 for i, j in plan.widths])
-    grades: list[Grade] = []
-    if not q_half:  # an entrywise product: still a Gaussian matrix, unless the factor depends on it
-        shared = sum([i >= 0 <= j for i, j in plan.kept])  # a scaling of rows alone leaves each row as it is
-        depends = shared == len(wg) and any(raw & depends_on(g) for g in xg)
-        for i, j in plan.kept:
-            a, b = (j, i) if swapped else (i, j)
-            g = grade_product(wg[a] if a >= 0 else EVEN, xg[b] if b >= 0 else EVEN)
-            grades.append(entries_of(g, raw) if depends and a >= 0 else g)
-        return (size, 0 if depends else raw, tuple(grades))
-    depends = bool(raw & (through[0] | through[1]))
-    if depends:
-        through = parity_product(through, (0, raw | broken, 0))
-        size += q_half if vanishes(through) or uncorrelated else q_half + plan.excess[swapped]
-    else:
-        through = parity_product(through, (raw, broken, 0))
-        size += q_half
-    layers = [position for position, _ in plan.layers]
-    for position, (i, j) in enumerate(plan.kept):
-        a, b = (j, i) if swapped else (i, j)
-        if a < 0:
-            grades.append(xg[b])
-            continue
-        if position in layers:  # x's grade along the layers tells of all its entries: nothing is carried over
-            g = xg[b] if b >= 0 else EVEN
-            grades.append((parity_product(g[0], (0, raw, 0) if depends else (raw, 0, 0)), g[1], g[2]))
-            continue
-        whole, own, mirror = wg[a]
-        if depends and (wild(raw, a) & through[1] or a > 1):
-            mirror = UNKNOWN
-        g = (parity_product(whole, through), own if uncorrelated or not depends else ANYTHING, mirror)
-        grades.append(grade_product(g, xg[b]) if b >= 0 else g)
-    still_raw = raw if not depends and kept_of_w >= 2 else 0
-    return (size, still_raw, tuple(grades))
-
-
-def _multiply_two_raw(x: Term, y: Term, plan: ContractPlan) -> Term:
-    """Two Gaussian matrices. Independent ones: again a random matrix (its entries are zero-mean sums).
-    The same one: entrywise a positive matrix, whose sums are aligned; contracted with itself it is refused (a Gram
-    matrix)."""
-    size = x[0] + y[0]
-    if x[1] & y[1]:
-        if any(s.left < 0 or s.right < 0 for s in plan.summed) or (plan.summed and any(-1 in k for k in plan.kept)):
-            raise GramError
-        size += sum(s.full for s in plan.summed)
-        products = [grade_product(x[2][i] if i >= 0 else EVEN, y[2][j] if j >= 0 else EVEN) for i, j in plan.kept]
-        return (size, 0, tuple([(whole, ANYTHING, mirror) for whole, _, mirror in products]))
-    raw = x[1] | y[1]
-    size += sum(s.half for s in plan.summed)
-    grades = tuple(grade_product(x[2][i] if i >= 0 else EVEN, y[2][j] if j >= 0 else EVEN) for i, j in plan.kept)
-    if len(plan.widths) >= 2:
-        return (size, raw, grades)
-    return (size, 0, tuple((parity_product(whole, (raw, 0, 0)), own, mirror) for whole, own, mirror in grades))

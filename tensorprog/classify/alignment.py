@@ -18,9 +18,10 @@ from fractions import Fraction
 
 from tensorprog.calculus.analysis import Snapshot, largest
 from tensorprog.calculus.explain import Explainer
+from tensorprog.calculus.multiply import ContractPlan, multiply
 from tensorprog.calculus.shared import Change, Rule, contract_plan, describe
 from tensorprog.calculus.solve import Solution
-from tensorprog.calculus.terms import ContractPlan, Term, Terms, multiply, reduce_terms
+from tensorprog.calculus.terms import Term, Terms, reduce_terms
 from tensorprog.calculus.uses import Occurrence
 from tensorprog.errors import TensorProgError
 from tensorprog.graph import Contract

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
-from tensorprog.calculus.analysis import Analysis, Exponents, Snapshot, blown_up, largest
+from tensorprog.calculus.analysis import Analysis, Exponents, Snapshot, largest
 from tensorprog.calculus.shared import Sizes
+from tensorprog.calculus.stable import blown_up
 from tensorprog.calculus.terms import Terms, reduce_terms
 from tensorprog.calculus.whole import Whole
 from tensorprog.coordcheck.probes import GRADIENTS, Probe

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import gcd, lcm
 
-from tensorprog.calculus.analysis import MAX_SWEEPS, Exponents, Snapshot, blown_up
+from tensorprog.calculus.analysis import MAX_SWEEPS, Exponents, Snapshot
 from tensorprog.calculus.shared import describe
+from tensorprog.calculus.stable import blown_up
 from tensorprog.errors import CalculusError, TensorProgError
 from tensorprog.exponents import Power, Units
 from tensorprog.fixing import COMMAND_LINE, said

@@ -8,8 +8,9 @@ from fnmatch import fnmatchcase
 from fractions import Fraction
 from math import lcm
 
-from tensorprog.calculus.analysis import Exponents, Snapshot, blown_up
+from tensorprog.calculus.analysis import Exponents, Snapshot
 from tensorprog.calculus.shared import describe
+from tensorprog.calculus.stable import blown_up
 from tensorprog.errors import TensorProgError
 from tensorprog.parametrizations.gauge import gauge_degree
 from tensorprog.programme.forms import Form, pack

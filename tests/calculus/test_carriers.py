@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from tensorprog.architecture import parse
-from tensorprog.calculus.explain import INITIAL, Explainer
+from tensorprog.calculus.chains import Chains
+from tensorprog.calculus.explain import INITIAL
 from tensorprog.coordcheck.predict import Predictor
 from tensorprog.interpret import Interpreter
 from tests.shared import derive
@@ -75,4 +76,4 @@ def test_explain_names_the_law() -> None:
     derivation = derive(parse(PROGRAM.replace("BODY", body)), "sgd")
     node = next(n.id for n in derivation.architecture.graph.nodes if n.name == "s")
     (start,) = derivation.solution.snapshot.initial[node]
-    assert "one factor sums to zero" in Explainer(derivation.solution).chain(node, INITIAL, start)[0]
+    assert "one factor sums to zero" in Chains(derivation.solution).chain(node, INITIAL, start)[0]

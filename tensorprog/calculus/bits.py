@@ -1,0 +1,51 @@
+"""The bits that stand for a random parameter in parities, and the grades that it starts with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tensorprog.calculus.grades import CONSTANT, EVEN, FLIPS, NOTHING, STAYS, Grade, Parity
+from tensorprog.calculus.layers import LoopBits
+from tensorprog.calculus.terms import Term, interned
+from tensorprog.graph import Parameter, Program
+
+
+def is_random(parameter: Parameter, growing: int) -> bool:
+    """Whether a parameter with so many growing axes has signs to flip: one that is alike in all entries has none, nor
+    has a vector that starts at zero."""
+    kind = parameter.init.kind
+    return kind not in ("ones", "constant") and (kind != "zeros" or growing >= 2)
+
+
+def allotted(program: Program) -> tuple[dict[str, int], dict[int, LoopBits], int]:
+    """A bit for every random parameter; a matrix gets three (itself, and see `multiply.wild`). Those of the
+    parameters in a symbolic loop follow one another, four times (see layers.py). And how many there are."""
+    bits: dict[str, int] = {}
+    loops: dict[int, LoopBits] = {}
+    used = 0
+    for number in range(len(program.forward.loops) + 1):  # 0: outside of all
+        first = used
+        for name, parameter in program.forward.parameters.items():
+            growing = sum(axis.dim.grows for axis in parameter.axes)
+            if (parameter.layers.loop if parameter.layers else 0) == number and is_random(parameter, growing):
+                bits[name] = 1 << used
+                used += 3 if growing >= 2 else 1
+        if number:
+            span = used - first
+            loops[number] = LoopBits(((1 << span) - 1) << first, span)
+            used = first + 4 * span
+    return bits, loops, used
+
+
+def start(parameter: Parameter, bit: int, joint: Sequence[int]) -> Term:
+    """The initial term of a parameter at size 0, or, for a vector that starts at zero, that of its later, aligned
+    values. `joint`: for each growing axis the bit of what its slices are flipped together with (see together.py)."""
+    growing = len(joint)
+    layered = parameter.layers is not None
+    if not is_random(parameter, growing):
+        alike = EVEN if parameter.init.kind == "zeros" else CONSTANT
+        return 0, 0, interned((alike,) * growing + (EVEN,) * layered)
+    owns: list[Parity] = [(bit << min(k, 2) | others, 0, 0) for k, others in enumerate(joint)]
+    whole: Parity = (bit, 0, 0) if growing < 2 else NOTHING  # a matrix is raw, and says it there
+    layers: Grade = (whole, NOTHING, STAYS)
+    return 0, bit if growing >= 2 else 0, interned((*[(whole, own, FLIPS) for own in owns], *[layers] * layered))
