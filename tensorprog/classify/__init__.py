@@ -4,6 +4,7 @@ regime.py: the verdicts. rate.py: the largest stable learning rate. needed.py: w
 show.py: the result for people and as JSON.
 """
 
-from tensorprog.classify.regime import Classification, Growth, Moves, classify
+from tensorprog.classify.classification import Classification, Growth, Moves
+from tensorprog.classify.regime import classify
 
 __all__ = ["Classification", "Growth", "Moves", "classify"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from math import lcm
 
@@ -12,6 +12,7 @@ from tensorprog.calculus.analysis import Exponents, Snapshot, largest
 from tensorprog.calculus.shared import describe
 from tensorprog.calculus.solve import solve
 from tensorprog.classify.alignment import AlignedTrainer, Alignment, Disagreement, disagreements, read_alignment
+from tensorprog.classify.classification import Classification, Growth, Moves
 from tensorprog.classify.needed import Change, changes_needed
 from tensorprog.classify.rate import Rate, largest_rate
 from tensorprog.classify.views import stability, stable_region
@@ -23,121 +24,12 @@ from tensorprog.optimizers import Choice, Optimizer
 from tensorprog.optimizers.choice import choose
 from tensorprog.parametrization import Parametrization
 from tensorprog.parametrizations import in_gauge, read
-from tensorprog.programme.polyhedron import Inequality
-from tensorprog.programme.region import Region
 from tensorprog.programme.trajectory import Trainer, Trajectory, layer_node, require_own_steps
 from tensorprog.solving import unsolved
 
 SGD_ONLY = "it is defined for SGD"
 LARGEST = 10**9  # denominator of the units
 FINER = 1680  # times finer units than predictions need, for breakpoints of the learning rate
-
-
-@dataclass(frozen=True, slots=True)
-class Growth:
-    """A tensor larger than Theta(1): like `exponent`, first at `step` (0: initialisation)."""
-
-    tensor: str
-    exponent: Power
-    step: int
-    line: int
-
-
-@dataclass(frozen=True, slots=True)
-class Moves:
-    """A hidden tensor: the exponents of its initial value and of its change. None: exactly zero."""
-
-    tensor: str
-    initial: Power | None
-    change: Power | None
-
-
-@dataclass(frozen=True)
-class Classification:
-    """What a parametrization does to an architecture under an optimizer.
-
-    `growth`: the first tensor that exceeds Theta(1), in order of steps, then of the graph; None: stable. `features`:
-    how the hidden tensors move: at every step if it is stable, else until the step `seen`. `contributions`: parameter
-    -> exponent of what its own change makes of its layer's output (None: it does not move). `vanishing`: arguments of
-    nonlinearities whose initial value vanishes. `r`: exponent of Tensor Programs IV, or why there is none.
-    `rate_factor`: the largest n^x by which all learning rates may be multiplied (None: none is stable);
-    `rate_binding`: what exceeds Theta(1) above it; `rate_sharp`: whether a little more was seen to be unstable.
-    `global_rate`: n^x, if all parameters have the same learning rate. `changes`: what would make it maximal, or why
-    nothing does. `alignment`: what was assumed (None: derived); `disagreements`: where the derived alignment differs.
-    `region`, `constraints`: the polyhedron of what is stable, in two exponents and as a list, if asked for.
-    """
-
-    architecture: Architecture
-    optimizer: str
-    parametrization: Parametrization
-    growth: Growth | None
-    settled: bool
-    seen: int
-    outputs: tuple[Moves, ...]
-    features: tuple[Moves, ...]
-    contributions: dict[str, Power | None]
-    vanishing: tuple[Moves, ...]
-    r: Fraction | str
-    rate_factor: Fraction | None
-    rate_binding: str
-    rate_sharp: bool
-    global_rate: Fraction | None
-    changes: tuple[Change, ...] | str
-    alignment: Alignment | None = None
-    disagreements: tuple[Disagreement, ...] = ()
-    region: Region | None = None
-    constraints: tuple[Inequality, ...] | None = None
-
-    @property
-    def stable(self) -> bool:
-        """Nothing exceeds Theta(1), at initialisation or after any number of steps."""
-        return self.growth is None and self.settled
-
-    @property
-    def trivial(self) -> bool:
-        """The outputs do not move in the limit."""
-        return not any(moves_by_one(o) for o in self.outputs)
-
-    @property
-    def feature_learning(self) -> bool:
-        """Some hidden tensor moves by Theta(1) or more."""
-        return any(moves_by_one(f) for f in self.features)
-
-    @property
-    def regime(self) -> str:
-        """unstable | trivial | kernel | feature learning. Source: Tensor Programs IV, section 3."""
-        if not self.stable:
-            return "unstable"
-        if self.trivial:
-            return "trivial"
-        return "feature learning" if self.feature_learning else "kernel"
-
-    @property
-    def maximal(self) -> bool:
-        """Stable, and the change of every trained parameter moves its layer's output by Theta(1)."""
-        return self.stable and all(power is not None and power.degree == 0 for power in self.trained.values())
-
-    @property
-    def trained(self) -> dict[str, Power | None]:
-        """The contributions of the parameters that have a learning rate."""
-        return {name: c for name, c in self.contributions.items()
-                if self.parametrization.params[name].lr is not None}  # fmt: skip
-
-    def render(self, format: str = "table", *, color: bool = False) -> str:
-        """As `table`, `json`, or (its constraints) `latex`."""
-        from tensorprog.classify import show
-
-        if format == "table":
-            return show.table(self, color=color)
-        return show.as_latex(self) if format == "latex" else show.as_json(self)
-
-    def __str__(self) -> str:
-        return self.render()
-
-
-def moves_by_one(moves: Moves) -> bool:
-    """Whether a tensor changes by Theta(1) or more."""
-    return moves.change is not None and moves.change.degree >= 0
 
 
 def classify(

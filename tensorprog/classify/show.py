@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
-from tensorprog.classify.regime import SGD_ONLY, Classification, Moves, moves_by_one
+from tensorprog.classify.classification import Classification, Moves, moves_by_one
+from tensorprog.classify.regime import SGD_ONLY
 from tensorprog.exponents import Power
 from tensorprog.programme.region import REACH
 from tensorprog.tables import align, collapse, fold, latex_cell, power_text

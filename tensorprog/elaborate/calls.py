@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from fractions import Fraction
 
 from tensorprog.dims import ONE, Dim
+from tensorprog.elaborate.arguments import argument_of, dims_of, only, reduced, require_brackets, require_indices
 from tensorprog.elaborate.builder import BATCH_INDEX, Operand
 from tensorprog.elaborate.frame import Frame
 from tensorprog.elaborate.scalars import number, to_float, whole
@@ -13,7 +14,7 @@ from tensorprog.elaborate.scope import BlockEntity, FunctionEntity, describe, un
 from tensorprog.errors import ShapeError
 from tensorprog.functions import BUILTIN
 from tensorprog.graph import Axis, Contract, Fold, InvRms, Map, Merge, Scalar, Softmax, StopGrad, TopK
-from tensorprog.syntax import Argument, Call, Expr, Indexed, IndexName, Name, Span
+from tensorprog.syntax import Argument, Call, Expr, Indexed, IndexName, Span
 
 REMOVES = ("sum", "mean", "max", "rms_scale")  # their indices disappear
 KEEPS = ("softmax", "topk")
@@ -36,7 +37,7 @@ def call(expr: Call, frame: Frame, needed: frozenset[str]) -> Operand:
         case "concat":
             return _concat(expr, frame, needed)
         case "stop_gradient":
-            operand = _argument(expr, frame, needed)
+            operand = argument_of(expr, frame, needed)
             axes = frame.builder.values[operand.value].axes
             return Operand(frame.builder.compute(StopGrad(), (operand.value,), axes, expr.span), operand.indices)
         case _:
@@ -50,7 +51,7 @@ def call(expr: Call, frame: Frame, needed: frozenset[str]) -> Operand:
     op = Map(function(expr.id, frame, expr.span))
     if expr.over:
         raise ShapeError(f"`{expr.id}` takes no indices in brackets", expr.span)
-    operand = _argument(expr, frame, needed)
+    operand = argument_of(expr, frame, needed)
     axes = frame.builder.values[operand.value].axes
     return Operand(frame.builder.compute(op, (operand.value,), axes, expr.span), operand.indices)
 
@@ -83,77 +84,20 @@ def reciprocal(expr: Expr, frame: Frame) -> Expr:
     )
 
 
-def _argument(expr: Call, frame: Frame, needed: frozenset[str], options: Iterable[str] = ()) -> Operand:
-    """The value of the only tensor argument."""
-    from tensorprog.elaborate.expressions import evaluate_tensor
-
-    return evaluate_tensor(_only(expr, options), frame, needed)
-
-
-def _only(expr: Call, options: Iterable[str] = (), count: int = 1) -> Expr:
-    """The first positional argument, after checking number and keywords."""
-    given = [a.value for a in expr.arguments if a.keyword is None]
-    for argument in expr.arguments:
-        if argument.keyword is not None and argument.keyword not in options:
-            raise ShapeError(f"`{expr.id}` has no argument `{argument.keyword}`", argument.span)
-    if len(given) != count:
-        raise ShapeError(f"`{expr.id}` takes {count} argument{'s' if count > 1 else ''}, not {len(given)}", expr.span)
-    return given[0]
-
-
-def _over(expr: Call, operand: Operand) -> None:
-    for name in expr.over:
-        if name not in operand.indices and name != BATCH_INDEX:
-            given = expr.arguments[0].value
-            tensor = given.id if isinstance(given, Name) else ""
-            part = f"{tensor or 'x'}[..,{name}]"
-            call = f"{expr.id}[{name}]({part})"
-            raise ShapeError(
-                f"the index `{name}` of `{expr.id}[{', '.join(expr.over)}]` is not in its argument",
-                expr.span,
-                why="a tensor without brackets shows no indices" if tensor else "",
-                fix=f"indices everywhere, on the left too: `y[..,{name}] = {part} * {call}`" if tensor
-                else f"an argument with indices, like `{call}`",
-            )  # fmt: skip
-
-
-def _needs_over(expr: Call, count: int | None = None) -> None:
-    if not expr.over or (count is not None and len(expr.over) != count):
-        what = "an index" if count != 1 else "one index"
-        raise ShapeError(f"`{expr.id}` needs {what} in brackets", expr.span, fix=f"`{expr.id}[i](..)`")
-    if len(set(expr.over)) != len(expr.over):
-        raise ShapeError(f"`{expr.id}` names an index twice", expr.span)
-    if expr.condition is not None and expr.id != "softmax":
-        raise ShapeError(f"`{expr.id}` takes no condition", expr.condition.span, fix="`softmax[s | s <= t](..)`")
-
-
-def _reduced(expr: Call, frame: Frame, needed: frozenset[str], options: Iterable[str] = ()) -> Operand:
-    """The argument with the bracketed indices kept."""
-    _needs_over(expr)
-    operand = _argument(expr, frame, needed | set(expr.over), options)
-    _over(expr, operand)
-    return operand
-
-
-def _dims(operand: Operand, names: Iterable[str], frame: Frame) -> list[Dim]:
-    axes = frame.builder.values[operand.value].axes
-    return [axes[operand.indices.index(name)].dim for name in names if name in operand.indices]
-
-
 def _sum(expr: Call, frame: Frame, needed: frozenset[str]) -> Operand:
     """sum and mean: the indices leave in the product itself if the argument is one."""
     from tensorprog.elaborate.expressions import free_indices, product, summands
 
-    _needs_over(expr)
-    value, over = _only(expr), frozenset(expr.over)
+    require_brackets(expr)
+    value, over = only(expr), frozenset(expr.over)
     terms = summands(value, 1)
     if len(terms) == 1 and over <= free_indices(value, frame):
         total = product(terms[0][1], terms[0][0], frame, needed, over)
         assert isinstance(total, Operand)
         dims = [frame.scope.cell(name).size(name, expr.span) for name in expr.over]
     else:
-        operand = _reduced(expr, frame, needed)
-        dims = _dims(operand, expr.over, frame)
+        operand = reduced(expr, frame, needed)
+        dims = dims_of(operand, expr.over, frame)
         rest = tuple(index for index in operand.indices if index not in over)
         total = frame.builder.permute(operand, rest, expr.span)
     if expr.id == "sum":
@@ -173,7 +117,7 @@ def _inverse(dims: Iterable[Dim]) -> Scalar:
 def _max(expr: Call, frame: Frame, needed: frozenset[str]) -> Operand:
     """The largest entry: x times the 0/1 mask of its place, summed."""
     builder = frame.builder
-    operand = _reduced(expr, frame, needed)
+    operand = reduced(expr, frame, needed)
     over = [name for name in expr.over if name in operand.indices]
     rest = tuple(index for index in operand.indices if index not in over)
     if not over:
@@ -193,7 +137,7 @@ def _max(expr: Call, frame: Frame, needed: frozenset[str]) -> Operand:
 
 
 def _rms_scale(expr: Call, frame: Frame, needed: frozenset[str]) -> Operand:
-    operand = _reduced(expr, frame, needed, ("eps",))
+    operand = reduced(expr, frame, needed, ("eps",))
     eps = next((number(a.value, frame.scope) for a in expr.arguments if a.keyword == "eps"), None)
     if eps is not None and eps < 0:
         raise ShapeError("eps is negative", expr.span)
@@ -206,11 +150,11 @@ def _rms_scale(expr: Call, frame: Frame, needed: frozenset[str]) -> Operand:
 
 
 def _softmax(expr: Call, frame: Frame, needed: frozenset[str]) -> Operand:
-    _needs_over(expr, 1)
+    require_brackets(expr, 1)
     condition = expr.condition
     queried = () if condition is None else (condition.left, condition.right)
-    operand = _argument(expr, frame, needed | {*expr.over, *queried})
-    _over(expr, operand)
+    operand = argument_of(expr, frame, needed | {*expr.over, *queried})
+    require_indices(expr, operand)
     mask = None
     if condition is not None:
         for name in queried:
@@ -234,13 +178,13 @@ def _softmax(expr: Call, frame: Frame, needed: frozenset[str]) -> Operand:
 def _topk(expr: Call, frame: Frame, needed: frozenset[str]) -> Operand:
     from tensorprog.elaborate.expressions import evaluate_tensor
 
-    _needs_over(expr, 1)
-    value = _only(expr, (), 2)
+    require_brackets(expr, 1)
+    value = only(expr, (), 2)
     operand = evaluate_tensor(value, frame, needed | {expr.over[0]})
-    _over(expr, operand)
+    require_indices(expr, operand)
     count = expr.arguments[1].value
     k = whole(count, frame.scope)
-    size = _dims(operand, expr.over, frame)[0].constant
+    size = dims_of(operand, expr.over, frame)[0].constant
     if size is not None and k > size:
         raise ShapeError(f"the {k} largest of {size} entries", count.span)
     axes = frame.builder.values[operand.value].axes
@@ -272,7 +216,7 @@ def _concat(expr: Call, frame: Frame, needed: frozenset[str]) -> Operand:
     """Every part is scattered into a longer axis of zeros; their sum is the concatenation."""
     from tensorprog.elaborate.expressions import evaluate_tensor
 
-    _needs_over(expr, 1)
+    require_brackets(expr, 1)
     if len(expr.arguments) < 2 or any(argument.keyword for argument in expr.arguments):
         raise ShapeError("`concat` takes two or more tensors", expr.span, fix="`concat[j](a[p], b[q])`")
     builder, new = frame.builder, expr.over[0]
@@ -283,7 +227,7 @@ def _concat(expr: Call, frame: Frame, needed: frozenset[str]) -> Operand:
         parts.append((evaluate_tensor(argument.value, frame, needed | inner), old))
     total = Dim(())
     for operand, old in parts:
-        total = total + _dims(operand, (old,), frame)[0]
+        total = total + dims_of(operand, (old,), frame)[0]
     frame.scope.cell(new).bind(total, new, expr.span)
     offset, folded = Dim(()), []
     for operand, old in parts:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from tensorprog.dims import BATCH, Dim
 from tensorprog.elaborate.builder import Builder, Record
 from tensorprog.elaborate.indices import read
 from tensorprog.elaborate.left import BATCH_AXIS
+from tensorprog.elaborate.marks import Mark
 from tensorprog.elaborate.scalars import polynomial
 from tensorprog.elaborate.scope import (
     PLACEHOLDER,
@@ -20,7 +19,7 @@ from tensorprog.elaborate.scope import (
     unknown_name,
 )
 from tensorprog.errors import ShapeError
-from tensorprog.graph import Axis, Const, Contract, Unknown
+from tensorprog.graph import Axis, Const, Contract
 from tensorprog.model import Compute, Loop
 from tensorprog.syntax import Expr, If, IndexName, Let, Name, Repeat, Scan, Span, Statement
 
@@ -105,48 +104,6 @@ def _count(expr: Expr, scope: Scope) -> tuple[int, str | None, Dim | None]:
     return int(value), symbol, None
 
 
-@dataclass(slots=True)
-class _Mark:
-    """The state of a builder and its context, to try a loop body again."""
-
-    builder: Builder
-    lengths: tuple[int, ...]
-    copies: tuple[dict[str, int], dict[int, int], dict[tuple[int, int], int], set[str]]
-    reads: tuple[int, ...]
-    unknowns: dict[str, Unknown]
-    stated: set[str]
-    outer: _Mark | None
-
-    @staticmethod
-    def of(builder: Builder) -> _Mark:
-        lists = (builder.values, builder.steps, builder.params, builder.uses, builder.dims)
-        return _Mark(
-            builder,
-            tuple(len(entries) for entries in lists),
-            (dict(builder.names), dict(builder.captured), dict(builder.sliced), set(builder.instances)),
-            tuple(param.reads for param in builder.params),
-            dict(builder.context.unknowns),
-            set(builder.context.stated),
-            None if builder.parent is None else _Mark.of(builder.parent),
-        )
-
-    def restore(self) -> None:
-        b = self.builder
-        for entries, length in zip((b.values, b.steps, b.params, b.uses, b.dims), self.lengths, strict=True):
-            del entries[length:]  # type: ignore[attr-defined]
-        b.names, b.captured, b.sliced, b.instances = (
-            dict(self.copies[0]),
-            dict(self.copies[1]),
-            dict(self.copies[2]),
-            set(self.copies[3]),
-        )
-        for param, reads in zip(b.params, self.reads, strict=True):
-            param.reads = reads
-        b.context.unknowns, b.context.stated = dict(self.unknowns), set(self.stated)
-        if self.outer is not None:
-            self.outer.restore()
-
-
 def _loop(
     statement: Repeat | Scan,
     scope: Scope,
@@ -169,7 +126,7 @@ def _loop(
         scope.names[name] = TensorEntity(builder, builder.capture(entity.builder, entity.value))
     batched: set[str] = set()
     while True:
-        mark, entities = _Mark.of(builder), dict(scope.names)
+        mark, entities = Mark.of(builder), dict(scope.names)
         attempt = _Attempt(statement, scope, kind, instance, names, time)
         new = attempt.run(batched)
         if not new:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from tensorprog.dims import BATCH
 from tensorprog.emission.format import Code, call, ints, number
 from tensorprog.emission.frame import Frame, Match, Owner
+from tensorprog.emission.names import singular
 from tensorprog.emission.ops import match_value
 from tensorprog.emission.variables import (
     REFERENCE,
@@ -240,16 +241,13 @@ class Method:
 
     def _set_references(self, frame: Frame, codes: dict[int, Code]) -> None:
         """Where the batch size, the device and the dtype can be read off."""
-        given = sorted(codes)
-        for value in given:
-            if BATCH in frame.dims(value):
-                text = f"{codes[value].text}.shape[{frame.dims(value).index(BATCH)}]"
-                frame.batch_reference = _constantly(text)
-                break
-        for value in given:
-            if value not in frame.tokens:
-                frame.outer_float = codes[value].text
-                break
+        batched = next((value for value in sorted(codes) if BATCH in frame.dims(value)), None)
+        if batched is not None:
+            text = f"{codes[batched].text}.shape[{frame.dims(batched).index(BATCH)}]"
+            frame.batch_reference = lambda: text
+        floating = next((value for value in sorted(codes) if value not in frame.tokens), None)
+        if floating is not None:
+            frame.outer_float = codes[floating].text
 
     def _float(self, frame: Frame) -> str | None:
         parameter = self.owner.any_parameter()
@@ -299,12 +297,3 @@ def inlined(loop: Loop) -> bool:
     """Whether a loop's body is written where it stands (it owns nothing), not as a class."""
     simple = all(isinstance(step, Compute) for step in loop.body.steps)
     return loop.kind != "repeat" and not loop.body.parameters and simple
-
-
-def _constantly(text: str) -> Callable[[], str]:
-    return lambda: text
-
-
-def singular(name: str) -> str:
-    """`layers` -> `layer`."""
-    return name[:-1] if name.endswith("s") and len(name) > 2 else f"{name}_step" if name == "x" else name

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 from tensorprog.dims import Dim
 from tensorprog.emission.format import Code, call, fold, number
-from tensorprog.emission.forward import Method, singular
+from tensorprog.emission.forward import Method
 from tensorprog.emission.frame import Frame
 from tensorprog.emission.functions import called, definition, template
-from tensorprog.emission.names import OWN_GLOBALS, Namespace, attribute_names, camel_case, check_identifier
+from tensorprog.emission.names import OWN_GLOBALS, Namespace, attribute_names, camel_case, check_identifier, singular
 from tensorprog.emission.sizes import Sizes
 from tensorprog.emission.tables import MultiplierRow, ParameterRow, Tables
 from tensorprog.emission.variables import Statement, variable_name

@@ -75,3 +75,8 @@ def attribute_names() -> Namespace:
 def is_reserved(name: str) -> bool:
     """Words of Python, its builtins, and the names that the emitted file uses for itself."""
     return keyword.iskeyword(name) or keyword.issoftkeyword(name) or hasattr(builtins, name) or name in OWN_GLOBALS
+
+
+def singular(name: str) -> str:
+    """`layers` -> `layer`."""
+    return name[:-1] if name.endswith("s") and len(name) > 2 else f"{name}_step" if name == "x" else name
