@@ -82,10 +82,6 @@ class Cuts:
         op, args = node.op, node.args
         axes = (*node.axes[:axis], Axis(size, node.axes[axis].label), *node.axes[axis + 1 :])
 
-        def one(new_axis: int, new_op: Op | None = None, at: Dim | None = None, count: Dim | None = None) -> int:
-            inner = self.push(args[0], new_axis, at if at is not None else start, count if count is not None else size)
-            return inner if inner == ZERO else self.emit(new_op or op, (inner,), axes)
-
         match op:
             case Param(name):
                 return self._segment(name, axis, start, size, axes)
@@ -97,53 +93,55 @@ class Cuts:
                     return ZERO
                 used = tuple(self._use(u, inner) for u in scalar.unknowns)
                 return self.emit(Scale(replace(scalar, unknowns=used)), (inner,), axes)
-            case Map() | StopGrad():
-                if isinstance(op, Map) and self._zero(args[0], axis, start, size):
-                    raise ObstacleError
-                return one(axis)
-            case Softmax(along, mask):
-                if axis == along or (mask is not None and axis == mask[2]):
-                    raise ObstacleError
-                return one(axis)
-            case TopK(along, _):
-                if axis == along:
-                    raise ObstacleError
-                return one(axis)
-            case Contract(left, right, out):
-                index = out[axis]
-                moved = [self.push(a, ix.index(index), start, size) if index in ix else a
-                         for a, ix in zip(args, (left, right or ()), strict=False)]  # fmt: skip
-                return ZERO if ZERO in moved else self.emit(op, tuple(moved), axes)
             case Add(places):
                 return self._push_sum(node, places, axis, start, size, axes)
-            case InvRms(reduced, _):
-                kept = [k for k in range(len(self.nodes[args[0]].axes)) if k not in reduced]
-                return one(kept[axis])
-            case Split(at, count):
-                if axis == at:  # the slowest of the parts
-                    rest = prod((a.dim for a in node.axes[at + 1 : at + count]), start=Dim.of(1))
-                    return one(at, None, start * rest, size * rest)
-                if at < axis < at + count:
-                    raise ObstacleError
-                return one(axis if axis < at else axis - count + 1)
-            case Merge(at, count):
-                if axis == at:
-                    raise ObstacleError
-                return one(axis if axis < at else axis + count - 1)
-            case Window(at, stride, _, offset, taps):
-                if axis == at and not taps and stride == 1:
-                    return self.push(args[0], axis, start + offset, size)
-                if axis == at or (taps and axis == at + 1):
-                    raise ObstacleError
-                return one(axis if axis < at or not taps else axis - 1)
-            case Fold(at, stride, _, offset, taps):
-                if axis == at:
-                    if taps or stride != 1:
-                        raise ObstacleError
-                    return self._push_fold(args[0], axis, start, size, offset)
-                return one(axis if axis < at or not taps else axis + 1)
+            case Split(at, count) if axis == at:  # the slowest of the parts
+                rest = prod((a.dim for a in node.axes[at + 1 : at + count]), start=Dim.of(1))
+                start, size, sources = start * rest, size * rest, [(0, at)]
+            case Window(at, 1, _, offset, False) if axis == at:
+                return self.push(args[0], axis, start + offset, size)
+            case Fold(at, 1, _, offset, False) if axis == at:
+                return self._push_fold(args[0], axis, start, size, offset)
             case _:
-                raise ObstacleError
+                sources = self.sources(node, axis)
+        if not sources:
+            raise ObstacleError
+        moved = list(args)
+        for k, own in sources:
+            moved[k] = self.push(args[k], own, start, size)
+        if ZERO not in moved:
+            return self.emit(op, tuple(moved), axes)
+        if isinstance(op, Map | InvRms):
+            raise ObstacleError
+        return ZERO
+
+    def sources(self, node: Node, axis: int) -> list[tuple[int, int]]:
+        """The operands, each with the axis of it, that have the same positions as an axis of a node; none if the node
+        makes the axis."""
+        match node.op:
+            case Contract(left, right, out):
+                return [(k, ix.index(out[axis])) for k, ix in enumerate((left, right or ())) if out[axis] in ix]
+            case Add(places):
+                return [(k, place.index(axis)) for k, place in enumerate(places) if axis in place]
+            case Scale() | Map() | StopGrad():
+                return [(0, axis)]
+            case Softmax(along, mask):
+                return [] if axis == along or (mask is not None and axis == mask[2]) else [(0, axis)]
+            case TopK(along, _):
+                return [] if axis == along else [(0, axis)]
+            case InvRms(reduced, _):
+                kept = [k for k in range(len(self.nodes[node.args[0]].axes)) if k not in reduced]
+                return [(0, kept[axis])]
+            case Split(at, count):
+                return [] if at <= axis < at + count else [(0, axis if axis < at else axis - count + 1)]
+            case Merge(at, count):
+                return [] if axis == at else [(0, axis if axis < at else axis + count - 1)]
+            case Window(at, _, _, _, taps):
+                made = axis == at or (taps and axis == at + 1)
+                return [] if made else [(0, axis if axis < at or not taps else axis - 1)]
+            case Fold(at, _, _, _, taps):
+                return [] if axis == at else [(0, axis if axis < at or not taps else axis + 1)]
+        return []
 
     def _push_sum(
         self, node: Node, places: tuple[tuple[int, ...], ...], axis: int, start: Dim, size: Dim, axes: tuple[Axis, ...]
@@ -155,8 +153,13 @@ class Cuts:
                 kept.append((place, moved))
         if not kept:
             return ZERO
-        if {k for place, _ in kept for k in place} != set(range(len(axes))):
-            raise ObstacleError
+        alone = [k for k in range(len(axes)) if not any(k in place for place, _ in kept)]
+        if alone:  # along these, only what is zero here was long
+            place, moved = kept[0]
+            ones = self.emit(Const(1.0), (), tuple(axes[k] for k in alone))
+            spread = tuple(sorted((*place, *alone)))
+            product = self.emit(Contract(place, tuple(alone), spread), (moved, ones), tuple(axes[k] for k in spread))
+            kept[0] = spread, product
         if len(kept) == 1 and kept[0][0] == tuple(range(len(axes))):
             return kept[0][1]
         return self.emit(Add(tuple(p for p, _ in kept)), tuple(a for _, a in kept), axes)
@@ -170,9 +173,6 @@ class Cuts:
         if _never_negative(first - own) or _never_negative(-(first + size)):
             return ZERO
         raise ObstacleError
-
-    def _zero(self, at: int, axis: int, start: Dim, size: Dim) -> bool:
-        return self.push(at, axis, start, size) == ZERO
 
     def _segment(self, name: str, axis: int, start: Dim, size: Dim, axes: tuple[Axis, ...]) -> int:
         if name in self._origin:  # a part of a part

@@ -7,7 +7,7 @@ count as several, one per range. Cuts into parts that grow alike stay where they
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
@@ -25,6 +25,8 @@ from tensorprog.graph import (
     Window,
 )
 from tensorprog.torch.cuts import ZERO, Cuts, ObstacleError, Segment
+
+Piece = tuple[Dim, Dim]  # where it starts along an axis, and its size
 
 
 def segmented(
@@ -103,6 +105,7 @@ class _Rewriter(Cuts):
     def __init__(self, graph: Graph, split: frozenset[str] | None, which: _Which) -> None:
         super().__init__(graph, split)
         self.which = which
+        self._joints: dict[tuple[int, int], tuple[Piece, ...]] = {}
 
     def run(self) -> tuple[Graph, dict[int, int]]:
         place: dict[int, int] = {}
@@ -123,51 +126,57 @@ class _Rewriter(Cuts):
                     return cut
                 except ObstacleError:
                     pass
-        if isinstance(op, Contract) and op.right is not None:
-            for side in (0, 1):
-                parts = self._parts(args[side], (op.left, op.right)[side], op.out)
-                if parts is not None:
-                    try:
-                        return self._sum(op, args, side, parts, old)
-                    except ObstacleError:
-                        pass
+        if isinstance(op, Contract):
+            for index, pieces in self._joined_sums(op, args):
+                try:
+                    return self._sum(op, args, index, pieces, old)
+                except ObstacleError:
+                    pass
         return self.emit(op, args, old.axes, old.name)
 
     # --- sums over an axis that is put together -----------------------------------------------------
 
-    def _parts(
-        self, at: int, indices: tuple[int, ...], out: tuple[int, ...]
-    ) -> tuple[int, list[tuple[int, Dim, Dim]]] | None:
-        """(summed index, [(node, start, size)]) if a factor is several tensors side by side along a summed axis, of
-        different orders of size."""
-        node = self.nodes[at]
-        if not isinstance(node.op, Add):
-            return None
-        same = tuple(range(len(node.axes)))
-        inner = [self.nodes[a] for a in node.args]
-        if any(p != same for p in node.op.places) or not all(
-            isinstance(n.op, Fold) and not n.op.taps and n.op.stride == 1 for n in inner
-        ):
-            return None
-        folds = [n.op for n in inner if isinstance(n.op, Fold)]
-        if len({f.axis for f in folds}) != 1:
-            return None
-        axis = folds[0].axis
-        sizes = [self.nodes[n.args[0]].axes[axis].dim for n in inner]
-        if indices[axis] in out or len({s.growth for s in sizes}) == 1:
-            return None
-        return indices[axis], [(n.args[0], f.offset, s) for n, f, s in zip(inner, folds, sizes, strict=True)]
+    def _joined_sums(self, op: Contract, args: tuple[int, ...]) -> Iterator[tuple[int, tuple[Piece, ...]]]:
+        """Every summed index along which a factor is put together of tensors of different orders of size."""
+        for a, indices in zip(args, (op.left, op.right or ()), strict=False):
+            for axis, index in enumerate(indices):
+                if index not in op.out and (pieces := self._joined(a, axis)):
+                    yield index, pieces
 
-    def _sum(self, op: Contract, args: tuple[int, ...], side: int, parts: tuple[int, list[tuple[int, Dim, Dim]]],
-             old: Node) -> int:  # fmt: skip
-        """The contraction of each part with its range of the other factor, added."""
-        index, pieces = parts
-        other_indices = (op.right or ()) if side == 0 else op.left
-        other, terms = args[1 - side], []
-        for part, start, size in pieces:
-            factor = self.push(other, other_indices.index(index), start, size) if index in other_indices else other
-            if factor != ZERO:
-                terms.append(self.emit(op, (part, factor) if side == 0 else (factor, part), old.axes))
+    def _joined(self, at: int, axis: int) -> tuple[Piece, ...]:
+        """The pieces of an axis of which tensors stand side by side, in the node or where its axis comes from; none if
+        they are of one order of size."""
+        node = self.nodes[at]
+        if len(node.axes[axis].dim.terms) < 2:
+            return ()
+        if (at, axis) not in self._joints:
+            below = (self._joined(node.args[k], own) for k, own in self.sources(node, axis))
+            self._joints[at, axis] = self._side_by_side(node, axis) or next(filter(None, below), ())
+        return self._joints[at, axis]
+
+    def _side_by_side(self, node: Node, axis: int) -> tuple[Piece, ...]:
+        if not isinstance(node.op, Add):
+            return ()
+        whole = node.axes[axis].dim
+        ends, sizes = {Dim.of(0), whole}, set()
+        for place, part in zip(node.op.places, (self.nodes[a] for a in node.args), strict=True):
+            match part.op:
+                case Fold(own, 1, _, offset, False) if axis in place and own == place.index(axis):
+                    size = self.nodes[part.args[0]].axes[own].dim
+                    ends |= {offset, offset + size}
+                    sizes.add(size.growth)
+                case _:
+                    return ()
+        return tuple((a, b - a) for a, b in pairwise(sorted(ends, key=_order))) if len(sizes) > 1 else ()
+
+    def _sum(self, op: Contract, args: tuple[int, ...], index: int, pieces: tuple[Piece, ...], old: Node) -> int:
+        """The contraction of each piece of the summed index, added."""
+        terms = []
+        for start, size in pieces:
+            factors = tuple(self.push(a, ix.index(index), start, size) if index in ix else a
+                            for a, ix in zip(args, (op.left, op.right or ()), strict=False))  # fmt: skip
+            if ZERO not in factors:
+                terms.append(self.emit(op, factors, old.axes))
         same = tuple(range(len(old.axes)))
         return self.emit(Add((same,) * len(terms)), tuple(terms), old.axes, old.name)
 

@@ -1,0 +1,102 @@
+"""An axis that is a growing part and a finite part side by side, n + 1: a matrix that sums over it is two."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch import nn  # noqa: E402
+
+import tensorprog.torch as tpt  # noqa: E402
+from tensorprog.errors import TensorProgError  # noqa: E402
+from tensorprog.torch.model import derive_reading  # noqa: E402
+from tests.torch.support import legal, read64, worst_difference  # noqa: E402
+
+pytestmark = pytest.mark.torch
+relu = torch.relu
+
+
+def same(x: Any) -> Any:
+    return x
+
+
+class Joined(nn.Module):
+    """A layer of the hidden state and the time side by side, with something between."""
+
+    def __init__(self, n: int, between: Callable[[Any], Any] = same) -> None:
+        super().__init__()
+        self.inp, self.mid, self.out, self.between = nn.Linear(5, n), nn.Linear(n + 1, n), nn.Linear(n, 3), between
+
+    def forward(self, x: Any, t: Any) -> Any:
+        return self.out(relu(self.mid(self.between(torch.cat([relu(self.inp(x)), t], -1)))))
+
+
+class Apart(nn.Module):
+    """The same with a layer for each."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.inp, self.mid, self.time, self.out = nn.Linear(5, n), nn.Linear(n, n), nn.Linear(1, n), nn.Linear(n, 3)
+
+    def forward(self, x: Any, t: Any) -> Any:
+        return self.out(relu(self.mid(relu(self.inp(x))) + self.time(t)))
+
+
+class Images(nn.Module):
+    """The time as a channel beside the others, the same at every pixel."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.inp, self.mid, self.out = nn.Conv2d(3, n, 3), nn.Conv2d(n + 1, n, 3, padding=1), nn.Linear(n, 3)
+
+    def forward(self, x: Any, t: Any) -> Any:
+        h = relu(self.inp(x.reshape(-1, 3, 5, 5)))
+        h = torch.cat([h, t[:, :, None, None].expand(-1, 1, 3, 3)], 1)
+        return self.out(relu(self.mid(h)).mean((2, 3)))
+
+
+BUILDS = {
+    "joined": Joined,
+    "relu": lambda n: Joined(n, relu),
+    "sigmoid, doubled": lambda n: Joined(n, lambda h: 2 * torch.sigmoid(h)),
+    "a gate of its own": lambda n: Joined(n, lambda h: h * torch.tanh(h)),
+    "images": Images,
+}
+
+
+def inputs(name: str) -> Any:
+    g = torch.Generator().manual_seed(0)
+    return torch.randn(4, 75 if name == "images" else 5, generator=g), torch.randn(4, 1, generator=g)
+
+
+@pytest.mark.parametrize("name", BUILDS)
+def test_its_two_parts_scale_like_two_matrices(name: str) -> None:
+    reading = read64(BUILDS[name], tuple(t.double() for t in inputs(name)))
+    legal(reading.lowered.graph)
+    assert worst_difference(reading) < 1e-12 and worst_difference(reading, 2) < 1e-12
+    found = derive_reading(reading, "adamw").changes.parameter("mid.weight").parts
+    wanted = tpt.derive(Apart, inputs("apart"), "adamw").changes
+    assert [str(part.stop) for part in found] == ["n", "n + 1"]
+    assert [part.needed for part in found] == [wanted.parameter(f"{w}.weight").needed for w in ("mid", "time")]
+
+
+def test_a_matrix_that_makes_such_an_axis_is_not_cut_by_it() -> None:
+    """Only what is put together of unlike parts is; the outputs of one layer are alike, however many."""
+
+    class Wide(Joined):
+        def __init__(self, n: int) -> None:
+            super().__init__(n)
+            self.between = nn.Sequential(nn.Linear(n + 1, n + 1), nn.ReLU())
+
+    found = tpt.derive(Wide, inputs("wide"), "adamw").changes
+    assert [part.axis for part in found.parameter("between.0.weight").parts] == [1, 1]
+    assert not found.parameter("mid.weight").parts
+
+
+def test_a_norm_over_unlike_parts_is_refused() -> None:
+    with pytest.raises(TensorProgError, match="pads to another order of size"):
+        tpt.derive(lambda n: Joined(n, nn.RMSNorm(n + 1)), inputs("norm"), "adamw")
