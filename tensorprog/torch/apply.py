@@ -20,6 +20,7 @@ from tensorprog.torch.changes import (
 )  # fmt: skip
 from tensorprog.torch.groups import Groups, Setting, Tuned, make_groups
 from tensorprog.torch.placing import PlacedMultiplier, place_of, put, range_of, take_away
+from tensorprog.torch.ranges import without_ranges
 from tensorprog.torch.rescale import Range, Rescaled, moved, rescale, undo
 from tensorprog.torch.sizes import base_sizes, forget_compiled, parameters_by_change, sizes_of, unwrapped
 
@@ -79,6 +80,7 @@ def apply(
     model = unwrapped(model)
     parameters, sizes, start = parameters_by_change(changes, model), sizes_of(changes, model), base_sizes(changes, base)
     changes = _without(changes, keep)
+    moved_out = without_ranges(changes)
     tuned = Tuned(lr, weight_decay, eps)
     record = applied(model)
     if record is not None:
@@ -86,12 +88,12 @@ def apply(
             raise TensorProgError("the model has other changes applied already", why=f"for the base {record.base}",
                                   fix="p.remove(model) first")  # fmt: skip
         warnings.warn("already applied to this model: nothing was changed", AppliedWarning, stacklevel=2)
-        return _finished(make_groups(changes, parameters, sizes, start, tuned, record.absorbed), changes, clip, ())
+        return _finished(make_groups(moved_out, parameters, sizes, start, tuned, record.absorbed), changes, clip, ())
     _require_derived(changes)
     chosen = [(m, m.factor.ratio(sizes, start)) for m in changes.multipliers]
     places = [(m, k, place_of(m, model, changes, clip, absorb)) for m, k in chosen if k != 1.0]
     absorbed = {place.param: k for _, k, place in places if isinstance(place, Absorb) and place.axis is None}
-    groups = make_groups(changes, parameters, sizes, start, tuned, absorbed)  # refuses before anything is changed
+    groups = make_groups(moved_out, parameters, sizes, start, tuned, absorbed)  # refuses before anything is changed
     if not changes.needed:
         warnings.warn(f"the model is in muP for {changes.optimizer} already: nothing was changed", AppliedWarning,
                       stacklevel=2)  # fmt: skip
@@ -100,7 +102,7 @@ def apply(
     placed: list[PlacedMultiplier] = []
     try:
         if rescale_init:
-            for name, where, factor in _rescalings(changes, places, sizes, start):
+            for name, where, factor in _rescalings(moved_out, places, sizes, start):
                 done.append(rescale(name, parameters[name], factor, where))
         for m, k, place in places:
             placed.append(put(model, m, place, k, sizes))
@@ -148,7 +150,11 @@ def _without(changes: Changes, keep: Collection[str]) -> Changes:
                                                                weight_decay=None, eps=None), parts=(), refused="")
         for p in changes.parameters
     )  # fmt: skip
-    return replace(changes, parameters=kept, multipliers=tuple(m for m in changes.multipliers if m.name not in keep))
+    return replace(
+        changes,
+        parameters=kept,
+        multipliers=tuple(m for m in changes.multipliers if m.name not in keep and not (m.part and m.param in keep)),
+    )
 
 
 def _require_derived(changes: Changes) -> None:

@@ -9,7 +9,8 @@ Every law is a `Power` of the symbols of the builder (`build(n)`: n; `build(hidd
 The symbols' values in a given model follow from the shapes of its parameters (`ParameterChange.shape`).
 
 Everything is stated without multipliers on parameters (W = w, the gauge a = 0 of `tensorprog.calculus.forms`), except
-where the uses of one parameter need different sizes: those are among `Changes.multipliers`.
+where the uses of one parameter need different sizes, or ranges of one different learning rates: those are among
+`Changes.multipliers`.
 """
 
 from __future__ import annotations
@@ -107,10 +108,14 @@ class OutputHook:
 
 @dataclass(frozen=True, slots=True)
 class InputHook:
-    """The positional input number `argument` of the module at this path: multiply it by the factor."""
+    """The positional input number `argument` of the module at this path: multiply it by the factor; with `axis` only a
+    range, as of an `OutputHook`."""
 
     module: str
     argument: int = 0
+    axis: int | None = None
+    start: Dim | None = None
+    stop: Dim | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +137,9 @@ class MultiplierChange:
     """One scalar factor in the computation: how it scales now, and how it must.
 
     `name`: for people, e.g. `h.0.attn (scores)`. `kind`: "product" (a product of two activations summed over an axis
-    that grows, such as attention scores) or "use" (one of several uses of the parameter `param`, such as a tied
-    readout). `module`: where it is computed. `now`, `needed`: how the whole fixed factor there scales. `places`: where
+    that grows, such as attention scores), "use" (one of several uses of the parameter `param`, such as a tied
+    readout) or "range" (of the range `part` of `param`, which is divided by it: then the whole tensor has one learning
+    rate). `module`: where it is computed. `now`, `needed`: how the whole fixed factor there scales. `places`: where
     the factor can be put, best first; none that is not known to work stands here. May be empty: then say so.
     """
 
@@ -145,6 +151,7 @@ class MultiplierChange:
     places: tuple[Place, ...]
     param: str = ""
     reason: str = ""
+    part: Part | None = None
 
     @property
     def factor(self) -> Power:

@@ -46,6 +46,8 @@ def fold(model: Module) -> tuple[str, ...]:
 
 def _target(model: Module, m: PlacedMultiplier) -> Place:
     """The place of the multiplier whose module's weights can take it: untied ones first."""
+    if (part := m.change.part) is not None:
+        return Absorb(m.change.param, part.axis, part.start, part.stop)
     candidates = [place for place in (m.place, *m.change.places) if _foldable(model, place)]
     for place in candidates:
         if isinstance(place, Absorb) or not _tied(model, place.module):  # type: ignore[union-attr]

@@ -103,7 +103,7 @@ def _values(
     values.update({name: defaults[name] for name in optimizer.scaled if name in defaults})
     if "eps" in values and tuned.eps is not None:
         values["eps"] = tuned.eps
-    return {name: value * _ratio(p, name, sizes, base) * k ** float(shift.get(name, 0))
+    return {name: value and value * _ratio(p, name, sizes, base) * k ** float(shift.get(name, 0))
             for name, value in values.items()}  # fmt: skip
 
 

@@ -12,8 +12,23 @@ Tensor = Any
 Module = Any
 
 
+class _Multiply:
+    factor: float
+    axis: int | None
+    start: int
+    stop: int
+
+    def _times(self, x: Tensor) -> Tensor:
+        if self.axis is None:
+            return x * self.factor
+        factors = x.new_ones(x.shape[self.axis])  # one product with a vector: slices would cost more going backward
+        factors[self.start : self.stop] = self.factor
+        behind = x.ndim - 1 - self.axis if self.axis >= 0 else -1 - self.axis
+        return x * factors.view(-1, *[1] * behind)
+
+
 @dataclass(frozen=True)
-class MultiplyOutput:
+class MultiplyOutput(_Multiply):
     """A forward hook: output number `output` (or the only one) times `factor`; with `axis` only its range from `start`
     to `stop` (excluded)."""
 
@@ -34,23 +49,18 @@ class MultiplyOutput:
         output[key] = self._times(output[key])
         return output
 
-    def _times(self, x: Tensor) -> Tensor:
-        if self.axis is None:
-            return x * self.factor
-        factors = x.new_ones(x.shape[self.axis])  # one product with a vector: slices would cost more going backward
-        factors[self.start : self.stop] = self.factor
-        behind = x.ndim - 1 - self.axis if self.axis >= 0 else -1 - self.axis
-        return x * factors.view(-1, *[1] * behind)
-
 
 @dataclass(frozen=True)
-class MultiplyInput:
-    """A forward pre-hook: positional input number `argument` times `factor`."""
+class MultiplyInput(_Multiply):
+    """A forward pre-hook: positional input number `argument` times `factor`; with `axis` only a range, as above."""
 
     factor: float
     argument: int = 0
+    axis: int | None = None
+    start: int = 0
+    stop: int = 0
 
     def __call__(self, module: Module, args: Any) -> Any:
         parts = list(args)
-        parts[self.argument] = parts[self.argument] * self.factor
+        parts[self.argument] = self._times(parts[self.argument])
         return tuple(parts)

@@ -25,8 +25,10 @@ from tensorprog.torch.changes import (
     InputHook,
     MultiplierChange,
     OutputHook,
+    ParameterChange,
     Place,
 )
+from tensorprog.torch.ranges import range_multipliers
 
 if TYPE_CHECKING:
     from tensorprog.torch.reading import Reading
@@ -35,8 +37,11 @@ if TYPE_CHECKING:
 POWERS = tuple(map(Fraction, ("1", "-1", "1/2", "-1/2", "2", "-2")))  # of a number in a multiplier
 
 
-def multiplier_changes(reading: Reading, derivation: Derivation) -> tuple[MultiplierChange, ...]:
-    """Every multiplier of the model: products of activations, and parameters whose uses differ."""
+def multiplier_changes(
+    reading: Reading, derivation: Derivation, parameters: tuple[ParameterChange, ...]
+) -> tuple[MultiplierChange, ...]:
+    """Every multiplier of the model: products of activations, parameters whose uses differ, and ranges of parameters
+    that would need a learning rate of their own."""
     from tensorprog.torch.trial import Trial
 
     graph = reading.lowered.graph
@@ -66,7 +71,7 @@ def multiplier_changes(reading: Reading, derivation: Derivation) -> tuple[Multip
                 known[kind, shapes] = tuple(k for k, p in enumerate(options) if trial.works(name, p))
             change = replace(change, places=tuple(options[k] for k in known[kind, shapes]))
         found.append(change)
-    return tuple(found)
+    return (*found, *range_multipliers(parameters, trial))
 
 
 def present(nodes: tuple[Node, ...], product: int) -> Power:
@@ -209,8 +214,9 @@ def place_text(place: Place) -> str:
         case OutputHook(module, _, axis, start, stop):
             part = "" if axis is None else f"[.., {start}:{stop}]"
             return f"hook on the output of {module}{part}"
-        case InputHook(module, argument):
-            return f"hook on the input of {module}" + (f" (argument {argument})" if argument else "")
+        case InputHook(module, argument, axis, start, stop):
+            part = "" if axis is None else f"[.., {start}:{stop}]"
+            return f"hook on the input of {module}{part}" + (f" (argument {argument})" if argument else "")
         case Absorb(param, _, _, _):
             return f"absorbed in {param}"
 

@@ -61,6 +61,8 @@ def place_of(m: MultiplierChange, model: Module, changes: Changes, clip: float |
             case Attribute(module, name):
                 if _is_number(getattr(model.get_submodule(module), name, None)):
                     return place
+            case _ if clip is not None and m.kind == "range":
+                why = f"dividing a range of `{m.param}` changes the global gradient norm, which is clipped"
             case _:
                 return place
     where = f"`{m.module}`" if m.module else "the model"
@@ -86,7 +88,7 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def range_of(place: Absorb | OutputHook, sizes: Mapping[str, int]) -> Range:
+def range_of(place: Absorb | OutputHook | InputHook, sizes: Mapping[str, int]) -> Range:
     """The part of a tensor that a place is, at these sizes."""
     if place.axis is None or place.start is None or place.stop is None:
         return Range()
@@ -110,8 +112,9 @@ def put(model: Module, m: MultiplierChange, place: Place, k: float, sizes: Mappi
             hook = MultiplyOutput(k, output, where.axis, where.start, where.stop)
             return PlacedMultiplier(m, place, k, handle=model.get_submodule(module).register_forward_hook(hook))
         case InputHook(module, argument):
-            handle = model.get_submodule(module).register_forward_pre_hook(MultiplyInput(k, argument))
-            return PlacedMultiplier(m, place, k, handle=handle)
+            where = range_of(place, sizes)
+            multiply = MultiplyInput(k, argument, where.axis, where.start, where.stop)
+            return PlacedMultiplier(m, place, k, handle=model.get_submodule(module).register_forward_pre_hook(multiply))
         case Absorb():
             return PlacedMultiplier(m, place, k)  # with the initial values
 

@@ -27,8 +27,8 @@ def changes_of(reading: Reading, derivation: Derivation) -> Changes:
     """Per parameter and per multiplier of the model: what it is now, and what it must be."""
     parameters = tuple(_parameter(reading, derivation, name) for name in reading.aliases)
     traced = {s: reading.points[0][s] for s in reading.symbols}
-    return Changes(reading.symbols, derivation.optimizer, parameters, multiplier_changes(reading, derivation),
-                   derivation.gradient_norm, traced)  # fmt: skip
+    multipliers = multiplier_changes(reading, derivation, parameters)
+    return Changes(reading.symbols, derivation.optimizer, parameters, multipliers, derivation.gradient_norm, traced)
 
 
 def _parameter(reading: Reading, derivation: Derivation, name: str) -> ParameterChange:

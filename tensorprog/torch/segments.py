@@ -118,7 +118,8 @@ class _Rewriter(Cuts):
         op = old.op
         if _cuts(self.graph, old):
             assert isinstance(op, Window)
-            if self.split is not None or self.which.wanted(self.graph, old):
+            unlike = len(self.nodes[args[0]].axes[op.axis].dim.terms) > 1
+            if (unlike and self.split is not None) or self.which.wanted(self.graph, old):
                 try:
                     cut = self.push(args[0], op.axis, op.offset, old.axes[op.axis].dim)
                     if old.name and not self.nodes[cut].name:

@@ -88,7 +88,15 @@ class Trial:
 
     def works(self, name: str, place: Place) -> bool:
         """Whether the factor at this place is the multiplier."""
-        wanted = interpreted(self.reading, {name: FACTOR})
+        return self._gives(interpreted(self.reading, {name: FACTOR}), place)
+
+    def alike(self, place: Place, other: Place) -> bool:
+        """Whether the factor at one place is the factor at another."""
+        with self._placed(other):
+            wanted = self.reading.rerun()
+        return self._gives(wanted, place)
+
+    def _gives(self, wanted: list[Any], place: Place) -> bool:
         try:
             with self._placed(place):
                 found = self.reading.rerun()
@@ -99,7 +107,7 @@ class Trial:
             if a.size != b.size:
                 return False
             scale = float(np.abs(b).max()) or 1.0
-            effect = max(effect, float(np.abs(a - c).max()) / scale)
+            effect = max(effect, float(np.abs(a - c.reshape(a.shape)).max()) / scale)
             error = max(error, float(np.abs(a - b.reshape(a.shape)).max()) / scale)
         return effect > VISIBLE and error < effect / 100
 
@@ -136,10 +144,11 @@ class Trial:
                     yield
                 finally:
                     handle.remove()
-            case InputHook(path, argument):
+            case InputHook(path, argument, axis, start, stop):
+                limits = self._range(start, stop)
 
                 def before(_: Any, args: Any) -> Any:
-                    return tuple(a * FACTOR if k == argument else a for k, a in enumerate(args))
+                    return _scaled(tuple(args), argument, axis, *limits)
 
                 handle = module.get_submodule(path).register_forward_pre_hook(before)
                 try:

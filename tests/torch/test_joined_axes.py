@@ -97,6 +97,27 @@ def test_a_matrix_that_makes_such_an_axis_is_not_cut_by_it() -> None:
     assert not found.parameter("mid.weight").parts
 
 
+class Rotated(nn.Module):
+    """Outputs of two kinds, of which the few are cut again, as rotary positions do."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.n, self.inp, self.both = n, nn.Linear(5, n), nn.Linear(n, 5 * n + 4, bias=False)
+        self.many, self.few = nn.Linear(5 * n, 3), nn.Linear(4, 3)
+
+    def forward(self, x: Any, t: Any) -> Any:
+        many, few = self.both(relu(self.inp(x))).split([5 * self.n, 4], -1)
+        turned = few * torch.cos(t) + torch.cat([-few[:, 2:], few[:, :2]], -1) * torch.sin(t)
+        return self.many(relu(many)) + self.few(turned)
+
+
+def test_a_part_that_is_cut_again_into_parts_that_grow_alike_stays_one() -> None:
+    reading = read64(Rotated, tuple(t.double() for t in inputs("rotated")))
+    assert worst_difference(reading) < 1e-12
+    found = derive_reading(reading, "adamw").changes.parameter("both.weight").parts
+    assert [str(part.stop) for part in found] == ["5 n", "5 n + 4"]
+
+
 def test_a_norm_over_unlike_parts_is_refused() -> None:
     with pytest.raises(TensorProgError, match="pads to another order of size"):
         tpt.derive(lambda n: Joined(n, nn.RMSNorm(n + 1)), inputs("norm"), "adamw")
