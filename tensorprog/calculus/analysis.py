@@ -166,12 +166,12 @@ class Analysis:
 
     # --- sweeps -------------------------------------------------------------------------------------
 
-    def sweep(self) -> bool:
-        """Bring every stale node up to date once, in order; True if any node's terms moved."""
+    def sweep(self, count: int | None = None) -> bool:
+        """Bring every stale node (of the first `count`) up to date once, in order; True if any node's terms moved."""
         for k in (*self._params, *self._moved_scales()):
             self.stale[k] = BOTH
         moved = False
-        for k in range(len(self.stale)):
+        for k in range(len(self.stale) if count is None else count):
             if k in self.stops:
                 self.visit(k)
             if self.stale[k]:

@@ -16,20 +16,20 @@ from math import gcd, lcm
 from tensorprog.calculus.analysis import MAX_SWEEPS, Exponents, Snapshot
 from tensorprog.calculus.shared import describe
 from tensorprog.calculus.stable import blown_up
-from tensorprog.errors import CalculusError, TensorProgError
+from tensorprog.errors import CalculusError
 from tensorprog.exponents import Power, Units
-from tensorprog.fixing import COMMAND_LINE, said
 from tensorprog.parametrizations.gauge import gauge_degree
 from tensorprog.programme.fixes import Fix
 from tensorprog.programme.forms import Form
+from tensorprog.programme.refusals import ConflictError, conflict, no_end
 from tensorprog.programme.seen import Seen
 from tensorprog.programme.simplex import Infeasible, Row, Tableau, UnboundedError, maximise
 from tensorprog.programme.stages import ZERO, Constraint, Lost, NewsError, Stages, row_of
-from tensorprog.programme.trajectory import Trainer, Trajectory
+from tensorprog.programme.trajectory import ManyTermsError, Trainer, Trajectory
 from tensorprog.programme.unknowns import Affine, Unknowns
 
 BOX = 16  # no exponent of interest is larger
-MAX_ROUNDS = 300
+MAX_ROUNDS = 120  # of the linear programme and a prediction
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +50,6 @@ class Completed:
     @property
     def units(self) -> Units:
         return self.unknowns.trainer.units
-
-
-class ConflictError(TensorProgError):
-    """What is fixed cannot be had together. `fixes`: the texts of a set of requirements that conflict. `tied`: only
-    because of something like n^1/2 m^-1/2, where n and m grow in proportion."""
-
-    fixes: tuple[str, ...] = ()
-    tied: bool = False
 
 
 class Programme:
@@ -163,6 +155,9 @@ class Programme:
         news = False
         for (k, part), size in seen.watched.items():
             news |= self._learn(self.cut(size, f"the {part} of `{describe(self.nodes[k], self.nodes)}`", k))
+        for k, growth in seen.growing():
+            what = f"the growth of `{describe(self.nodes[k], self.nodes)}` from step to step"
+            news |= self._learn(self.cut(growth, what, k))
         if result.excess:
             return result, news
         seen.aims()
@@ -216,6 +211,17 @@ class Programme:
 
     def solve(self) -> Completed:
         """Raises ConflictError if what is fixed leaves nothing stable, CalculusError if no end is found."""
+        try:
+            certified = self._rounds()
+        except ManyTermsError as error:
+            raise no_end(self, f"far from balance {error.message}") from None
+        if self.incumbent is None or certified is None:
+            raise CalculusError("no stable completion was found", self.nodes[0].span,
+                                why="the linear programme and the predictions do not settle on an answer")  # fmt: skip
+        return self._completed(self.incumbent, certified)
+
+    def _rounds(self) -> Stages | None:
+        """The objectives at the incumbent, once nothing better is possible."""
         certified: Stages | None = None
         for self.rounds in range(1, MAX_ROUNDS + 1):
             try:
@@ -224,17 +230,13 @@ class Programme:
                 continue
             point = stages.point
             if self.incumbent is not None and self._score(self.incumbent) >= self._score(point):
-                certified = stages  # no point that satisfies what is known, and more, can be better
-                break
+                return stages  # no point that satisfies what is known, and more, can be better
             result, news = self.look(point)
             if result.stable and (self.incumbent is None or self._score(point) >= self._score(self.incumbent)):
                 self.incumbent, certified = point, stages
             if not news:
-                break
-        if self.incumbent is None or certified is None:
-            raise CalculusError("no stable completion was found", self.nodes[0].span,
-                                why="the linear programme and the predictions do not settle on an answer")  # fmt: skip
-        return self._completed(self.incumbent, certified)
+                return certified
+        raise no_end(self, "every answer of the linear programme was unstable for yet another reason")
 
     def _completed(self, point: tuple[Fraction, ...], stages: Stages) -> Completed:
         exponents = _plain(self.unknowns.exponents(point))
@@ -278,24 +280,6 @@ class Programme:
         stages.zero(Affine({j: 1}) for j, name in enumerate(self.unknowns.names) if "=" in name)
         stages.zero(self.unknowns.multiplier.values())
         return stages
-
-
-def conflict(programme: Programme, constraints: Sequence[Constraint]) -> ConflictError:
-    """The error for requirements that cannot be had together."""
-    texts = {c.text for c in constraints if c.kind == "fix"}
-    fixed = [fix.said for fix in programme.fixes if fix.text in texts]
-    lines = [said(fix) for fix in fixed]
-    nodes = programme.nodes
-    lines += list(dict.fromkeys(f"{c.text} (line {nodes[c.node].span.line}) at most Theta(1)"
-                                for c in constraints if c.kind == "stability"))  # fmt: skip
-    places = [fix.span for fix in fixed if fix.span.file != COMMAND_LINE]
-    places += [nodes[c.node].span for c in constraints if c.kind == "stability"]
-    span = next(iter(places), nodes[0].span)
-    error = ConflictError("no stable completion: " + "; ".join(lines), span,
-                          why="these requirements cannot be had together, though without any one the others can",
-                          fix="leave out one of them")  # fmt: skip
-    error.fixes = tuple(map(str, fixed))
-    return error
 
 
 def _plain(exponents: Exponents) -> Exponents:

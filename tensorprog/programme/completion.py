@@ -21,12 +21,14 @@ from tensorprog.optimizers import Choice, Optimizer
 from tensorprog.optimizers.choice import choose
 from tensorprog.optimizers.policies import DEFAULT_POLICY
 from tensorprog.programme import show
-from tensorprog.programme.complete import Completed, ConflictError, Programme
+from tensorprog.programme.complete import Completed, Programme
 from tensorprog.programme.fixes import Fix, requirements
+from tensorprog.programme.refusals import ConflictError
 from tensorprog.programme.trajectory import Trainer, require_own_steps
 from tensorprog.solving import unsolved
 from tensorprog.syntax import FixDecl
 
+MOST_TERMS = 400  # of the change of a tensor; five times what networks in balance have
 UNROLLED = "where exponents are fixed, the depth is finite: its own exponents are not derived"
 
 
@@ -165,8 +167,8 @@ def trainer_for(architecture: Architecture, choice: Choice, alignment: Alignment
     require_own_steps(solver.optimizers[name] for name in solver.program.updates)
     given = solver.program, solver.units.finer(solver.units.denominator), choice, solver.functions, solver.exponents
     if alignment is None:
-        return Trainer(*given, strict=True)
-    return AlignedTrainer(*given, strict=True, alignment=alignment)
+        return Trainer(*given, strict=True, most=MOST_TERMS)
+    return AlignedTrainer(*given, strict=True, most=MOST_TERMS, alignment=alignment)
 
 
 def derived_or_zero(architecture: Architecture, choice: Choice, trainer: Trainer) -> Exponents:

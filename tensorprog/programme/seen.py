@@ -6,10 +6,11 @@ many updates, of the same size wherever nothing exceeds Theta(1), but of quite a
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 from tensorprog.calculus.analysis import largest
 from tensorprog.calculus.uses import Occurrence
+from tensorprog.programme.forms import Form
 from tensorprog.programme.trajectory import Trainer
 from tensorprog.programme.unknowns import constraining
 
@@ -19,7 +20,7 @@ EARLY = 2  # steps after which forms are only looked at once more, at the end
 class Seen:
     """Sizes along one prediction of a trainer. `watched`: of (node, "start" or "change"); `updates`: of a parameter's
     own update; `starts`: of a use's value for the initial W, with parameter and node; `scales`: of what a multiplier
-    makes, with the node."""
+    makes, with the node; `changes`: of the change of a node, at every step."""
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
@@ -27,9 +28,14 @@ class Seen:
         self.updates: dict[str, int] = {}
         self.starts: dict[str, tuple[int, str, int]] = {}
         self.scales: dict[str, tuple[int, int]] = {}
+        self.changes: dict[int, list[int]] = {}
 
     def early(self, step: int) -> None:
         """To be called after every step."""
+        for k in self.trainer.watched:
+            size = largest(self.trainer.change[k])
+            if size is not None:
+                self.changes.setdefault(k, []).append(size)
         if step <= EARLY:
             self.tensors()
             self.aims()
@@ -43,6 +49,16 @@ class Seen:
                 size = largest(terms) if changes or part == "start" else None
                 if size is not None and size > self.watched.get((k, part), size - 1):
                     self.watched[k, part] = size
+
+    def growing(self) -> Iterator[tuple[int, Form]]:
+        """Nodes whose change grows by the same form with every few steps, and that form. Going once more through the
+        same products adds it once more, at all exponents: it must be at most 0, or some step exceeds Theta(1)."""
+        for k, sizes in self.changes.items():
+            for period in range(1, (len(sizes) + 1) // 2):
+                a, b, c = (size if isinstance(size, Form) else Form(size) for size in sizes[-1::-period][:3])
+                if a > b and a.key != b.key and (a - b, a.key - b.key) == (b - c, b.key - c.key):
+                    yield k, Form(int(a) - int(b), a.key - b.key, sound=a.sound and b.sound and c.sound)
+                    break
 
     def aims(self) -> None:
         """What is to be as large as possible."""

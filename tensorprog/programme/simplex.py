@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from math import gcd, lcm
 
 Vector = Mapping[int, Fraction | int]
 
@@ -62,6 +63,55 @@ STALL = 50  # pivots without progress
 _ONE = -1  # the key of the constant; the variable x_j has the key -2 - j, the slack of row k the key k
 
 
+@dataclass(slots=True)
+class _Function:
+    """(sum of terms[key] * what the key stands for) / over: whole numbers, over > 0, so that only signs and ratios of
+    terms are asked for in a pivot."""
+
+    terms: dict[int, int]
+    over: int = 1
+
+    def copy(self) -> _Function:
+        return _Function(dict(self.terms), self.over)
+
+    def at(self, key: int) -> Fraction:
+        return Fraction(self.terms.get(key, 0), self.over)
+
+    def widen(self, factor: int) -> None:
+        """The same with `factor` times the denominator."""
+        if factor != 1:
+            self.over *= factor
+            for j in self.terms:
+                self.terms[j] *= factor
+
+    def add(self, c: int, other: _Function) -> None:
+        """self += c / self.over * other, zeros left out (but for the constant)."""
+        terms = self.terms
+        common = gcd(c, other.over)
+        factor = other.over // common
+        c //= common
+        self.widen(factor)
+        for j, value in other.terms.items():
+            new = terms.get(j, 0) + c * value
+            if new or j == _ONE:
+                terms[j] = new
+            else:
+                del terms[j]
+        if self.over != 1 and (common := gcd(self.over, *terms.values())) != 1:
+            self.over //= common
+            for j in terms:
+                terms[j] //= common
+
+    def solved(self, key: int, name: int | None) -> _Function:
+        """What `key` is if this function is `name` (None: 0)."""
+        a = self.terms.pop(key)
+        sign = 1 if a < 0 else -1
+        terms = {j: sign * c for j, c in self.terms.items()}
+        if name is not None:
+            terms[name] = -sign * self.over
+        return _Function(terms, abs(a))
+
+
 class Tableau:
     """A dictionary: every basic variable, and the objective, as an affine function of the nonbasic ones. Rows and
     variables can be added, rows taken away, and objectives exchanged; solving goes on from the last basis."""
@@ -69,14 +119,14 @@ class Tableau:
     def __init__(self, count: int) -> None:
         self.count = count
         self.made = 0
-        self.basic: dict[int, dict[int, Fraction]] = {}
-        self.objective: dict[int, Fraction] = {_ONE: Fraction(0)}
+        self.basic: dict[int, _Function] = {}
+        self.objective = _Function({_ONE: 0})
 
     def copy(self) -> Tableau:
         other = Tableau(self.count)
         other.made = self.made
-        other.basic = {key: dict(function) for key, function in self.basic.items()}
-        other.objective = dict(self.objective)
+        other.basic = {key: function.copy() for key, function in self.basic.items()}
+        other.objective = self.objective.copy()
         return other
 
     def variable(self) -> int:
@@ -89,7 +139,7 @@ class Tableau:
         number = self.made
         self.made += 1
         self.basic[number] = function = self._expressed({j: -c for j, c in row.coefficients.items()}, row.bound)
-        free = max((key for key in function if key < _ONE), default=None)
+        free = max((key for key in function.terms if key < _ONE), default=None)
         if free is not None:
             self._pivot(number, free)
         return number
@@ -98,17 +148,16 @@ class Tableau:
         """A variable is eliminated: the sum of coefficients[j] * x_j is this value from now on. False, and nothing
         changes, if that contradicts what was eliminated before."""
         function = self._expressed(coefficients, -value)
-        free = max((key for key in function if key < _ONE), default=max(function))
+        free = max((key for key in function.terms if key < _ONE), default=max(function.terms))
         if free == _ONE:
-            return not function[_ONE]
-        a = function.pop(free)
-        self._substitute(free, {j: -c / a for j, c in function.items()})
+            return not function.terms[_ONE]
+        self._substitute(free, function.solved(free, None))
         return True
 
     def remove(self, number: int) -> None:
         """Take a row away."""
         if number not in self.basic:
-            holders = [key for key, function in self.basic.items() if number in function]
+            holders = [key for key, function in self.basic.items() if number in function.terms]
             if not holders:
                 return
             self._pivot(max(holders), number)
@@ -120,65 +169,55 @@ class Tableau:
         if infeasible is not None:
             return infeasible
         self.objective = self._expressed(objective, Fraction(0))
-        if any(j < _ONE for j in self.objective):
+        if any(j < _ONE for j in self.objective.terms):
             raise UnboundedError("a variable that no row bounds")
         stalled = 0
-        while rising := [j for j, c in self.objective.items() if j >= 0 and c > 0]:
+        while rising := [(c, -j) for j, c in self.objective.terms.items() if j >= 0 and c > 0]:
             # the steepest, but the first after a while without progress (Bland 1977: no cycling)
-            enters = min(rising) if stalled > STALL else max(rising, key=lambda j: (self.objective[j], -j))
-            ratios = [(function[_ONE] / -c, k) for k, function in self.basic.items()
-                      if k >= 0 and (c := function.get(enters, 0)) < 0]  # fmt: skip
+            enters = -max(j for _, j in rising) if stalled > STALL else -max(rising)[1]
+            ratios = [(Fraction(function.terms[_ONE], -c), k) for k, function in self.basic.items()
+                      if k >= 0 and (c := function.terms.get(enters, 0)) < 0]  # fmt: skip
             if not ratios:
                 raise UnboundedError("the objective has no maximum")
             step, leaves = min(ratios)
             stalled = 0 if step else stalled + 1
             self._pivot(leaves, enters)
-        x = tuple(self.basic[-2 - j][_ONE] if -2 - j in self.basic else Fraction(0) for j in range(self.count))
-        duals = {j: -c for j, c in self.objective.items() if j >= 0}
-        return Optimum(x, self.objective[_ONE], duals)
+        x = tuple(self.basic[-2 - j].at(_ONE) if -2 - j in self.basic else Fraction(0) for j in range(self.count))
+        duals = {j: -self.objective.at(j) for j in self.objective.terms if j >= 0}
+        return Optimum(x, self.objective.at(_ONE), duals)
 
     def _restore(self) -> Infeasible | None:
-        """Pivot to a feasible basis: the dual simplex method without an objective, by least indices."""
-        self.objective = {_ONE: Fraction(0)}
-        while (leaves := min((k for k, f in self.basic.items() if k >= 0 and f[_ONE] < 0), default=None)) is not None:
+        """Pivot to a feasible basis: the dual simplex method without an objective. The row that is violated most leaves
+        for the largest coefficient, but by least indices after as many pivots as there are rows (no cycling)."""
+        self.objective = _Function({_ONE: 0})
+        patience = len(self.basic)
+        while negative := [k for k, f in self.basic.items() if k >= 0 and f.terms[_ONE] < 0]:
+            patience -= 1
+            leaves = min(negative) if patience < 0 else min(negative, key=lambda k: (self.basic[k].at(_ONE), k))
             function = self.basic[leaves]
-            enters = min((j for j, c in function.items() if j >= 0 and c > 0), default=None)
-            if enters is None:
-                return Infeasible({leaves: Fraction(1), **{j: -c for j, c in function.items() if j >= 0}})
-            self._pivot(leaves, enters)
+            rising = [(-c, j) for j, c in function.terms.items() if j >= 0 and c > 0]
+            if not rising:
+                return Infeasible({leaves: Fraction(1), **{j: -function.at(j) for j in function.terms if j >= 0}})
+            self._pivot(leaves, min(j for _, j in rising) if patience < 0 else min(rising)[1])
         return None
 
-    def _expressed(self, coefficients: Vector, constant: Fraction) -> dict[int, Fraction]:
+    def _expressed(self, coefficients: Vector, constant: Fraction) -> _Function:
         """An affine function of x as one of the nonbasic variables."""
-        result: dict[int, Fraction] = {_ONE: Fraction(constant)}
+        result = _Function({_ONE: constant.numerator}, constant.denominator)
         for j, c in coefficients.items():
             if c:
-                _add(result, Fraction(c), self.basic.get(-2 - j) or {-2 - j: Fraction(1)})
+                result.widen(lcm(result.over, c.denominator) // result.over)
+                result.add(int(c * result.over), self.basic.get(-2 - j) or _Function({_ONE: 0, -2 - j: 1}))
         return result
 
     def _pivot(self, leaves: int, enters: int) -> None:
         """Exchange a basic with a nonbasic variable."""
-        row = self.basic.pop(leaves)
-        a = row.pop(enters)
-        solved = {j: -c / a for j, c in row.items()}
-        solved[leaves] = 1 / a
-        self._substitute(enters, solved)
+        self._substitute(enters, self.basic.pop(leaves).solved(enters, leaves))
 
-    def _substitute(self, key: int, solved: dict[int, Fraction]) -> None:
+    def _substitute(self, key: int, solved: _Function) -> None:
         """Make a nonbasic variable basic."""
         for function in (*self.basic.values(), self.objective):
-            c = function.pop(key, None)
+            c = function.terms.pop(key, None)
             if c is not None:
-                _add(function, c, solved)
+                function.add(c, solved)
         self.basic[key] = solved
-
-
-def _add(function: dict[int, Fraction], factor: Fraction, other: Mapping[int, Fraction]) -> None:
-    """function += factor * other, zeros left out (but for the constant)."""
-    for j, c in other.items():
-        old = function.get(j)
-        value = factor * c if old is None else old + factor * c
-        if value or j == _ONE:
-            function[j] = value
-        else:
-            del function[j]

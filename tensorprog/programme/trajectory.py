@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from tensorprog.calculus.analysis import MAX_SWEEPS, Exponents, Snapshot, largest
+from tensorprog.calculus.shared import describe
 from tensorprog.calculus.solve import Solver
 from tensorprog.calculus.stable import sensitive
 from tensorprog.calculus.terms import Terms
@@ -40,12 +41,18 @@ class Trajectory:
         return self.settled and not self.excess
 
 
+class ManyTermsError(CalculusError):
+    """A tensor is a sum of more terms than a trainer is to follow."""
+
+
 @dataclass
 class Trainer(Solver):
     """A solver that predicts instead: its exponents are given, and may be forms. `strict`: of widths in proportion,
-    n^1/2 m^-1/2 is too large as well (or m^1/2 n^-1/2, if m stands first in the units)."""
+    n^1/2 m^-1/2 is too large as well (or m^1/2 n^-1/2, if m stands first in the units). `most`: how many terms a
+    change may have (0: any number); far from balance hardly two have the same size, and they multiply."""
 
     strict: bool = False
+    most: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -58,11 +65,20 @@ class Trainer(Solver):
             gradient = ((0, *gradient[0][1:]),)
         return super().update_terms(name, gradient)
 
+    def evaluate(self, k: int) -> bool:
+        """Raises ManyTermsError."""
+        moved = super().evaluate(k)
+        if 0 < self.most < len(self.change[k]):
+            node = self.program.nodes[k]
+            raise ManyTermsError(f"the change of `{describe(node, self.program.nodes)}` has too many terms", node.span)
+        return moved
+
     def run(
         self, exponents: Exponents, steps: int = MAX_SWEEPS, seen: Callable[[int], None] | None = None
     ) -> Trajectory:
         """Train at these exponents for at most that many steps; one step at least, even if the start is too large.
-        `seen` is called after each step at which nothing exceeds Theta(1)."""
+        `seen` is called after each step at which nothing exceeds Theta(1). Of a step at which something does, the
+        gradients are not looked at: far from balance they may have thousands of terms."""
         self.exponents = exponents
         self.restart()
         self.sweep()
@@ -70,10 +86,15 @@ class Trainer(Solver):
         step, settled = 0, False
         if seen is not None and not excess:
             seen(0)
+        forward = len(self.program.forward.nodes)
         while not settled and step < max(1, steps) and (not step or not excess):
-            settled = not self.train() or not self.sweep()
             step += 1
-            excess = excess or self._excess(step)
+            if not self.train():
+                settled = True
+            else:
+                moved = self.sweep(forward)
+                excess = excess or self._excess(step)
+                settled = not excess and not (self.sweep() or moved)
             if seen is not None and not excess:
                 seen(step)
         return Trajectory(self.snapshot(), step, settled and not excess, tuple(excess))

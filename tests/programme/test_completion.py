@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from itertools import product
+from random import Random
 
 import pytest
 
@@ -14,10 +15,13 @@ from tensorprog.classify.regime import trainer_for
 from tensorprog.exponents import Power
 from tensorprog.fixing import read_requirement
 from tensorprog.optimizers.choice import choose
+from tensorprog.programme import complete as complete_module
 from tensorprog.programme import completion
-from tensorprog.programme.complete import ConflictError, Programme
+from tensorprog.programme.complete import Programme
 from tensorprog.programme.completion import complete
 from tensorprog.programme.fixes import resolve
+from tensorprog.programme.refusals import ConflictError
+from tensorprog.programme.seen import Seen
 from tensorprog.programme.trajectory import Trainer
 from tests.shared import load, n, tiers
 
@@ -177,3 +181,50 @@ def test_a_requirement_that_makes_no_sense_is_refused(text: str, message: str) -
     with pytest.raises(tp.TensorProgError) as caught:
         resolve(trainer_for(MLP), read_requirement(text))
     assert message in caught.value.message and caught.value.fix
+
+
+LORA = load("examples/lora.tp")  # under SGD no start of the second adapter is in balance: to let it learn costs others
+
+
+@pytest.mark.parametrize("fix", tiers(["lr[lora_2.A] = 0", "lr[*] = 0", "lr[readout.W] = 0"], ["lr[lora_2.A] = 0"]))
+def test_what_grows_with_every_step_is_bounded_at_once(fix: str) -> None:
+    """Each step of a pair of adapters enlarges their product by one and the same factor. Later and later steps bound
+    it by n^1/2, n^1/3, n^1/4, ...; that it must be at most 1 is one constraint, and binds."""
+    found = complete(LORA, [fix], "sgd")
+    assert found.contribution("lora.B") == found.contribution("lora_2.B") == n(-HALF)
+    assert {found.contribution(name) for name in ("lora.A", "lora_2.A", "readout.W")} == {Power()}
+    assert any("the growth of" in c.text for lost in found.completed.lost for c in lost.binding)
+    assert found.completed.certified
+
+
+def test_without_that_constraint_the_rounds_do_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Negative control; and the error says how many rounds there were, and names the updates in question."""
+    monkeypatch.setattr(Seen, "growing", lambda _: ())
+    monkeypatch.setattr(complete_module, "MAX_ROUNDS", 24)
+    with pytest.raises(tp.TensorProgError, match=r"in 24 rounds: .* `lora_2\.B`") as caught:
+        complete(LORA, ["lr[lora_2.A] = 0"], "sgd")
+    assert caught.value.why and caught.value.fix
+
+
+def test_a_prediction_far_from_balance_is_not_followed_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Terms of different sizes are not merged, and multiply: their number is bounded, and the error says so."""
+    monkeypatch.setattr(completion, "MOST_TERMS", 8)
+    with pytest.raises(tp.TensorProgError, match=r"has too many terms|no best stable completion"):
+        complete(LORA, ["lr[lora_2.A] = 0"], "sgd")
+
+
+@pytest.mark.slow
+def test_no_neighbour_of_the_completion_does_better() -> None:
+    """A second witness: of 400 exponents around the answer, chosen at random, none is stable and has larger updates."""
+    found = complete(LORA, ["lr[lora_2.A] = 0"], "sgd")
+    trainer = trainer_for(LORA, "sgd")
+    finer = trainer.units.denominator // found.completed.unknowns.trainer.units.denominator
+    best, draw, stable = sorted(found.completed.contributions.values()), Random(1), 0
+    exponents = found.completed.exponents
+    for _ in range(400):
+        A, C = ({name: value * finer + draw.choice((-1, 0, 0, 1)) * trainer.units.denominator // 8
+                 for name, value in part.items()} for part in (exponents.A, exponents.C))  # fmt: skip
+        updates = stable_and_updates(trainer, Exponents(A, C, {m: v * finer for m, v in exponents.M.items()}))
+        stable += updates is not None
+        assert updates is None or updates <= best
+    assert stable > 4

@@ -11,8 +11,8 @@ import tensorprog as tp
 from tensorprog.classify import classify
 from tensorprog.cli import main
 from tensorprog.exponents import Power
-from tensorprog.programme.complete import ConflictError
 from tensorprog.programme.completion import Completion, complete
+from tensorprog.programme.refusals import ConflictError
 
 SOURCE = Path("examples/mlp.tp").read_text()
 FIXED = SOURCE + "fix init = sp\nfix no multipliers\nfix lr[W3] = n^-1\n"
