@@ -69,12 +69,12 @@ def record(
     """The trace of `module(*args, **kwargs)` in training mode, then of `loss(result)` if given. `frozen`: buffers that
     count as parameters, because they are random.
 
-    Raises TensorProgError if nothing floating comes out that depends on a parameter.
+    Raises TensorProgError if nothing floating comes out that depends on a parameter, TooLargeError for too long a run.
     """
     names = {}
     for path, leaf in _named((args, dict(kwargs))):
         names[id(leaf)] = (path, leaf)
-    recorder = Recorder(module, names, frozen)
+    recorder = Recorder(module, names, frozen, limited=True)
     was_training = {m: m.training for m in module.modules()}
     module.train()
     try:

@@ -18,7 +18,18 @@ from tensorprog.syntax import Arch
 from tensorprog.torch.laws import Laws
 from tensorprog.torch.lower import Lowered, lower
 from tensorprog.torch.present import StartLaw, start_laws
-from tensorprog.torch.runs import WIDTHS, BuildError, Run, batches_of, points_of, prepare, recorded, resized, symbols_of
+from tensorprog.torch.runs import (
+    WIDTHS,
+    BuildError,
+    Run,
+    batches_of,
+    points_of,
+    prepare_all,
+    recorded,
+    resized,
+    symbols_of,
+)
+from tensorprog.torch.trace import TooLargeError
 from tensorprog.torch.zipped import Zipped, zip_traces
 
 MULTIPLES = (1, 8, 64)  # tried in turn, where a builder does not accept tiny sizes or rounds them
@@ -117,6 +128,8 @@ def read(
     for multiple in MULTIPLES:
         try:
             return _read(build, inputs, points_of(symbols, [multiple * w for w in WIDTHS]), name)
+        except TooLargeError as error:
+            raise failure or error from None
         except BuildError as error:
             failure = failure or error
         except TensorProgError as error:
@@ -128,7 +141,7 @@ def read(
 
 
 def _read(build: Callable[..., Any], inputs: Any, points: list[dict[str, int]], name: str | None) -> Reading:
-    runs = [prepare(build, inputs, point) for point in points]
+    runs = prepare_all(build, inputs, points)
     zipped = None
     for axis, size in batches_of(runs):
         whole = [resized(run, axis, size) for run in runs]
@@ -137,6 +150,8 @@ def _read(build: Callable[..., Any], inputs: Any, points: list[dict[str, int]], 
             traces = [recorded(r, p) for r, p in zip([*whole, resized(runs[0], axis, size - 1)], varied, strict=True)]
             zipped, runs = zip_traces(Laws(varied), traces), whole
             break
+        except TooLargeError:
+            raise
         except TensorProgError:  # no batch: the module needs that size
             continue
     if zipped is None:

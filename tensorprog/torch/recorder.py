@@ -11,12 +11,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from tensorprog.torch.functions import differentiated
-from tensorprog.torch.trace import Leaf, Operation, Ref, Trace, Write
+from tensorprog.torch.trace import Leaf, Operation, Ref, TooLargeError, Trace, Write
 
 SHAPE_ONLY = frozenset(
     "empty_like ones_like zeros_like full_like rand_like randn_like new_zeros new_ones new_empty new_full sym_size "
     "sym_stride is_same_size".split()
 )  # results that do not depend on the values of their operands
+MOST_OPERATIONS = 50_000  # in a run that is read: each takes about 10 kB in all that follows
+MOST_BYTES = 2**31  # of the tensors in such a run
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[misc]
@@ -24,10 +26,18 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
     identity is never used twice."""
 
     def __init__(
-        self, module: torch.nn.Module, inputs: Mapping[int, tuple[str, Any]], frozen: frozenset[str] = frozenset()
+        self,
+        module: torch.nn.Module,
+        inputs: Mapping[int, tuple[str, Any]],
+        frozen: frozenset[str] = frozenset(),
+        limited: bool = False,
     ) -> None:
-        """`inputs`: identity of a tensor -> what it is called, and itself. `frozen`: buffers taken as parameters."""
+        """`inputs`: identity of a tensor -> what it is called, and itself. `frozen`: buffers taken as parameters.
+        `limited`: raise TooLargeError for a run that is too large to be read."""
         super().__init__()
+        self._limited = limited
+        self._memories: set[int] = set()  # those counted in
+        self._bytes = 0
         self.trace = Trace()
         self._alive: list[Any] = []
         self._value: dict[int, int] = {}  # identity of a tensor object -> its value
@@ -87,7 +97,23 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         self.trace.dtypes.append(str(tensor.dtype).removeprefix("torch."))
         self._value[id(tensor)] = number
         self._alive.append(tensor)
+        if self._limited:
+            self._require_room(tensor)
         return number
+
+    def _require_room(self, tensor: torch.Tensor) -> None:
+        memory, count = tensor.untyped_storage(), len(self.trace.operations)
+        if memory._cdata not in self._memories:
+            self._memories.add(memory._cdata)
+            self._bytes += memory.nbytes()
+        if count >= MOST_OPERATIONS or self._bytes > MOST_BYTES:
+            many = count >= MOST_OPERATIONS
+            most = f"{MOST_OPERATIONS} operations" if many else f"{MOST_BYTES / 2**30:g} GiB of tensors"
+            raise TooLargeError(
+                f"one run of the model takes more than {most}: it was stopped in `{self._stack[-1] or 'the model'}`",
+                why=f"every operation is kept: {count} so far, with {self._bytes / 2**30:.2g} GiB",
+                fix="shorter sequences (a loop over time counts every step), a smaller batch or fewer layers",
+            )
 
     def _parameter(self, tensor: torch.Tensor) -> int | None:
         """The value of a parameter, which another object may stand for (`.data`); None if it is none."""

@@ -15,7 +15,8 @@ from tensorprog.errors import TensorProgError
 from tensorprog.torch.building import arguments, told, unpacked
 from tensorprog.torch.capture import record
 from tensorprog.torch.present import build_traced
-from tensorprog.torch.trace import Trace
+from tensorprog.torch.recorder import MOST_BYTES
+from tensorprog.torch.trace import TooLargeError, Trace
 
 WIDTHS = (3, 5, 7, 10)
 
@@ -97,6 +98,23 @@ def prepare(build: Callable[..., Any], inputs: Any, point: Mapping[str, int]) ->
         module, own, loss = unpacked(built)
         args, kwargs = arguments(module, inputs if own is None else own, lambda make: call(make, point))
     return Run(module, args, kwargs, loss, starts, buffers)
+
+
+def prepare_all(build: Callable[..., Any], inputs: Any, points: Sequence[Mapping[str, int]]) -> list[Run]:
+    """One build at every point. Raises TooLargeError before one that is too large, if its weights grow like squares."""
+    runs: list[Run] = []
+    held = size = 0.0
+    for k, point in enumerate(points):
+        expected = size * max(point[s] / points[k - 1][s] for s in point) ** 2
+        if held + expected > MOST_BYTES:
+            where = ", ".join(f"{s}={v}" for s, v in point.items())
+            raise TooLargeError(f"the model at {where} would take about {expected / 2**30:.1f} GiB",
+                                why="it is read at several widths, and kept at each of them",
+                                fix="fewer layers, or smaller `widths`")  # fmt: skip
+        runs.append(prepare(build, inputs, point))
+        size = sum(t.nbytes for t in (*runs[-1].module.parameters(), *runs[-1].module.buffers()))
+        held += size
+    return runs
 
 
 def recorded(run: Run, point: Mapping[str, int]) -> Trace:

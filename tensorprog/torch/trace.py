@@ -11,6 +11,10 @@ import torch
 from tensorprog.errors import TensorProgError
 
 
+class TooLargeError(TensorProgError):
+    """Reading the model would take too much memory."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ref:
     """A tensor operand: number `value` among the recorded values."""
