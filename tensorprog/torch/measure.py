@@ -148,7 +148,7 @@ class _Quietly:
 def _quiet_hooks(module: Any, recorder: Measuring) -> Iterator[None]:
     record = applied(module)
     placed = record.multipliers if record else ()
-    uses = {m.place.module for m in placed if m.change.kind == "use" and isinstance(m.place, OutputHook)}
+    uses = {m.place.module for m in placed if m.change.kind == "use" and m.place == OutputHook(m.change.module)}
     changed = []
     for path, part in module.named_modules():
         for hooks in (part._forward_hooks, part._forward_pre_hooks):

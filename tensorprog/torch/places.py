@@ -8,7 +8,7 @@ multiplier at 3/2.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -111,6 +111,7 @@ def _places(reading: Reading, trial: Trial, name: str, module: str, kind: str) -
     if kind == "use":
         yield OutputHook(module)
         yield InputHook(module)
+        yield from _hooks(_sources_of(reading, _other_factors(reading.lowered.graph.nodes, name)))
     else:
         yield from _product_places(reading, name, module)
 
@@ -136,20 +137,10 @@ def _floats(holder: Any) -> list[str]:
 def _product_places(reading: Reading, name: str, module: str) -> Iterator[Place]:
     nodes = reading.lowered.graph.nodes
     product = unscaled(nodes, reading.lowered.products[name])
-    seen: dict[str, tuple[Dim, Dim] | None] = {}
-    ends: dict[int, list[tuple[str, int]]] = {}
-    for path, (node, output) in _last_sites(reading).items():
-        if path:
-            ends.setdefault(node, []).append((path, output))
-    for operand in nodes[product].args:
-        for path, output, window in _linear_sources(nodes, operand, ends):
-            if path in seen or path == module:
-                continue
-            seen[path] = window
-            if window is None:
-                yield OutputHook(path, output)
-            else:
-                yield OutputHook(path, output, -1, window[0], window[1])
+    found = _sources_of(reading, nodes[product].args)
+    found.pop(module, None)
+    yield from _hooks(found)
+    seen = {path: window for path, (_, window) in found.items()}
     leads, inside = below(nodes, product), f"{module}." if module else ""
     for path, (node, output) in _last_sites(reading).items():  # through sums too, such as rotary positions
         if path and path.startswith(inside) and path not in seen and node in leads:
@@ -161,6 +152,39 @@ def _product_places(reading: Reading, name: str, module: str) -> Iterator[Place]
         own = list(reading.module.get_submodule(path).named_parameters(recurse=False))
         if len(own) == 1 and own[0][1].dim() > 1:
             yield Absorb(f"{path}.{own[0][0]}", *((None,) if window is None else (0, *window)))
+
+
+def _sources_of(reading: Reading, operands: Iterable[int]) -> dict[str, tuple[int, tuple[Dim, Dim] | None]]:
+    """The modules whose output these nodes are, up to relabelling, windows and scalars: path -> (number of the result,
+    the range of it)."""
+    ends: dict[int, list[tuple[str, int]]] = {}
+    for path, (node, output) in _last_sites(reading).items():
+        if path:
+            ends.setdefault(node, []).append((path, output))
+    found: dict[str, tuple[int, tuple[Dim, Dim] | None]] = {}
+    for operand in operands:
+        for path, output, window in _linear_sources(reading.lowered.graph.nodes, operand, ends):
+            found.setdefault(path, (output, window))
+    return found
+
+
+def _hooks(sources: dict[str, tuple[int, tuple[Dim, Dim] | None]]) -> Iterator[OutputHook]:
+    for path, (output, window) in sources.items():
+        yield OutputHook(path, output) if window is None else OutputHook(path, output, -1, window[0], window[1])
+
+
+def _other_factors(nodes: tuple[Node, ...], unknown: str) -> list[int]:
+    """What a use of a parameter is multiplied with."""
+    used: set[int] = set()
+    others = []
+    for node in nodes:
+        if isinstance(node.op, Scale) and unknown in node.op.scalar.unknowns:
+            used.add(node.id)
+        elif isinstance(node.op, Contract) and node.op.right is not None:
+            others += [other for a, other in zip(node.args, node.args[::-1], strict=True) if a in used]
+        elif isinstance(node.op, Scale | Split | Merge | Contract) and used.intersection(node.args):
+            used.add(node.id)
+    return others
 
 
 def below(nodes: tuple[Node, ...], node: int) -> set[int]:
@@ -185,7 +209,8 @@ def _linear_sources(
             yield path, output, window
         op = at.op
         if isinstance(op, Window) and not op.taps:
-            window = (op.offset, op.offset + at.axes[op.axis].dim)
+            if nodes[at.args[0]].axes[op.axis].dim.grows:  # of channels; a range of positions is left to the trial
+                window = (op.offset, op.offset + at.axes[op.axis].dim)
         elif not (isinstance(op, Split | Merge | Scale) or (isinstance(op, Contract) and op.right is None)):
             return
         if not at.args or isinstance(nodes[at.args[0]].op, Param):

@@ -141,3 +141,46 @@ def test_a_product_in_the_code_of_the_model_itself_finds_its_place_through_rotat
     p = tpt.derive(Turned, inputs=torch.randn(2, 3, 8), optimizer="adamw")
     (product,) = p.changes.multipliers
     assert OutputHook("query") in product.places
+
+
+class Inline(nn.Module):
+    """A language model whose readout is its embedding, in its own code, and which returns its loss."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.embed, self.mid, self.norm = nn.Embedding(VOCAB, n), nn.Linear(n, n), nn.LayerNorm(n)
+        self.bias = nn.Parameter(torch.zeros(VOCAB))
+
+    def forward(self, tokens: Any) -> Any:
+        x = self.embed(tokens)
+        x = self.norm(x + self.mid(torch.relu(x)))
+        logits = nn.functional.linear(x[:, :-1], self.embed.weight, self.bias)
+        return nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
+
+
+def inline() -> Any:
+    tokens = torch.randint(VOCAB, (3, TIME), generator=torch.Generator().manual_seed(0))
+    return tpt.derive(Inline, tokens, "adamw")
+
+
+def test_the_factor_of_a_tied_readout_in_the_code_goes_to_what_it_reads() -> None:
+    """All of it: of the positions that are cut off, not of channels of the same numbers. Without a hook on the output,
+    which is the loss."""
+    p = inline()
+    assert places(p, "") == (OutputHook("norm"),)
+    tokens = torch.randint(VOCAB, (3, TIME), generator=torch.Generator().manual_seed(0))
+    model, base = Inline(32), Inline(4)
+    before = base(tokens)
+    p.apply(base, base=4)
+    assert torch.equal(base(tokens), before) and not base.norm._forward_hooks
+    p.apply(model, base=4)
+    applied = model(tokens)
+    p.fold(model)
+    torch.testing.assert_close(model(tokens), applied)
+    assert not model.norm._forward_hooks
+
+
+@pytest.mark.slow
+def test_a_tied_readout_in_the_code_behaves_as_derived() -> None:
+    report = inline().check((32, 64, 128, 256), seeds=3, steps=2)
+    assert report.verdict == "agrees", str(report)
