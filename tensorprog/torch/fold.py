@@ -10,7 +10,7 @@ import torch
 
 from tensorprog.errors import TensorProgError
 from tensorprog.torch.apply import RECORD, applied
-from tensorprog.torch.changes import Absorb, InputHook, OutputHook, Place
+from tensorprog.torch.changes import Absorb, InputHook, MultiplierChange, OutputHook, Place
 from tensorprog.torch.placing import PlacedMultiplier, take_away
 from tensorprog.torch.sizes import forget_compiled, unwrapped
 
@@ -48,7 +48,8 @@ def _target(model: Module, m: PlacedMultiplier) -> Place:
     """The place of the multiplier whose module's weights can take it: untied ones first."""
     if (part := m.change.part) is not None:
         return Absorb(m.change.param, part.axis, part.start, part.stop)
-    candidates = [place for place in (m.place, *m.change.places) if _foldable(model, place)]
+    candidates = [place for place in (m.place, *m.change.places)
+                  if _foldable(model, place) and not _read_elsewhere(model, m.change, place)]  # fmt: skip
     for place in candidates:
         if isinstance(place, Absorb) or not _tied(model, place.module):  # type: ignore[union-attr]
             return place
@@ -57,6 +58,13 @@ def _target(model: Module, m: PlacedMultiplier) -> Place:
     raise TensorProgError(f"the multiplier {m.change.name} cannot be folded",
                           why="it stands behind no module with weights of its own that are linear in its output",
                           fix="export with the hook, or with the attribute as it is")  # fmt: skip
+
+
+def _read_elsewhere(model: Module, change: MultiplierChange, place: Place) -> bool:
+    """Whether the weight that would take the factor is the parameter itself, which its other uses read as it is."""
+    if change.kind != "use" or isinstance(place, Absorb) or place.module == change.module:  # type: ignore[union-attr]
+        return False
+    return _weight(model, place.module) is model.get_parameter(change.param)  # type: ignore[union-attr]
 
 
 def _foldable(model: Module, place: Place) -> bool:

@@ -22,7 +22,7 @@ from tensorprog.torch.calibrate import base_rates
 from tensorprog.torch.changes import UNIT, Attribute, ConfigField
 from tensorprog.torch.hidden import Hidden
 from tensorprog.torch.measure import Rates, Spot, Trained, spots
-from tensorprog.torch.places import below
+from tensorprog.torch.places import behind_hooks, below
 from tensorprog.torch.predicted import Predicted
 from tensorprog.torch.training import FIRST, TOP, Floats, Progress, entries
 
@@ -56,7 +56,8 @@ def check_model(
     require_runs(seeds, steps, max_seeds)
     most = max_seeds or 2 * seeds
     every, ladder = spots(p), _ladder(p, widths)
-    places = [spot for spot in every if unmodified or not _moved(p, spot)]
+    behind = behind_hooks(p.reading, (m for m in p.changes.multipliers if m.factor != UNIT))
+    places = [spot for spot in every if unmodified or not (spot.probe.node in behind or _moved(p, spot))]
     trained = Trained(p, tuple(places), _base(ladder), tuple(keep), unmodified).aligned(ladder.rungs[0])
     rate = lr if lr is not None else base_rates(trained, ladder.rungs[0])
     predictor = Predicted(p, steps)

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from tensorprog.derivation import Derivation
 from tensorprog.dims import Dim
 from tensorprog.exponents import Power
-from tensorprog.graph import Contract, Merge, Node, Param, Scalar, Scale, Split, Window, unscaled
+from tensorprog.functions import BUILTIN
+from tensorprog.graph import Contract, Map, Merge, Node, Param, Scalar, Scale, Split, Window, unscaled
 from tensorprog.torch.changes import (
     UNIT,
     Absorb,
@@ -155,8 +156,8 @@ def _product_places(reading: Reading, name: str, module: str) -> Iterator[Place]
 
 
 def _sources_of(reading: Reading, operands: Iterable[int]) -> dict[str, tuple[int, tuple[Dim, Dim] | None]]:
-    """The modules whose output these nodes are, up to relabelling, windows and scalars: path -> (number of the result,
-    the range of it)."""
+    """The modules whose output these nodes are, up to relabelling, windows, scalars and functions like relu: path ->
+    (number of the result, the range of it)."""
     ends: dict[int, list[tuple[str, int]]] = {}
     for path, (node, output) in _last_sites(reading).items():
         if path:
@@ -187,6 +188,26 @@ def _other_factors(nodes: tuple[Node, ...], unknown: str) -> list[int]:
     return others
 
 
+def behind_hooks(reading: Reading, multipliers: Iterable[MultiplierChange]) -> set[int]:
+    """The nodes between the output that a hook multiplies for a use of a parameter, and that use: in the model they
+    have the factor already."""
+    nodes, last = reading.lowered.graph.nodes, _last_sites(reading)
+    found: set[int] = set()
+    for m in multipliers:
+        hooked = {last[p.module][0] for p in m.places if isinstance(p, OutputHook) and p.module != m.module}
+        if m.kind != "use" or not hooked:
+            continue
+        after: set[int] = set()
+        for node in nodes:
+            if (hooked | after).intersection(node.args):
+                after.add(node.id)
+        for unknown, u in reading.lowered.graph.unknowns.items():
+            if u.param == m.param and reading.lowered.multipliers[unknown][0] == m.module:
+                for factor in _other_factors(nodes, unknown):
+                    found |= after & {factor, *below(nodes, factor)}
+    return found
+
+
 def below(nodes: tuple[Node, ...], node: int) -> set[int]:
     """Everything that a node is computed from."""
     found: set[int] = set()
@@ -201,8 +222,8 @@ def below(nodes: tuple[Node, ...], node: int) -> set[int]:
 def _linear_sources(
     nodes: tuple[Node, ...], node: int, ends: dict[int, list[tuple[str, int]]]
 ) -> Iterator[tuple[str, int, tuple[Dim, Dim] | None]]:
-    """Modules whose output is this node, or one that it is made of by relabelling, windows and scalars. `ends`: node ->
-    the modules whose output it is, each with the number of the result."""
+    """Modules whose output is this node, or one that it is made of by relabelling, windows, scalars and functions like
+    relu. `ends`: node -> the modules whose output it is, each with the number of the result."""
     at, window = nodes[node], None
     while True:
         for path, output in ends.get(at.id, ()):
@@ -211,7 +232,8 @@ def _linear_sources(
         if isinstance(op, Window) and not op.taps:
             if nodes[at.args[0]].axes[op.axis].dim.grows:  # of channels; a range of positions is left to the trial
                 window = (op.offset, op.offset + at.axes[op.axis].dim)
-        elif not (isinstance(op, Split | Merge | Scale) or (isinstance(op, Contract) and op.right is None)):
+        elif not (isinstance(op, Split | Merge | Scale) or (isinstance(op, Contract) and op.right is None)
+                  or (isinstance(op, Map) and not op.derivative and BUILTIN[op.fn].facts[0].degree == 1)):  # fmt: skip
             return
         if not at.args or isinstance(nodes[at.args[0]].op, Param):
             return

@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 import tensorprog.torch as tpt  # noqa: E402
+from tensorprog.errors import TensorProgError  # noqa: E402
 from tensorprog.torch.changes import Absorb, Attribute, ConfigField, InputHook, OutputHook  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -184,3 +185,50 @@ def test_the_factor_of_a_tied_readout_in_the_code_goes_to_what_it_reads() -> Non
 def test_a_tied_readout_in_the_code_behaves_as_derived() -> None:
     report = inline().check((32, 64, 128, 256), seeds=3, steps=2)
     assert report.verdict == "agrees", str(report)
+
+
+class Transposed(nn.Module):
+    """An autoencoder whose decoder is the encoder's matrix, in its own code."""
+
+    def __init__(self, n: int, function: Any, hidden: bool) -> None:
+        super().__init__()
+        self.function, self.encoder, self.bias = function, nn.Linear(20, n), nn.Parameter(torch.zeros(20))
+        self.mid = nn.Linear(n, n) if hidden else nn.Identity()
+
+    def forward(self, x: Any) -> Any:
+        return nn.functional.linear(self.function(self.mid(self.encoder(x))), self.encoder.weight.t(), self.bias)
+
+
+def transposed(function: Any, hidden: bool) -> Any:
+    x = torch.randn(6, 20, generator=torch.Generator().manual_seed(0))
+    return x, tpt.derive(lambda n: Transposed(n, function, hidden), x, "adamw")
+
+
+def test_behind_a_function_that_passes_factors_on_a_hook_before_it_is_the_multiplier() -> None:
+    """relu(k x) is k relu(x), and tanh(k x) is not k tanh(x)."""
+    x, p = transposed(torch.relu, True)
+    assert places(p, "") == (OutputHook("mid"),)
+    assert not any(m.places for m in transposed(torch.tanh, True)[1].changes.multipliers)
+    model = Transposed(32, torch.relu, True)
+    p.apply(model, base=4)
+    applied = model(x)
+    p.fold(model)
+    torch.testing.assert_close(model(x), applied)
+
+
+def test_a_factor_is_not_folded_into_a_weight_that_is_read_elsewhere() -> None:
+    x, p = transposed(torch.relu, False)
+    model = Transposed(32, torch.relu, False)
+    p.apply(model, base=4)
+    assert model.encoder._forward_hooks and torch.isfinite(model(x)).all()
+    with pytest.raises(TensorProgError, match="cannot be folded"):
+        p.fold(model)
+    assert model.encoder._forward_hooks
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hidden", [False, True])
+def test_what_stands_between_a_hook_and_its_use_is_left_out_of_the_check(hidden: bool) -> None:
+    report = transposed(torch.relu, hidden)[1].check((32, 64, 128, 256), seeds=3, steps=2)
+    assert report.verdict != "disagrees", str(report)
+    assert [name.partition(" #")[0] for name in report.left_out] == ["(top): relu"]
