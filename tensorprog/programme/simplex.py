@@ -187,18 +187,19 @@ class Tableau:
         return Optimum(x, self.objective.at(_ONE), duals)
 
     def _restore(self) -> Infeasible | None:
-        """Pivot to a feasible basis: the dual simplex method without an objective. The row that is violated most leaves
-        for the largest coefficient, but by least indices after as many pivots as there are rows (no cycling)."""
+        """Pivot to a feasible basis: the dual simplex method without an objective, by least indices (no cycling); but if
+        that takes long, for a while what is violated most leaves for the largest coefficient, which is far quicker."""
         self.objective = _Function({_ONE: 0})
-        patience = len(self.basic)
+        pivots = 0
         while negative := [k for k, f in self.basic.items() if k >= 0 and f.terms[_ONE] < 0]:
-            patience -= 1
-            leaves = min(negative) if patience < 0 else min(negative, key=lambda k: (self.basic[k].at(_ONE), k))
+            steep = STALL <= pivots < STALL + len(self.basic)
+            leaves = min(negative, key=lambda k: (self.basic[k].at(_ONE), k)) if steep else min(negative)
             function = self.basic[leaves]
             rising = [(-c, j) for j, c in function.terms.items() if j >= 0 and c > 0]
             if not rising:
                 return Infeasible({leaves: Fraction(1), **{j: -function.at(j) for j in function.terms if j >= 0}})
-            self._pivot(leaves, min(j for _, j in rising) if patience < 0 else min(rising)[1])
+            self._pivot(leaves, min(rising)[1] if steep else min(j for _, j in rising))
+            pivots += 1
         return None
 
     def _expressed(self, coefficients: Vector, constant: Fraction) -> _Function:
