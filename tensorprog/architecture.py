@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 from tensorprog.autodiff import differentiate
 from tensorprog.errors import ShapeError, TensorProgError
+from tensorprog.fixing import read_requirement
 from tensorprog.functions import Function, user_function
 from tensorprog.graph import Graph, Program
 from tensorprog.model import Model
 from tensorprog.optimizers import Optimizer
+from tensorprog.powers import read_power
 from tensorprog.syntax import Arch, DepthDecl, FixDecl, OptimizerDef
 
 if TYPE_CHECKING:
@@ -24,12 +26,14 @@ if TYPE_CHECKING:
 class Architecture:
     """One .tp program. `depths`: the finite depth at which each `repeat` symbol is unrolled (default: the
     file's, else 2). `rolled`: depths stay symbols, and a `repeat` over one is a single layer with a layer axis
-    (`roll`). The stages are computed when first asked for."""
+    (`roll`). `asked`: requirements of the command line on unknown multipliers, such as `?branch = L^-1/2`.
+    The stages are computed when first asked for."""
 
     source: str
     file: str = "<string>"
     depths: Mapping[str, int] = field(default_factory=dict)
     rolled: bool = False
+    asked: tuple[FixDecl, ...] = ()
 
     @cached_property
     def symbolic(self) -> Architecture:
@@ -70,7 +74,7 @@ class Architecture:
         from tensorprog.elaborate import elaborate
 
         try:
-            return elaborate(self.tree, self.depths, symbolic=self.rolled)
+            return elaborate(self.tree, self.depths, symbolic=self.rolled, given=self.given)
         except TensorProgError as error:
             raise error.located(self.source, self.file) from None
 
@@ -113,8 +117,37 @@ class Architecture:
 
     @property
     def fixes(self) -> tuple[FixDecl, ...]:
-        """The `fix` statements of the file."""
+        """The `fix` statements of the file, but for those of multipliers that are given."""
+        known = {fix.quantity for fix in self.given}
+        return tuple(fix for fix in self._fixes if fix.quantity not in known and not self.names_depth(fix))
+
+    @cached_property
+    def given(self) -> tuple[FixDecl, ...]:
+        """Unknown multipliers that are fixed to a power of a depth: they stand in the network as that number."""
+        asked = {fix.quantity for fix in self.asked}
+        kept = (*(fix for fix in self._fixes if fix.quantity not in asked), *self.asked)
+        return tuple(fix for fix in kept if self.names_depth(fix))
+
+    @property
+    def _fixes(self) -> tuple[FixDecl, ...]:
         return tuple(statement for statement in self.tree.statements if isinstance(statement, FixDecl))
+
+    def names_depth(self, fix: FixDecl) -> bool:
+        """Whether a requirement gives a multiplier a power of a `depth` of the file."""
+        power = read_power(fix.value) if fix.quantity.startswith("?") else None
+        return isinstance(power, Mapping) and any(
+            statement.name in power for statement in self.tree.statements if isinstance(statement, DepthDecl)
+        )
+
+    def asking(self, fixes: Sequence[str]) -> tuple[Architecture, tuple[str, ...]]:
+        """The same program with what these requirements (fixing.py) give of multipliers, and the other requirements.
+        Raises ParseError."""
+        read = [read_requirement(text) for text in fixes]
+        scales = tuple(fix for fix in read if fix.quantity.startswith("?"))
+        if not any(map(self.names_depth, (*scales, *self._fixes))):
+            return self, tuple(fixes)
+        kept = tuple(text for text, fix in zip(fixes, read, strict=True) if not self.names_depth(fix))
+        return replace(self, asked=(*self.asked, *scales)), kept
 
     @cached_property
     def functions(self) -> dict[str, Function]:

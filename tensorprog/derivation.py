@@ -63,7 +63,8 @@ class Derivation:
     @property
     def what(self) -> str:
         """What was derived, in a few words."""
-        return "muP"
+        given = ", ".join(map(str, self.architecture.given))
+        return f"muP given {given}" if given else "muP"
 
     @property
     def own_updates(self) -> Mapping[str, Power | None] | None:
@@ -226,7 +227,8 @@ def derive(
     parameter names -> that of those parameters. `form`: a name in `tensorprog.calculus.forms.FORMS` (default table8).
     `decay_policy`: a name in `tensorprog.optimizers.policies.POLICIES` (default product). `fixes`: exponents that are
     given, such as "lr[*] = 0" (fixing.py); with these, or `fix` statements in the file, the result is the best stable
-    completion of them (programme/completion.py). Raises TensorProgError (a
+    completion of them (programme/completion.py). A multiplier that is fixed to a power of a depth is put into the
+    network as that number, and the rest is derived. Raises TensorProgError (a
     message with its place in the file) if the program is ill-formed, not covered by the calculus, or has no stable
     maximal answer.
 
@@ -237,6 +239,7 @@ def derive(
         if policy not in POLICIES:
             raise TensorProgError(f"unknown policy of weight decay `{policy}`", fix=", ".join(POLICIES))
 
+        architecture, fixes = architecture.asking(fixes)
         if fixes or architecture.fixes:
             from tensorprog.programme.completion import complete
 

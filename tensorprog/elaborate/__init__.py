@@ -1,19 +1,21 @@
 """Stage 2: the syntax tree becomes a typed Model. Names, sizes and index notation are resolved here.
 
 Files: `scope` names and index sizes; `scalars` expressions without tensors; `indices` one indexed tensor, `windows`
-and `left` parts of it; `products` contractions and sums; `expressions` what is summed where; `calls` functions and
-reductions; `blocks` block uses; `loops` repeat and scan; `declarations`, `statements`, `losses` the rest.
+and `left` parts of it; `given` multipliers that are known; `products` contractions and sums; `expressions` what is
+summed where; `calls` functions and reductions; `blocks` block uses; `loops` repeat and scan; `declarations`,
+`statements`, `losses` the rest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from functools import cache
 from os.path import basename, splitext
 
 from tensorprog.elaborate.builder import Builder, Context
 from tensorprog.elaborate.declarations import declare, declare_input, declare_widths
+from tensorprog.elaborate.given import Given
 from tensorprog.elaborate.loops import MAX_COUNT, flatten, repeat, scan
 from tensorprog.elaborate.losses import loss
 from tensorprog.elaborate.scalars import number
@@ -25,6 +27,7 @@ from tensorprog.syntax import (
     NOWHERE,
     Arch,
     Block,
+    FixDecl,
     InputDecl,
     Let,
     Loss,
@@ -52,18 +55,21 @@ def standard_blocks() -> tuple[Block, ...]:
     return tuple(statement for statement in arch.statements if isinstance(statement, Block))
 
 
-def elaborate(arch: Arch, depths: Mapping[str, int] | None = None, *, symbolic: bool = False) -> Model:
+def elaborate(
+    arch: Arch, depths: Mapping[str, int] | None = None, *, symbolic: bool = False, given: Sequence[FixDecl] = ()
+) -> Model:
     """The typed program of a file.
 
     `depths`: how often to unroll each `depth` symbol; else the value in the file, else 2. `symbolic`: depths stay
-    symbols instead, and the loops over them have a `length` (for `roll`).
+    symbols instead, and the loops over them have a `length` (for `roll`). `given`: unknown multipliers in whose place
+    a known power of the sizes stands.
     Raises ShapeError, with the place in the text.
     """
     ledger = Ledger()
     try:
         for _ in range(MAX_ATTEMPTS):
             try:
-                return _elaborate(arch, Context(dict(depths or {}), symbolic, ledger))
+                return _elaborate(arch, Context(dict(depths or {}), symbolic, ledger), given)
             except Learned as learned:
                 ledger.learn(learned.symbol, learned.dim)
         raise ShapeError("too many indices have no declared size", fix="`axis i: ..` for each")
@@ -74,7 +80,7 @@ def elaborate(arch: Arch, depths: Mapping[str, int] | None = None, *, symbolic: 
         raise error.located(arch.source, arch.file) from None
 
 
-def _elaborate(arch: Arch, context: Context) -> Model:
+def _elaborate(arch: Arch, context: Context, given: Sequence[FixDecl]) -> Model:
     depths = context.depths
     for name, count in depths.items():
         if not 0 <= count <= MAX_COUNT:
@@ -91,6 +97,7 @@ def _elaborate(arch: Arch, context: Context) -> Model:
             raise ShapeError(f"the file has no depth `{name}`", fix=f"`depth {name}`")
     flat = flatten(arch.statements, top)
     declare(flat, top)
+    context.given = Given(given, top)
     for statement in flat:
         if isinstance(statement, InputDecl):
             declare_input(statement, top)
@@ -125,6 +132,7 @@ def _elaborate(arch: Arch, context: Context) -> Model:
                 raise ShapeError("`return` stands outside of a block", statement.span, fix="`output y = ..`")
             case _:
                 pass
+    context.given.require_used(context.unknowns)
     for label, span in context.ledger.open.values():
         raise size_unknown(label, span)
     last = flat[-1].span if flat else NOWHERE

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from tensorprog.dims import BATCH, ONE, Dim
 from tensorprog.elaborate.scope import Cell, Ledger
 from tensorprog.graph import Axis, Contract, Init, InvRms, Op, Param, Parameter, Scalar, Scale, Unknown
 from tensorprog.model import Compute, LocalDim, Module, Step, Value
 from tensorprog.syntax import Expr, Span
+
+if TYPE_CHECKING:
+    from tensorprog.elaborate.given import Given
 
 BATCH_INDEX = "batch"
 
@@ -69,6 +73,7 @@ class Context:
     functions: dict[str, tuple[str, Expr]] = field(default_factory=dict)
     active: list[str] = field(default_factory=list)
     modules: int = 0
+    given: Given | None = None
 
 
 @dataclass(slots=True)

@@ -230,8 +230,12 @@ def named_unknown(expr: UnknownExpr, scope: Scope, default: Scalar | None = None
 
 
 def register(name: str, expr: UnknownExpr, scope: Scope, default: Scalar | None = None) -> Scalar:
-    """The multiplier as a scalar; its base value is the stated one, else `default`, else 1."""
+    """The multiplier as a scalar: the number that is given, or an unknown. Its base value is the stated one, else
+    `default`, else 1."""
     context = scope.builder.context
+    given = context.given.of(name, expr.span) if context.given is not None else None
+    if given is not None:
+        return given
     stated = base_value(expr, scope)
     known = context.unknowns.get(name)
     if stated is not None and name in context.stated and known is not None and known.base != stated:

@@ -29,7 +29,7 @@ from tensorprog.programme.trajectory import ManyTermsError, Trainer, Trajectory
 from tensorprog.programme.unknowns import Affine, Unknowns
 
 BOX = 16  # no exponent of interest is larger
-MAX_ROUNDS = 120  # of the linear programme and a prediction
+MAX_ROUNDS = 300  # of the linear programme and a prediction
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,8 @@ class Completion(Derivation):
 
     @property
     def what(self) -> str:
-        return f"best stable completion of {', '.join(fix.text for fix in self.fixes)}"
+        texts = (*map(str, self.architecture.given), *(fix.text for fix in self.fixes))
+        return f"best stable completion of {', '.join(texts)}"
 
     @property
     def maximal(self) -> bool:
@@ -102,6 +103,7 @@ def complete(
     does not cover, TensorProgError for a requirement that makes no sense.
     """
     form = known_form(form or DEFAULT_FORM)
+    architecture, fixes = architecture.asking(fixes)
     given = [read_requirement(text) for text in fixes]
     architecture = replace(architecture, rolled=False) if architecture.rolled else architecture
     own = architecture.optimizers

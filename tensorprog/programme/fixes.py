@@ -91,9 +91,6 @@ def _power(trainer: Trainer, said: FixDecl) -> Power:
     for symbol in value or {}:
         if symbol in depths:
             why = "the linear programme knows networks of finite depth, and exponents of the widths"
-            factor = " ".join(f"{s}^{e}" if e.denominator == 1 else f"{s}^({e})" for s, e in (value or {}).items())
-            if said.quantity.startswith("?"):
-                example = f"`{factor}` in the network, in place of `{said.quantity}`: the rest follows"
             raise _error(said, f"`{said}`: an exponent of the depth {symbol} cannot be fixed", example, why)
         if symbol not in widths:
             raise _error(

@@ -187,7 +187,7 @@ class Tableau:
         return Optimum(x, self.objective.at(_ONE), duals)
 
     def _restore(self) -> Infeasible | None:
-        """Pivot to a feasible basis: the dual simplex method without an objective, by least indices (no cycling); but if
+        """Pivot to a feasible basis: the dual simplex method without an objective, by least indices (no cycling). If
         that takes long, for a while what is violated most leaves for the largest coefficient, which is far quicker."""
         self.objective = _Function({_ONE: 0})
         pivots = 0

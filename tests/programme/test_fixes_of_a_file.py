@@ -115,13 +115,3 @@ def test_a_depth_is_finite_where_something_is_fixed() -> None:
         tp.check(found, depths=(2, 4, 8))
     with pytest.raises(tp.TensorProgError, match="an exponent of the depth L cannot be fixed"):
         tp.derive(tp.parse(text), fixes=["lr = n^-1 L^0"])
-
-
-def test_a_multiplier_in_powers_of_the_depth_belongs_into_the_network_and_the_message_says_so() -> None:
-    """What the message says to write is derived: with branches of L^-1/2, Adam's rates inside are L^-1/2."""
-    text = Path("examples/llama.tp").read_text()
-    with pytest.raises(tp.TensorProgError) as refused:
-        tp.derive(tp.parse(text), fixes=["?branch = L^-1/2"])
-    assert refused.value.fix.startswith("`L^(-1/2)` in the network, in place of `?branch`")
-    found = tp.derive(tp.parse(text.replace("?branch", "L^(-1/2)"))).parametrization
-    assert found.params["layers.*.grouped_query_attention.Wq"].lr == Power.of({"n": Fraction(-1), "L": Fraction(-1, 2)})
