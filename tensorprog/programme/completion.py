@@ -28,7 +28,7 @@ from tensorprog.programme.trajectory import Trainer, require_own_steps
 from tensorprog.solving import unsolved
 from tensorprog.syntax import FixDecl
 
-MOST_TERMS = 400  # of the change of a tensor; five times what networks in balance have
+MOST_TERMS = 250  # of the change of a tensor; several times what networks in balance have
 UNROLLED = "where exponents are fixed, the depth is finite: its own exponents are not derived"
 
 
