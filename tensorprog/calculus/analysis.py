@@ -86,6 +86,8 @@ class Analysis:
         self.restart()
         self.choice = choose(self.optimizer)
         self.optimizers = {n: self.choice.of(parameter) for n, parameter in self.program.forward.parameters.items()}
+        for name, grad in self.program.grads.items():  # a spectral step lifts what is smaller by just the margin, too
+            self.margins[grad] += self.optimizers[name].normalisation == "spectral"
 
     def restart(self) -> None:
         """Back to initialisation: no terms, no steps taken."""
