@@ -74,7 +74,14 @@ class Derivation:
     @property
     def remarks(self) -> list[str]:
         """What is to be said besides the numbers."""
-        return []
+        own = ", ".join(f"`{name}` by {power}" for name, power in self.vanishing.items())
+        return [f"stable, but not maximal: own updates move their uses by less than Theta(1), {own}"] if own else []
+
+    @property
+    def vanishing(self) -> dict[str, Power]:
+        """Parameters whose own update does not move their use by Theta(1), and by how much it does."""
+        solver = self.solution.solver
+        return {name: solver.units.unpack(size) for name, size in solver.falls_short().items()}
 
     def why(self, param: str, quantity: str) -> list[str]:
         """What `explain` says of one number besides the chain that leads to it."""
@@ -185,6 +192,7 @@ class Derivation:
             "parameters": parameters,
             "multipliers": {name: exponent(power) for name, power in self.multipliers.items()},
             "tensors": tensors,
+            "vanishing": {name: exponent(power) for name, power in self.vanishing.items()},
         }
 
     def render(self, format: str = "table", *, color: bool = False) -> str:

@@ -181,6 +181,19 @@ class Solver(Demands):
                 found[name] = asked
         return found
 
+    def falls_short(self) -> dict[str, int]:
+        """Parameters whose own update moves no use of theirs by Theta(1) at the derived exponents -> how much it moves
+        the one that it moves most."""
+        found: dict[str, int] = {}
+        for name in self.program.updates:
+            moved = self.moved.get(name, ())
+            uses = [(o, self.used(o, moved)) for o in self.uses_by_param(name)] if moved else []
+            most = max((size + self.exponents.M[o.use] + self.share(o) - self.given(o)
+                        for o, size in uses if size is not None), default=0)  # fmt: skip
+            if most:
+                found[name] = most
+        return found
+
     def _require_power_law(self, *, settled: bool) -> None:
         """Raises NoPowerLawError if there are layers and sizes grow from one to the next, or nothing settles."""
         if self.program.forward.loops and (self.runaways > PATIENCE or not settled):

@@ -53,6 +53,10 @@ class Completion(Derivation):
     def own_updates(self) -> Mapping[str, Power | None]:
         return {name: self.contribution(name) for name in self.params}
 
+    @property
+    def vanishing(self) -> dict[str, Power]:
+        return {name: power for name, power in self.own_updates.items() if power is not None and power.exponents}
+
     def contribution(self, param: str) -> Power | None:
         """How a parameter's own update moves the value of its use; None: not at all."""
         size = self.completed.contributions.get(param)

@@ -252,7 +252,7 @@ def test_json_of_derive(two_widths: str, capsys: pytest.CaptureFixture[str]) -> 
     assert main(["derive", two_widths, "--format", "json"]) == 0
     result = json.loads(capsys.readouterr().out)
     keys = {"schema", "file", "optimizer", "form", "parameters", "multipliers", "tensors"}
-    assert keys <= set(result) <= keys | {"depths", "gradient_norm", "decay_policy"}
+    assert keys <= set(result) <= keys | {"depths", "gradient_norm", "decay_policy", "vanishing"}
     assert (result["schema"], result["file"]) == (1, two_widths)
     assert (result["optimizer"], result["form"]) == ("adam", "table8")
     symbols = {"n", "m"}

@@ -100,3 +100,16 @@ def test_low_rank_adapters_learn_as_in_lora_plus() -> None:
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
 def test_layout_is_canonical(path: Path) -> None:
     assert main(["fmt", "--check", str(path)]) == 0
+
+
+@pytest.mark.parametrize(("name", "optimizer", "found"), [
+    ("lora", "sgd", {"lora_2.A": "n^-1/2", "lora_2.B": "n^-1"}),
+    ("lora", "adam", {}),
+    ("mlp", "sgd", {}),
+    ("gpt_tied", "adam", {}),
+])  # fmt: skip
+def test_a_derivation_says_which_own_updates_vanish(name: str, optimizer: str, found: dict[str, str]) -> None:
+    """As classify does, by another way: where no start is in balance the answer is stable, not maximal."""
+    derivation = derive(load(EXAMPLES[0].with_name(f"{name}.tp")), optimizer)
+    assert {param: str(power) for param, power in derivation.vanishing.items()} == found
+    assert ("not maximal" in str(derivation)) == bool(found)
