@@ -181,18 +181,21 @@ class Solver(Demands):
                 found[name] = asked
         return found
 
+    def moving(self, occurrence: Occurrence, moved: Terms) -> int | None:
+        """The size of a use's value for the change of its parameter alone."""
+        return self.used(occurrence, moved)
+
+    def contribution(self, name: str) -> int | None:
+        """The packed exponent of what a parameter's own change makes of the value of its use (the largest of several),
+        compared with what it is to move; None: it does not move. To be asked after training."""
+        moved = self.moved.get(name, ())
+        uses = [(o, self.moving(o, moved)) for o in self.uses_by_param(name)] if moved else []
+        return max((size + self.exponents.M[o.use] + self.share(o) - self.given(o)
+                    for o, size in uses if size is not None), default=None)  # fmt: skip
+
     def falls_short(self) -> dict[str, int]:
-        """Parameters whose own update moves no use of theirs by Theta(1) at the derived exponents -> how much it moves
-        the one that it moves most."""
-        found: dict[str, int] = {}
-        for name in self.program.updates:
-            moved = self.moved.get(name, ())
-            uses = [(o, self.used(o, moved)) for o in self.uses_by_param(name)] if moved else []
-            most = max((size + self.exponents.M[o.use] + self.share(o) - self.given(o)
-                        for o, size in uses if size is not None), default=0)  # fmt: skip
-            if most:
-                found[name] = most
-        return found
+        """Parameters whose own change moves no use of theirs by Theta(1) -> their contribution."""
+        return {name: size for name in self.program.updates if (size := self.contribution(name))}
 
     def _require_power_law(self, *, settled: bool) -> None:
         """Raises NoPowerLawError if there are layers and sizes grow from one to the next, or nothing settles."""

@@ -113,26 +113,9 @@ class Trainer(Solver):
         self.step = {name: tuple((size + self.exponents.C[name], raw, grades) for size, raw, grades in terms)
                      for name, terms in self.moved.items()}  # fmt: skip
 
-    def moving(self, occurrence: Occurrence, moved: Terms) -> int | None:
-        """The size of a use's value for a change of W."""
-        return self.used(occurrence, moved)
-
     def starting(self, occurrence: Occurrence) -> int | None:
         """The size of a use's value for a W that starts at size 0, with all that it meets."""
         return self.used(occurrence, self.unit_terms(self.program.forward.parameters[occurrence.param]))
-
-    def contribution(self, name: str) -> int | None:
-        """The packed exponent of what a parameter's own change makes of the value of its use (the largest of several);
-        None: it does not move. To be asked after `run`."""
-        moved = self.moved.get(name, ())
-        if not moved:
-            return None
-        sizes = []
-        for occurrence in self.uses_by_param(name):
-            size = self.moving(occurrence, moved)
-            if size is not None:
-                sizes.append(size + self.exponents.M[occurrence.use])
-        return max(sizes, default=None)
 
 
 def require_own_steps(optimizers: Iterable[Optimizer]) -> None:
