@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
@@ -154,19 +154,26 @@ def _control(runs: Runs) -> Control | None:
     control = replace(runs, parametrization=wrong.parametrization, probes=wrong.probes, ladder=ladder, steps=steps,
                       progress=None)  # fmt: skip
     demanded = Predictor(derivation, wrong.parametrization, steps, derivation.solution.exponents, orders=True)
-    louder = control.louder(wrong.param, LOUDER)
-    attempts = [(control, SEEDS, 1), (control, MOST_SEEDS, 1), *([(louder, MOST_SEEDS, LOUDER)] if louder else [])]
-    for attempt in attempts:
-        tried, seeds, times = attempt
-        values = tried.measure(range(seeds))
+    for attempt in _attempts(control, wrong.param):
+        tried, times, values = attempt
         rows = tried.rows(values, demanded, None, only_rounding(tried, values, demanded))
         caught = next((row for (_, t), row in rows.items() if t and row.verdict == "disagrees"), None)
         if caught:
             break
     return Control(
-        wrong.param, str(wrong.derived), str(wrong.trained), ladder.sizes, seeds, times, caught is not None,
+        wrong.param, str(wrong.derived), str(wrong.trained), ladder.sizes, values.shape[3], times, caught is not None,
         caught.tensor if caught else "", caught.predicted if caught else None, caught.measured if caught else None,
     )  # fmt: skip
+
+
+def _attempts(control: Runs, param: str) -> Iterator[tuple[Runs, int, Measurement]]:
+    """What is trained until the control is caught, how many times the base rate of `param` it has, and its sizes."""
+    values = control.measure(range(SEEDS))
+    yield control, 1, values
+    yield control, 1, np.concatenate([values, control.measure(range(SEEDS, MOST_SEEDS))], axis=3)
+    louder = control.louder(param, LOUDER)
+    if louder is not None:
+        yield louder, LOUDER, louder.measure(range(MOST_SEEDS))
 
 
 def _until_conclusive(
