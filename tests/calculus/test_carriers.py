@@ -9,7 +9,6 @@ import pytest
 from tensorprog.architecture import parse
 from tensorprog.calculus.chains import Chains
 from tensorprog.calculus.explain import INITIAL
-from tensorprog.coordcheck.predict import Predictor
 from tensorprog.interpret import Interpreter
 from tests.shared import derive
 
@@ -48,14 +47,12 @@ def starts(body: str) -> tuple[str, float]:
     """The exponent of s at the start, by the calculus and between two widths of NumPy."""
     derivation = derive(parse(PROGRAM.replace("BODY", body)), "sgd")
     node = next(n.id for n in derivation.architecture.graph.nodes if n.name == "s")
-    predictor = Predictor(derivation, derivation.parametrization, 0)
     sizes = []
     for n in (64, 512):
         values = [Interpreter(derivation.architecture.program, {"n": n}, {"n": 8}, derivation.parametrization, batch=4,
                               seed=seed).run(keep={node}, backward=False)[node] for seed in range(24)]  # fmt: skip
         sizes.append(np.sqrt(np.mean(np.square(values))))
-    size = max(term[0] for term in predictor.snapshots[0].initial[node])
-    return str(predictor.units.unpack(size)), float(np.log(sizes[1] / sizes[0]) / np.log(8))
+    return str(derivation.sizes(node)[0]), float(np.log(sizes[1] / sizes[0]) / np.log(8))
 
 
 @pytest.mark.parametrize("body", APART.values(), ids=APART)
