@@ -7,7 +7,7 @@ finite axis (dim `batch`), always first where present.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -318,6 +318,17 @@ def unscaled(nodes: Sequence[Node], node: int) -> int:
     while isinstance(nodes[node].op, Scale):
         node = nodes[node].args[0]
     return node
+
+
+def reached(nodes: Sequence[Node], roots: Iterable[int]) -> set[int]:
+    """The nodes that these are computed from, and they themselves."""
+    seen = set(roots)
+    todo = list(seen)
+    while todo:
+        new = [a for a in nodes[todo.pop()].args if a not in seen]
+        seen.update(new)
+        todo += new
+    return seen
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from tensorprog.graph import (
     TopK,
     Update,
     Window,
+    reached,
 )
 from tensorprog.syntax import NOWHERE, Arch, Span, WidthDecl
 
@@ -177,13 +178,13 @@ def check(graph: Graph, arch: Arch | None = None) -> None:
 
     `arch`: the tree, for the place of width declarations.
     """
-    reached = _reached(graph, (graph.loss,))
-    used = _reached(graph, (graph.loss, *(node for _, node in graph.outputs)))
+    trained = reached(graph.nodes, (graph.loss,))
+    used = reached(graph.nodes, (graph.loss, *(node for _, node in graph.outputs)))
     nodes = {node.op.name: node.id for node in graph.nodes if isinstance(node.op, Param)}
     for name, parameter in graph.parameters.items():
         if name not in nodes:
             raise ShapeError(f"the parameter `{name}` is never used", parameter.span, fix="a use of it, or no `param`")
-        if nodes[name] not in used or (nodes[name] not in reached and not parameter.frozen):
+        if nodes[name] not in used or (nodes[name] not in trained and not parameter.frozen):
             raise ShapeError(
                 f"the parameter `{name}` has no path to the loss",
                 parameter.span,
@@ -194,17 +195,6 @@ def check(graph: Graph, arch: Arch | None = None) -> None:
         if isinstance(node.op, Input) and node.id not in used:
             raise ShapeError(f"the input `{node.op.name}` is never used", node.span, fix="a use of it, or no `input`")
     _check_widths(graph, arch)
-
-
-def _reached(graph: Graph, roots: tuple[int, ...]) -> set[int]:
-    """The nodes that these depend on."""
-    seen, todo = set(roots), list(roots)
-    while todo:
-        for argument in graph.nodes[todo.pop()].args:
-            if argument not in seen:
-                seen.add(argument)
-                todo.append(argument)
-    return seen
 
 
 def _check_widths(graph: Graph, arch: Arch | None) -> None:

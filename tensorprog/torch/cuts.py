@@ -183,7 +183,7 @@ class Cuts:
         if self.split is not None and name not in self.split:
             raise ObstacleError
         stop = start + size
-        segment = Segment(f"{name}[{', '.join([':'] * axis + [f'{start}:{stop}'])}]", axis, start, stop)
+        segment = Segment(ranged(name, axis, start, stop), axis, start, stop)
         self.segments.setdefault(name, {})[axis, start, size] = segment
         self._origin[segment.name] = name, segment
         old = self.graph.parameters[name]
@@ -208,3 +208,8 @@ class Cuts:
 
 def _never_negative(dim: Dim) -> bool:
     return all(c >= 0 for _, c in dim.terms)
+
+
+def ranged(name: str, axis: int, start: Dim, stop: Dim) -> str:
+    """How a range of a tensor is called: `weight[:, 0:n]`."""
+    return f"{name}[{':, ' * axis}{start}:{stop}]"

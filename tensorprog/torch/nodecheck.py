@@ -17,12 +17,13 @@ from tensorprog.coordcheck.report import CheckReport, Row
 from tensorprog.coordcheck.runs import ROUNDING
 from tensorprog.coordcheck.statistics import TOLERANCE
 from tensorprog.errors import TensorProgError
+from tensorprog.graph import reached
 from tensorprog.torch.building import construct
 from tensorprog.torch.calibrate import base_rates
 from tensorprog.torch.changes import UNIT, Attribute, ConfigField
 from tensorprog.torch.hidden import Hidden
 from tensorprog.torch.measure import Rates, Spot, Trained, spots
-from tensorprog.torch.places import behind_hooks, below
+from tensorprog.torch.places import behind_hooks
 from tensorprog.torch.predicted import Predicted
 from tensorprog.torch.training import FIRST, TOP, Floats, Progress, entries
 
@@ -85,7 +86,7 @@ def _moved(p: ImportedDerivation, spot: Spot) -> bool:
             if (
                 spot.module == module
                 and spot.probe.node != node
-                and spot.probe.node in below(lowered.graph.nodes, node)
+                and spot.probe.node in reached(lowered.graph.nodes, [node])
             ):
                 return True
     return any(

@@ -17,7 +17,7 @@ from tensorprog.derivation import Derivation
 from tensorprog.dims import Dim
 from tensorprog.exponents import Power
 from tensorprog.functions import BUILTIN
-from tensorprog.graph import Contract, Map, Merge, Node, Param, Scalar, Scale, Split, Window, unscaled
+from tensorprog.graph import Contract, Map, Merge, Node, Param, Scalar, Scale, Split, Window, reached, unscaled
 from tensorprog.torch.changes import (
     UNIT,
     Absorb,
@@ -142,7 +142,7 @@ def _product_places(reading: Reading, name: str, module: str) -> Iterator[Place]
     found.pop(module, None)
     yield from _hooks(found)
     seen = {path: window for path, (_, window) in found.items()}
-    leads, inside = below(nodes, product), f"{module}." if module else ""
+    leads, inside = reached(nodes, nodes[product].args), f"{module}." if module else ""
     for path, (node, output) in _last_sites(reading).items():  # through sums too, such as rotary positions
         if path and path.startswith(inside) and path not in seen and node in leads:
             seen[path] = None
@@ -204,18 +204,7 @@ def behind_hooks(reading: Reading, multipliers: Iterable[MultiplierChange]) -> s
         for unknown, u in reading.lowered.graph.unknowns.items():
             if u.param == m.param and reading.lowered.multipliers[unknown][0] == m.module:
                 for factor in _other_factors(nodes, unknown):
-                    found |= after & {factor, *below(nodes, factor)}
-    return found
-
-
-def below(nodes: tuple[Node, ...], node: int) -> set[int]:
-    """Everything that a node is computed from."""
-    found: set[int] = set()
-    todo = list(nodes[node].args)
-    while todo:
-        if (k := todo.pop()) not in found:
-            found.add(k)
-            todo += nodes[k].args
+                    found |= after & reached(nodes, [factor])
     return found
 
 

@@ -25,6 +25,7 @@ from tensorprog.torch.changes import (
     Part,
     Place,
 )
+from tensorprog.torch.cuts import ranged
 from tensorprog.torch.groups import shifts
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def range_multipliers(parameters: tuple[ParameterChange, ...], trial: Trial) -> 
             absorbed = Absorb(p.name, part.axis, part.start, part.stop)
             places = tuple(place for place in _places(trial.reading, p, part) if trial.alike(place, absorbed))
             if places:
-                name = f"{p.name}[{':, ' * part.axis}{part.start}:{part.stop}]"
+                name = ranged(p.name, part.axis, part.start, part.stop)
                 yield MultiplierChange(name, "range", p.name.rpartition(".")[0], UNIT, needed, places, p.name,
                                        "with it, one learning rate is right for the whole tensor", part)  # fmt: skip
 

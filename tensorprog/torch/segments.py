@@ -23,6 +23,7 @@ from tensorprog.graph import (
     Scale,
     Split,
     Window,
+    reached,
 )
 from tensorprog.torch.cuts import ZERO, Cuts, ObstacleError, Segment
 
@@ -187,12 +188,7 @@ class _Rewriter(Cuts):
         """Without what nothing needs any more."""
         graph = self.graph
         roots = [place[graph.loss], *(place[n] for _, n in graph.outputs)]
-        wanted, todo = set(roots), list(roots)
-        while todo:
-            for a in self.nodes[todo.pop()].args:
-                if a not in wanted:
-                    wanted.add(a)
-                    todo.append(a)
+        wanted = reached(self.nodes, roots)
         number = {n.id: k for k, n in enumerate(n for n in self.nodes if n.id in wanted)}
         nodes = tuple(replace(n, id=number[n.id], args=tuple(number[a] for a in n.args))
                       for n in self.nodes if n.id in wanted)  # fmt: skip

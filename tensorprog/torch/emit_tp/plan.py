@@ -26,6 +26,7 @@ from tensorprog.graph import (
     Scale,
     Split,
     Window,
+    reached,
 )
 from tensorprog.torch.emit_tp.text import only_use
 
@@ -86,14 +87,8 @@ class Plan:
     @cached_property
     def written(self) -> frozenset[int]:
         """The nodes that the outputs depend on, and the losses if they are written."""
-        todo = [*self.outputs, *(number for _, _, number in self.terms or ())]
-        found = set(todo)
-        while todo:
-            for a in self.graph.nodes[todo.pop()].args:
-                if a not in found:
-                    found.add(a)
-                    todo.append(a)
-        return frozenset(found)
+        losses = (number for _, _, number in self.terms or ())
+        return frozenset(reached(self.graph.nodes, [*self.outputs, *losses]))
 
     @cached_property
     def owners(self) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from tensorprog.dims import BATCH_SYMBOL
 from tensorprog.errors import TensorProgError
 from tensorprog.exponents import Power
-from tensorprog.graph import Add, Axis, Graph, Init, Input, Loss, Node, Param, Parameter, Scalar, Scale
+from tensorprog.graph import Add, Axis, Graph, Init, Input, Loss, Node, Param, Parameter, Scalar, Scale, reached
 from tensorprog.suggest import nearest
 from tensorprog.torch.cuts import Segment
 from tensorprog.torch.lower.builder import Builder
@@ -296,12 +296,7 @@ def _loss(low: Lowering, zipped: Zipped, outputs: list[tuple[str, int]]) -> int:
 
 def _reachable(low: Lowering, outputs: list[tuple[str, int]], loss: int, name: str) -> tuple[Graph, dict[int, int]]:
     """The graph of what the loss and the outputs depend on, renumbered; old number -> new."""
-    wanted, todo = {loss, *(n for _, n in outputs)}, [loss, *(n for _, n in outputs)]
-    while todo:
-        for a in low.nodes[todo.pop()].args:
-            if a not in wanted:
-                wanted.add(a)
-                todo.append(a)
+    wanted = reached(low.nodes, [loss, *(n for _, n in outputs)])
     place: dict[int, int] = {}
     nodes: list[Node] = []
     for old in low.nodes:
