@@ -6,7 +6,7 @@ from tensorprog.calculus.explain import CHANGE, Binding, Explainer
 from tensorprog.calculus.solve import Solution
 from tensorprog.optimizers import Optimizer, Size
 from tensorprog.optimizers.policies import DEFAULT_POLICY, POLICIES
-from tensorprog.parametrization import Parametrization
+from tensorprog.parametrization import Parametrization, ParamExponents
 
 SCALE_FREE = "it is divided by its own root mean square: any would do"
 GIVEN = "it starts as the model makes it"
@@ -26,9 +26,8 @@ def _of_one(explainer: Explainer, name: str, parametrization: Parametrization, p
     optimizer = solver.optimizers[name]
     parameter = solver.program.forward.parameters[name]
     init, update = explainer.initial_binding(name), explainer.update_binding(name)
-    size = solver.units.unpack(-solver.exponents.A[name])
     result = {
-        "multiplier": f"the form {parametrization.name} chooses it; multiplier * init std is {size} in every form",
+        "multiplier": "; ".join([f"the form {parametrization.name} chooses it", *kept(exponents, optimizer)]),
         "init_std": "starts at exactly zero" if exponents.init_std is None else _size_reason(init, explainer),
     }
     if exponents.lr is None:
@@ -48,6 +47,17 @@ def _of_one(explainer: Explainer, name: str, parametrization: Parametrization, p
             else "the perturbation must move its use as far as a step does: Theta(1)"
         )
     return result
+
+
+def kept(exponents: ParamExponents, optimizer: Optimizer) -> list[str]:
+    """What no form changes: how large w is at the start; of one that starts at zero, how fast it moves."""
+    multiplier, degree = exponents.multiplier, optimizer.gauge_degree
+    if exponents.init_std is not None:
+        return [f"multiplier * init std is {multiplier * exponents.init_std} in every form"]
+    if exponents.lr is None or not degree or optimizer.normalisation == "global":  # its norm is another in every form
+        return []
+    factor = "multiplier" if degree == 1 else f"multiplier^{degree}"
+    return [f"{factor} * lr is {multiplier**degree * exponents.lr} in every form"]
 
 
 def _decay_reason(optimizer: Optimizer, policy: str) -> str:
@@ -92,7 +102,7 @@ def _size_reason(binding: Binding | None, explainer: Explainer) -> str:
     held = explainer.held.get(binding.occurrence.param)
     more = explainer.solver.exponents.A[binding.occurrence.param]
     why = "" if held is None else f", but {explainer.power(more)} where it starts larger: no start is in balance"
-    return f"its use {_law(binding)}{layers}: gain {explainer.power(binding.gain)}{why}"
+    return f"its use {_law(binding)}{_behind(binding, explainer)}{layers}: gain {explainer.power(binding.gain)}{why}"
 
 
 def _update_reason(binding: Binding | None, optimizer: Optimizer, explainer: Explainer) -> str:
@@ -100,10 +110,16 @@ def _update_reason(binding: Binding | None, optimizer: Optimizer, explainer: Exp
         return "its gradient is exactly zero"
     step = binding_step(explainer, binding)
     size = "lr" if step == "1" else f"lr * {step}"
-    layers = f"; all layers move the stream together: {explainer.power(binding.layers)}" if binding.layers else ""
+    together = binding.layers + binding.behind if binding.layers else 0
+    layers = f"; all layers move the stream together: {explainer.power(together)}" if together else ""
+    behind = "" if binding.layers else _behind(binding, explainer)
     given = explainer.solver.given(binding.occurrence)
     value = f", and its value is {explainer.power(given)}" if given else ""
-    return f"entries of a step of {optimizer.name} are {size}; its use {_law(binding)}{layers}{value}"
+    return f"entries of a step of {optimizer.name} are {size}; its use {_law(binding)}{behind}{layers}{value}"
+
+
+def _behind(binding: Binding, explainer: Explainer) -> str:
+    return f", and multipliers behind it scale it by {explainer.power(binding.behind)}" if binding.behind else ""
 
 
 def _law(binding: Binding) -> str:

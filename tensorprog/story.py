@@ -11,7 +11,7 @@ from tensorprog.calculus.forms import FORMS, SOURCES, gauge, sized
 from tensorprog.calculus.shared import describe
 from tensorprog.errors import TensorProgError
 from tensorprog.optimizers.data import NORMALISATIONS
-from tensorprog.reasons import GIVEN, SCALE_FREE, binding_step
+from tensorprog.reasons import GIVEN, SCALE_FREE, binding_step, kept
 from tensorprog.suggest import nearest
 from tensorprog.tables import fold
 
@@ -41,7 +41,7 @@ def explain(derivation: Derivation, param: str, quantity: str | None = None) -> 
     blocks = [story.other(name) if name in others else getattr(story, name)() for name in wanted]
     axes = derivation.architecture.graph.parameters[param].axes
     shape = ", ".join(f"{axis.label or '.'}: {axis.dim}" for axis in axes)
-    head = f"{param} [{shape}]   optimizer {derivation.optimizer}, form {derivation.form}"
+    head = f"{param} [{shape}]   optimizer {story.optimizer.name}, form {derivation.form}"
     return _folded("\n\n".join([head, *blocks]))
 
 
@@ -70,9 +70,9 @@ class _Story:
         lines = [
             f"multiplier  {self.exponents.multiplier}",
             *(self.why("multiplier") or ([chosen] if self.sized.gauge is None else [])),
-            f"  multiplier * initial std = {self.power(-self.sized.initial)}"
-            + (" in every form" if self.sized.gauge is None else ""),
         ]
+        if self.sized.gauge is None:
+            lines += [f"  {line}" for line in kept(self.exponents, self.optimizer)]
         return "\n".join(lines)
 
     def init_std(self) -> str:
@@ -85,7 +85,7 @@ class _Story:
         elif binding is not None:
             lines += self._use(binding, f"the value of {self.param}'s use must be at most Theta(1)")
             if binding.layers:
-                lines.append(f"  the stream sums it over all layers: {self.power(binding.layers)} more")
+                lines.append(f"    the stream sums it over all layers: {self.power(binding.layers)} more")
             size = binding.gain - self.sized.initial
             lines.append(f"  => multiplier * std * {self.power(binding.gain)} = {self.theta(size)}")
         lines += self.why("init_std")
@@ -95,7 +95,7 @@ class _Story:
 
     def lr(self) -> str:
         if self.exponents.lr is None:
-            return "lr  none\n  it is not trained"
+            return f"lr  none\n  {self.derivation.reasons[self.param]['lr']}"
         lines = [f"lr  {self.exponents.lr}"]
         binding = self.explainer.update_binding(self.param)
         if binding is None:
@@ -106,7 +106,7 @@ class _Story:
         how = "as far as its value is large" if self.solver.given(binding.occurrence) else "by Theta(1)"
         lines += self._use(binding, f"the update of {self.param} must move its use {how}")
         if binding.layers:
-            lines.append(f"  all layers move the stream together, by {self.power(binding.layers)} more "
+            lines.append(f"    all layers move the stream together, by {self.power(binding.layers)} more "
                          "(their number, times the gain from there to the stream)")  # fmt: skip
         given = self.solver.given(binding.occurrence)
         moved = self.theta(binding.gain - self.sized.lr)
@@ -119,7 +119,12 @@ class _Story:
 
     def weight_decay(self) -> str:
         reason = self.derivation.reasons[self.param].get("weight_decay", "this optimizer has none")
-        return f"weight_decay  {self.exponents.weight_decay or 'none'}\n  {reason}"
+        lines = [f"weight_decay  {self.exponents.weight_decay or 'none'}", f"  {reason}"]
+        gradient, value, normalised = self.sized.gradient, self.sized.value, not self.optimizer.linear
+        if self.optimizer.decay == "coupled" and normalised and gradient is not None and value is not None:
+            g, w = self.power(gradient - self.a), self.power(value + self.a)
+            lines.append(f"  gradient entries ~ {g}, entries of w ~ {w} (form {self.derivation.form})")
+        return "\n".join(lines)
 
     def eps(self) -> str:
         reason = self.derivation.reasons[self.param].get("eps", "this optimizer has none whose scale matters")
@@ -143,6 +148,8 @@ class _Story:
             lines += [f"    {s}" for s in binding.sums] or ["    nothing that grows is summed"]
             lines.append(f"    why {operand} is so:")
             lines += [f"      {line}" for line in self.explainer.chain(binding.other.id, binding.part, binding.term)]
+        if binding.behind:
+            lines.append(f"    the multipliers behind it scale it by {self.power(binding.behind)}")
         return lines
 
 

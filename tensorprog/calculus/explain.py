@@ -42,7 +42,8 @@ Sums = tuple[Sum, ...]
 class Binding:
     """The use of a parameter that fixes a number: at `node`, with the term `term` of operand `other` (None if the
     parameter is not contracted). `part`: of which part of the operand; `gain`: size of the result for W at size 0.
-    `layers`: how much of the gain is due to what all layers of a loop do together."""
+    `behind`: how much of the gain is due to multipliers behind the use; `layers`: to what all layers of a loop do
+    together."""
 
     occurrence: Occurrence
     node: Node
@@ -51,6 +52,7 @@ class Binding:
     term: Term | None
     sums: Sums
     gain: int
+    behind: int
     layers: int = 0
 
 
@@ -82,7 +84,7 @@ class Explainer:
             for candidate in self._candidates(occurrence, weight):
                 gain = candidate.gain + layers - taken
                 if best is None or gain > best.gain:
-                    best = replace(candidate, gain=gain, layers=layers)
+                    best = replace(candidate, gain=gain, behind=candidate.behind - taken, layers=layers)
         return best
 
     def _summed(self, occurrence: Occurrence, weight: Terms) -> int:
@@ -102,13 +104,12 @@ class Explainer:
 
     def _candidates(self, occurrence: Occurrence, weight: Terms) -> Iterator[Binding]:
         node = self.program.nodes[occurrence.node]
-        shift = self.solver.exponents.M.get(occurrence.use, 0)
-        tail = self.solver.tail_size(occurrence)
+        behind = self.solver.tail_size(occurrence) + self.solver.exponents.M.get(occurrence.use, 0)
         operand = self.solver.through(occurrence, weight)
         if not isinstance(node.op, Contract):
             size = largest(operand)
             if size is not None:
-                yield Binding(occurrence, node, None, INITIAL, None, (), size + tail + shift)
+                yield Binding(occurrence, node, None, INITIAL, None, (), size + behind, behind)
             return
         other = self.program.nodes[node.args[1 - occurrence.position]]
         snapshot = self.solution.snapshot
@@ -119,7 +120,7 @@ class Explainer:
                     if (found := self.contraction(node, *pair)) is None:
                         continue
                     value, sums = found
-                    yield Binding(occurrence, node, other, part, term, sums, value[0] + tail + shift)
+                    yield Binding(occurrence, node, other, part, term, sums, value[0] + behind, behind)
 
     def contraction(self, node: Node, x: Term, y: Term, *, start: bool = False) -> tuple[Term, Sums] | None:
         """The product of two terms at a Contract node, and which law each of its growing sums follows; None if it is
