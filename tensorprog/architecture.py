@@ -14,9 +14,10 @@ from tensorprog.fixing import read_requirement
 from tensorprog.functions import Function, user_function
 from tensorprog.graph import Graph, Program
 from tensorprog.model import Model
-from tensorprog.optimizers import Optimizer
+from tensorprog.optimizers import Choice, Optimizer
+from tensorprog.optimizers.choice import choose, find
 from tensorprog.powers import read_power
-from tensorprog.syntax import Arch, DepthDecl, FixDecl, OptimizerDef
+from tensorprog.syntax import Arch, DepthDecl, FixDecl, OptimizerDecl, OptimizerDef
 
 if TYPE_CHECKING:
     from tensorprog.calculus.solve import Solution
@@ -114,6 +115,27 @@ class Architecture:
         except TensorProgError as error:
             raise error.located(self.source, self.file) from None
         return known
+
+    def choice(
+        self,
+        optimizer: str | Optimizer | Choice | None = None,
+        vectors: str | Optimizer | None = None,
+        optimizer_for: Mapping[str, str | Optimizer] | None = None,
+    ) -> Choice:
+        """Which optimizer updates what: as asked, else as the file says, else Adam. Raises TensorProgError for an
+        unknown one, or (in the file) an option it does not have."""
+        own, clause = self.optimizers, next((s for s in self.tree.statements if isinstance(s, OptimizerDecl)), None)
+        if clause is not None:
+            span = clause.span
+            try:
+                named = find(clause.name, own)
+                for item, (name, value) in zip(clause.arguments, self.model.optimizer_options, strict=True):
+                    span = item.span
+                    named.hyperparameters({name: float(value)})
+            except TensorProgError as error:
+                error.span = span
+                raise error.located(self.source, self.file) from None
+        return choose(optimizer or self.model.optimizer or "adam", vectors, optimizer_for or {}, own)
 
     @property
     def fixes(self) -> tuple[FixDecl, ...]:

@@ -18,7 +18,6 @@ from tensorprog.errors import NoPowerLawError, TensorProgError
 from tensorprog.exponents import Power
 from tensorprog.graph import Graph
 from tensorprog.optimizers import Choice, Optimizer
-from tensorprog.optimizers.choice import choose
 from tensorprog.optimizers.policies import DEFAULT_POLICY, POLICIES
 from tensorprog.parametrization import Parametrization, ParamExponents
 from tensorprog.reasons import reasons
@@ -255,13 +254,7 @@ def derive(
                             decay_policy=policy)  # fmt: skip
 
         def derived(architecture: Architecture) -> Derivation:
-            choice = choose(
-                optimizer or architecture.graph.optimizer or "adam",
-                vectors,
-                optimizer_for or {},
-                architecture.optimizers,
-            )
-            return _derive(architecture, choice, form, policy)
+            return _derive(architecture, architecture.choice(optimizer, vectors, optimizer_for), form, policy)
 
         try:
             return derived(architecture.symbolic)

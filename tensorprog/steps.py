@@ -21,16 +21,10 @@ def make_step(optimizer: str | Optimizer, hyper: Mapping[str, float] | None = No
     """A fresh stepper of an optimizer (or of the one with that name); `hyper` overrides the optimizer's defaults.
 
     Takes any array shape; sending vectors to another optimizer (`optimizer_for`) is the caller's business.
-    Raises TensorProgError for an unknown optimizer or one without a step, ValueError for a hyperparameter it does not
-    have.
+    Raises TensorProgError for an unknown optimizer, one without a step, or a hyperparameter it does not have.
     """
     row = find(optimizer)
-    values = dict(row.defaults)
-    for key, value in (hyper or {}).items():
-        if key not in values:
-            raise ValueError(f"optimizer {row.name} has no option {key}; it has {', '.join(values)}")
-        values[key] = float(value)
-    return Stepper(rule_of(row), values)
+    return Stepper(rule_of(row), row.hyperparameters(hyper or {}))
 
 
 def rule_of(row: Optimizer) -> Rule:

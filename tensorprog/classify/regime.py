@@ -21,7 +21,6 @@ from tensorprog.errors import CalculusError, TensorProgError
 from tensorprog.exponents import Power, Units
 from tensorprog.graph import Add, Contract, Input, Map, Node, Param, Program, Scale, Softmax
 from tensorprog.optimizers import Choice, Optimizer
-from tensorprog.optimizers.choice import choose
 from tensorprog.parametrization import Parametrization
 from tensorprog.parametrizations import in_gauge, read
 from tensorprog.programme.trajectory import Trainer, Trajectory, layer_node, require_own_steps
@@ -117,8 +116,7 @@ def trainer_for(
 ) -> Trainer:
     """The machinery that predicts any exponents. Raises TensorProgError for a program or an optimizer it does not
     cover."""
-    own = architecture.optimizers
-    choice = choose(optimizer or architecture.graph.optimizer or "adam", vectors, optimizer_for or {}, own)
+    choice = architecture.choice(optimizer, vectors, optimizer_for)
     solver = unsolved(architecture, choice, FINER)
     require_own_steps(solver.optimizers[name] for name in solver.program.updates)
     given = solver.program, solver.units, choice, solver.functions, solver.exponents

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+from tensorprog.elaborate.calls import REMOVES
 from tensorprog.elaborate.expressions import evaluate_tensor, summands
 from tensorprog.elaborate.frame import Frame
 from tensorprog.elaborate.scalars import static_scalar
 from tensorprog.elaborate.scope import Scope, agree
 from tensorprog.errors import ShapeError
+from tensorprog.functions import BUILTIN
 from tensorprog.graph import Add, Axis, Input, Scalar
 from tensorprog.graph import Loss as LossOp
 from tensorprog.model import Compute
+from tensorprog.suggest import nearest
 from tensorprog.syntax import Binary, Call, Expr, Name, Negate, Span
 
 KINDS = ("cross_entropy", "mse", "mean")
@@ -44,16 +47,16 @@ def _term(expr: Expr, weight: Scalar, scope: Scope) -> int:
             return _term(operand, Scalar(Fraction(-1)) * weight, scope)
         case Call(id=kind) if kind in KINDS and not expr.over:
             return scope.builder.scale(_one(expr, scope), weight, expr.span)
+        case Call(id=kind) if scope.find(kind) is None and kind not in (*BUILTIN, *REMOVES):
+            why, fix = "a loss is cross_entropy, mse, or any single number", "`mean(..)` of a tensor of your own"
+            raise ShapeError(f"unknown loss `{kind}`", expr.span, why=why, fix=nearest(kind, KINDS) or fix)
         case _:
             pass
     value = evaluate_tensor(expr, Frame(scope, None), frozenset()).value
-    if scope.builder.values[value].axes:
-        raise ShapeError(
-            "a loss is a single number",
-            expr.span,
-            why="this has axes",
-            fix="`mean(..)` or `mse(..)`",
-        )
+    if axes := scope.builder.values[value].axes:
+        alone = len(axes) == 1 and scope.builder.values[value].has_batch
+        raise ShapeError("a loss is a single number", expr.span, fix="`mean(..)` or `mse(..)`",
+                         why="this is one for each example of the batch" if alone else "this has axes")  # fmt: skip
     return scope.builder.scale(value, weight, expr.span)
 
 

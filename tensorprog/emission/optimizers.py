@@ -37,18 +37,6 @@ def class_name(optimizer: Optimizer) -> str:
     )
 
 
-def hyperparameters(optimizer: Optimizer, options: Mapping[str, float]) -> dict[str, float]:
-    """The defaults, overridden. Raises TensorProgError for an option it does not have."""
-    values = dict(optimizer.defaults)
-    for name, value in options.items():
-        if name not in values:
-            raise TensorProgError(
-                f"the optimizer {optimizer.name} has no option {name!r}", fix=f"one of {', '.join(values)}"
-            )
-        values[name] = float(value)
-    return values
-
-
 def construction(optimizer: Optimizer, values: Mapping[str, float], groups: Code) -> Code:
     """The call that makes the optimizer from its parameter groups."""
     if optimizer.formula is not None:

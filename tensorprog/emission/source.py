@@ -11,7 +11,7 @@ from tensorprog.emission import helpers
 from tensorprog.emission.format import block, fold
 from tensorprog.emission.module import CLASS, ClassPrinter, Emission
 from tensorprog.emission.names import OWN_GLOBALS, camel_case, check_identifier
-from tensorprog.emission.optimizers import configure, definitions, hyperparameters, shared_text
+from tensorprog.emission.optimizers import configure, definitions, shared_text
 from tensorprog.emission.tables import merged, multiplier_text, parameter_text, updater
 from tensorprog.errors import TensorProgError
 from tensorprog.graph import Input
@@ -113,7 +113,7 @@ def _optimizers(file: Emission) -> tuple[list[Optimizer], dict[str, dict[str, fl
     default = parametrization.optimizer
     options = dict(file.model.optimizer_options) if file.model.optimizer == default else {}
     values = {
-        name: hyperparameters(optimizer, {k: float(v) for k, v in options.items()} if name == default else {})
+        name: optimizer.hyperparameters({k: float(v) for k, v in options.items()} if name == default else {})
         for name, optimizer in found.items()
     }
     return sorted(found.values(), key=lambda o: (o.name != default, o.name)), values

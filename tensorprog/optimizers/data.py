@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+from tensorprog.errors import TensorProgError
+from tensorprog.suggest import nearest
+
 if TYPE_CHECKING:
     from tensorprog.optimizers.arithmetic import Formula
 
@@ -19,6 +22,7 @@ NORMALISATIONS = {
     "spectral": "orthogonalised: spectral norm 1",
 }
 DECAYS = ("decoupled", "coupled", "none")
+_FRACTIONS = ("beta1", "beta2", "momentum", "alpha")  # of what averages and momenta keep
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,20 @@ class Optimizer:
     uses_norm: bool = False
     formula: Formula | None = None
     step: Callable[[Any, Any, Any], None] | None = None
+
+    def hyperparameters(self, options: Mapping[str, float]) -> dict[str, float]:
+        """The defaults, overridden. Raises TensorProgError for an option it does not have, or one out of its range."""
+        values = dict(self.defaults)
+        for name, value in options.items():
+            if name not in values:
+                raise TensorProgError(f"the optimizer {self.name} has no option `{name}`",
+                                      fix=nearest(name, values) or "one of " + ", ".join(values))  # fmt: skip
+            if name in _FRACTIONS and not 0 <= value < 1:
+                raise TensorProgError(f"`{name}` is {float(value):g}", why="it lies between 0 and 1, 1 excluded")
+            if name in ("lr", "eps", "weight_decay") and value < 0:
+                raise TensorProgError(f"`{name}` is {float(value):g}", why="it is not negative")
+            values[name] = float(value)
+        return values
 
     @property
     def degree(self) -> int:

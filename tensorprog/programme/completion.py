@@ -18,7 +18,6 @@ from tensorprog.errors import CalculusError, TensorProgError
 from tensorprog.exponents import Power, Units
 from tensorprog.fixing import read_requirement
 from tensorprog.optimizers import Choice, Optimizer
-from tensorprog.optimizers.choice import choose
 from tensorprog.optimizers.policies import DEFAULT_POLICY
 from tensorprog.programme import show
 from tensorprog.programme.complete import Completed, Programme
@@ -110,8 +109,7 @@ def complete(
     architecture, fixes = architecture.asking(fixes)
     given = [read_requirement(text) for text in fixes]
     architecture = replace(architecture, rolled=False) if architecture.rolled else architecture
-    own = architecture.optimizers
-    choice = choose(optimizer or architecture.graph.optimizer or "adam", vectors, optimizer_for or {}, own)
+    choice = architecture.choice(optimizer, vectors, optimizer_for)
     policy = decay_policy or DEFAULT_POLICY
     try:
         trainer = trainer_for(architecture, choice, alignment=alignment)

@@ -54,6 +54,7 @@ loss cross_entropy(f)
 GRAM = "param U[j,i], W[k,j], V[c,l]\nh[j] = U[j,i] x[i]\n"
 
 MINE = "optimizer mine(lr = 1) {{ step = {step} }}\nparam V[c,j], U[j,i]\noutput f[c] = V[c,j] (U[j,i] x[i])"
+NAMED = "optimizer {}\nparam V[c,j], U[j,i]\noutput f[c] = V[c,j] (U[j,i] x[i])"
 
 ROWS = (
     # --- outside the calculus
@@ -140,6 +141,14 @@ ROWS = (
         "table3",
     ),
     # --- optimizers
+    Row("unknown optimizer `adamm`", "4:1", NAMED.format("adamm"), NAMED.format("adam")),
+    Row(
+        "the optimizer adam has no option `beta3`",
+        "4:16",
+        NAMED.format("adam(beta3 = 0.9)"),
+        NAMED.format("adam(beta2 = 0.9)"),
+    ),
+    Row("`momentum` is 2", "4:15", NAMED.format("sgd(momentum = 2)"), NAMED.format("sgd(momentum = 0.9)")),
     Row(
         "the sizes of these do not agree at all widths",
         "4:37",

@@ -289,6 +289,12 @@ ROWS = (
         "width n\ninput x[i]\naxis i: n\noutput f = x\nloss mse(f) + mean(f)",
     ),
     Row(
+        "unknown loss `hinge`",
+        "5:6",
+        "width n\ninput x[i]\naxis i: n\noutput f = x\nloss hinge(f)",
+        "width n\ninput x[i]\naxis i: n\noutput f = x\nloss mse(f)",
+    ),
+    Row(
         "a loss is a single number",
         "5:6",
         "width n\ninput x[i]\naxis i: n\noutput f = x\nloss f",

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tensorprog.arrays import newton_schulz, rms
+from tensorprog.errors import TensorProgError
 from tensorprog.optimizers import OPTIMIZERS, optimizer_for
 from tensorprog.steps import make_step
 
@@ -169,5 +170,5 @@ def test_vectors_go_to_another_optimizer_and_names_are_consistent():
 
 
 def test_unknown_option_is_refused():
-    with pytest.raises(ValueError, match="no option beta1"):
+    with pytest.raises(TensorProgError, match="no option `beta1`"):
         make_step("sgd", {"beta1": 0.9})
