@@ -165,6 +165,8 @@ SHAPED = {
     "shuffled": (lambda h: F.pixel_shuffle(h.view(BATCH, -1, 2, 2), 2).flatten(1)
                  + F.pixel_unshuffle(h.view(BATCH, -1, 2, 2), 2).flatten(1), ROWS),
     "expm1": (torch.expm1, ROWS),
+    "averaged": (lambda h: F.avg_pool2d(h.mT, (1, 3), (1, 2), (0, 1), ceil_mode=True, count_include_pad=False).mT
+                 + F.avg_pool2d(h.mT, (1, 3), (1, 2), (0, 1), ceil_mode=True, divisor_override=4).mT, SEQUENCE),
 }  # fmt: skip
 
 

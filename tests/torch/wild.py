@@ -369,7 +369,7 @@ class Residuals(nn.Module):
 
 
 class NormOfATranspose(nn.Module):
-    """A root mean square by hand, of heads that have changed places with positions."""
+    """A norm, by hand and by a function, of heads that have changed places with positions."""
 
     def __init__(self, n: int) -> None:
         super().__init__()
@@ -377,7 +377,8 @@ class NormOfATranspose(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.inp(x).view(*x.shape[:2], self.n, 4).transpose(1, 2)
-        return self.out(y * torch.rsqrt(y.pow(2).mean(-1, keepdim=True) + 1e-6)).mean(1)
+        by_hand = y * torch.rsqrt(y.pow(2).mean(-1, keepdim=True) + 1e-6)
+        return self.out(by_hand + F.normalize(y, dim=-1)).mean(1)
 
 
 class CropAndPad(nn.Module):

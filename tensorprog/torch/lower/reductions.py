@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -211,12 +212,25 @@ def adaptive_avg_pool(low: Lowering, call: Call) -> Value:
 
 @rule("avg_pool2d", "avg_pool1d", "avg_pool3d")
 def avg_pool(low: Lowering, call: Call) -> Value:
+    """The mean over whole windows, zero outside, times (entries of the window / entries that are counted)."""
     value = _windows(low, call)
-    if call["ceil_mode"] or (call["count_include_pad"] is False and any(call["padding"])):
-        low.refuse("an average that leaves out the padding", "count_include_pad=True")
-    count = len(call["kernel_size"])
-    taps = range(len(value.dims) - count, len(value.dims))
-    return low.sum(value, tuple(taps), False, mean=True)
+    kernel, stride, padding, _ = _geometry(low, call)
+    count = len(kernel)
+    first = len(value.dims) - 2 * count
+    value = low.sum(value, tuple(range(first + count, first + 2 * count)), False, mean=True)
+    if call["divisor_override"] is not None:
+        return low.scale(value, Scalar(Fraction(math.prod(kernel), low.constant_int(call["divisor_override"]))))
+    shape, out = low.shape(call["self"]), low.out_shape(call)
+    for k in range(count):
+        outside = 0 if call["count_include_pad"] is False else padding[k]
+        shares = []
+        for size, places in zip(shape[first + k], out[first + k], strict=True):
+            start = np.arange(places) * stride[k] - padding[k]
+            counted = np.minimum(start + kernel[k], size + outside) - np.maximum(start, -outside)
+            shares.append((kernel[k] / counted).reshape(-1, *(1,) * (count - k - 1)))
+        if any((share != 1).any() for share in shares):
+            value = low.mul(value, low.data.real(tuple(shares), "share"))
+    return value
 
 
 @rule("max_pool2d_with_indices", "max_pool3d_with_indices", "max_pool2d")
@@ -233,15 +247,19 @@ def max_pool(low: Lowering, call: Call) -> tuple[Value, None]:
 def _windows(low: Lowering, call: Call) -> Value:
     """The windows of a pool: the taps become the last axes."""
     value, out = low.plain(low.value(call["self"])), low.out_shape(call)
-    kernel = [low.constant_int(k) for k in call["kernel_size"]]
-    spatial = len(kernel)
-    stride = [low.constant_int(k) for k in call["stride"]] if call["stride"] else kernel
-    padding, dilation = ([low.constant_int(k) for k in (call[n] or [d])] for n, d in (("padding", 0), ("dilation", 1)))
-    first = len(low.shape(call["self"])) - spatial
-    for k in range(spatial):
-        value = low.taps(value, first + k, kernel[k], out[first + k], stride[k % len(stride)],
-                         dilation[k % len(dilation)], -padding[k % len(padding)])  # fmt: skip
+    kernel, stride, padding, dilation = _geometry(low, call)
+    first = len(low.shape(call["self"])) - len(kernel)
+    for k in range(len(kernel)):
+        value = low.taps(value, first + k, kernel[k], out[first + k], stride[k], dilation[k], -padding[k])
     return value
+
+
+def _geometry(low: Lowering, call: Call) -> list[list[int]]:
+    """A pool's kernel, stride, padding and dilation along every spatial axis."""
+    kernel = [low.constant_int(k) for k in call["kernel_size"]]
+    given = [call[n] or default for n, default in (("stride", kernel), ("padding", [0]), ("dilation", [1]))]
+    rest = ([low.constant_int(g[k % len(g)]) for k in range(len(kernel))] for g in given)
+    return [kernel, *rest]
 
 
 @rule("upsample_nearest2d", "upsample_nearest1d", "upsample_nearest3d", "_upsample_nearest_exact2d")
