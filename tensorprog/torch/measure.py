@@ -96,6 +96,8 @@ class Measuring(Recorder):
                     self._take(place, k, tensor)
                     known = self._held.get(storage(tensor), ()) if storage(tensor) in given else ()
                     self._held[storage(tensor)] = (*known, (place, k, tensor.shape))
+        elif func is torch.ops.aten.clone.default:  # no operation: it is what it is a copy of
+            self._held.setdefault(storage(result), self._held.get(storage(args[0]), ()))
         return result
 
     def _note(self, place: int, known: dict[int, tuple[Tensor, ...]], operands: list[Tensor], result: Tensor) -> None:

@@ -11,13 +11,14 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from fractions import Fraction
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from tensorprog.derivation import Derivation
 from tensorprog.dims import Dim
 from tensorprog.exponents import Power
 from tensorprog.functions import BUILTIN
-from tensorprog.graph import Contract, Map, Merge, Node, Param, Scalar, Scale, Split, Window, reached, unscaled
+from tensorprog.graph import Contract, Map, Merge, Node, Op, Param, Scalar, Scale, Split, Window, reached, unscaled
 from tensorprog.torch.changes import (
     UNIT,
     Absorb,
@@ -214,19 +215,41 @@ def _linear_sources(
     """Modules whose output is this node, or one that it is made of by relabelling, windows, scalars and functions like
     relu. `ends`: node -> the modules whose output it is, each with the number of the result."""
     at, window = nodes[node], None
+    cut: tuple[int, Dim, Dim] | None = None  # a finite axis of the node, and the range of it that is taken
     while True:
         for path, output in ends.get(at.id, ()):
             yield path, output, window
         op = at.op
         if isinstance(op, Window) and not op.taps:
+            ends_at = op.offset + at.axes[op.axis].dim
             if nodes[at.args[0]].axes[op.axis].dim.grows:  # of channels; a range of positions is left to the trial
-                window = (op.offset, op.offset + at.axes[op.axis].dim)
+                window = (op.offset, ends_at)
+            else:
+                cut = (op.axis, op.offset, ends_at)
+        elif isinstance(op, Split) and cut is not None and cut[0] == op.axis:  # of channels, seen as (3, heads, dim)
+            inner = prod((a.dim for a in at.axes[op.axis + 1 : op.axis + op.count]), start=Dim.of(1))
+            window, cut = (cut[1] * inner, cut[2] * inner), None
         elif not (isinstance(op, Split | Merge | Scale) or (isinstance(op, Contract) and op.right is None)
                   or (isinstance(op, Map) and not op.derivative and BUILTIN[op.fn].facts[0].degree == 1)):  # fmt: skip
             return
+        elif cut is not None:
+            axis = _axis_below(op, cut[0])
+            cut = None if axis is None else (axis, *cut[1:])
         if not at.args or isinstance(nodes[at.args[0]].op, Param):
             return
         at = nodes[at.args[0]]
+
+
+def _axis_below(op: Op, axis: int) -> int | None:
+    """Which axis of its operand an axis of a relabelled tensor is, if it is one."""
+    match op:
+        case Contract(left, _, out):
+            return left.index(out[axis])
+        case Split(first, count):
+            return axis if axis < first else axis - count + 1 if axis >= first + count else None
+        case Merge(first, count):
+            return axis if axis < first else axis + count - 1 if axis > first else None
+    return axis
 
 
 def _last_sites(reading: Reading) -> dict[str, tuple[int, int]]:

@@ -192,6 +192,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
             for t in self._written(func, args, kwargs):
                 self._value.pop(id(t), None)  # data overwritten with data: a new value
             return result
+        graded = self._inside[-1] if self._inside else torch.is_grad_enabled()
+        if name == "clone" and graded:  # no operation: whether a reshape, or `contiguous`, copies depends on the sizes
+            result = func(*args, **kwargs)
+            self._value[id(result)] = self.value(args[0])
+            self._alive.append(result)
+            return result
         bound = self._bind(func, args, kwargs)
         recorded = tree_map(lambda t: Ref(self.value(t)) if isinstance(t, torch.Tensor) else t, bound)
         result = func(*args, **kwargs)
@@ -209,8 +215,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
                 key = out.untyped_storage()._cdata
                 write = Write(number, tuple(out.shape), tuple(out.stride()), out.storage_offset())
                 self._writes.setdefault(key, []).append(write)
-        pure = name[:-1] if name.endswith("_") and not name.endswith("__") else name
-        graded = self._inside[-1] if self._inside else torch.is_grad_enabled()
+        pure = name[:-1] if name.endswith("_") and not name.endswith("__") else name.replace("_unsafe_view", "view")
         self.trace.operations.append(
             Operation(pure, func._schema.overload_name, recorded, tuple(outputs), self._stack[-1], graded)
         )

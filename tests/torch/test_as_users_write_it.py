@@ -165,6 +165,11 @@ SHAPED = {
     "shuffled": (lambda h: F.pixel_shuffle(h.view(BATCH, -1, 2, 2), 2).flatten(1)
                  + F.pixel_unshuffle(h.view(BATCH, -1, 2, 2), 2).flatten(1), ROWS),
     "expm1": (torch.expm1, ROWS),
+    "padded": (lambda h: F.pad(h.mT, (1, -2), value=0.3).mT, SEQUENCE),
+    "resized": (lambda h: F.interpolate(h.mT, 4).mT + F.adaptive_avg_pool1d(h.mT, 4).mT
+                + F.interpolate(h.mT, scale_factor=0.7, mode="linear").mT, SEQUENCE),
+    "largest": (lambda h: F.max_pool2d(h.mT, (1, 3), (1, 2), (0, 1), ceil_mode=True).mT
+                - F.max_pool1d(h.mT, 2, 1, 1).mT[:, ::2], SEQUENCE),
     "averaged": (lambda h: F.avg_pool2d(h.mT, (1, 3), (1, 2), (0, 1), ceil_mode=True, count_include_pad=False).mT
                  + F.avg_pool2d(h.mT, (1, 3), (1, 2), (0, 1), ceil_mode=True, divisor_override=4).mT, SEQUENCE),
 }  # fmt: skip

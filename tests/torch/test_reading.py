@@ -144,3 +144,21 @@ def test_a_size_that_is_rounded_is_looked_at_where_it_is_not() -> None:
     reading = read(build, reals(4, 8).float())
     assert reading.points[0]["n"] == 24
     assert [str(a.dim) for a in reading.lowered.graph.parameters["0.weight"].axes] == ["n", "8"]
+
+
+class Heads(nn.Module):
+    """n / 2 heads of 4 channels, which lie in memory in another order than they are named in."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.heads, self.enter, self.leave = n // 2, nn.Linear(8, 2 * n), nn.Linear(2 * n, 3)
+
+    def forward(self, x: Any) -> Any:
+        heads = self.enter(x).view(*x.shape[:2], self.heads, 4).transpose(1, 2)
+        return self.leave(heads.contiguous().transpose(1, 2).reshape(*x.shape[:2], -1))
+
+
+def test_a_reshape_that_copies_at_some_widths_only_is_one_operation() -> None:
+    """One head is a view of its tensor, several are copied."""
+    reading = read(Heads, reals(2, 5, 8).float(), widths=(2, 4, 6, 8))
+    assert [str(a.dim) for a in reading.lowered.graph.parameters["leave.weight"].axes] == ["3", "2 n"]

@@ -144,6 +144,31 @@ def test_a_product_in_the_code_of_the_model_itself_finds_its_place_through_rotat
     assert OutputHook("query") in product.places
 
 
+class Packed(nn.Module):
+    """Attention as in timm: query, key and value are one matrix, seen as (3, heads, dim), and no number is held."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.embed, self.qkv, self.out = nn.Linear(8, 4 * n), nn.Linear(4 * n, 12 * n), nn.Linear(4 * n, 3)
+
+    def forward(self, x: Any) -> Any:
+        x = self.embed(x)
+        q, k, v = self.qkv(x).reshape(*x.shape[:2], 3, 2, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        x = nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(x.shape)
+        return self.out(x)
+
+
+def test_the_factor_of_scores_goes_to_the_channels_of_the_query() -> None:
+    p = tpt.derive(Packed, inputs=torch.randn(3, TIME, 8), optimizer="adamw")
+    (place, *_) = places(p, "")
+    assert isinstance(place, OutputHook) and (place.module, str(place.start), str(place.stop)) == ("qkv", "0", "4 n")
+    model, x = Packed(16), torch.randn(2, TIME, 8)
+    p.apply(model, base=4)
+    applied = model(x)
+    p.fold(model)
+    torch.testing.assert_close(model(x), applied)
+
+
 class Inline(nn.Module):
     """A language model whose readout is its embedding, in its own code, and which returns its loss."""
 

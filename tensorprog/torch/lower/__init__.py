@@ -223,6 +223,7 @@ def lower(
         joins,
         losses,
         norms,
+        pools,
         reductions,
         roots,
         views,

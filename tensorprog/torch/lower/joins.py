@@ -54,8 +54,6 @@ def pad(low: Lowering, call: Call) -> Value:
     value = low.plain(low.value(call["self"]))
     fill = low.number(call["value"] if call["value"] is not None else 0)
     amounts = [low.integer(p) for p in call["pad"]]
-    if fill.coefficient:
-        low.refuse("it pads with a number other than zero", "zero padding")
     for k in range(len(amounts) // 2):
         dim = len(low.out_shape(call)) - 1 - k
         before, out = amounts[2 * k], low.out_shape(call)[dim]
@@ -70,7 +68,22 @@ def pad(low: Lowering, call: Call) -> Value:
             stop = tuple(s + min(a, 0) for s, a in zip(size, after, strict=True))
             value = low.window(value, dim, start, tuple(b - a for a, b in zip(start, stop, strict=True)))
             value = low.fold(value, dim, tuple(max(b, 0) for b in before), out)
+    if fill.coefficient:
+        value = low.add([value, low.scale(_outside(low, call, amounts), fill)])
     return value
+
+
+def _outside(low: Lowering, call: Call, amounts: list[Sizes]) -> Value:
+    """1 at what was padded, 0 at what was there."""
+    shape, kept = low.shape(call["self"]), len(low.out_shape(call)) - len(amounts) // 2
+    arrays = []
+    for point in range(low.points):
+        widths = [(0, 0)] * kept + [(amounts[k][point], amounts[k + 1][point]) for k in range(len(amounts) - 2, -1, -2)]
+        whole = [s[point] + sum(w) if any(w) else 1 for s, w in zip(shape, widths, strict=True)]
+        array = np.ones(whole)
+        array[tuple(slice(max(b, 0), size - max(a, 0)) for (b, a), size in zip(widths, whole, strict=True))] = 0
+        arrays.append(array)
+    return low.data.real(tuple(arrays), "outside")
 
 
 @rule("roll")

@@ -1,8 +1,7 @@
-"""Rules of sums, means, extremes and pools."""
+"""Rules of sums, means and extremes."""
 
 from __future__ import annotations
 
-import math
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ from tensorprog.torch.lower.elementwise import MINUS
 from tensorprog.torch.lower.joins import joined
 from tensorprog.torch.lower.registry import rule
 from tensorprog.torch.lower.roots import root
-from tensorprog.torch.lower.values import Atom, Sizes, Value, divide, is_one
+from tensorprog.torch.lower.values import Sizes, Value
 
 if TYPE_CHECKING:
     from tensorprog.torch.lower import Lowering
@@ -77,12 +76,12 @@ def amax(low: Lowering, call: Call) -> Any:
         return maximum(low, call)
     dims = _dims(low, call, len(value.dims))
     low_end = call.op in ("amin", "min")
-    result = _largest(low, low.scale(value, MINUS) if low_end else low.plain(value), dims, bool(call["keepdim"]))
+    result = largest(low, low.scale(value, MINUS) if low_end else low.plain(value), dims, bool(call["keepdim"]))
     result = low.scale(result, MINUS) if low_end else result
     return (result, None) if len(call.outputs) == 2 else result
 
 
-def _largest(low: Lowering, value: Value, dims: list[int], keep: bool) -> Value:
+def largest(low: Lowering, value: Value, dims: list[int], keep: bool) -> Value:
     """The largest entry over some axes: the sum of what the selection of one keeps."""
     last, rest = dims[-1], [k for k in range(len(value.dims)) if k not in dims]
     if len(dims) > 1:
@@ -187,112 +186,3 @@ def argmax(low: Lowering, call: Call) -> Value:
     if call["keepdim"]:
         groups.insert(dim, ())
     return Positions(rows.node, (*groups, rows.dims[dim]))
-
-
-# --- pools ----------------------------------------------------------------------------------------------
-
-
-@rule("_adaptive_avg_pool2d", "_adaptive_avg_pool3d", "adaptive_avg_pool1d", "mkldnn_adaptive_avg_pool2d")
-def adaptive_avg_pool(low: Lowering, call: Call) -> Value:
-    value, out = low.value(call["self"]), low.out_shape(call)
-    shape = low.shape(call["self"])
-    rank = len(shape)
-    spatial = range(2 if rank > 3 else rank - 2, rank) if rank != 3 else range(1, rank)
-    for dim in spatial:
-        if is_one(out[dim]):
-            value = low.sum(value, (dim,), True, mean=True)
-        else:
-            size, target = low.constant_int(shape[dim][0]), low.constant_int(out[dim][0])
-            if size % target:
-                low.refuse("an adaptive pool whose windows differ in size", "a size that divides")
-            value = low.taps(value, dim, size // target, out[dim], size // target, 1, 0)
-            value = low.sum(value, (len(value.dims) - 1,), False, mean=True)
-    return value
-
-
-@rule("avg_pool2d", "avg_pool1d", "avg_pool3d")
-def avg_pool(low: Lowering, call: Call) -> Value:
-    """The mean over whole windows, zero outside, times (entries of the window / entries that are counted)."""
-    value = _windows(low, call)
-    kernel, stride, padding, _ = _geometry(low, call)
-    count = len(kernel)
-    first = len(value.dims) - 2 * count
-    value = low.sum(value, tuple(range(first + count, first + 2 * count)), False, mean=True)
-    if call["divisor_override"] is not None:
-        return low.scale(value, Scalar(Fraction(math.prod(kernel), low.constant_int(call["divisor_override"]))))
-    shape, out = low.shape(call["self"]), low.out_shape(call)
-    for k in range(count):
-        outside = 0 if call["count_include_pad"] is False else padding[k]
-        shares = []
-        for size, places in zip(shape[first + k], out[first + k], strict=True):
-            start = np.arange(places) * stride[k] - padding[k]
-            counted = np.minimum(start + kernel[k], size + outside) - np.maximum(start, -outside)
-            shares.append((kernel[k] / counted).reshape(-1, *(1,) * (count - k - 1)))
-        if any((share != 1).any() for share in shares):
-            value = low.mul(value, low.data.real(tuple(shares), "share"))
-    return value
-
-
-@rule("max_pool2d_with_indices", "max_pool3d_with_indices", "max_pool2d")
-def max_pool(low: Lowering, call: Call) -> tuple[Value, None]:
-    """Padding reads as zero, which is what it is after a relu."""
-    if any(call["padding"]):
-        low.notes.append("max pooling: the padding reads as zero")
-    value = _windows(low, call)
-    count = len(call["kernel_size"])
-    taps = list(range(len(value.dims) - count, len(value.dims)))
-    return _largest(low, value, taps, False), None
-
-
-def _windows(low: Lowering, call: Call) -> Value:
-    """The windows of a pool: the taps become the last axes."""
-    value, out = low.plain(low.value(call["self"])), low.out_shape(call)
-    kernel, stride, padding, dilation = _geometry(low, call)
-    first = len(low.shape(call["self"])) - len(kernel)
-    for k in range(len(kernel)):
-        value = low.taps(value, first + k, kernel[k], out[first + k], stride[k], dilation[k], -padding[k])
-    return value
-
-
-def _geometry(low: Lowering, call: Call) -> list[list[int]]:
-    """A pool's kernel, stride, padding and dilation along every spatial axis."""
-    kernel = [low.constant_int(k) for k in call["kernel_size"]]
-    given = [call[n] or default for n, default in (("stride", kernel), ("padding", [0]), ("dilation", [1]))]
-    rest = ([low.constant_int(g[k % len(g)]) for k in range(len(kernel))] for g in given)
-    return [kernel, *rest]
-
-
-@rule("upsample_nearest2d", "upsample_nearest1d", "upsample_nearest3d", "_upsample_nearest_exact2d")
-def upsample_nearest(low: Lowering, call: Call) -> Value:
-    value, out = low.plain(low.value(call["self"])), low.out_shape(call)
-    shape = low.shape(call["self"])
-    dims = list(value.dims)
-    for dim in range(2, len(shape)):
-        factor = divide(out[dim], shape[dim])
-        if factor is None:
-            low.refuse("an upsampling by a factor that is not whole")
-        if not is_one(factor):
-            dims[dim] = (*dims[dim], Atom(factor, None))
-    return value.with_dims(tuple(dims))
-
-
-@rule("upsample_bilinear2d", "upsample_bicubic2d", "upsample_linear1d", "_upsample_bilinear2d_aa")
-def upsample_linear(low: Lowering, call: Call) -> Value:
-    """A linear map along every spatial axis, found by applying the operation itself to unit vectors."""
-    import torch
-
-    value, out, shape = low.plain(low.value(call["self"])), low.out_shape(call), low.shape(call["self"])
-    mode = {"1": "linear", "2": "bicubic" if "bicubic" in call.op else "bilinear"}[call.op.split("d")[0][-1]]
-    for dim in range(2, len(shape)):
-        matrices = []
-        for k in range(low.points):
-            eye = torch.eye(shape[dim][k], dtype=torch.float64)[:, None, :]
-            size: Any = out[dim][k]
-            if mode != "linear":
-                eye, size = eye[..., None, :], (1, size)
-            up = torch.nn.functional.interpolate(eye, size=size, mode=mode, align_corners=bool(call["align_corners"]))
-            matrices.append(up.reshape(shape[dim][k], out[dim][k]).numpy())
-        matrix = low.data.real(tuple(matrices), "resize")
-        labels = [f"x{j}" for j in range(len(shape))]
-        value = low.contract(value, labels, matrix, [labels[dim], "new"], [*labels[:dim], "new", *labels[dim + 1 :]])
-    return value
