@@ -58,7 +58,8 @@ def emit(
     architecture = derivation.architecture
     try:
         return emit_model(architecture.model, derivation.parametrization, base,
-                          source_name=Path(architecture.file).name, framework=framework)  # fmt: skip
+                          source_name=Path(architecture.file).name, framework=framework,
+                          what=derivation.what, maximal=not derivation.vanishing)  # fmt: skip
     except TensorProgError as error:
         raise error.located(architecture.source, architecture.file) from None
 

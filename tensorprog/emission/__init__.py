@@ -19,6 +19,8 @@ def emit(
     *,
     source_name: str,
     framework: str = "torch",
+    what: str = "",
+    maximal: bool = True,
 ) -> str:
     """The text of a Python file with the network, its initialisation and its optimizer.
 
@@ -26,11 +28,12 @@ def emit(
     model is exactly the user's own. Same arguments, same text. The file needs PyTorch and nothing else.
 
     `base`: base width of every width symbol (and, where exponents of a depth occur, of that depth; default: the
-    depth the model was unrolled at). `source_name`: file name of the program, for the header and the class name.
+    depth the model was unrolled at). `source_name`: file name of the program, for the header and the class name;
+    `what`, `maximal`: what the header says of the parametrization besides its name.
 
     Raises TensorProgError for another framework, for names that are no Python identifiers, for a parameter or
     multiplier without exponents, and where a size is not whole at the base widths.
     """
     if framework != "torch":
         raise TensorProgError(f"there is no emission for {framework!r}", fix="torch")
-    return emit_torch(model, parametrization, base, source_name)
+    return emit_torch(model, parametrization, base, source_name, what, maximal)

@@ -116,14 +116,17 @@ def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         value *= ratio(self.widths, rule.get("init_std", {}))
         if kind == "normal":
             nn.init.normal_(parameter, std=value, generator=generator)
+<orthogonal>        else:
+            parameter.fill_(value)
+'''
+
+_ORTHOGONAL = """\
         elif kind == "orthogonal":  # value: the size of one entry
             matrix = parameter.new_empty((len(parameter), parameter[0].numel()))
             value *= max(matrix.shape) ** 0.5
             nn.init.orthogonal_(matrix, gain=value, generator=generator)
             parameter.copy_(matrix.view_as(parameter))
-        else:
-            parameter.fill_(value)
-'''
+"""
 
 _GROUPS = '''
 def param_groups(self, lr=None, weight_decay=None, eps=None) -> list[dict]:
@@ -174,10 +177,10 @@ _MIXED = {
 }
 
 
-def methods(multipliers: bool, optimizers: Sequence[Optimizer]) -> list[str]:
-    """The training helpers of the main class."""
+def methods(multipliers: bool, orthogonal: bool, optimizers: Sequence[Optimizer]) -> list[str]:
+    """The training helpers of the main class: whether there are multipliers, and parameters that start orthogonal."""
     texts = [_SET_MULTIPLIERS] if multipliers else []
-    texts.append(_RESET)
+    texts.append(_RESET.replace("<orthogonal>", _ORTHOGONAL if orthogonal else ""))
     if optimizers:
         groups = _GROUPS
         if len(optimizers) > 1:

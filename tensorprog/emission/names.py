@@ -25,8 +25,8 @@ OWN_ATTRIBUTES = frozenset(
     "configure_optimizer loss param_groups reset_parameters set_multipliers training_loss widths".split()
 )
 OWN_GLOBALS = frozenset(
-    """BASE MULTIPLIERS PARAMETERS F annotations divide find fold math nn orthogonal_ ratio self super top_k_mask torch
-    windows Optimizers""".split()
+    """BASE HYPERPARAMETERS MULTIPLIERS PARAMETERS F annotations divide find fold math nn orthogonal_ ratio self super
+    top_k_mask torch windows Optimizers LAMB LARS Lion Muon Shampoo SignSGD""".split()
 )
 
 
@@ -57,7 +57,7 @@ class Namespace:
     def add(self, wanted: str) -> str:
         """A free name as close as possible to `wanted`, which must be an identifier."""
         check_identifier(wanted)
-        if wanted.startswith("__"):
+        if wanted.startswith("_"):  # nn.Module keeps its own things there
             wanted = "x" + wanted
         name, number = wanted, 1
         while is_reserved(name) or name in self._taken:

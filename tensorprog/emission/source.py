@@ -20,7 +20,9 @@ from tensorprog.optimizers import Optimizer
 from tensorprog.parametrization import Parametrization
 
 
-def emit_torch(model: Model, parametrization: Parametrization, base: Mapping[str, int], source_name: str) -> str:
+def emit_torch(
+    model: Model, parametrization: Parametrization, base: Mapping[str, int], source_name: str, what: str, maximal: bool
+) -> str:
     """See `tensorprog.emission.emit`."""
     depths = dict(model.depths)
     for symbol in (*model.widths, *depths):
@@ -39,11 +41,13 @@ def emit_torch(model: Model, parametrization: Parametrization, base: Mapping[str
     multipliers = merged(file.tables.multipliers, multiplier_text(known))
     separate = any(part.isdigit() for key in (*rows, *multipliers) for part in key.split("."))
     main_lines = _finish(main_lines, depths, known, separate, bool(multipliers))
-    main_lines += ["", *("    " + line if line else "" for line in helpers.methods(bool(multipliers), optimizers))]
+    orthogonal = any('init=("orthogonal"' in str(row) for row in rows.values())
+    methods = helpers.methods(bool(multipliers), orthogonal, optimizers)
+    main_lines += ["", *("    " + line if line else "" for line in methods)]
     main_lines += _configure(optimizers, values)
     main_lines += _losses(file)
 
-    parts = ["\n".join(_header(file, known, source_name, names, main))]
+    parts = ["\n".join(_header(file, known, source_name, names, main, what, maximal))]
     constants = [f"BASE = {_dict({s: str(known[s]) for s in (*model.widths, *depths)})}", ""]
     constants += [*helpers.COMMENT, *_table("PARAMETERS", rows)]
     if multipliers:
@@ -131,16 +135,24 @@ def _losses(file: Emission) -> list[str]:
     return ["", *("    " + line if line else "" for line in file.loss)] if file.loss else []
 
 
-def _header(file: Emission, known: Mapping[str, int], source_name: str, names: list[str], main: str) -> list[str]:
-    label = re.sub(r"[^A-Za-z0-9_. -]", "?", PurePath(source_name.replace("\\", "/")).name)[:80]
-    form = re.sub(r"[^A-Za-z0-9_., -]", "?", file.parametrization.name)[:80]
+def _header(
+    file: Emission, known: Mapping[str, int], source_name: str, names: list[str], main: str, what: str, maximal: bool
+) -> list[str]:
+    parametrization = file.parametrization
+    label = _plain(PurePath(source_name.replace("\\", "/")).name)
+    form = _plain(f"{what}, form {parametrization.name}" if what else parametrization.name)
     sizes = ", ".join(f"{symbol} = {known[symbol]}" for symbol in (*file.model.widths, *dict(file.model.depths)))
-    widths = " and ".join(file.model.widths) or "width"
+    powers = (*(rule.lr for rule in parametrization.params.values()), *parametrization.unknowns.values())
+    scaled = [s for s in dict(file.model.depths) if any(power is not None and power[s] for power in powers)]
+    any_size = "any " + (" and ".join((*file.model.widths, *scaled)) or "width")
+    use = (f"Tune at the base and train at {any_size}: hyperparameters carry over." if maximal else
+           f"Stable at {any_size}, but not maximal: the updates of some parameters do less and less.")  # fmt: skip
+    head = f"Parametrization: {form}. Optimizer: {', '.join(names) or 'none'}. Base: {sizes or 'none'}."
     return [
         f'"""{main}: made by {tool} from {label}.',
         "",
-        f"Parametrization: {form}. Optimizer: {', '.join(names) or 'none'}. Base: {sizes or 'none'}.",
-        *fold(f"Tune at the base and train at any {widths}: hyperparameters carry over.", 100),
+        *fold(head, 100),
+        *fold(use, 100),
         '"""',
         "",
         "import torch",
@@ -159,3 +171,8 @@ def _table(name: str, rows: Mapping[str, str]) -> list[str]:
     for key, text in rows.items():
         lines += ["    " + line for line in fold(f'"{key}": {text},', 96)]
     return [*lines, "}"]
+
+
+def _plain(text: str) -> str:
+    """Text that is safe inside a docstring."""
+    return re.sub(r"[^A-Za-z0-9_.,=*?^/+\[\] -]", "?", text)[:200]

@@ -64,7 +64,7 @@ def test_only_plain_identifiers_become_names(name: str) -> None:
         check_identifier(name)
 
 
-@pytest.mark.parametrize("name", ["lambda", "match", "print", "torch", "self", "BASE"])
+@pytest.mark.parametrize("name", ["lambda", "match", "print", "torch", "self", "BASE", "HYPERPARAMETERS", "Muon"])
 def test_words_of_python_and_of_the_file_are_never_handed_out(name: str) -> None:
     assert Namespace().add(name) == f"{name}_2"
 
@@ -104,7 +104,21 @@ y[j] = gamma[j] * (W[j,i] x[i]) + gamma[j]
 output f[k] = beta[k,j] y[j]
 loss mse(f)
 """
-WORDS = ["self", "torch", "lambda", "forward", "train", "F", "nn", "ratio", "BASE", "type", "print", "param_groups"]
+WORDS = [
+    "self",
+    "torch",
+    "lambda",
+    "forward",
+    "train",
+    "F",
+    "nn",
+    "ratio",
+    "BASE",
+    "type",
+    "print",
+    "param_groups",
+    "_modules",
+]
 
 
 @pytest.mark.torch

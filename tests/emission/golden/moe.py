@@ -416,11 +416,6 @@ class Moe(nn.Module):
             value *= ratio(self.widths, rule.get("init_std", {}))
             if kind == "normal":
                 nn.init.normal_(parameter, std=value, generator=generator)
-            elif kind == "orthogonal":  # value: the size of one entry
-                matrix = parameter.new_empty((len(parameter), parameter[0].numel()))
-                value *= max(matrix.shape) ** 0.5
-                nn.init.orthogonal_(matrix, gain=value, generator=generator)
-                parameter.copy_(matrix.view_as(parameter))
             else:
                 parameter.fill_(value)
 
