@@ -21,7 +21,7 @@ ONE = "repeat L {\n  param W[k,j]\n  h[k] = h[k] + BRANCH\n}"
 TWO = "repeat L {\n  param W[k,m], V[m,j], b[m] = zeros\n  h[k] = h[k] + BRANCH\n}"
 ONE_MATRIX = ONE.replace("BRANCH", "?b * (W[k,j] tanh(h[j]))")
 TWO_MATRICES = TWO.replace("BRANCH", "?b * (W[k,m] relu(V[m,j] h[j] + b[m]))")
-UNROLLED = tiers(product(["gpt", "gpt_tied"], ["adam", "sgd", "muon"]), ["gpt_tied-adam"])
+UNROLLED = list(product(["gpt", "gpt_tied"], ["adam", "sgd", "muon"]))
 
 
 def network(loop: str, optimizer: str = "adam", **options: str) -> Derivation:
@@ -146,7 +146,7 @@ GATES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", list(GATES))
+@pytest.mark.parametrize("case", tiers(GATES, ("one gate per layer", "low rank")))
 def test_branches_that_start_at_zero_move_by_theta_1_in_every_layer(case: str) -> None:
     """Whatever stands behind a gate moves as far as it may while the gate, once trained, lets it through."""
     params, branch = GATES[case]
@@ -195,6 +195,7 @@ def test_the_error_names_the_loop() -> None:
     assert raised.value.span.line == STACK.count("\n") + 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "optimizer"), UNROLLED)
 def test_widths_have_the_exponents_of_the_unrolled_network(name: str, optimizer: str) -> None:
     symbolic = derive(load(EXAMPLES / f"{name}.tp"), optimizer)
@@ -228,6 +229,7 @@ def test_stacks_of_two_depths_have_each_their_own_exponents() -> None:
     assert found.params["layers.*.W"].lr == Power.of({"n": -1})
 
 
+@pytest.mark.slow
 def test_two_matrices_that_multiply_in_a_gate_are_two_matrices_of_a_block() -> None:
     """sigmoid(W h) * (U h) changes by the product of two updates: at L^-1/2 that would vanish, so L^-1, as where one
     matrix reads the other. Two that only add up, or a matrix and its own inverse norm, do not: L^-1/2.

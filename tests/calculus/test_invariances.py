@@ -345,7 +345,7 @@ REWRITINGS = (reorder, split_sum, insert_one, name_operand, name_argument, swap_
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-@examples(6)
+@examples(4)
 @given(seed=st.integers(0, 10**6), optimizer=st.sampled_from(OPTIMIZERS))
 def test_names_do_not_matter(name: str, seed: int, optimizer: str) -> None:
     """A hidden matrix called `readout`, an index called `bias`: no rule looks at names."""
@@ -353,7 +353,7 @@ def test_names_do_not_matter(name: str, seed: int, optimizer: str) -> None:
 
 
 @pytest.mark.parametrize("rewriting", REWRITINGS, ids=lambda r: r.__name__)
-@pytest.mark.parametrize("name", tiers(PROGRAMS, ("residual", "attention")))
+@pytest.mark.parametrize("name", tiers(PROGRAMS, ("residual",)))
 @examples(4)
 @given(seed=st.integers(0, 10**6), optimizer=st.sampled_from(OPTIMIZERS))
 def test_one_rewriting(name: str, rewriting: object, seed: int, optimizer: str) -> None:
@@ -389,7 +389,7 @@ PRODUCTS = (
 )
 
 
-@pytest.mark.parametrize("product", PRODUCTS)
+@pytest.mark.parametrize("product", tiers(PRODUCTS, PRODUCTS[:2]))
 def test_factors_of_a_product_commute(product: str) -> None:
     """In any order, and with intermediate results."""
     source = """

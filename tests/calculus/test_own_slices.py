@@ -91,6 +91,7 @@ loss cross_entropy(f)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("function", "start"), [("sin", "-1/2"), ("cos", "0"), ("abs", "0")])
 def test_rows_of_matrices_that_are_added_flip_together(function: str, start: str) -> None:
     """An LSTM's state is odd in row j of Ug and Wg at once, however many terms it has: an odd function of it has a mean

@@ -23,7 +23,7 @@ EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.tp"))
 MLP = Path(__file__).parents[2] / "examples" / "mlp.tp"
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "muon"])
+@pytest.mark.parametrize("optimizer", tiers(["sgd", "adam", "muon"], ["adam"]))
 def test_the_control_is_caught_in_an_activation(optimizer: str) -> None:
     control = check(MLP, optimizer, widths=[64, 128, 256, 512], seeds=5, steps=1).control
     assert control is not None and control.caught

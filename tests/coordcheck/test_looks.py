@@ -18,6 +18,9 @@ from tensorprog.coordcheck.looks import ASTRAY, FEW, RATES, WIDER
 from tensorprog.coordcheck.measure import TAIL, typical_rms
 from tensorprog.coordcheck.report import Row
 from tensorprog.exponents import Power
+from tests.shared import tiers
+
+HALF = Fraction(1, 2)
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 WIDTHS = (64, 128, 256, 512)
@@ -66,7 +69,7 @@ def row(monkeypatch: pytest.MonkeyPatch, bend: Any, seeds: int = 6, widths: Any 
     return next(row for row in report.rows if (row.tensor, row.step) == ("x2", 1))
 
 
-@pytest.mark.parametrize("kind", ["typical", "slower", "wider"])
+@pytest.mark.parametrize("kind", tiers(["typical", "slower", "wider"], ("typical",)))
 def test_growth_that_is_not_seen_in_a_second_look_is_no_disagreement(
     monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
@@ -84,11 +87,12 @@ def test_nothing_wider_is_trained_than_was_asked_for(monkeypatch: pytest.MonkeyP
     assert found.verdict == "disagrees"
 
 
+@pytest.mark.slow
 def test_growth_of_all_entries_of_all_networks_still_disagrees(monkeypatch: pytest.MonkeyPatch) -> None:
     assert row(monkeypatch, lambda _, sizes, n: sizes * n**0.5, widths=None).verdict == "disagrees"
 
 
-@pytest.mark.parametrize(("param", "error"), [("W1", Fraction(1, 2)), ("W2", Fraction(-1, 2)), ("W3", Fraction(1, 2))])
+@pytest.mark.parametrize(("param", "error"), tiers([("W1", HALF), ("W2", -HALF), ("W3", HALF)], ("W1-1/2",)))
 def test_no_look_excuses_a_wrong_prediction(param: str, error: Fraction) -> None:
     """Trained with one learning rate that the calculus knows nothing of."""
     derivation = derive(EXAMPLES / "mlp.tp", "sgd")

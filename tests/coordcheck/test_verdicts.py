@@ -45,8 +45,9 @@ def test_a_network_in_which_nothing_is_trained_stays_as_it_is(body: str, backend
     assert {row.predicted for row in report.rows if row.part == "change"} == {None}
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "muon"])
-@pytest.mark.parametrize("example", tiers(["mlp", "rnn"], ["mlp"]))
+@pytest.mark.parametrize(
+    ("example", "optimizer"), tiers(product(("mlp", "rnn"), ("sgd", "adam", "muon")), ["mlp-adam"])
+)
 def test_small_examples_agree_on_every_row(example: str, optimizer: str) -> None:
     report = check(EXAMPLES / f"{example}.tp", optimizer, widths=[64, 128, 256, 512], seeds=6, steps=3)
     assert_agrees(report, share=1.0)
@@ -126,7 +127,7 @@ def test_neural_tangent_parametrization_freezes_the_features() -> None:
         assert (row.calculus, row.calculus_verdict) == (slope, "agrees"), tensor
 
 
-@pytest.mark.parametrize(("param", "sign"), tiers(product(("W1", "W2", "W3"), (1, -1)), ("W2-1", "W3--1")))
+@pytest.mark.parametrize(("param", "sign"), tiers(product(("W1", "W2", "W3"), (1, -1)), ("W2-1",)))
 def test_one_wrong_learning_rate_is_caught(param: str, sign: int) -> None:
     """Negative control: one exponent put wrong by 1/2, up or down, makes the check disagree at that parameter, and
     the calculus, told the wrong exponent, predicts what is measured there."""

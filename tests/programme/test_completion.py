@@ -197,6 +197,7 @@ def test_what_grows_with_every_step_is_bounded_at_once(fix: str) -> None:
     assert found.completed.certified
 
 
+@pytest.mark.slow
 def test_without_that_constraint_the_rounds_do_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Negative control; and the error says how many rounds there were, and names the updates in question."""
     monkeypatch.setattr(Seen, "growing", lambda _: ())
@@ -230,7 +231,8 @@ def test_no_neighbour_of_the_completion_does_better() -> None:
     assert stable > 4
 
 
-@pytest.mark.parametrize("example", tiers(["gpt", "vit"], ["gpt"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("example", ["gpt", "vit"])
 def test_a_transformer_with_the_standard_start_has_a_completion(example: str) -> None:
     """Behind a norm the answer depends on which points the programme looks at first (its cuts hold only as long as the
     same terms rule the norm): pivots by least indices find this one."""

@@ -66,6 +66,7 @@ def test_a_conflict_of_file_and_command_line_names_both() -> None:
     assert "`fix init = sp`" in caught.value.message and "--fix 'lr[W1] = 0'" in caught.value.message
 
 
+@pytest.mark.slow
 def test_python_honours_it_everywhere(file: str) -> None:
     """What is fixed reaches the emitted program, other forms, and another optimizer; a finished derivation keeps it."""
     found = tp.derive(file)

@@ -109,7 +109,8 @@ def test_a_number_does_not_say_of_which_width() -> None:
     assert completed("", "lr = 0").params["W"].lr == Power()
 
 
-@pytest.mark.parametrize("optimizer", tiers(["sgd", "adam"], ["adam"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_the_stable_polygon_of_widths_in_proportion_is_that_of_one_width(optimizer: str) -> None:
     """Total degrees decide: with m = n it is the same network."""
     one = tp.parse(f"width n\n{BODY}".replace("k: m", "k: n"))

@@ -34,6 +34,7 @@ def derivations() -> list[Derivation]:
     return [*(derive(path, "adam") for path in EXAMPLES), derive(parse(STRANGE, "a_b%&#.tp"), "sgd")]
 
 
+@pytest.mark.slow
 def test_latex_says_what_the_table_says() -> None:
     for derivation in derivations():
         rows = parameter_rows(derivation)

@@ -43,7 +43,7 @@ def same(result: ImportedDerivation, example: str, names: dict[str, str]) -> Non
         assert sizes(derivation.solution, theirs) == sizes(result.derivation.solution, ours), theirs
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "muon"])
+@pytest.mark.parametrize("optimizer", tiers(["sgd", "adam", "muon"], ["adam"]))
 def test_a_perceptron_is_the_example_mlp(optimizer: str) -> None:
     result = derive(CASES["mlp"].build, CASES["mlp"].inputs.float(), optimizer)
     assert result.to_tp()

@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint  # noqa: E402
 import tensorprog.torch as tpt  # noqa: E402
 from tensorprog.errors import TensorProgError  # noqa: E402
 from tensorprog.torch.model import read  # noqa: E402
+from tests.shared import tiers  # noqa: E402
 from tests.torch.support import worst_difference  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -229,7 +230,7 @@ LOSSES = {
 }
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", tiers(LOSSES, ("nested", "picked")))
 def test_whatever_a_model_returns_its_exponents_are_those_of_its_logits(name):
     p = tpt.derive(lambda n: Returns(n, LOSSES[name]), inputs=ROWS, optimizer="adam")
     assert {k: str(v.lr) for k, v in p.params.items()} == rates(lambda n: Net(n, torch.tanh))

@@ -21,7 +21,7 @@ from tests.torch.handwritten import CASES, NanoGPT, reals, tokens  # noqa: E402
 from tests.torch.support import read64, reading_of, text_difference  # noqa: E402
 
 pytestmark = pytest.mark.torch
-QUICK = ("mlp", "nanogpt_heads", "lora", "weight_norm")
+QUICK = ("mlp", "lora")
 
 
 @pytest.mark.parametrize("name", tiers(CASES, QUICK))
@@ -104,12 +104,13 @@ def zero_bias(layer: nn.Linear) -> nn.Linear:
     pytest.param(Attention, "attention(first, heads = n, head_dim = 8, scale = 8^(-1/2), causal, bias = false)",
                  marks=pytest.mark.slow),
     (lambda n: nn.LayerNorm(8 * n), "layernorm(first)"),
-    (lambda n: nn.LayerNorm(8 * n, elementwise_affine=False), "layernorm(first, affine = false)"),
-    (lambda n: nn.RMSNorm(8 * n, eps=1e-5), "rmsnorm(first)"),
-    (lambda n: zero_bias(nn.Linear(8 * n, 8 * n)), "linear(first, 8 n)"),
+    pytest.param(lambda n: nn.LayerNorm(8 * n, elementwise_affine=False), "layernorm(first, affine = false)",
+                 marks=pytest.mark.slow),
+    pytest.param(lambda n: nn.RMSNorm(8 * n, eps=1e-5), "rmsnorm(first)", marks=pytest.mark.slow),
+    pytest.param(lambda n: zero_bias(nn.Linear(8 * n, 8 * n)), "linear(first, 8 n)", marks=pytest.mark.slow),
     (lambda n: nn.Sequential(zero_bias(nn.Linear(8 * n, 24 * n)), nn.GELU(), zero_bias(nn.Linear(24 * n, 8 * n))),
      "mlp(first, 24 n)"),
-    (lambda n: nn.GELU(approximate="tanh"), "gelu_tanh(first)"),
+    pytest.param(lambda n: nn.GELU(approximate="tanh"), "gelu_tanh(first)", marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_a_block_of_the_language_is_used_where_the_module_is_exactly_it(inner: Any, call: str) -> None:
     reading = read64(lambda n: OneBlock(n, inner(n)), reals(3, 6, 5))
@@ -120,7 +121,7 @@ def test_a_block_of_the_language_is_used_where_the_module_is_exactly_it(inner: A
 
 @pytest.mark.parametrize(("inner", "block"), [
     pytest.param(lambda n: Attention(n, scale=0.3), "attention", marks=pytest.mark.slow),
-    (lambda n: nn.LayerNorm(8 * n, eps=1e-3), "layernorm"),
+    pytest.param(lambda n: nn.LayerNorm(8 * n, eps=1e-3), "layernorm", marks=pytest.mark.slow),
     (lambda n: nn.Linear(8 * n, 8 * n), "linear"),  # its bias starts at random
 ])  # fmt: skip
 def test_what_differs_from_a_block_of_the_language_is_written_out(inner: Any, block: str) -> None:

@@ -14,6 +14,7 @@ from torch import nn  # noqa: E402
 import tensorprog.torch as tpt  # noqa: E402
 from tensorprog.errors import TensorProgError  # noqa: E402
 from tensorprog.torch.model import derive_reading  # noqa: E402
+from tests.shared import tiers  # noqa: E402
 from tests.torch.support import legal, read64, worst_difference  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -73,7 +74,7 @@ def inputs(name: str) -> Any:
     return torch.randn(4, 75 if name == "images" else 5, generator=g), torch.randn(4, 1, generator=g)
 
 
-@pytest.mark.parametrize("name", BUILDS)
+@pytest.mark.parametrize("name", tiers(BUILDS, ("relu", "images")))
 def test_its_two_parts_scale_like_two_matrices(name: str) -> None:
     reading = read64(BUILDS[name], tuple(t.double() for t in inputs(name)))
     legal(reading.lowered.graph)

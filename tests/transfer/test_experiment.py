@@ -13,6 +13,7 @@ import tensorprog as tp
 from tensorprog.cli import main
 from tensorprog.hptransfer.data import Examples
 from tensorprog.hptransfer.plan import at_coordinate, coordinate
+from tests.shared import tiers
 from tests.transfer.support import NETWORK, saved, small
 
 pytestmark = pytest.mark.torch
@@ -62,7 +63,9 @@ def test_cost_is_counted_in_products(tmp_path: Path) -> None:
         assert report.flops[n] == 3 * 5 * 2 * (3 * weights - 6 * n)
 
 
-@pytest.mark.parametrize("sweep", ["init", "multiplier:out", "momentum", "weight_decay"])
+@pytest.mark.parametrize(
+    "sweep", tiers(["init", "multiplier:out", "momentum", "weight_decay"], ("init", "weight_decay"))
+)
 def test_other_hyperparameters_are_swept_too(tmp_path: Path, sweep: str) -> None:
     report = small(tmp_path / "d.npz", sweep=sweep, lr=0.01, extend=False, parametrizations=["derived"], seeds=1)
     assert len({r.value for r in report.records}) >= 5
