@@ -17,14 +17,15 @@ from tensorprog.calculus.bits import allotted, start
 from tensorprog.calculus.rules import rules_for
 from tensorprog.calculus.shared import Rule, Sizes, describe, power_size
 from tensorprog.calculus.stable import require_unit_streams
-from tensorprog.calculus.terms import Terms, as_entries, forget_results, leading, reduce_terms, uncentred
+from tensorprog.calculus.stepping import convention, entry_by_entry, lifted, orthogonalised
+from tensorprog.calculus.terms import Terms, forget_results, leading, reduce_terms
 from tensorprog.calculus.terms import largest as largest  # one place for those who read an analysis
 from tensorprog.calculus.together import added_together
 from tensorprog.errors import CalculusError, NoPowerLawError
 from tensorprog.exponents import Units
 from tensorprog.functions import Function
 from tensorprog.graph import InvRms, Param, Parameter, Program, Scale
-from tensorprog.optimizers import Choice, Optimizer
+from tensorprog.optimizers import Choice
 from tensorprog.optimizers.choice import choose
 
 if TYPE_CHECKING:
@@ -85,9 +86,10 @@ class Analysis:
         self.stops: Container[int] = ()
         self.restart()
         self.choice = choose(self.optimizer)
-        self.optimizers = {n: self.choice.of(parameter) for n, parameter in self.program.forward.parameters.items()}
-        for name, grad in self.program.grads.items():  # a spectral step lifts what is smaller by just the margin, too
-            self.margins[grad] += self.optimizers[name].normalisation == "spectral"
+        parameters = self.program.forward.parameters
+        self.optimizers = {n: self.choice.of(parameter) for n, parameter in parameters.items()}
+        above = lifted([parameters[n] for n, o in self.optimizers.items() if o.normalisation == "spectral"], self.sizes)
+        self.margins = [margin + above for margin in self.margins]
 
     def restart(self) -> None:
         """Back to initialisation: no terms, no steps taken."""
@@ -136,35 +138,22 @@ class Analysis:
     def update_terms(self, name: str, gradient: Terms) -> Terms:
         """The optimizer's step at C = 0. Sizes: gradient itself (linear ones), or relative to its largest term
         (degree 0), times the parameter's size (relative ones); spectral: all alike, over the norm of a rank-one
-        matrix. (A norm of the whole gradient is left to the learning rate.)"""
+        matrix. (A norm of the whole gradient is left to the learning rate.) Grades: see stepping.py."""
         if not gradient:
             return ()
         optimizer, parameter = self.optimizers[name], self.program.forward.parameters[name]
-        if optimizer.normalisation == "spectral":  # every direction of the gradient is lifted to singular value 1
-            gradient = tuple([(0, *(as_entries(term) if term[1] else term)[1:]) for term in gradient])
-        shift = 0 if optimizer.linear else -max(term[0] for term in gradient)
+        if optimizer.normalisation == "spectral":
+            gradient = orthogonalised(gradient, self.sizes.widths(parameter.axes))
+        top = max(term[0] for term in gradient)
+        shift = 0 if optimizer.linear else -top
+        if not optimizer.keeps_sums:
+            gradient, shift = entry_by_entry(gradient, top), shift + top
         if optimizer.relative and not self.starts_at_zero(parameter):
             shift -= self.exponents.A[name]
         if optimizer.normalisation in ("spectral", "frobenius"):
             shift -= sum(self.sizes(axis.dim) for axis in parameter.axes) // 2
-        shift += self.factor_size(optimizer, parameter)
-        if not optimizer.keeps_sums:
-            gradient = tuple([(size, raw, uncentred(grades)) for size, raw, grades in gradient])
+        shift += convention(optimizer, parameter, self.sizes)
         return tuple([(size + shift, raw, grades) for size, raw, grades in gradient])
-
-    def factor_size(self, optimizer: Optimizer, parameter: Parameter) -> int:
-        """The packed exponent of a convention's own factor (matrix [first axis, rest])."""
-        rows = self.sizes(parameter.axes[0].dim) if parameter.axes else 0
-        columns = sum(self.sizes(axis.dim) for axis in parameter.axes[1:])
-        match optimizer.factor:
-            case "original":
-                return max(0, rows - columns) // 2
-            case "match_rms":
-                return max(rows, columns) // 2
-            case "spectral":
-                return (rows - columns) // 2
-            case _:
-                return 0
 
     # --- sweeps -------------------------------------------------------------------------------------
 

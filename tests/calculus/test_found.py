@@ -171,3 +171,17 @@ def test_centring_takes_away_what_is_alike_along_the_axis() -> None:
 def test_sigmoid_is_odd_but_for_a_constant() -> None:
     """Its mean over coordinates, in a stream that nothing else breaks the symmetry of, moves at order n^-1/2 only."""
     assert predicted("centred_sigmoid", "[h] #2") == ["1", "n^-1/2", "n^-1/2", "n^-1/2"]
+
+
+def test_a_spectral_step_lifts_what_is_small_all_the_way_up_from_where_it_arises() -> None:
+    """The mean's part of z's gradient is n^-1/2 of V's; there is one V, and eight directions of x."""
+    assert predicted("lifted_behind_a_single_target", "m") == ["n^-1/2", "1", "1", "1"]
+
+
+def test_an_orthogonalised_step_mixes_parts_that_meet_along_one_side() -> None:
+    """V y^T + U (y + z)^T: in the step V meets z, n^1/2 more than if it did not."""
+    assert predicted("mixed_by_orthogonalisation", "s") == ["n^-1/2", "1", "1", "1"]
+
+
+def test_an_entrywise_step_is_a_function_of_the_sum_of_the_parts_of_a_gradient() -> None:
+    assert predicted("product_of_three_parts", "s") == ["n^-1/2", "1", "1", "1"]

@@ -1,0 +1,82 @@
+"""What the step of an optimizer makes of the terms of a gradient, where it is not the gradient times a number.
+
+It is a function of their sum. An entrywise step of A + B + C has a part A B C beside A, B and C. An orthogonalised one
+of G = sum of a_i b_i^T is (G G^T)^(-1/2) G, made of products such as a_i (b_i . b_k) (a_k . a_j) b_j^T.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tensorprog.calculus.grades import Grade, grade_product, is_zero_mean
+from tensorprog.calculus.nonlinear import entrywise
+from tensorprog.calculus.shared import Sizes
+from tensorprog.calculus.terms import Terms, as_entries, interned, reduce_terms
+from tensorprog.functions import Facts
+from tensorprog.graph import Parameter
+from tensorprog.optimizers import Optimizer
+
+ODD = Facts(constant=False, order=1, next_order=3, parity="odd", degree=None, tail=0)
+Grades = tuple[Grade, ...]
+
+
+def entry_by_entry(gradient: Terms, top: int) -> Terms:
+    """An odd function of the sum of the terms, each entry compared with the largest term, of size `top`."""
+    value, _ = entrywise(ODD, len(gradient[0][2]))
+    return value([tuple([(size - top, raw, grades) for size, raw, grades in gradient])])
+
+
+def orthogonalised(gradient: Terms, widths: Sequence[int]) -> Terms:
+    """U V^T for a gradient U S V^T: every direction is lifted to singular value 1, so that all terms have size 0.
+    `widths`: the growing axes, the first axis (0) being one side of the matrix, the others the second; what a term has
+    beyond them numbers layers, each with a matrix of its own.
+
+    Parts that meet along one side mix there: if a_i . a_j is of the order of the norms, a_i b_j^T is a part as well.
+    """
+    lifted = reduce_terms([(0, 0, (as_entries(term) if term[1] else term)[2]) for term in gradient])
+    known = dict.fromkeys([grades for _, _, grades in lifted])
+    rows, end = int(0 in widths), len(widths)
+    new = 0 < rows < end and len(known) > 1
+    while new:
+        left, right = (
+            {g: [h for h in known if _meet(g[side], h[side])] for g in known}
+            for side in (slice(rows), slice(rows, end))
+        )
+        mixed = [interned((*g[:rows], *k[rows:end], *map(_three, g[end:], h[end:], k[end:])))
+                 for g in known for h in right[g] for k in left[h]]  # fmt: skip
+        new = not known.keys() >= set(mixed)
+        known |= dict.fromkeys(mixed)
+    return reduce_terms([(0, 0, grades) for grades in known])
+
+
+def lifted(matrices: Sequence[Parameter], sizes: Sizes) -> int:
+    """How much smaller than the largest a part of a gradient must be (packed) to be forgotten where these are updated
+    by orthogonalised steps: more than n. In exact arithmetic everything is lifted. Muon's five iterations multiply
+    singular values by at most 3.4445^5 = 485; of n^-3/2, the squares that Shampoo takes roots of are lost in rounding.
+    """
+    widths = [sizes(axis.dim) for matrix in matrices for axis in matrix.axes if not axis.loop]
+    return max(widths, default=-1) + 1
+
+
+def convention(optimizer: Optimizer, parameter: Parameter, sizes: Sizes) -> int:
+    """The packed exponent of a convention's own factor (matrix [first axis, rest])."""
+    rows = sizes(parameter.axes[0].dim) if parameter.axes else 0
+    columns = sum(sizes(axis.dim) for axis in parameter.axes[1:])
+    match optimizer.factor:
+        case "original":
+            return max(0, rows - columns) // 2
+        case "match_rms":
+            return max(rows, columns) // 2
+        case "spectral":
+            return (rows - columns) // 2
+        case _:
+            return 0
+
+
+def _meet(one: Grades, other: Grades) -> bool:
+    """Whether the sum of the products of their entries is of the order of their number."""
+    return not any(is_zero_mean(grade_product(g, h)) for g, h in zip(one, other, strict=True))
+
+
+def _three(g: Grade, h: Grade, k: Grade) -> Grade:
+    return grade_product(grade_product(g, h), k)
