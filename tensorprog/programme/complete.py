@@ -62,6 +62,7 @@ class Programme:
         self.names = self.unknowns.names
         self._coarse = trainer.units.denominator
         self.constraints: list[Constraint] = []
+        self._given_up: list[tuple[int, str, Constraint]] = []  # aims: at so many constraints, for what
         self._known: set[tuple[tuple[tuple[int, Fraction], ...], Fraction]] = set()
         self.updates: dict[str, Constraint] = {}
         self.starts: dict[str, Constraint] = {}
@@ -199,11 +200,13 @@ class Programme:
         return self._add(cut.row, "stability", cut.text, cut.node, sound=cut.sound)
 
     def _objective(self, known: dict[str, Constraint], key: str, cut: Constraint) -> bool:
-        """Aim at a form if it is larger here than the one aimed at before."""
-        news = self._learn(cut)
-        old = known.get(key)
-        if old is not None and old.row.slack(self.point) <= cut.row.slack(self.point):
-            return news
+        """Aim at a form if it is larger here than the one aimed at before, and was not given up with the constraints
+        that are known now: of two forms, each may be larger where the other one leads."""
+        news, old, given_up = self._learn(cut), known.get(key), (len(self.constraints), key)
+        if old is not None:
+            if old.row.slack(self.point) <= cut.row.slack(self.point) or (*given_up, cut) in self._given_up:
+                return news
+            self._given_up.append((*given_up, old))
         known[key] = cut
         return True
 
