@@ -18,7 +18,7 @@ from tensorprog.calculus.rules import rules_for
 from tensorprog.calculus.shared import Rule, Sizes, describe, power_size
 from tensorprog.calculus.stable import require_unit_streams
 from tensorprog.calculus.stepping import convention, entry_by_entry, lifted, orthogonalised
-from tensorprog.calculus.terms import Terms, forget_results, leading, reduce_terms
+from tensorprog.calculus.terms import Replaced, Terms, forget_results, joined, leading
 from tensorprog.calculus.terms import largest as largest  # one place for those who read an analysis
 from tensorprog.calculus.together import added_together
 from tensorprog.errors import CalculusError, NoPowerLawError
@@ -80,8 +80,8 @@ class Analysis:
         self.margins = [sum(self.sizes(a.dim) for a in node.axes) // 2 for node in self.program.nodes]
         self._params = [node.id for node in self.program.nodes if isinstance(node.op, Param)]
         self._readers: list[list[int]] = [[] for _ in self.program.nodes]
-        for node, rule in zip(self.program.nodes, self.rules, strict=True):
-            for a in (*node.args, *(rule.reads if rule is not None else ())):
+        for node in self.program.nodes:
+            for a in node.args:
                 self._readers[a].append(node.id)
         self.stops: Container[int] = ()
         self.restart()
@@ -96,7 +96,7 @@ class Analysis:
         self.clear()
         self.moved: dict[str, Terms] = {}  # parameter -> terms of its change so far
         self.joining = False  # whether a sweep keeps the terms of the one before (see `settle`)
-        self.keeping = False  # whether it does so for what shrinks when a norm's argument grows
+        self.keeping = False  # whether it does so where an inverse norm has fallen
 
     def clear(self) -> None:
         """No node has any terms; all are stale."""
@@ -178,16 +178,16 @@ class Analysis:
                 return False
             initial, change = self.parameter_terms(node.op.name), self.moved.get(node.op.name, ())
         else:
-            args = (*node.args, *rule.reads) if rule.reads else node.args
-            inputs = [self.initial[a] for a in args]
+            inputs = [self.initial[a] for a in node.args]
             initial = old_initial
             if stale == BOTH:
                 initial = leading(rule.initial(inputs), self.margins[k])
                 if self.joining:
-                    initial = leading(reduce_terms([*old_initial, *initial]), self.margins[k])
-            change = leading(rule.change(inputs, [self.change[a] for a in args]), self.margins[k])
-            if self.joining or (self.keeping and rule.reads):
-                change = leading(reduce_terms([*old_change, *change]), self.margins[k])
+                    initial = leading(joined((), old_initial, initial), self.margins[k])
+            moves = [self.change[a] for a in node.args]
+            change = leading(rule.change(inputs, moves), self.margins[k])
+            if self.joining or (self.keeping and any(isinstance(d, Replaced) for d in moves)):
+                change = leading(joined(initial, old_change, change), self.margins[k])
         moved = BOTH if initial != old_initial else CHANGE if change != old_change else 0
         if moved:
             self.initial[k], self.change[k] = initial, change
@@ -224,7 +224,7 @@ class Analysis:
             step = self.update_terms(name, gradients[name])
             lr = self.exponents.C[name] - (self.whole.shift(self, name, gradients) if self.whole is not None else 0)
             old = self.moved.get(name, ())
-            new = reduce_terms([*old, *((size - lr, raw, grades) for size, raw, grades in step)])
+            new = joined((), old, tuple([(size - lr, raw, grades) for size, raw, grades in step]))
             if new != old:
                 self.moved[name] = new
                 moved = True

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from tensorprog.calculus.carriers import Carriers
 from tensorprog.calculus.multiply import ContractPlan, GramError
-from tensorprog.calculus.normalising import inverse_rms, normalises, rescaled
+from tensorprog.calculus.normalising import normalises
 from tensorprog.calculus.shared import UNIT, Rule, Sizes, contract_plan, linear, products, refuse
-from tensorprog.calculus.terms import Term, Terms, reduce_terms
-from tensorprog.graph import Contract, InvRms, Node, Program
+from tensorprog.calculus.terms import Replaced, Term, Terms, parts, reduce_terms
+from tensorprog.graph import Contract, Node, Program
 
 
 def contraction(
@@ -36,13 +36,14 @@ def contraction(
         return reduce_terms(pairs(t[0], t[1], at_start))
 
     def change(t: list[Terms], d: list[Terms]) -> Terms:  # dx y0 + x0 dy + dx dy
-        x, y, dx, dy = t[0], t[1], d[0], d[1]
-        if not dy:
-            return reduce_terms(pairs(dx, y)) if dx else ()
-        return reduce_terms(pairs(x, dy) + pairs(dx, y) + pairs(dx, dy))
+        (x, dx, lost_x), (y, dy, lost_y) = map(parts, t, d)
+        gained = pairs(x, dy) + pairs(dx, y) + pairs(dx, dy) if dy else pairs(dx, y) if dx else []
+        replaced = [c for c in d if isinstance(c, Replaced)]
+        if not replaced:
+            return reduce_terms(gained)
+        lost = pairs(x, lost_y) + pairs(lost_x, y) + pairs(lost_x, lost_y)
+        if not all(c.everywhere for c in replaced):
+            return reduce_terms(gained + lost)
+        return Replaced(reduce_terms(pairs(x, y)), reduce_terms(gained), reduce_terms(lost))
 
-    for place, arg in enumerate(args):
-        if isinstance(arg.op, InvRms):
-            scale, _ = inverse_rms(program.nodes[arg.args[0]], arg.op.axes, sizes)
-            return Rule(initial, rescaled(change, pairs, scale, place), arg.args)
     return Rule(initial, change)

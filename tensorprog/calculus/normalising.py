@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from tensorprog.calculus.grades import CONSTANT, EVEN, SAME, STAYS, UNKNOWN, forget, grade_product, squared
 from tensorprog.calculus.multiply import ContractPlan
 from tensorprog.calculus.shared import Change, Initial, Rule, Sizes, contract_plan, products
-from tensorprog.calculus.terms import Term, Terms, marked, reduce_terms
+from tensorprog.calculus.terms import Replaced, Term, Terms, marked, reduce_terms
 from tensorprog.graph import Add, Const, Contract, Node, Program
 from tensorprog.norms import by_its_norm, minus_mean, starts_at_one
 
@@ -51,7 +49,8 @@ def since_start(node: Node, program: Program) -> Rule | None:
 def inverse_rms(arg: Node, axes: tuple[int, ...], sizes: Sizes) -> tuple[Initial, Change]:
     """r = (mean x^2)^(-1/2): size -|x|. Over a growing axis the mean is a constant by the law of large numbers.
 
-    Relative change: mean(x dx) / mean(x^2), a contraction like any other, never more than Theta(1).
+    Relative change: mean(x dx) / mean(x^2), a contraction like any other, never more than Theta(1). Once x has
+    outgrown its start, the initial r is gone.
     """
     indices = tuple(range(len(arg.axes)))
     kept_axes = tuple(k for k in indices if k not in axes)
@@ -81,8 +80,8 @@ def inverse_rms(arg: Node, axes: tuple[int, ...], sizes: Sizes) -> tuple[Initial
         if not dx:
             return ()
         scale = max((term[0] for term in x), default=None)
-        if scale is None:  # it loses what epsilon made it
-            return reduce_terms([*initial([dx]), *initial([()])])
+        if scale is None or max(term[0] for term in dx) > scale:  # (of an exact zero: what epsilon made it)
+            return Replaced((), initial([dx]), initial([x]), everywhere=not plan.kept)
         x = tuple([(size, 0, grades) for size, _, grades in x])
         dx = tuple([(size, 0, grades) for size, _, grades in dx])
         (r,) = initial(t)
@@ -99,21 +98,6 @@ def normalises(node: Node, program: Program) -> bool:
     """Whether it is x * rms_scale(x): its root mean square is 1, whatever becomes of x."""
     place = by_its_norm(program.nodes, node)
     return place is not None and len(node.axes) == len(program.nodes[node.args[place]].axes)
-
-
-def rescaled(change: Change, pairs: Callable[[Terms, Terms], list[Term]], scale: Initial, place: int) -> Change:
-    """The change of r * y, where r = rms_scale(x) is the operand at `place` and x the third thing that is read: once x
-    has outgrown its start, r0 is gone, and what is left of r (`scale`: its terms, from those of x) is small."""
-
-    def current(t: list[Terms], d: list[Terms]) -> Terms:
-        x, dx = t[2], d[2]
-        if not x or not dx or max(term[0] for term in dx) <= max(term[0] for term in x):
-            return change(t, d)
-        now = [t[0] + d[0], t[1] + d[1]]
-        now[place] = scale([dx])
-        return reduce_terms(pairs(now[0], now[1]) + pairs(t[0], t[1]))
-
-    return current
 
 
 def softmax_grad(growing: int) -> Rule:

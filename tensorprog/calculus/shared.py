@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tensorprog.calculus.layers import LoopBits, finish
 from tensorprog.calculus.multiply import ContractPlan, Summed, multiply
-from tensorprog.calculus.terms import Term, Terms, interned
+from tensorprog.calculus.terms import Replaced, Term, Terms, interned, parts
 from tensorprog.dims import Dim
 from tensorprog.errors import CalculusError
 from tensorprog.exponents import Units
@@ -20,16 +20,21 @@ Change = Callable[[list[Terms], list[Terms]], Terms]
 @dataclass(frozen=True, slots=True)
 class Rule:
     """The semantics of one node: its initial terms from its operands', and the terms of its change from the operands'
-    initial terms and those of their changes. Behind the operands' terms stand those of the nodes that it `reads`."""
+    initial terms and those of their changes."""
 
     initial: Initial
     change: Change
-    reads: tuple[int, ...] = ()
 
 
 def linear(transform: Callable[[list[Terms]], Terms]) -> Rule:
     """A node kind that is linear in all its operands together: the change follows the same map."""
-    return Rule(transform, lambda _, changes: transform(changes))
+
+    def change(t: list[Terms], d: list[Terms]) -> Terms:
+        if any(isinstance(c, Replaced) and c.everywhere for c in d):
+            return Replaced(*[transform(list(part)) for part in zip(*map(parts, t, d), strict=True)])
+        return transform(d)
+
+    return Rule(transform, change)
 
 
 class Sizes:

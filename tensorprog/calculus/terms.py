@@ -30,6 +30,46 @@ Term = tuple[int, int, tuple[Grade, ...]]
 Terms = tuple[Term, ...]
 
 
+class Replaced(tuple[Term, ...]):
+    """The terms of a change that takes initial terms away: those that are `gained` and those that are `lost`. `stays`:
+    what is left of the initial value. `everywhere`: not only in most entries."""
+
+    stays: Terms
+    gained: Terms
+    lost: Terms
+    everywhere: bool
+
+    def __new__(cls, stays: Terms, gained: Terms, lost: Terms, *, everywhere: bool = True) -> Replaced:
+        made = super().__new__(cls, (*gained, *lost))
+        made.stays, made.gained, made.lost, made.everywhere = stays, gained, lost, everywhere
+        return made
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Replaced) and parts((), self) == parts((), other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = tuple.__hash__
+
+
+def parts(initial: Terms, change: Terms) -> tuple[Terms, Terms, Terms]:
+    """What stays of an initial value as it changes, what is gained, and what is lost."""
+    if isinstance(change, Replaced):
+        return change.stays, change.gained, change.lost
+    return initial, change, ()
+
+
+def joined(initial: Terms, old: Terms, new: Terms) -> Terms:
+    """The terms of a change that was `old` at one step and is `new` at another."""
+    if not isinstance(new, Replaced):
+        return reduce_terms([*old, *new])
+    if not old:
+        return new
+    both = zip(parts(initial, old), parts(initial, new), strict=True)
+    return Replaced(*[reduce_terms([*a, *b]) for a, b in both], everywhere=new.everywhere)
+
+
 REMEMBERED = 1 << 20  # so many results of one kind are kept at most
 
 
@@ -116,6 +156,8 @@ def leading(terms: Terms, margin: int) -> Terms:
     """Without the terms that can never rule: alignment along all growing axes gains a smaller term at most
     `margin`, the square roots of their sizes, over the largest one. (One that is alike along an axis may be taken away
     by centring, one that is centred by a sum.)"""
+    if isinstance(terms, Replaced):
+        return Replaced(*[leading(part, margin) for part in parts((), terms)], everywhere=terms.everywhere)
     if len(terms) < 2:
         return terms
     sizes = [term[0] for term in terms]

@@ -77,6 +77,13 @@ def test_a_normalised_tensor_never_grows() -> None:
     assert str(found.params["V"].multiplier) == "n^-1"
 
 
+def test_what_a_fallen_inverse_norm_multiplied_is_gone() -> None:
+    """E moves by Theta(1) in its first step or never: later gradients are those behind the small inverse norm."""
+    found = derive(next(p for p in FOUND if p.stem == "what_an_inverse_norm_lost"), "sgd")
+    assert str(found.params["E"].lr) == "n"
+    assert [str(size) for size in found.tensor("z")] == ["1", "1"]
+
+
 def test_an_inverse_norm_shrinks_when_its_argument_outgrows_its_start() -> None:
     """The gradient at z is n^1/2 n^-1/2 at the start and 1 times 1 afterwards, never n^1/2 times 1. The inverse norm
     itself still changes by what it loses, n^1/2."""
