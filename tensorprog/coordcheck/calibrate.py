@@ -17,11 +17,12 @@ import numpy as np
 
 from tensorprog.arrays import rms
 from tensorprog.calculus.analysis import Analysis, Snapshot, largest
+from tensorprog.calculus.terms import Terms
 from tensorprog.coordcheck.ladder import Ladder
 from tensorprog.derivation import Derivation
 from tensorprog.dims import BATCH_SYMBOL
 from tensorprog.errors import TensorProgError
-from tensorprog.graph import Add, Contract, Input
+from tensorprog.graph import Add, Contract, Input, unscaled
 from tensorprog.interpret import Interpreter
 
 STRENGTH = 0.2
@@ -159,16 +160,23 @@ def _scale(derivation: Derivation, node: int, size: float) -> float:
     return VANISHING if lags and units.degree(start) < 0 else size
 
 
-def stages_of(derivation: Derivation) -> list[set[str]]:
-    """The trained parameters in the order of the step at which their update first has its full exponent."""
+def stages_of(derivation: Derivation, *, factors: bool = False) -> list[set[str]]:
+    """The trained parameters in the order of the step at which their update first has its full exponent; and, with
+    `factors`, at which what they are multiplied with has it."""
     program, solution = derivation.architecture.program, derivation.solution
     solver = solution.solver
     analysis = Analysis(program, solver.units, derivation.choice, solver.functions, solution.exponents)
+    others = _factors(derivation) if factors else {}
 
-    def sizes(snapshot: Snapshot) -> dict[str, int | None]:
-        grads = {name: program.nodes[node].args[0] for name, node in program.updates.items()}
-        return {name: largest(analysis.update_terms(name, snapshot.initial[g] + snapshot.change[g]))
-                for name, g in grads.items()}  # fmt: skip
+    def sizes(snapshot: Snapshot) -> dict[str, list[int | None]]:
+        def whole(node: int) -> Terms:
+            return snapshot.initial[node] + snapshot.change[node]
+
+        found = {}
+        for name, node in program.updates.items():
+            update = analysis.update_terms(name, whole(program.nodes[node].args[0]))
+            found[name] = [largest(update), *(largest(whole(k)) for k in others.get(name, ()))]
+        return found
 
     full = sizes(solution.snapshot)
     stages: list[set[str]] = []
@@ -178,6 +186,24 @@ def stages_of(derivation: Derivation) -> list[set[str]]:
         if len(done) + len(stages[-1]) == len(full):
             break
     return stages
+
+
+def _factors(derivation: Derivation) -> dict[str, list[int]]:
+    """Parameter -> the nodes that it is multiplied with, where it does not start at zero; and, of what is added to such
+    a product, the same."""
+    solution, nodes = derivation.solution, derivation.architecture.program.nodes
+    found: dict[str, list[int]] = {}
+    behind: dict[int, int] = {}  # product -> the other factor
+    for o in solution.solver.uses:
+        node = nodes[o.node]
+        if isinstance(node.op, Contract) and node.op.right is not None:
+            if largest(solution.snapshot.initial[o.chain[0]]) is not None:
+                behind[o.node] = node.args[1 - o.position]
+                found.setdefault(o.param, []).append(behind[o.node])
+        elif isinstance(node.op, Add):
+            products = (unscaled(nodes, a) for k, a in enumerate(node.args) if k != o.position)
+            found.setdefault(o.param, []).extend(behind[k] for k in products if k in behind)
+    return found
 
 
 def _effects(derivation: Derivation, network: Interpreter) -> dict[str, float]:

@@ -25,10 +25,11 @@ VISIBLE = 1e-3  # a change of this relative size is no rounding error, and still
 def base_rates(trained: Trained, rung: Mapping[str, int]) -> Rates:
     """Parameter -> the base learning rate at which its first update alone changes the result of its use by the fraction
     `STRENGTH`, so that effects of second order show. A parameter whose first gradient is zero (what stands behind a
-    factor that starts at zero) is calibrated a step later, after a step at the rates of the others."""
+    factor that starts at zero), or whose factor is smaller at first by a power of the width (what stands behind a gate
+    that starts so), is calibrated a step later, after a step at the rates of the others."""
     p = trained.p
     whole = {part.name: name for name, ranges in p.reading.lowered.parts.items() for part in ranges}
-    stages = stages_of(p.derivation)
+    stages = stages_of(p.derivation, factors=True)
     calibration = _Calibration(trained, rung, Predicted(p, len(stages)))
     known: dict[str, float] = {}
     for stage, ready in enumerate(stages):
@@ -106,13 +107,14 @@ class _Calibration:
         return {next((k for k, s in enumerate(spots) if s.place >= place), len(spots) - 1) for place in places}
 
     def _size(self, k: int, value: Tensor, stage: int) -> float:
-        """What a change of the result `k` is compared with: its size; where it starts at zero, or smaller than its
-        change by a power of the width (logits), the size VANISHING, less where the change vanishes with width, too."""
+        """What a change of the result `k` is compared with: its size; where that is zero, or smaller than its change by
+        a power of the width (logits), the size VANISHING, less where the change vanishes with width, too."""
         solution, probe = self.trained.p.derivation.solution, self.trained.spots[k].probe
-        size, initial = root_mean_square(value), largest(solution.snapshot.initial[probe.node])
-        change = self.predicted.at(probe, stage + 1).exponent
-        units = solution.solver.units
-        if size and initial is not None and (change is None or change.degree <= units.unpack(initial).degree):
+        size, units = root_mean_square(value), solution.solver.units
+        change, before = (self.predicted.at(probe, step).exponent for step in (stage + 1, stage))
+        sizes = [largest(solution.snapshot.initial[probe.node]), units.pack_power(before) if stage and before else None]
+        now = max((s for s in sizes if s is not None), default=None)
+        if size and now is not None and (change is None or change.degree <= units.unpack(now).degree):
             return size
         if change is None:
             return VANISHING
