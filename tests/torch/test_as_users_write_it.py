@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -237,3 +239,22 @@ def test_whatever_a_model_returns_its_exponents_are_those_of_its_logits(name):
     assert worst_difference(p.reading) < 1e-7
     assert p.to_tp()
     assert p.lint().findings
+
+
+class Pooled(nn.Module):
+    """A weighted sum over positions, whose weights start at n^(-1/2), move by 1, and are normalised."""
+
+    def __init__(self, n: int, norm) -> None:
+        super().__init__()
+        self.norm, self.enter, self.out = norm, nn.Linear(8, n), nn.Linear(n, 3)
+        self.score = nn.Linear(n, 1, bias=False)
+
+    def forward(self, x):
+        h = torch.tanh(self.enter(x))
+        return self.out((self.norm(self.score(h)) * h).sum(1))
+
+
+def test_a_number_at_a_norm_hides_not_what_the_norm_takes_away():
+    """Whatever the weights are before it, behind it they are of order 1."""
+    p = tpt.derive(lambda n: Pooled(n, partial(F.normalize, dim=1)), torch.randn(4, 5, 8), "adamw")
+    assert str(p.changes.parameter("out.weight").needed.lr) == "n^-1"

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
-from tensorprog.graph import Add, Axis, Const, Contract, Scalar, Scale, Unknown
+from tensorprog.graph import Add, Axis, Const, Contract, InvRms, Scalar, Scale, Unknown
 from tensorprog.torch.lower.axes import Axes
 from tensorprog.torch.lower.values import Atom, Complex, Group, Value
 
@@ -98,6 +98,12 @@ class Arithmetic(Axes):
         pairs = isinstance(a, Complex) or isinstance(b, Complex)
         if pairs:  # an axis more, also for what is real
             a, b = (v if isinstance(v, Complex) else v.with_dims((*v.dims, ())) for v in (a, b))
+        for x, r in ((a, b), (b, a)):  # a number at the norm of x goes behind x / |x|
+            scaled = self.nodes[r.node]
+            if isinstance(scaled.op, Scale) and not scaled.op.scalar.unknowns:
+                (norm,) = scaled.args
+                if isinstance(self.nodes[norm].op, InvRms) and self.nodes[norm].args == (x.node,):
+                    return self.scale(self.mul(x, replace(r, node=norm)), scaled.op.scalar)
         a, b = self.broadcast([self.use(self.plain(a), "mul"), self.use(self.plain(b), "mul")])
         dims = tuple(range(len(a.dims) - pairs))
         a, b = (v.with_dims(v.dims[:-1]) if pairs and not isinstance(v, Complex) else v for v in (a, b))

@@ -70,7 +70,9 @@ class Builder(Arithmetic):
         """1 / value, where nothing better is known: through 1/|x|, an inverse root mean square over one entry."""
         value = self.plain(value)
         if value.node in self.inverse:
-            return replace(value, node=self.inverse[value.node], weight=None)
+            node, order = self.inverse[value.node]
+            dims = (tuple(a if a.axis is None else replace(a, axis=order[a.axis]) for a in g) for g in value.dims)
+            return replace(value, node=node, dims=tuple(dims), weight=None)
         value = self.use(value, "reciprocal")
         r = self.inverse_rms(value, (), 0.0)
         return r if positive else self.mul(self.mul(value, r), r)

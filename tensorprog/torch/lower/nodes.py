@@ -35,7 +35,7 @@ class Nodes:
         self.unknowns: dict[str, Unknown] = {}
         self.live: list[bool] = []  # per node: made of activations and parameters, not of parameters alone or of data
         self.constant: list[bool] = []  # per node: made of no parameter
-        self.inverse: dict[int, int] = {}  # node -> the node that is known to be 1 / it
+        self.inverse: dict[int, tuple[int, tuple[int, ...]]] = {}  # node -> the node 1 / it, and its axes there
         self.products: dict[str, int] = {}  # multiplier at a product of activations -> the product's node
         self.sites: dict[str, tuple[str, int]] = {}  # multiplier -> module, place
         self.module, self.place, self.op = "", 0, ""

@@ -57,9 +57,8 @@ def root(low: Lowering, value: Value, inverse: bool) -> Value:
     result = low.scale(result, Scalar(outer, tuple((d, -p / 2) for d, p in plain.powers)))
     if inverse:
         return result
-    result = low.transpose(result, [a.axis for a in result.atoms if a.axis is not None])  # as their product has them
-    square_root = low.mul(value, result)
-    low.inverse[square_root.node] = result.node
+    square_root = low.mul(value, result)  # its axes are in the order in which the tensor has them
+    low.inverse[square_root.node] = result.node, tuple(a.axis for a in result.atoms if a.axis is not None)
     return square_root
 
 
