@@ -12,7 +12,6 @@ from tensorprog.graph import Parameter, Scalar
 from tensorprog.optimizers import Optimizer
 from tensorprog.parametrization import Parametrization, ParamExponents
 from tensorprog.parametrizations.table import NAMED, Kind
-from tensorprog.suggest import nearest
 
 
 def named(solver: Solver, name: str, lr: Fraction | None = None) -> Parametrization:
@@ -23,7 +22,7 @@ def named(solver: Solver, name: str, lr: Fraction | None = None) -> Parametrizat
     published ones. Raises TensorProgError for an unknown name, or where no learning rate is published.
     """
     if name not in NAMED:
-        known = nearest(name, NAMED) or ", ".join(["derived", *NAMED])
+        known = ", ".join(["derived", *NAMED])
         raise TensorProgError(f"unknown parametrization `{name}`", fix=f"{known}, or a file such as mine.toml")
     graph = solver.program.forward
     width = Power.of({graph.widths[0]: 1})

@@ -47,7 +47,10 @@ def read_own(solver: Solver, path: Path, lr: Fraction | None = None) -> Parametr
             raise _bad(where, f"`{pattern}` needs a table", f'{pattern} = {{ lr = "-1/2" }}')
         for quantity, value in values.items():
             if quantity not in QUANTITIES:
-                raise _bad(where, f"a parameter has no `{quantity}`", nearest(quantity, QUANTITIES) or "lr")
+                raise _bad(where, f"a parameter has no `{quantity}`", ", ".join(QUANTITIES))
+            if pattern in params and quantity != "multiplier" and getattr(params[pattern], quantity) is None:
+                raise _bad(where, f"`{pattern}` " + ("starts at zero" if quantity == "init_std" else "is not trained"),
+                           f"no `{quantity}` for it")  # fmt: skip
             power = _power(value, symbols, quantity, where)
             for name in matched:
                 if quantity == "lr" and lr is not None:
@@ -58,7 +61,8 @@ def read_own(solver: Solver, path: Path, lr: Fraction | None = None) -> Parametr
     free = {name for name, unknown in solver.program.forward.unknowns.items() if unknown.kind == "multiplier"}
     for name, value in _table(data, "multipliers", where).items():
         if name.lstrip("?") not in free:
-            raise _bad(where, f"the program has no multiplier `?{name.lstrip('?')}`", ", ".join(sorted(free)) or "none")
+            known = ", ".join(sorted(free)) or "a `?name` in the .tp file"
+            raise _bad(where, f"the program has no multiplier `?{name.lstrip('?')}`", known)
         unknowns[name.lstrip("?")] = _power(value, symbols, name, where)
     return Parametrization(str(data.get("name", path.stem)), base.optimizer, params, unknowns, base.choice)
 

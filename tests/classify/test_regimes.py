@@ -127,6 +127,7 @@ def test_a_parametrization_of_ones_own(tmp_path: Path) -> None:
         ("like = 'pp'", "unknown parametrization `pp`"),
         ("[parameters]\nW9 = { lr = 0 }", "no parameter matches `W9`"),
         ("[parameters]\nW1 = { rate = 0 }", "a parameter has no `rate`"),
+        ("[parameters]\nb1 = { init_std = 1 }", "`b1` starts at zero"),
         ("[parameters]\nW1 = 3", "`W1` needs a table"),
         ("[parameters]\nW1 = { lr = 0.5 }", "`lr = 0.5` is no exponent"),
         ("[parameters]\nW1 = { lr = 'm^2' }", "`lr = m^2` is no exponent"),
