@@ -73,7 +73,7 @@ def test_python_honours_it_everywhere(file: str) -> None:
     assert isinstance(found, Completion)
     assert tp.emit(file) == tp.emit(found) != tp.emit(tp.load("examples/mlp.tp"))
     given = tp.derive("examples/mlp.tp", fixes=FIXES)
-    assert tp.emit(given) == tp.emit(file)
+    assert tp.emit(given).partition("import torch")[2] == tp.emit(file).partition("import torch")[2]
     assert tp.emit(given, "sgd") != tp.emit("examples/mlp.tp", "sgd")
 
 

