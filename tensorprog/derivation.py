@@ -128,7 +128,12 @@ class Derivation:
     @cached_property
     def reasons(self) -> dict[str, dict[str, str]]:
         """Parameter name -> quantity -> one short reason."""
-        return reasons(self.solution, self.parametrization, self.decay_policy)
+        return reasons(self.solution, self.parametrization, self.decay_policy, self.held)
+
+    @property
+    def held(self) -> Mapping[str, int]:
+        """Parameters of which no start is in balance."""
+        return self.solution.solver.held()
 
     @cached_property
     def multipliers(self) -> dict[str, Power]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from tensorprog.calculus.explain import CHANGE, Binding, Explainer
 from tensorprog.calculus.solve import Solution
 from tensorprog.optimizers import Optimizer, Size
@@ -13,14 +16,19 @@ GIVEN = "it starts as the model makes it"
 
 
 def reasons(
-    solution: Solution, parametrization: Parametrization, policy: str = DEFAULT_POLICY
+    solution: Solution,
+    parametrization: Parametrization,
+    policy: str = DEFAULT_POLICY,
+    held: Mapping[str, int] = MappingProxyType({}),
 ) -> dict[str, dict[str, str]]:
-    """Parameter -> quantity -> reason, one line each."""
+    """Parameter -> quantity -> reason, one line each. `held`: parameters of which no start is in balance."""
     explainer = Explainer(solution)
-    return {name: _of_one(explainer, name, parametrization, policy) for name in parametrization.params}
+    return {name: _of_one(explainer, name, parametrization, policy, held) for name in parametrization.params}
 
 
-def _of_one(explainer: Explainer, name: str, parametrization: Parametrization, policy: str) -> dict[str, str]:
+def _of_one(
+    explainer: Explainer, name: str, parametrization: Parametrization, policy: str, held: Mapping[str, int]
+) -> dict[str, str]:
     solver = explainer.solver
     exponents = parametrization.params[name]
     optimizer = solver.optimizers[name]
@@ -28,7 +36,7 @@ def _of_one(explainer: Explainer, name: str, parametrization: Parametrization, p
     init, update = explainer.initial_binding(name), explainer.update_binding(name)
     result = {
         "multiplier": "; ".join([f"the form {parametrization.name} chooses it", *kept(exponents, optimizer)]),
-        "init_std": "starts at exactly zero" if exponents.init_std is None else _size_reason(init, explainer),
+        "init_std": "starts at exactly zero" if exponents.init_std is None else _size_reason(init, explainer, held),
     }
     if exponents.lr is None:
         result["lr"] = "frozen" if parameter.frozen else "no gradient reaches it"
@@ -91,7 +99,7 @@ def _verb(size: Size | None) -> str:
     return "are" if size in (Size(gradient=1), Size(gradient=-1)) else "is"
 
 
-def _size_reason(binding: Binding | None, explainer: Explainer) -> str:
+def _size_reason(binding: Binding | None, explainer: Explainer, held: Mapping[str, int]) -> str:
     if binding is None:
         return "nothing constrains it"
     if binding.occurrence.param in explainer.solver.started:
@@ -99,9 +107,9 @@ def _size_reason(binding: Binding | None, explainer: Explainer) -> str:
     if binding.occurrence.param in explainer.solver.scale_free:
         return SCALE_FREE
     layers = ", and the stream sums it over all layers" if binding.layers else ""
-    held = explainer.held.get(binding.occurrence.param)
-    more = explainer.solver.exponents.A[binding.occurrence.param]
-    why = "" if held is None else f", but {explainer.power(more)} where it starts larger: no start is in balance"
+    more = explainer.power(explainer.solver.exponents.A[binding.occurrence.param])
+    unbalanced = f", but {more} where it starts larger: no start is in balance"
+    why = unbalanced if binding.occurrence.param in held else ""
     return f"its use {_law(binding)}{_behind(binding, explainer)}{layers}: gain {explainer.power(binding.gain)}{why}"
 
 

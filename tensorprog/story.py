@@ -199,7 +199,9 @@ def _branch_story(derivation: Derivation, nodes: list[int]) -> list[str]:
             lines.append("    it starts at exactly zero, so that training alone bounds it: its update may be "
                          f"Theta(1) in every layer, and {layers} layers add up")  # fmt: skip
             continue
-        lines.append(f"    its initial values, summed over all layers, are {explainer.power(summed)}: "
+        law = ("they do not cancel, law of large numbers" if solver.depth.aligned(operand, snapshot.initial[operand])
+               else "each layer's are odd in weights of its own, central limit theorem")  # fmt: skip
+        lines.append(f"    its initial values, summed over all layers, are {explainer.power(summed)} ({law}): "
                      "the stream must stay Theta(1)")  # fmt: skip
         if solver.depth.takes[k]:
             layers = explainer.power(solver.depth.layers(k))

@@ -127,6 +127,11 @@ class Depth:
         return max((size + (full // 2 if is_zero_mean(grades[-1]) else full) for size, _, grades in terms),
                    default=None)  # fmt: skip
 
+    def aligned(self, node: int, terms: Terms) -> bool:
+        """Whether that sum is as large as it is by the law of large numbers."""
+        unlike = tuple(term for term in terms if is_zero_mean(term[2][-1]))
+        return self.summed(node, terms) != self.summed(node, unlike)
+
     def over_layers(self, node: int, size: int, initial: Terms) -> int:
         """That size of a node, summed over all layers as its initial terms are."""
         return size - self.part(size) + self.part(self.summed(node, initial) or 0)

@@ -64,7 +64,6 @@ class Explainer:
         self.solver = solution.solver
         self.program = self.solver.program
         self.units = self.solver.units
-        self.held = self.solver.held()
         self.names = {bit: name for name, bit in self.solver.bits.items()}
         for name, bit in self.solver.bits.items():
             layers = self.program.forward.parameters[name].layers

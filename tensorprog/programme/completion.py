@@ -75,6 +75,10 @@ class Completion(Derivation):
     def reasons(self) -> dict[str, dict[str, str]]:
         return show.reasons(self, super().reasons)
 
+    @property
+    def held(self) -> Mapping[str, int]:
+        return {}  # what is fixed decides how they start
+
     def why(self, param: str, quantity: str) -> list[str]:
         return show.why(self, param, quantity)
 

@@ -39,3 +39,19 @@ def test_a_reason_counts_the_multipliers_behind_a_use() -> None:
     assert scaled.reasons["C"]["lr"].endswith("and multipliers behind it scale it by n^-1")
     assert scaled.reasons["C"]["init_std"].endswith("and multipliers behind it scale it by n^-1: gain 1")
     assert "the multipliers behind it scale it by n^-1\n  => lr * 1 = Theta(1)" in scaled.explain("C", "lr")
+
+
+def test_a_start_that_is_fixed_smaller_is_not_called_out_of_balance() -> None:
+    text = MLP.format(scale="?out").replace("C[c,k] tanh(g[k])", "C[c,k] g[k]")
+    found = tp.derive(tp.parse(text), fixes=["init[C] = -3/2", "?out = 0"])
+    assert all("balance" not in reason["init_std"] for reason in found.reasons.values())
+
+
+@pytest.mark.parametrize(("act", "law"), [("relu", "L (they do not cancel"), ("tanh", "L^1/2 (each layer's are odd")])
+def test_a_branch_says_by_which_law_its_layers_add_up(act: str, law: str) -> None:
+    layer = f"repeat L {{ param W[j,k]; u[j] = {act}(W[j,k] h[k]); h[j] = h[j] + ?b * u[j] }}"
+    arch = tp.parse(
+        f"width n\ndepth L\naxis i: 4, j: n, k: n\ninput x[i]\nparam A[j,i], C[j]\nh[j] = A[j,i] x[i]\n{layer}\n"
+        "output f[] = C[j] h[j]\nloss mse(f)"
+    )
+    assert f"summed over all layers, are {law}" in tp.derive(arch).explain("b")
