@@ -14,11 +14,13 @@ import numpy.typing as npt
 
 from tensorprog.architecture import Architecture
 from tensorprog.coordcheck.calibrate import base_rates
+from tensorprog.coordcheck.copies import copies
 from tensorprog.coordcheck.ladder import Ladder, require_climb
 from tensorprog.coordcheck.natural import with_natural_multipliers
-from tensorprog.coordcheck.probes import Probe, probes
+from tensorprog.coordcheck.probes import Probe
 from tensorprog.derivation import Derivation
 from tensorprog.errors import TensorProgError
+from tensorprog.graph import Param
 
 Sizes = npt.NDArray[np.float64]
 
@@ -67,7 +69,6 @@ def rungs(
 ) -> tuple[Rung, ...]:
     """The networks of a ladder of depths, with learning rates calibrated at the first (unless `lr` is given)."""
     known = derivation.architecture
-    wanted = {probe.name for probe in places}
 
     def at(sizes: Mapping[str, int]) -> Architecture:
         flat = known.unrolled({symbol: sizes[symbol] for symbol in ladder.axis})
@@ -83,13 +84,19 @@ def rungs(
     found = []
     for sizes in ladder.rungs:
         flat = replace(first, architecture=at(sizes))
-        kept = [
-            (p, name) for p in probes(flat) if p.kind == "value" and (name := derivation.rolled_name(p.name)) in wanted
-        ]
+        copied = copies(known.graph, flat.architecture.graph, sizes)
+        kept = [(probe, copy) for probe in places for copy in copied.get(probe.node, ())]
         each = {name: median(rates[derivation.rolled_name(name)]) for name in flat.architecture.program.updates
                 if lr is None}  # fmt: skip
-        found.append(Rung(flat, tuple(p for p, _ in kept), tuple(name for _, name in kept), lr or each))
+        found.append(Rung(flat, tuple(_copy(probe, flat, copy) for probe, copy in kept), tuple(p.name for p, _ in kept),
+                          lr or each))  # fmt: skip
     return tuple(found)
+
+
+def _copy(probe: Probe, flat: Derivation, node: int) -> Probe:
+    """The probe of a copy of what `probe` measures."""
+    op = flat.architecture.graph.nodes[node].op
+    return replace(probe, node=node, param=op.name if isinstance(op, Param) else None)
 
 
 def over_layers(rung: Rung, measured: Sizes, wanted: Sequence[Probe]) -> Sizes:

@@ -11,6 +11,7 @@ import pytest
 
 from tensorprog.api import check
 from tensorprog.architecture import parse
+from tensorprog.coordcheck.copies import copies
 from tensorprog.errors import TensorProgError
 from tensorprog.exponents import Power
 from tensorprog.interpret import Interpreter
@@ -50,6 +51,21 @@ ZEROS = {
 }
 
 
+@pytest.mark.parametrize("loop", [ONE, TWO, TIED, LORA], ids=["one matrix", "two matrices", "tied", "adapters"])
+def test_every_tensor_of_an_unrolled_network_is_a_copy_of_one_of_the_symbolic(loop: str) -> None:
+    """Found by what computes it: the norm before the first layer and the one behind the last have one label."""
+    loop = loop.replace(" h[j]", " u[j]").replace("repeat L {", "repeat L {\n u = rmsnorm(h)")
+    known = parse(stack(loop.replace("shared {", "shared {\n u = rmsnorm(h)") + "\nh = rmsnorm(h)")).symbolic
+    flat = known.unrolled({"L": 3}).graph
+    found = copies(known.graph, flat, {"n": 8, "L": 3})
+    layers = [int(node.axes[-1].loop > 0) if node.axes else 0 for node in known.graph.nodes]
+    assert {len(places) for node, places in found.items() if layers[node]} == {3}
+    assert {len(places) for node, places in found.items() if not layers[node]} == {1}
+    assert {k for places in found.values() for k in places} == {node.id for node in flat.nodes}
+    last = flat.nodes[found[known.graph.outputs[0][1]][0]]
+    assert last.id == flat.outputs[0][1]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 @pytest.mark.parametrize("loop", [ONE, TWO, TIED, POST], ids=["one matrix", "two matrices", "tied", "post-norm"])
@@ -83,6 +99,24 @@ def test_gains_between_layers_move_the_stream_by_theta_1_all_together(optimizer:
     assert report.count("agrees") >= 0.9 * len(report.rows), str(report)
     assert report.control is not None and report.control.caught
     assert "gain" in report.control.param
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("optimizer", "end", "power"),
+    [("sgd", "h = layernorm(h)", -0.5), ("muon", "h = layernorm(h)", -0.5), ("sgd", "", 0.0)],
+)
+def test_the_mean_that_layer_norms_take_away_moves_less_than_what_they_leave(
+    optimizer: str, end: str, power: float
+) -> None:
+    """As predicted (tests/calculus/test_centred.py), also where the stream is read without a norm in the end."""
+    loop = TWO.replace(" h[j]", " u[j]").replace("repeat L {", "repeat L {\n u = layernorm(h)")
+    text = stack(f"{loop}\ns[] = sum[j](h[j])\n{end}")
+    report = check(derive(parse(text), optimizer), depths=DEPTHS, seeds=6, steps=1)
+    assert report.count("disagrees") == 0, str(report)
+    assert report.control is not None and report.control.caught
+    moved = next(row for row in report.rows if row.tensor == "s" and row.step == 1)
+    assert moved.measured == pytest.approx(power, abs=0.2) and moved.predicted == str(Fraction(power))
 
 
 @pytest.mark.slow
