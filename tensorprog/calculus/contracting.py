@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tensorprog.calculus.carriers import Carriers
 from tensorprog.calculus.multiply import ContractPlan, GramError
 from tensorprog.calculus.normalising import normalises
@@ -11,10 +13,12 @@ from tensorprog.graph import Contract, Node, Program
 
 
 def contraction(
-    node: Node, op: Contract, args: list[Node], sizes: Sizes, program: Program, carriers: Carriers
+    node: Node, op: Contract, args: list[Node], sizes: Sizes, program: Program, carriers: Carriers,
+    balance: tuple[bool, bool],
 ) -> Rule:  # fmt: skip
-    """The rule of a Contract node. Raises CalculusError from it where a random matrix meets itself."""
-    plan = contract_plan(op, args, sizes, program.nodes)
+    """The rule of a Contract node. `balance`: of its operands (see balanced.py). Raises CalculusError from it where a
+    random matrix meets itself."""
+    plan = sizes.same(replace(contract_plan(op, args, sizes, program.nodes), balanced=balance, known={}))
     if op.right is None:
         return linear(lambda t: reduce_terms(products(t[0], (UNIT,), plan)))
 

@@ -130,7 +130,7 @@ class Explainer:
         plan = contract_plan(op, args, self.solver.sizes, self.program.nodes)
         if start:
             plan = Carriers(self.program, self.solver.sizes).at_start(plan, node)
-        value = multiply(x, y, plan)
+        value = next(iter(multiply(x, y, plan)), None)
         if value is None:
             return None
         aligned = value[0] - x[0] - y[0] == sum(s.full for s in plan.summed)

@@ -53,16 +53,17 @@ class ContractPlan:
     """A contraction seen from its growing axes. `kept`: for each growing output axis its place in the operands'
     grades (-1: absent). `excess`: for each operand, should it be a raw matrix, the packed exponent of
     (q / p)^(1/2) if what is summed of it (q) outgrows what is kept (p), else 0. `layers`: which of the kept axes count
-    the layers of a loop; `crossed`: the loops whose layers are summed."""
+    the layers of a loop; `crossed`: the loops whose layers are summed. `balanced`: see balanced.py."""
 
     summed: tuple[Summed, ...]
     kept: tuple[tuple[int, int], ...]
     excess: tuple[int, int] = (0, 0)
     layers: tuple[tuple[int, LoopBits], ...] = ()
     crossed: tuple[LoopBits, ...] = ()
-    known: dict[tuple[tuple[Grade, ...], tuple[Grade, ...]], tuple[int, int, Term | None]] = field(
+    balanced: tuple[bool, bool] = (False, False)
+    known: dict[tuple[tuple[Grade, ...], tuple[Grade, ...]], tuple[int, int, tuple[Term, ...]]] = field(
         default_factory=dict, compare=False, repr=False
-    )  # grades of the operands -> what is raw in each, and their product (see `shared.products`)
+    )  # grades of the operands -> what is raw in each, and the terms of their product (see `shared.products`)
 
     @property
     def widths(self) -> list[tuple[int, int]]:
@@ -77,17 +78,18 @@ class GramError(Exception):
     """A random matrix is multiplied with itself: outside the calculus."""
 
 
-def multiply(x: Term, y: Term, plan: ContractPlan) -> Term | None:
-    """The term of a contraction of two terms (y = the unit term for a unary contraction).
+def multiply(x: Term, y: Term, plan: ContractPlan) -> tuple[Term, ...]:
+    """The terms of a contraction of two terms (y = the unit term for a unary contraction): one, but where
+    `_multiply_raw` tells two parts apart.
 
     size = |x| + |y| + for every summed growing axis: its dim if the product's mean may be non-zero along it,
-    half its dim if some parameter makes it odd. With a raw Gaussian matrix: `_multiply_raw`. None: exactly zero, the
-    sum of what is centred.
+    half its dim if some parameter makes it odd. With a raw Gaussian matrix: `_multiply_raw`. No term: exactly zero,
+    the sum of what is centred.
     """
     size = x[0] + y[0]
     xg, yg = x[2], y[2]
     if x[1]:
-        return _multiply_two_raw(x, y, plan) if y[1] else _multiply_raw(x, y, plan, swapped=False)
+        return (_multiply_two_raw(x, y, plan),) if y[1] else _multiply_raw(x, y, plan, swapped=False)
     if y[1]:
         return _multiply_raw(y, x, plan, swapped=True)
     for s in plan.summed:
@@ -96,7 +98,7 @@ def multiply(x: Term, y: Term, plan: ContractPlan) -> Term | None:
         else:
             g = grade_product(xg[s.left], yg[s.right]) if s.left >= 0 else yg[s.right]
         if g[2] >= CENTRED:
-            return None
+            return ()
         size += s.half if is_zero_mean(g) or s.cancels(xg, yg) else s.full
     grades = tuple(
         [
@@ -104,7 +106,7 @@ def multiply(x: Term, y: Term, plan: ContractPlan) -> Term | None:
             for i, j in plan.kept
         ]
     )  # fmt: skip
-    return (size, 0, grades)
+    return ((size, 0, grades),)
 
 
 def wild(raw: int, position: int) -> int:
@@ -114,7 +116,7 @@ def wild(raw: int, position: int) -> int:
     return raw << (1 + min(position, 1))
 
 
-def _multiply_raw(w: Term, x: Term, plan: ContractPlan, *, swapped: bool) -> Term | None:
+def _multiply_raw(w: Term, x: Term, plan: ContractPlan, *, swapped: bool) -> tuple[Term, ...]:
     """A raw Gaussian matrix W (p: sizes it keeps, q: sizes summed) times x.
 
     If x does not depend on W: entries |W| |x| q^(1/2), odd in W along the kept axes; what x was odd in stays
@@ -122,6 +124,10 @@ def _multiply_raw(w: Term, x: Term, plan: ContractPlan, *, swapped: bool) -> Ter
     the result, entries grow by max(q^(1/2), q p^(-1/2)), and the parity in W is unknown. Along a kept axis the
     entries are odd in their own slices of W, as if W were fresh, unless x is correlated with what W^T made; and they
     flip under reflection, unless x depends on W through a sum over that very axis that broke it.
+
+    What W x has in common with what W^T was applied to, W W^T y, is proportional to y, and the rest as random as if W
+    were fresh. If all such y are centred (`balanced`), these are two terms: the first is centred, too, and the second
+    of zero mean over layers.
     """
     raw = w[1]
     size = w[0] + x[0]
@@ -134,7 +140,7 @@ def _multiply_raw(w: Term, x: Term, plan: ContractPlan, *, swapped: bool) -> Ter
         i, j = (s.right, s.left) if swapped else (s.left, s.right)
         g = grade_product(wg[i] if i >= 0 else CONSTANT, xg[j] if j >= 0 else CONSTANT)
         if g[2] >= CENTRED:
-            return None
+            return ()
         if i < 0:  # only x has this axis
             size += s.half if is_zero_mean(g) else s.full
             continue
@@ -143,16 +149,15 @@ def _multiply_raw(w: Term, x: Term, plan: ContractPlan, *, swapped: bool) -> Ter
         uncorrelated = uncorrelated or vanishes(g[1])
         through = parity_product(through, g[0])
         q_half += s.half
-    kept_of_w = sum([(j if swapped else i) >= 0 for i, j in plan.widths])
-    grades: list[Grade] = []
     if not q_half:  # an entrywise product: still a Gaussian matrix, unless the factor depends on it
+        grades: list[Grade] = []
         shared = sum([i >= 0 <= j for i, j in plan.kept])  # a scaling of rows alone leaves each row as it is
         depends = shared == len(wg) and any(raw & depends_on(g) for g in xg)
         for i, j in plan.kept:
             a, b = (j, i) if swapped else (i, j)
             g = grade_product(wg[a] if a >= 0 else EVEN, xg[b] if b >= 0 else EVEN)
             grades.append(entries_of(g, raw) if depends and a >= 0 else g)
-        return (size, 0 if depends else raw, tuple(grades))
+        return ((size, 0 if depends else raw, tuple(grades)),)
     depends = bool(raw & (through[0] | through[1]))
     if depends:
         through = parity_product(through, (0, raw | broken, 0))
@@ -161,22 +166,32 @@ def _multiply_raw(w: Term, x: Term, plan: ContractPlan, *, swapped: bool) -> Ter
         through = parity_product(through, (raw, broken, 0))
         size += q_half
     layers = [position for position, _ in plan.layers]
-    for position, (i, j) in enumerate(plan.kept):
-        a, b = (j, i) if swapped else (i, j)
-        if a < 0:
-            grades.append(xg[b])
-            continue
-        if position in layers:  # x's grade along the layers tells of all its entries: nothing is carried over
-            g = xg[b] if b >= 0 else EVEN
-            grades.append((parity_product(g[0], (0, raw, 0) if depends else (raw, 0, 0)), g[1], g[2]))
-            continue
-        whole, own, mirror = wg[a]
-        if depends and (wild(raw, a) & through[1] or a > 1):
-            mirror = UNKNOWN
-        g = (parity_product(whole, through), own if uncorrelated or not depends else ANYTHING, mirror)
-        grades.append(grade_product(g, xg[b]) if b >= 0 else g)
-    still_raw = raw if not depends and kept_of_w >= 2 else 0
-    return (size, still_raw, tuple(grades))
+
+    def kept(*, fresh: bool, centred: bool = False) -> tuple[Grade, ...]:
+        """The grades; `fresh`: of what is as random as if W were fresh."""
+        grades: list[Grade] = []
+        for position, (i, j) in enumerate(plan.kept):
+            a, b = (j, i) if swapped else (i, j)
+            other = xg[b] if b >= 0 else CONSTANT
+            if a < 0:
+                grades.append(other)
+            elif position in layers:  # x's grade along the layers tells of all its entries: nothing is carried over
+                odd, free, cover = parity_product(other[0], (0, raw, 0) if depends else (raw, 0, 0))
+                random = depends and fresh and plan.balanced[swapped]
+                grades.append(((odd, free, raw if random else cover), other[1], STAYS))
+            else:
+                whole, own, mirror = wg[a]
+                if depends and (wild(raw, a) & through[1] or a > 1):
+                    mirror = UNKNOWN
+                g = (parity_product(whole, through), own if fresh else ANYTHING, mirror | CENTRED * centred)
+                grades.append(grade_product(g, other))
+        return tuple(grades)
+
+    fresh = uncorrelated or not depends
+    if plan.balanced[swapped] and not fresh:
+        return (size, 0, kept(fresh=True)), (size, 0, kept(fresh=False, centred=True))
+    still_raw = not depends and sum([(j if swapped else i) >= 0 for i, j in plan.widths]) > 1
+    return ((size, raw if still_raw else 0, kept(fresh=fresh)),)
 
 
 def _multiply_two_raw(x: Term, y: Term, plan: ContractPlan) -> Term:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import assert_never
 
 from tensorprog.calculus import nonlinear
+from tensorprog.calculus.balanced import balanced
 from tensorprog.calculus.carriers import Carriers
 from tensorprog.calculus.contracting import contraction
 from tensorprog.calculus.grades import CONSTANT, EVEN, UNKNOWN, Grade, common, is_zero_mean
@@ -59,8 +60,8 @@ def rules_for(
     sizes: Sizes,
 ) -> list[Rule | None]:
     """The rule of every node; None for Param and Update nodes, whose terms the analysis supplies."""
-    carriers = Carriers(program, sizes)
-    return [_rule(node, program, sizes, scalar_size, functions, carriers) for node in program.nodes]
+    carriers, balances = Carriers(program, sizes), balanced(program, sizes) if program.forward.loops else {}
+    return [_rule(node, program, sizes, scalar_size, functions, carriers, balances) for node in program.nodes]
 
 
 def _rule(
@@ -70,6 +71,7 @@ def _rule(
     scalar_size: Callable[[Scale], int],
     functions: Mapping[str, Function],
     carriers: Carriers,
+    balances: Mapping[int, tuple[bool, bool]],
 ) -> Rule | None:
     args = [program.nodes[a] for a in node.args]
     growing = sizes.growing(node.axes)
@@ -87,7 +89,7 @@ def _rule(
             filled: Terms = ((0, 0, (CONSTANT,) * len(growing)),) if value else ()
             return Rule(lambda _: filled, lambda _, __: ())
         case Contract():
-            return contraction(node, node.op, args, sizes, program, carriers)
+            return contraction(node, node.op, args, sizes, program, carriers, balances.get(node.id, (False, False)))
         case Add(places):
             return since_start(node, program) or _add(places, args, node, program, sizes)
         case Scale() as scale:

@@ -155,7 +155,7 @@ def contract_plan(op: Contract, args: list[Node], sizes: Sizes, nodes: Sequence[
 
 
 UNIT: Term = (0, 0, ())
-UNKNOWN = (-1, -1, None)  # of no raw matrices
+UNKNOWN: tuple[int, int, Terms] = (-1, -1, ())  # of no raw matrices
 
 
 def products(x: Terms, y: Terms, plan: ContractPlan) -> list[Term]:
@@ -167,13 +167,10 @@ def products(x: Terms, y: Terms, plan: ContractPlan) -> list[Term]:
             key = (x_grades, y_grades)
             for_x, for_y, product = known.get(key, UNKNOWN)
             if for_x != x_raw or for_y != y_raw:  # seldom: the masks of raw matrices are long, and not hashed
-                product = multiply((0, x_raw, x_grades), (0, y_raw, y_grades), plan)
-                if product is not None:
-                    gain, raw, grades = finish(product, plan)
-                    product = (gain, raw, interned(grades))
+                parts = [finish(part, plan) for part in multiply((0, x_raw, x_grades), (0, y_raw, y_grades), plan)]
+                product = tuple([(gain, raw, interned(grades)) for gain, raw, grades in parts])
                 known[key] = (x_raw, y_raw, product)
-            if product is not None:
-                gain, raw, grades = product
+            for gain, raw, grades in product:
                 found.append((x_size + y_size + gain, raw, grades))
     return found
 

@@ -18,7 +18,7 @@ from tensorprog.calculus.demands import Demands
 from tensorprog.calculus.rank import require_finite_rank
 from tensorprog.calculus.settling import Circle, Largest
 from tensorprog.calculus.stable import assert_stable
-from tensorprog.calculus.terms import Terms, reduce_terms
+from tensorprog.calculus.terms import Terms, largest, reduce_terms
 from tensorprog.calculus.uses import Occurrence
 from tensorprog.errors import CalculusError, NoPowerLawError
 from tensorprog.exponents import Units
@@ -221,9 +221,15 @@ class Solver(Demands):
         self.gains = self.depth.gains(self.initial, self.scalar_size)
 
     def _runs_away(self) -> bool:
-        """Sweeps from nothing until the layers agree; True if they do not."""
+        """Sweeps from nothing until the layers agree; True if they do not, and sizes still move. (Terms may be merged
+        now in one way, now in another, of the same sizes.)"""
         self.clear()
-        return all(self.sweep() for _ in range(LAYER_SWEEPS))
+        sizes: list[tuple[int | None, int | None]] = []
+        for _ in range(LAYER_SWEEPS):
+            if not self.sweep():
+                return False
+            before, sizes = sizes, list(zip(map(largest, self.initial), map(largest, self.change), strict=True))
+        return sizes != before
 
     def _state(self) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
         return dict(self.exponents.A), dict(self.exponents.C), dict(self.exponents.M)

@@ -119,9 +119,8 @@ def aligned(weight: Terms, x: Terms, exponent: Fraction, plan: ContractPlan, pos
     found = []
     for w in weight:
         for y in x:
-            product = multiply(*((w, y) if position == 0 else (y, w)), plan)
-            if product is not None:
-                found.append((w[0] + y[0] + shift, *product[1:]))
+            for _, raw, grades in multiply(*((w, y) if position == 0 else (y, w)), plan):
+                found.append((w[0] + y[0] + shift, raw, grades))
     return found
 
 
@@ -167,7 +166,7 @@ def disagreements(trainer: Trainer, snapshot: Snapshot, alignment: Alignment) ->
         }
         for part, (w_terms, x_terms) in operands.items():
             pairs = [(w, x) if occurrence.position == 0 else (x, w) for w in w_terms for x in x_terms]
-            products = [(product[0], pair) for pair in pairs if (product := multiply(*pair, plan)) is not None]
+            products = [(product[0], pair) for pair in pairs for product in multiply(*pair, plan)]
             if not products:
                 continue
             size, pair = max(products, key=lambda found: found[0])

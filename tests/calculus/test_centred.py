@@ -16,7 +16,7 @@ from tensorprog.coordcheck.predict import Prediction, Predictor
 from tensorprog.coordcheck.rounding import only_rounding
 from tensorprog.errors import CalculusError
 from tensorprog.interpret import Interpreter
-from tests.shared import derive
+from tests.shared import derive, stack
 
 FOUND = Path(__file__).parent / "found" / "mean_of_a_centred_tensor.tp"
 SMALL = 1e-12  # of a sum of some hundred entries of order 1, in float64
@@ -147,3 +147,39 @@ def test_a_norm_of_an_exact_zero_is_refused_where_gradients_through_it_grow() ->
     with pytest.raises(CalculusError, match="training blows up") as caught:
         derive(parse(source), "sgd")
     assert "exactly zero at the start" in caught.value.why
+
+
+LAYERS = """repeat L {
+ param W[k,m], V[m,j]
+ u = layernorm(h)
+ a[m] = V[m,j] u[j]
+ y[k] = W[k,m] relu(a[m])
+ h[k] = h[k] + ?b * y[k]
+}
+s[] = sum[j](h[j])
+h = layernorm(h)"""
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "stream", "power"),
+    [
+        ("sgd", LAYERS, "-1/2"),
+        ("muon", LAYERS, "-1/2"),
+        ("adam", LAYERS, "0"),
+        ("sgd", LAYERS.replace("layernorm", "rmsnorm"), "0"),
+        ("sgd", LAYERS.replace("\nh = layernorm(h)", ""), "0"),
+        (
+            "sgd",
+            LAYERS.replace("u[j]\n", "u[j] + q[m]\n").replace(" a[m] =", " q[m] = W[k,m] tanh(u[k])\n a[m] ="),
+            "0",
+        ),
+    ],
+    ids=["layer norms", "orthogonalised", "adam", "not centred", "the stream is read too", "the matrix is read too"],
+)
+def test_layers_move_the_mean_of_what_only_layer_norms_read_at_random(optimizer: str, stream: str, power: str) -> None:
+    """All layers push the stream in one direction, which is centred. What is left of the mean is W_l times a change of
+    layer l, with nothing in common from layer to layer: L^1/2 in place of L."""
+    found = derive(parse(stack(stream)), optimizer)
+    node = next(n.id for n in found.architecture.graph.nodes if n.name == "s")
+    change = found.sizes(node)[1]
+    assert change is not None and str(change["L"]) == power

@@ -244,6 +244,15 @@ def test_two_matrices_that_multiply_in_a_gate_are_two_matrices_of_a_block() -> N
     assert depth(network(normed).multipliers["b"]) == "-1/2"
 
 
+@pytest.mark.parametrize("branch", ["a[k]", "a[k] * u[k]", "tanh(a[k]) * u[k]"])
+def test_one_matrix_whose_output_the_stream_multiplies_is_still_depth_mup(branch: str) -> None:
+    """Its terms are merged in other ways from sweep to sweep, and their sizes are not."""
+    body = f"u = rmsnorm(h)\n  a[k] = W[k,j] u[j]\n  h[k] = h[k] + ?b * {branch}"
+    found = network(f"repeat L {{\n  param W[k,j]\n  {body}\n}}")
+    assert depth(found.multipliers["b"]) == "-1/2"
+    assert lr(found) == {"layers.*.W": "-1/2", "layers.*.rmsnorm.gain": "-1/2"}
+
+
 def test_explain_names_the_objective_that_binds() -> None:
     assert "the output of one matrix reaches another" in network(TWO_MATRICES).explain("b")
     one = network(ONE_MATRIX)
