@@ -150,6 +150,8 @@ def derive_reading(
     except TensorProgError as error:
         if "?scale" in error.fix:  # the language's way to ask for a multiplier
             error.fix = "in the model's code, a factor that takes this away, such as `/ x.shape[-1] ** 0.5` for n^1/2"
+        if len(reading.symbols) > 1 and "into parts that grow alike" in error.fix:
+            error.fix = "a builder of one number, so that what stands side by side grows alike; or a layer for each part"
         raise
     parametrization = without_multipliers(solution, policy)
     derivation = Derivation(architecture, choice.default.name, FORM, solution, parametrization, policy)

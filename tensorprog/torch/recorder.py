@@ -216,8 +216,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
                 write = Write(number, tuple(out.shape), tuple(out.stride()), out.storage_offset())
                 self._writes.setdefault(key, []).append(write)
         pure = name[:-1] if name.endswith("_") and not name.endswith("__") else name.replace("_unsafe_view", "view")
+        by = not graded and any(t.requires_grad for t in written)
         self.trace.operations.append(
-            Operation(pure, func._schema.overload_name, recorded, tuple(outputs), self._stack[-1], graded)
+            Operation(pure, func._schema.overload_name, recorded, tuple(outputs), self._stack[-1], graded, by)
         )
         return result
 

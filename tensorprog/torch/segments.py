@@ -18,6 +18,7 @@ from tensorprog.graph import (
     Contract,
     Fold,
     Graph,
+    InvRms,
     Node,
     Param,
     Scale,
@@ -26,6 +27,7 @@ from tensorprog.graph import (
     reached,
 )
 from tensorprog.torch.cuts import ZERO, Cuts, ObstacleError, Segment
+from tensorprog.torch.joined_norms import inverse_rms
 
 Piece = tuple[Dim, Dim]  # where it starts along an axis, and its size
 
@@ -107,6 +109,7 @@ class _Rewriter(Cuts):
         super().__init__(graph, split)
         self.which = which
         self._joints: dict[tuple[int, int], tuple[Piece, ...]] = {}
+        self._sums: set[int] = set()  # sums of what the pieces of a summed axis give
 
     def run(self) -> tuple[Graph, dict[int, int]]:
         place: dict[int, int] = {}
@@ -134,9 +137,25 @@ class _Rewriter(Cuts):
                     return self._sum(op, args, index, pieces, old)
                 except ObstacleError:
                     pass
+        if isinstance(op, Scale) and args[0] in self._sums and not op.scalar.unknowns:
+            return self._scaled(op, self.nodes[args[0]], old)
+        if isinstance(op, InvRms):
+            for axis in op.axes:
+                try:
+                    if pieces := self._joined(args[0], axis):
+                        return self._norm(op, args[0], axis, pieces, old)
+                except ObstacleError:
+                    pass
+        if isinstance(op, InvRms):
+            for axis in op.axes:
+                if pieces := self._joined(args[0], axis):
+                    try:
+                        return self._norm(op, args[0], axis, pieces, old)
+                    except ObstacleError:
+                        pass
         return self.emit(op, args, old.axes, old.name)
 
-    # --- sums over an axis that is put together -----------------------------------------------------
+    # --- sums and norms over an axis that is put together -----------------------------------------------------
 
     def _joined_sums(self, op: Contract, args: tuple[int, ...]) -> Iterator[tuple[int, tuple[Piece, ...]]]:
         """Every summed index along which a factor is put together of tensors of different orders of size."""
@@ -179,8 +198,25 @@ class _Rewriter(Cuts):
                             for a, ix in zip(args, (op.left, op.right or ()), strict=False))  # fmt: skip
             if ZERO not in factors:
                 terms.append(self.emit(op, factors, old.axes))
+        total = self._added(terms, old)
+        self._sums.add(total)
+        return total
+
+    def _added(self, terms: list[int], old: Node) -> int:
         same = tuple(range(len(old.axes)))
         return self.emit(Add((same,) * len(terms)), tuple(terms), old.axes, old.name)
+
+    def _scaled(self, op: Scale, total: Node, old: Node) -> int:
+        """A sum times a number: each term times it, since the terms alone may outgrow what is summed."""
+        return self._added([self.emit(op, (term,), total.axes) for term in total.args], old)
+
+    def _norm(self, op: InvRms, arg: int, axis: int, pieces: tuple[Piece, ...], old: Node) -> int:
+        """The inverse root mean square of each piece of the axis, put together."""
+        cut = [self.push(arg, axis, start, size) for start, size in pieces]
+        whole = self.nodes[arg].axes[axis].dim
+        node = inverse_rms(self, op, [a for a in cut if a != ZERO], axis, whole, old.axes)
+        self.nodes[node] = replace(self.nodes[node], name=self.nodes[node].name or old.name)
+        return node
 
     # --- the end ------------------------------------------------------------------------------------
 

@@ -26,7 +26,8 @@ class Ref:
 class Operation:
     """One recorded ATen operation. `args`: all operands by name, defaults filled in, tensors as `Ref`. `module`: the
     path of the innermost module that was running. In-place operations stand under the name of the pure one.
-    `gradient`: whether gradients pass through it (not under `torch.no_grad`)."""
+    `gradient`: whether gradients pass through it (not under `torch.no_grad`); `by`: whether they pass it by, because it
+    wrote, without gradients, into a tensor that has one."""
 
     op: str
     overload: str
@@ -34,6 +35,7 @@ class Operation:
     outputs: tuple[int, ...]  # -1: not a tensor
     module: str
     gradient: bool = True
+    by: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,8 @@ class Varying:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One operation at all points. `args`, `gradient`: as in `Operation`; a number that differs is `Varying`. `place`:
-    its number in the recording."""
+    """One operation at all points. `args`, `gradient`, `by`: as in `Operation`; a number that differs is `Varying`.
+    `place`: its number in the recording."""
 
     place: int
     op: str
@@ -33,6 +33,7 @@ class Call:
     outputs: tuple[int, ...]
     module: str
     gradient: bool = True
+    by: bool = False
 
     def __getitem__(self, name: str) -> Any:
         return self.args.get(name)
@@ -92,7 +93,7 @@ def zip_traces(laws: Laws, traces: Sequence[Trace]) -> Zipped:
     for place, together in enumerate(zip(*(t.operations for t in traces), strict=True)):
         op = together[0]
         args = {name: _merge([o.args[name] for o in together]) for name in op.args}
-        calls.append(Call(place, op.op, op.overload, args, op.outputs, op.module, op.gradient))
+        calls.append(Call(place, op.op, op.overload, args, op.outputs, op.module, op.gradient, op.by))
     shapes = []
     for value, together_shapes in enumerate(zip(*(t.shapes for t in traces), strict=True)):
         if len({len(s) for s in together_shapes}) != 1:

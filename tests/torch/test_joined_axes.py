@@ -10,6 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
+from torch.nn import functional as F  # noqa: E402, N812
 
 import tensorprog.torch as tpt  # noqa: E402
 from tensorprog.errors import TensorProgError  # noqa: E402
@@ -66,6 +67,7 @@ BUILDS = {
     "sigmoid, doubled": lambda n: Joined(n, lambda h: 2 * torch.sigmoid(h)),
     "a gate of its own": lambda n: Joined(n, lambda h: h * torch.tanh(h)),
     "images": Images,
+    "a norm": lambda n: Joined(n, lambda h: F.layer_norm(h, (h.shape[-1],))),
 }
 
 
@@ -119,6 +121,31 @@ def test_a_part_that_is_cut_again_into_parts_that_grow_alike_stays_one() -> None
     assert [str(part.stop) for part in found] == ["5 n", "5 n + 4"]
 
 
-def test_a_norm_over_unlike_parts_is_refused() -> None:
-    with pytest.raises(TensorProgError, match="pads to another order of size"):
-        tpt.derive(lambda n: Joined(n, nn.RMSNorm(n + 1)), inputs("norm"), "adamw")
+class Widths(nn.Module):
+    """Two widths side by side, normalised together; `residual`: around the next layer."""
+
+    def __init__(self, n: int, m: int, residual: bool) -> None:
+        super().__init__()
+        self.a, self.b, self.norm, self.residual = nn.Linear(5, n), nn.Linear(5, m), nn.LayerNorm(n + m), residual
+        self.mid, self.out = nn.Linear(n + m, n + m if residual else n), nn.Linear(n + m if residual else n, 3)
+
+    def forward(self, x: Any) -> Any:
+        h = torch.cat([self.a(x), self.b(x)], -1)
+        y = relu(self.mid(self.norm(h)))
+        return self.out(h + y if self.residual else y)
+
+
+def test_a_norm_over_two_widths_has_a_range_of_gains_for_each() -> None:
+    reading = read64(lambda n, m: Widths(8 * n, 8 * m, False), inputs("widths")[0].double())
+    legal(reading.lowered.graph)
+    assert worst_difference(reading) < 1e-12 and worst_difference(reading, 2) < 1e-12
+    found = derive_reading(reading, "sgd").changes
+    assert [str(part.needed.lr) for part in found.parameter("norm.weight").parts] == ["n", "m"]
+    assert [str(part.needed.init_std) for part in found.parameter("mid.weight").parts] == ["n^-1/2", "m^-1/2"]
+
+
+def test_a_residual_stream_of_two_widths_is_refused_with_a_remedy() -> None:
+    with pytest.raises(TensorProgError, match="pads to another order of size") as error:
+        tpt.derive(lambda n, m: Widths(8 * n, 8 * m, True), inputs("widths")[0])
+    assert "one number" in error.value.fix
+    tpt.derive(lambda n: Widths(8 * n, 16 * n, True), inputs("widths")[0])

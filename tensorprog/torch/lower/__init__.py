@@ -177,18 +177,26 @@ class Lowering(Builder):
             if call.op not in PAIRS and any(isinstance(self.values.get(r.value), Complex) for r in _refs(call.args)):
                 self.refuse("complex numbers", "real ones (torch.view_as_real)")
             result = function(self, call)
+            if call.by:
+                result = self._passed_by(self.value(call["self"]), result)
             results = result if isinstance(result, tuple) else (result,)
             for k, (number, value) in enumerate(zip(call.outputs, results, strict=False)):
                 if number < 0 or value is None:
                     continue
                 self.values[number] = value
-                if not call.gradient:
+                if not call.gradient and not call.by:
                     self.stopped.add(number)
                 if isinstance(value, Value) and value.mask is None:
                     sites.append(Site(call.place, k, call.module, call.op, value.node))
                     if value.node >= before:
                         self.name(value.node, f"{call.module}.{call.op}" if call.module else call.op)
         return sites
+
+    def _passed_by(self, before: Value, after: Value) -> Value:
+        """The values of `after`, the gradient of `before`."""
+        if after.node == before.node:
+            return before
+        return self.add([before, self.stop_gradient(self.add([after, self.scale(before, Scalar(Fraction(-1)))]))])
 
     def _unknown(self, call: Call) -> NoReturn:
         where = f"`{call.module}` ({self.zipped.first.modules.get(call.module, '')})" if call.module else "the model"
