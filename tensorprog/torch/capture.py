@@ -8,7 +8,6 @@ Composite kernels are forced apart (attention by matrix products, no mkldnn), an
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -17,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 from tensorprog.errors import TensorProgError
 from tensorprog.torch.building import tensors
+from tensorprog.torch.kernels import plain_kernels
 from tensorprog.torch.recorder import Recorder
 from tensorprog.torch.trace import Trace
 
@@ -80,8 +80,7 @@ def record(
     try:
         with (
             torch.enable_grad(),
-            torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH),
-            _plain_kernels(),
+            plain_kernels(module),
             same_state(module),
             recorder.watch(),
             recorder,
@@ -109,20 +108,6 @@ def record(
             fix="a module that returns its output, or a `loss` that makes a number of its result",
         )
     return trace
-
-
-@contextlib.contextmanager
-def _plain_kernels() -> Iterator[None]:
-    """Without mkldnn (setting its flags warns of GPUs of another kind). TorchScript runs its operations one by one, as
-    it does at first, and not through derivatives of its own, behind which everything is detached."""
-    runs = torch._C._jit_set_num_profiled_runs(10**9)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="TF32")
-            with torch.backends.mkldnn.flags(enabled=False):
-                yield
-    finally:
-        torch._C._jit_set_num_profiled_runs(runs)
 
 
 def _named(inputs: tuple[tuple[Any, ...], dict[str, Any]]) -> Iterator[tuple[str, Any]]:

@@ -20,7 +20,8 @@ from tensorprog.torch.building import Built, construct
 from tensorprog.torch.capture import same_state
 from tensorprog.torch.changes import OutputHook
 from tensorprog.torch.hooks import MultiplyInput, MultiplyOutput
-from tensorprog.torch.nodes import plain_kernels, storage
+from tensorprog.torch.kernels import plain_kernels
+from tensorprog.torch.nodes import storage
 from tensorprog.torch.recorder import Recorder
 from tensorprog.torch.training import Floats, root_mean_square, torch_optimizer
 
@@ -268,7 +269,7 @@ class Trained:
         recorder = Measuring(built.module, frozenset(reading.starts) - frozenset(reading.trained), taken)
         recorder.started = started
         with (
-            plain_kernels(),
+            plain_kernels(built.module),
             same_state(built.module),
             _quiet_hooks(built.module, recorder),
             recorder.watch(),

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from tensorprog.torch.kernels import plain_kernels
 
 Tensor = Any
 Module = Any
@@ -100,15 +100,6 @@ def _flat(value: Any) -> Iterator[Tensor]:
 
 
 @contextmanager
-def plain_kernels() -> Iterator[None]:
-    """Attention and recurrent layers as single operations, not as one fused kernel."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "TF32 acceleration")  # about hardware that is not used here
-        with sdpa_kernel(SDPBackend.MATH), torch.backends.mkldnn.flags(enabled=False):
-            yield
-
-
-@contextmanager
 def recording(module: Module, take: Callable[[Node, Tensor], None]) -> Iterator[Recorder]:
     """A Recorder for the forward passes of `module` inside the `with`."""
     recorder = Recorder(module, take)
@@ -116,7 +107,7 @@ def recording(module: Module, take: Callable[[Node, Tensor], None]) -> Iterator[
     handles = [modules.register_module_forward_pre_hook(recorder.enter),
                modules.register_module_forward_hook(recorder.leave, always_call=True)]  # fmt: skip
     try:
-        with plain_kernels(), recorder:
+        with plain_kernels(module), recorder:
             yield recorder
     finally:
         for handle in handles:

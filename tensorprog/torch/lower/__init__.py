@@ -230,6 +230,7 @@ def lower(
         gather,
         joins,
         losses,
+        matrices,
         norms,
         pools,
         reductions,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tensorprog.graph import Scalar
+from tensorprog.torch.lower.elementwise import MINUS, product
 from tensorprog.torch.lower.joins import low_index
 from tensorprog.torch.lower.reductions import Positions
 from tensorprog.torch.lower.registry import rule
@@ -162,8 +163,6 @@ def scatter(low: Lowering, call: Call) -> Value:
         call["source"] if call["source"] is not None else call["src"] if call["src"] is not None else call["values"]
     )
     adds = call.op in ("scatter_add", "index_add") or bool(call["accumulate"])
-    if not adds and not (not isinstance(base, Value) and base is not None and not base.coefficient):
-        low.refuse("it overwrites entries of a tensor that is not zero", "a sum of parts")
     if call.op.endswith(("index_put", "_index_put_impl")):
         given = [(k, i) for k, i in enumerate(call["indices"]) if i is not None]
         if len(given) != 1:
@@ -174,18 +173,20 @@ def scatter(low: Lowering, call: Call) -> Value:
     positions = _positions(low, arg)
     rows: Value = positions if isinstance(positions, Positions) else low.data.tokens(positions, out[dim], "index")
     old = [("old", k) for k in range(rank)]
+    along = call.op in ("scatter", "scatter_add")
+    taken = low.sum(rows, (dim if along else 0,), True)  # how often something is written there
+    taken = taken.with_dims((*taken.dims[:dim], taken.dims[-1], *taken.dims[dim + 1 : -1]) if along else
+                            (taken.dims[-1], *((),) * (rank - 1 - dim)))  # fmt: skip
     if source is None:  # one number at every position
-        summed = low.sum(rows, (dim,), True)
-        part = summed.with_dims((*summed.dims[:dim], summed.dims[-1], *summed.dims[dim + 1 : -1]))
-        part = low.scale(part, low.number(call["value"]))
-        return low.add([base, part]) if isinstance(base, Value) else low.shift(part, base or Scalar(Fraction(0)))
-    value = low.value(source)
-    if call.op in ("scatter", "scatter_add"):
+        part = low.scale(taken, low.number(call["value"]))
+    elif along:
         own = [("new", k) if k == dim else ("old", k) for k in range(rank)]
-        part = low.contract(rows, [*own, ("old", dim)], value, own, old)
+        part = low.contract(rows, [*own, ("old", dim)], low.value(source), own, old)
     else:
         new = ("new", 0)
-        part = low.contract(rows, [new, ("old", dim)], value, [*old[:dim], new, *old[dim + 1 :]], old)
-    if isinstance(base, Value):
-        return low.add([base, part])
-    return part if base is None or not base.coefficient else low.shift(part, base)
+        part = low.contract(rows, [new, ("old", dim)], low.value(source), [*old[:dim], new, *old[dim + 1 :]], old)
+    if not isinstance(base, Value) and not (base or Scalar(Fraction(0))).coefficient:
+        return part
+    if not adds:  # what was there goes
+        base = product(low, low.shift(low.scale(taken, MINUS), Scalar()), base)
+    return low.add([base, part]) if isinstance(base, Value) else low.shift(part, base or Scalar(Fraction(0)))

@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from tensorprog.graph import Loss, Scalar
-from tensorprog.torch.lower.elementwise import MINUS, product
+from tensorprog.torch.lower.elementwise import MINUS, inverted, product
 from tensorprog.torch.lower.registry import rule
 from tensorprog.torch.lower.values import Value
 from tensorprog.torch.trace import Ref
@@ -102,12 +102,30 @@ def _given(low: Lowering, call: Call) -> bool:
 @rule("mse_loss")
 def mse_loss(low: Lowering, call: Call) -> Value:
     a, b = low.value(call["self"]), low.value(call["target"])
-    difference = low.add([a, low.scale(b, MINUS)])
-    squares = low.map(difference, "square")
+    return _reduced(low, call, low.map(low.add([a, low.scale(b, MINUS)]), "square"))
+
+
+def _reduced(low: Lowering, call: Call, terms: Value) -> Value:
+    """The mean or sum of all entries, or these themselves."""
     reduction = low.constant_int(call["reduction"])
     if reduction == 0:
-        return squares
-    return low.sum(squares, tuple(range(len(squares.dims))), False, mean=reduction == 1)
+        return terms
+    return low.sum(terms, tuple(range(len(terms.dims))), False, mean=reduction == 1)
+
+
+@rule("huber_loss", "smooth_l1_loss")
+def huber_loss(low: Lowering, call: Call) -> Value:
+    """x^2 / 2 up to d, then d (|x| - d / 2): (x^2 - relu(|x| - d)^2) / 2; over d, the smooth L1 loss."""
+    a, b = low.value(call["self"]), low.value(call["target"])
+    difference = low.add([a, low.scale(b, MINUS)])
+    smooth = call.op == "smooth_l1_loss"
+    bound = low.number(call["beta" if smooth else "delta"])
+    if not bound.coefficient:
+        return _reduced(low, call, low.map(difference, "abs"))
+    above = low.map(low.shift(low.map(difference, "abs"), MINUS * bound), "relu")
+    terms = low.add([low.map(difference, "square"), low.scale(low.map(above, "square"), MINUS)])
+    terms = low.scale(terms, Scalar(Fraction(1, 2)) * (inverted(bound) if smooth else Scalar()))
+    return _reduced(low, call, terms)
 
 
 @rule("binary_cross_entropy_with_logits")
@@ -116,7 +134,4 @@ def binary_cross_entropy(low: Lowering, call: Call) -> Value:
         low.refuse("a weighted binary cross entropy")
     x = low.value(call["self"])
     terms = low.add([low.map(x, "softplus"), low.scale(product(low, x, low.operand(call["target"])), MINUS)])
-    reduction = low.constant_int(call["reduction"])
-    if reduction == 0:
-        return terms
-    return low.sum(terms, tuple(range(len(terms.dims))), False, mean=reduction == 1)
+    return _reduced(low, call, terms)

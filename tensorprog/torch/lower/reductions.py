@@ -175,11 +175,13 @@ class Positions(Value):
     """Integers that depend on activations, as one-hot rows: the last axis is not one of the tensor's."""
 
 
-@rule("argmax")
+@rule("argmax", "argmin")
 def argmax(low: Lowering, call: Call) -> Value:
     value = low.plain(low.value(call["self"]))
     if call["dim"] is None:
-        low.refuse("an argmax over all axes")
+        low.refuse(f"an {call.op} over all axes", "along one axis")
+    if call.op == "argmin":
+        value = low.scale(value, MINUS)
     dim = low.axis_of(call["dim"], len(value.dims))
     rows = low.top_k(value, dim, 1)
     groups = [g for k, g in enumerate(rows.dims) if k != dim]

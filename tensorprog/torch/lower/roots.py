@@ -75,36 +75,30 @@ def _squares(low: Lowering, node: int) -> tuple[int, set[int], Scalar, float, tu
     sum)."""
     nodes, eps, factor = low.nodes, 0.0, Scalar()
     at = nodes[node]
-    order = tuple(range(len(at.axes)))
+    place: list[int | None] = list(range(len(at.axes)))  # axis of `at` -> axis of the node, None if it is summed
     if isinstance(at.op, Add) and len(at.args) == 2:
         constants = [nodes[a].op for a in at.args]
         for k, op in enumerate(constants):
             if isinstance(op, Const) and op.value >= 0 and not nodes[at.args[k]].axes:
-                eps, order, at = op.value, at.op.places[1 - k], nodes[at.args[1 - k]]
+                eps, place, at = op.value, list(at.op.places[1 - k]), nodes[at.args[1 - k]]
                 break
-    if isinstance(at.op, Scale) and not at.op.scalar.unknowns:
-        factor, at = at.op.scalar, nodes[at.args[0]]
-    axes: set[int] = set()
-    if isinstance(at.op, Contract) and at.op.right is None:
-        op = at.op
-        if op.out != tuple(i for i in op.left if i in op.out):
-            return None
-        axes = {k for k, i in enumerate(op.left) if i not in op.out}
+    while True:
+        match at.op:
+            case Scale(scalar) if not scalar.unknowns:
+                factor = factor * scalar
+            case Contract(left, right, out) if right is None or (right == left and at.args[0] == at.args[1]):
+                place = [place[out.index(i)] if i in out else None for i in left]
+                if right is not None:
+                    break
+            case Map("square", 0):
+                break
+            case _:
+                return None
         at = nodes[at.args[0]]
-        if isinstance(at.op, Scale) and not at.op.scalar.unknowns:
-            factor, at = factor * at.op.scalar, nodes[at.args[0]]
     if factor.coefficient <= 0:
         return None
-    if isinstance(at.op, Map) and at.op.fn == "square":
-        return at.args[0], axes, factor, eps, order
-    if isinstance(at.op, Contract) and at.op.left == at.op.right and at.args[0] == at.args[1]:
-        op = at.op
-        if axes and op.out != op.left:
-            return None
-        if op.out != tuple(i for i in op.left if i in op.out):
-            return None
-        return at.args[0], axes or {k for k, i in enumerate(op.left) if i not in op.out}, factor, eps, order
-    return None
+    axes = {k for k, axis in enumerate(place) if axis is None}
+    return at.args[0], axes, factor, eps, tuple(axis for axis in place if axis is not None)
 
 
 @rule("pow")
