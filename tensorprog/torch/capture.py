@@ -65,9 +65,11 @@ def record(
     kwargs: Mapping[str, Any],
     loss: Callable[..., Any] | None = None,
     frozen: frozenset[str] = frozenset(),
+    verify: bool = True,
 ) -> Trace:
     """The trace of `module(*args, **kwargs)` in training mode, then of `loss(result)` if given. `frozen`: buffers that
-    count as parameters, because they are random.
+    count as parameters, because they are random. `verify`: whether functions that have a backward of their
+    own have the right one.
 
     Raises TensorProgError if nothing floating comes out that depends on a parameter, TooLargeError for too long a run.
     """
@@ -82,7 +84,7 @@ def record(
             torch.enable_grad(),
             plain_kernels(module),
             same_state(module),
-            recorder.watch(),
+            recorder.watch(verify),
             recorder,
         ):
             result = module(*args, **kwargs)

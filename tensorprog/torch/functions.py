@@ -26,18 +26,18 @@ class _Context(SimpleNamespace):
 
 
 @contextlib.contextmanager
-def differentiated(enter: Callable[[bool], contextlib.AbstractContextManager[None]]) -> Iterator[None]:
+def differentiated(enter: Callable[[bool], contextlib.AbstractContextManager[None]], verify: bool) -> Iterator[None]:
     """While entered, `enter(whether gradients pass)` surrounds the forward of every `torch.autograd.Function`, which
     PyTorch runs without gradients although they pass through it.
 
-    Raises TensorProgError from the Function's `apply` where its backward is not the derivative of its forward:
-    what is recorded is the forward, and it would be differentiated. PyTorch's own Functions are trusted.
+    With `verify`, raises TensorProgError from the Function's `apply` where its backward is not the derivative of its
+    forward: what is recorded is the forward, and it would be differentiated. PyTorch's own Functions are trusted.
     """
     base = torch.autograd.function._SingleLevelFunction  # below `apply` itself, of which users keep references
 
     def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
         plain = super(base, cls).apply
-        if torch.is_grad_enabled() and not cls.__module__.startswith("torch."):
+        if verify and torch.is_grad_enabled() and not cls.__module__.startswith("torch."):
             _assert_derivative(cls, plain, args, kwargs)
         with enter(torch.is_grad_enabled()):
             return plain(*args, **kwargs)

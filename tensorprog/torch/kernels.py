@@ -31,7 +31,9 @@ def plain_kernels(module: torch.nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _batched_experts(module: torch.nn.Module) -> Iterator[None]:
-    configs = {id(c): c for m in module.modules() if getattr(c := getattr(m, "config", None), EXPERTS, None) is not None}
+    configs = {
+        id(c): c for m in module.modules() if getattr(c := getattr(m, "config", None), EXPERTS, None) is not None
+    }
     before = {key: getattr(config, EXPERTS) for key, config in configs.items()}
     try:
         for config in configs.values():

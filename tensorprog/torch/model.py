@@ -17,6 +17,7 @@ from tensorprog.optimizers.policies import DEFAULT_POLICY, POLICIES
 from tensorprog.parametrization import ParamExponents
 from tensorprog.solving import solved
 from tensorprog.torch.changes import Changes
+from tensorprog.torch.positive import require_order_one
 from tensorprog.torch.reading import Reading, read
 
 if TYPE_CHECKING:
@@ -151,8 +152,11 @@ def derive_reading(
         if "?scale" in error.fix:  # the language's way to ask for a multiplier
             error.fix = "in the model's code, a factor that takes this away, such as `/ x.shape[-1] ** 0.5` for n^1/2"
         if len(reading.symbols) > 1 and "into parts that grow alike" in error.fix:
-            error.fix = "a builder of one number, so that what stands side by side grows alike; or a layer for each part"
+            error.fix = (
+                "a builder of one number, so that what stands side by side grows alike; or a layer for each part"
+            )
         raise
+    require_order_one(architecture.graph, solution)
     parametrization = without_multipliers(solution, policy)
     derivation = Derivation(architecture, choice.default.name, FORM, solution, parametrization, policy)
     return ImportedDerivation(reading, derivation)

@@ -230,7 +230,7 @@ def _linear_sources(
             inner = prod((a.dim for a in at.axes[op.axis + 1 : op.axis + op.count]), start=Dim.of(1))
             window, cut = (cut[1] * inner, cut[2] * inner), None
         elif not (isinstance(op, Split | Merge | Scale) or (isinstance(op, Contract) and op.right is None)
-                  or (isinstance(op, Map) and not op.derivative and BUILTIN[op.fn].facts[0].degree == 1)):  # fmt: skip
+                  or (isinstance(op, Map) and _passes(op))):  # fmt: skip
             return
         elif cut is not None:
             axis = _axis_below(op, cut[0])
@@ -250,6 +250,11 @@ def _axis_below(op: Op, axis: int) -> int | None:
         case Merge(first, count):
             return axis if axis < first else axis + count - 1 if axis > first else None
     return axis
+
+
+def _passes(op: Map) -> bool:
+    """Whether a positive factor passes through a function: relu and its like."""
+    return not op.derivative and op.fn in BUILTIN and BUILTIN[op.fn].facts[0].degree == 1
 
 
 def _last_sites(reading: Reading) -> dict[str, tuple[int, int]]:

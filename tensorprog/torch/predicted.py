@@ -153,7 +153,8 @@ def _imposed(p: ImportedDerivation, graph: Graph, whole: Mapping[str, str], step
     derivation, known = p.derivation, p.derivation.solution.exponents
     architecture = ImportedArchitecture(graph, p.reading.name)
     with collector_at_rest():
-        solver = prepare(architecture.program, derivation.solution.solver.units, derivation.choice, {})
+        solver = prepare(architecture.program, derivation.solution.solver.units, derivation.choice,
+                         architecture.functions)  # fmt: skip
     uses = {name: f"{whole[u.param]}@{name.rsplit('@', 1)[1]}" if u.param in whole else name
             for name, u in graph.unknowns.items()}  # fmt: skip
     exponents = Exponents({name: known.A[whole.get(name, name)] for name in graph.parameters},

@@ -63,8 +63,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
     # --- modules --------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def watch(self) -> Iterator[None]:
-        """While entered, the running module is known."""
+    def watch(self, verify: bool = False) -> Iterator[None]:
+        """While entered, the running module is known. `verify`: the backward of every `torch.autograd.Function`, as in
+        `differentiated`."""
         from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
         def before(module: torch.nn.Module, _: Any) -> None:
@@ -83,7 +84,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
 
         first, second = register_module_forward_pre_hook(before), register_module_forward_hook(after, always_call=True)
         try:
-            with differentiated(inside):
+            with differentiated(inside, verify):
                 yield
         finally:
             first.remove()

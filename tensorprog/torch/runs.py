@@ -117,14 +117,14 @@ def prepare_all(build: Callable[..., Any], inputs: Any, points: Sequence[Mapping
     return runs
 
 
-def recorded(run: Run, point: Mapping[str, int]) -> Trace:
-    """The operations of one run. Raises BuildError where the module does."""
+def recorded(run: Run, point: Mapping[str, int], verify: bool = True) -> Trace:
+    """The operations of one run; `verify` as in `record`. Raises BuildError where the module does."""
     where = ", ".join(f"{s}={v}" for s, v in point.items())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         what = f"the module's forward pass failed at {where}"
         with told(what, "`inputs` that the module accepts, other `widths`", BuildError):
-            return record(run.module, run.args, run.kwargs, run.loss, run.random_buffers)
+            return record(run.module, run.args, run.kwargs, run.loss, run.random_buffers, verify)
 
 
 def _leaves(run: Run) -> list[torch.Tensor]:

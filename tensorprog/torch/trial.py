@@ -36,7 +36,8 @@ def interpreted(reading: Reading, factors: dict[str, float] | None = None, point
     neutral = ParamExponents(Power(), Power(), Power(), None, None)
     parametrization = Parametrization("as it is", "sgd", dict.fromkeys(graph.parameters, neutral),
                                       dict.fromkeys(graph.unknowns, Power()))  # fmt: skip
-    interpreter = Interpreter(program, sizes, sizes, parametrization, batch=batch)
+    interpreter = Interpreter(program, sizes, sizes, parametrization, functions=reading.architecture.functions,
+                              batch=batch)  # fmt: skip
     interpreter.set_params(reading.arrays(point))
     data = {name: arrays[point] for name, arrays in reading.lowered.data.items()}
     for node in graph.nodes:

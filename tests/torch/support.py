@@ -21,6 +21,7 @@ from tensorprog.legality import assert_legal
 from tensorprog.parametrization import Parametrization, ParamExponents
 from tensorprog.torch.emit_tp import emit_tp
 from tensorprog.torch.model import Reading, read
+from tensorprog.torch.positive import POSITIVE
 from tensorprog.torch.segments import segmented
 from tests.torch.handwritten import CASES
 
@@ -34,7 +35,7 @@ def worst_difference(reading: Reading, point: int = 0, sites: bool = True) -> fl
     neutral = ParamExponents(Power(), Power(), Power(), None, None)
     parametrization = Parametrization("sp", "sgd", dict.fromkeys(graph.parameters, neutral),
                                       dict.fromkeys(graph.unknowns, Power()))  # fmt: skip
-    interpreter = Interpreter(program, sizes, sizes, parametrization, batch=batch)
+    interpreter = Interpreter(program, sizes, sizes, parametrization, functions=POSITIVE, batch=batch)
     trace = reading.zipped.traces[point]
     interpreter.set_params(reading.arrays(point))
     data = {name: arrays[point] for name, arrays in reading.lowered.data.items()}

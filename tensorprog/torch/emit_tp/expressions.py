@@ -28,6 +28,7 @@ from tensorprog.torch.emit_tp.products import Products
 from tensorprog.torch.emit_tp.references import ATOM, PRODUCT, SUM
 from tensorprog.torch.emit_tp.scope import seen, visible
 from tensorprog.torch.emit_tp.text import dim_text, number_text, refuse, tiles
+from tensorprog.torch.positive import POSITIVE
 
 DEFAULT_EPS = InvRms(()).eps
 
@@ -70,6 +71,8 @@ class Line(Products):
                 return self.reference(node, indices), ATOM
             case Scale(scalar):
                 return self.scaled(node, scalar, indices)
+            case Map(fn, 0) if fn in POSITIVE:
+                raise refuse(f"the {fn} of a tensor")
             case Map(fn, 0):
                 return f"{fn}({self.operand(node.args[0], indices, SUM)})", ATOM
             case StopGrad():

@@ -233,6 +233,7 @@ def lower(
         matrices,
         norms,
         pools,
+        powers,
         reductions,
         roots,
         views,

@@ -49,7 +49,7 @@ class Data:
         numbers = [float(a.flat[0].real) for a in arrays]
         if not all(np.isfinite(numbers)):
             return scalar_of(MASKED) if all(n < 0 for n in numbers) else None
-        law = self.low.laws.number(numbers)
+        law = self.low.laws.number(numbers) or self.low.laws.number(numbers, _rounding(numbers))
         return None if law is None else scalar_of(*law)
 
     def value(self, value: int) -> Value:
@@ -147,6 +147,15 @@ class Data:
 def _reduce(array: Any, kept: list[int]) -> Any:
     index = tuple(slice(None) if k in kept else 0 for k in range(array.ndim))
     return np.where(np.isneginf(array[index]), MASKED, array[index]) if array.dtype.kind == "f" else array[index]
+
+
+def _rounding(numbers: list[float]) -> float:
+    """The relative error of numbers that have been through bfloat16 or float16, which all their digits tell."""
+    import torch
+
+    exact = torch.tensor(numbers, dtype=torch.float64)
+    kinds = (torch.bfloat16, torch.float16)
+    return max((torch.finfo(kind).eps for kind in kinds if (exact.to(kind).double() == exact).all()), default=0.0)
 
 
 def as_numpy(tensor: Any) -> Any:

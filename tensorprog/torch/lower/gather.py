@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tensorprog.graph import Scalar
-from tensorprog.torch.lower.elementwise import MINUS, product
+from tensorprog.torch.lower.elementwise import MINUS, is_minus_infinity, product, with_mask
 from tensorprog.torch.lower.joins import low_index
 from tensorprog.torch.lower.reductions import Positions
 from tensorprog.torch.lower.registry import rule
@@ -187,6 +187,8 @@ def scatter(low: Lowering, call: Call) -> Value:
         part = low.contract(rows, [new, ("old", dim)], low.value(source), [*old[:dim], new, *old[dim + 1 :]], old)
     if not isinstance(base, Value) and not (base or Scalar(Fraction(0))).coefficient:
         return part
+    if not adds and is_minus_infinity(base):  # a mask
+        return with_mask(low, part, product(low, low.shift(low.scale(taken, MINUS), Scalar()), base), False)
     if not adds:  # what was there goes
         base = product(low, low.shift(low.scale(taken, MINUS), Scalar()), base)
     return low.add([base, part]) if isinstance(base, Value) else low.shift(part, base or Scalar(Fraction(0)))

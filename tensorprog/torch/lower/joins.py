@@ -86,6 +86,20 @@ def _outside(low: Lowering, call: Call, amounts: list[Sizes]) -> Value:
     return low.data.real(tuple(arrays), "outside")
 
 
+@rule("reflection_pad1d", "reflection_pad2d", "reflection_pad3d",
+      "replication_pad1d", "replication_pad2d", "replication_pad3d")  # fmt: skip
+def mirrored(low: Lowering, call: Call) -> Value:
+    """Padding with entries of the tensor itself: these are picked."""
+    value = low.plain(low.value(call["self"]))
+    mode = "reflect" if call.op.startswith("reflection") else "edge"
+    for k in range(len(call["padding"]) // 2):
+        dim, (before, after) = len(value.dims) - 1 - k, (low.integer(p) for p in call["padding"][2 * k : 2 * k + 2])
+        sizes = value.sizes(dim, low.points)
+        rows = [np.pad(np.arange(s), (b, a), mode=mode) for s, b, a in zip(sizes, before, after, strict=True)]  # type: ignore[call-overload]
+        value = low_index(low, value, dim, tuple(rows))
+    return value
+
+
 @rule("roll")
 def roll(low: Lowering, call: Call) -> Value:
     value = low.plain(low.value(call["self"]))

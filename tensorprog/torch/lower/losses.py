@@ -102,10 +102,10 @@ def _given(low: Lowering, call: Call) -> bool:
 @rule("mse_loss")
 def mse_loss(low: Lowering, call: Call) -> Value:
     a, b = low.value(call["self"]), low.value(call["target"])
-    return _reduced(low, call, low.map(low.add([a, low.scale(b, MINUS)]), "square"))
+    return reduced(low, call, low.map(low.add([a, low.scale(b, MINUS)]), "square"))
 
 
-def _reduced(low: Lowering, call: Call, terms: Value) -> Value:
+def reduced(low: Lowering, call: Call, terms: Value) -> Value:
     """The mean or sum of all entries, or these themselves."""
     reduction = low.constant_int(call["reduction"])
     if reduction == 0:
@@ -121,17 +121,27 @@ def huber_loss(low: Lowering, call: Call) -> Value:
     smooth = call.op == "smooth_l1_loss"
     bound = low.number(call["beta" if smooth else "delta"])
     if not bound.coefficient:
-        return _reduced(low, call, low.map(difference, "abs"))
+        return reduced(low, call, low.map(difference, "abs"))
     above = low.map(low.shift(low.map(difference, "abs"), MINUS * bound), "relu")
     terms = low.add([low.map(difference, "square"), low.scale(low.map(above, "square"), MINUS)])
     terms = low.scale(terms, Scalar(Fraction(1, 2)) * (inverted(bound) if smooth else Scalar()))
-    return _reduced(low, call, terms)
+    return reduced(low, call, terms)
 
 
-@rule("binary_cross_entropy_with_logits")
-def binary_cross_entropy(low: Lowering, call: Call) -> Value:
-    if call["pos_weight"] is not None or call["weight"] is not None:
-        low.refuse("a weighted binary cross entropy")
-    x = low.value(call["self"])
-    terms = low.add([low.map(x, "softplus"), low.scale(product(low, x, low.operand(call["target"])), MINUS)])
-    return _reduced(low, call, terms)
+@rule("binary_cross_entropy_with_logits", "soft_margin_loss")
+def logistic_loss(low: Lowering, call: Call) -> Value:
+    """log(1 + exp x) - t x, where a `pos_weight` w makes it (1 - t) x + (1 + (w - 1) t) log(1 + exp -x); for the soft
+    margin, log(1 + exp -t x)."""
+    x, target = low.value(call["self"]), low.operand(call["target"])
+    minus = low.scale(x, MINUS)
+    if call.op == "soft_margin_loss":
+        return reduced(low, call, low.map(product(low, minus, target), "softplus"))
+    if call["pos_weight"] is None:
+        terms = low.add([low.map(x, "softplus"), product(low, minus, target)])
+    else:
+        more = product(low, low.shift(low.value(call["pos_weight"]), MINUS), target)
+        positive = low.mul(low.shift(more, Scalar()), low.map(minus, "softplus"))
+        terms = low.add([x, product(low, minus, target), positive])
+    if call["weight"] is not None:
+        terms = product(low, terms, low.operand(call["weight"]))
+    return reduced(low, call, terms)

@@ -1,4 +1,4 @@
-"""Rules of pools and of resizing: what is done along positions."""
+"""Rules of pools, patches and resizing: what is done along positions."""
 
 from __future__ import annotations
 
@@ -21,22 +21,27 @@ if TYPE_CHECKING:
     from tensorprog.torch.zipped import Call
 
 
-@rule("_adaptive_avg_pool2d", "_adaptive_avg_pool3d", "adaptive_avg_pool1d", "mkldnn_adaptive_avg_pool2d")
-def adaptive_avg_pool(low: Lowering, call: Call) -> Value:
+@rule("_adaptive_avg_pool2d", "_adaptive_avg_pool3d", "adaptive_avg_pool1d", "mkldnn_adaptive_avg_pool2d",
+      "adaptive_max_pool2d", "adaptive_max_pool3d", "adaptive_max_pool1d")  # fmt: skip
+def adaptive_pool(low: Lowering, call: Call) -> Any:
+    mean = "avg" in call.op
     value, out = low.value(call["self"]), low.out_shape(call)
     shape = low.shape(call["self"])
     rank = len(shape)
     spatial = range(2 if rank > 3 else rank - 2, rank) if rank != 3 else range(1, rank)
     for dim in spatial:
         if is_one(out[dim]):
-            value = low.sum(value, (dim,), True, mean=True)
+            value = low.sum(value, (dim,), True, mean=True) if mean else largest(low, value, [dim], True)
         elif all(size % target == 0 for size, target in zip(shape[dim], out[dim], strict=True)):
             size, target = low.constant_int(shape[dim][0]), low.constant_int(out[dim][0])
             value = low.taps(value, dim, size // target, out[dim], size // target, 1, 0)
-            value = low.sum(value, (len(value.dims) - 1,), False, mean=True)
-        else:
+            last = len(value.dims) - 1
+            value = low.sum(value, (last,), False, mean=True) if mean else largest(low, value, [last], False)
+        elif mean:
             value = _mapped(low, value, dim, out, _averaged)
-    return value
+        else:
+            low.refuse("the largest of windows that differ in size", "a size that divides")
+    return value if mean else (value, None)
 
 
 def _averaged(rows: Any, size: int, point: int) -> Any:
@@ -154,3 +159,21 @@ def _resize(call: Call, name: str) -> Callable[[Any, int, int], Any]:
                          *(None,) * others, scale)  # fmt: skip
 
     return resized
+
+
+@rule("im2col")
+def patches(low: Lowering, call: Call) -> Value:
+    """F.unfold: (b, c, h, w) to (b, (c taps), positions)."""
+    value, out = low.plain(low.value(call["self"])), low.out_shape(call)
+    single = len(low.shape(call["self"])) == 3
+    value = value.with_dims(((), *value.dims)) if single else value
+    kernel, dilation, padding, stride = (
+        [low.constant_int(k) for k in call[name]] for name in ("kernel_size", "dilation", "padding", "stride")
+    )
+    for k in (0, 1):
+        size = low.constant_int(value.sizes(2 + k, low.points)[0])
+        count = (size + 2 * padding[k] - dilation[k] * (kernel[k] - 1) - 1) // stride[k] + 1
+        value = low.taps(value, 2 + k, kernel[k], (count,) * low.points, stride[k], dilation[k], -padding[k])
+    b, c, rows, columns, tall, wide = value.dims
+    merged = value.with_dims((b, c + tall + wide, rows + columns))
+    return low.view(merged.with_dims(merged.dims[1:]) if single else merged, list(out))

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from tensorprog.torch.zipped import Call
 
 
+LONGEST = 64  # of an axis that is gone along entry by entry
+
+
 def _dims(low: Lowering, call: Call, rank: int, name: str = "dim") -> list[int]:
     arg = call[name]
     if arg is None or arg == []:
@@ -76,9 +79,10 @@ def amax(low: Lowering, call: Call) -> Any:
         return maximum(low, call)
     dims = _dims(low, call, len(value.dims))
     low_end = call.op in ("amin", "min")
-    result = largest(low, low.scale(value, MINUS) if low_end else low.plain(value), dims, bool(call["keepdim"]))
+    value, keep = low.scale(value, MINUS) if low_end else low.plain(value), bool(call["keepdim"])
+    result = largest(low, value, dims, keep)
     result = low.scale(result, MINUS) if low_end else result
-    return (result, None) if len(call.outputs) == 2 else result
+    return (result, _position(low, value, dims[0], keep)) if len(call.outputs) == 2 else result
 
 
 def largest(low: Lowering, value: Value, dims: list[int], keep: bool) -> Value:
@@ -117,6 +121,25 @@ def cumsum(low: Lowering, call: Call) -> Value:
     return low.contract(value, labels, lower, ["new", labels[dim]], [*labels[:dim], "new", *labels[dim + 1 :]])
 
 
+@rule("prod", "cumprod")
+def product_along(low: Lowering, call: Call) -> Value:
+    """One factor after the other, along a short finite axis."""
+    value = low.plain(low.value(call["self"]))
+    if call["dim"] is None:
+        low.refuse("a product of all entries", "along one axis")
+    dim = low.axis_of(call["dim"], len(value.dims))
+    size = low.dim(value.sizes(dim, low.points)).constant
+    if size is None or size > LONGEST:
+        low.refuse("a product along an axis that grows, or a long one", "the sum of logarithms")
+    ones = (1,) * low.points
+    parts = [low.window(value, dim, (k,) * low.points, ones) for k in range(int(size))]
+    for k in range(1, len(parts)):
+        parts[k] = low.mul(parts[k - 1], parts[k])
+    if call.op == "cumprod":
+        return joined(low, parts, dim, value.sizes(dim, low.points))
+    return parts[-1] if call["keepdim"] else parts[-1].with_dims((*parts[-1].dims[:dim], *parts[-1].dims[dim + 1 :]))
+
+
 @rule("topk")
 def topk(low: Lowering, call: Call) -> tuple[Value, Value]:
     """The k largest, in order: one-hot rows are differences of selections. The positions are kept as such rows."""
@@ -125,7 +148,7 @@ def topk(low: Lowering, call: Call) -> tuple[Value, Value]:
     dim = low.axis_of(call["dim"] if call["dim"] is not None else -1, rank)
     if not call["largest"]:
         value = low.scale(value, MINUS)
-    rows = one_hot_of_largest(low, value, dim, low.constant_int(call["k"]))
+    rows = one_hot_oflargest(low, value, dim, low.constant_int(call["k"]))
     labels = [f"x{k}" for k in range(rank)]
     picked = low.contract(value, labels, rows, ["k", *labels], [*labels[:dim], "k", *labels[dim + 1 :]])
     picked = picked if call["largest"] else low.scale(picked, MINUS)
@@ -139,11 +162,12 @@ def sort(low: Lowering, call: Call) -> Any:
     rank = len(value.dims)
     dim = low.axis_of(call["dim"] if call["dim"] is not None else -1, rank)
     size = low.dim(value.sizes(dim, low.points)).constant
-    if size is None or size > 64:
-        low.refuse("it sorts along an axis that grows, or a long one", "a selection along a short finite axis")
+    if size is None or size > LONGEST:
+        low.refuse(f"it sorts along an axis that grows, or one of more than {LONGEST} entries",
+                   "a selection along a short finite axis")  # fmt: skip
     assert size is not None
     ordered = value if call["descending"] else low.scale(value, MINUS)
-    rows = one_hot_of_largest(low, ordered, dim, int(size))
+    rows = one_hot_oflargest(low, ordered, dim, int(size))
     positions = one_hot_positions(rows, dim, rank)
     if call.op == "argsort":
         return positions
@@ -151,7 +175,7 @@ def sort(low: Lowering, call: Call) -> Any:
     return low.contract(value, labels, rows, ["k", *labels], [*labels[:dim], "k", *labels[dim + 1 :]]), positions
 
 
-def one_hot_of_largest(low: Lowering, value: Value, dim: int, count: int) -> Value:
+def one_hot_oflargest(low: Lowering, value: Value, dim: int, count: int) -> Value:
     """[k, *axes]: 1 where the entry is the k-th largest along `dim`."""
     rows = []
     before: Value | None = None
@@ -180,11 +204,17 @@ def argmax(low: Lowering, call: Call) -> Value:
     value = low.plain(low.value(call["self"]))
     if call["dim"] is None:
         low.refuse(f"an {call.op} over all axes", "along one axis")
-    if call.op == "argmin":
-        value = low.scale(value, MINUS)
-    dim = low.axis_of(call["dim"], len(value.dims))
+    value = low.scale(value, MINUS) if call.op == "argmin" else value
+    found = _position(low, value, low.axis_of(call["dim"], len(value.dims)), bool(call["keepdim"]))
+    return found if found is not None else low.refuse(f"an {call.op} along an axis that grows")
+
+
+def _position(low: Lowering, value: Value, dim: int, keep: bool) -> Positions | None:
+    """Of the largest entry along a finite axis."""
+    if not value.dims[dim] or low.dim(value.sizes(dim, low.points)).grows:
+        return None
     rows = low.top_k(value, dim, 1)
     groups = [g for k, g in enumerate(rows.dims) if k != dim]
-    if call["keepdim"]:
+    if keep:
         groups.insert(dim, ())
     return Positions(rows.node, (*groups, rows.dims[dim]))

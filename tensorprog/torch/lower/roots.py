@@ -1,4 +1,4 @@
-"""Rules of powers and roots: a root is one of a mean or sum of squares."""
+"""Rules of square roots: a root is one of a mean or sum of squares."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 from tensorprog.graph import Add, Const, Contract, InvRms, Map, Scalar, Scale
 from tensorprog.torch.lower.registry import rule
 from tensorprog.torch.lower.values import Value
-from tensorprog.torch.trace import Ref
 
 if TYPE_CHECKING:
     from tensorprog.torch.lower import Lowering
     from tensorprog.torch.zipped import Call
+
+
+SMALL = 1e-3  # up to here a number only keeps a norm from being zero
 
 
 @rule("rsqrt", "sqrt")
@@ -22,13 +24,17 @@ def rsqrt(low: Lowering, call: Call) -> Value:
 
 
 def root(low: Lowering, value: Value, inverse: bool) -> Value:
-    """value^(-1/2) or value^(1/2), where the value is a mean or sum of squares plus a small number."""
+    """value^(-1/2) or value^(1/2): a norm where the value is a mean or sum of squares plus a small number, the product
+    of two roots where it is a product; else the root of a number that is taken to be positive and of order 1."""
     value = low.plain(value)
     found = _squares(low, value.node)
     if found is None:
-        low.refuse(
-            "a square root of something that is not seen to be a mean of squares", "a norm, or a power of a size"
-        )
+        at = low.nodes[value.node]
+        if isinstance(at.op, Contract) and at.op.right is not None and not at.op.summed:
+            factors = [_operand(low, value, k) for k in (0, 1)]
+            return low.mul(*(root(low, factor, inverse) for factor in factors))
+        positive = low.map(value, "root")
+        return low.reciprocal(positive, positive=True) if inverse else positive
     source, axes, factor, eps, order = found
     value = value.with_dims(tuple(tuple(replace(a, axis=a.axis if a.axis is None else order.index(a.axis)) for a in g)
                                   for g in value.dims))  # fmt: skip
@@ -42,9 +48,12 @@ def root(low: Lowering, value: Value, inverse: bool) -> Value:
     # factor * sum x^2 + eps = (factor * size) * (mean x^2 + eps / (factor * size))
     whole = factor * size
     plain = Scalar(whole.coefficient, _collected(whole))
+    inner = eps / float(plain.coefficient)
     if plain.powers and eps:
-        low.refuse("a small number is added to a sum of squares over an axis that grows", "a mean of squares")
-    inner = eps / float(plain.coefficient) if not plain.powers else 0.0
+        if eps > SMALL:
+            low.refuse("a number is added to a sum of squares over an axis that grows", "a mean of squares")
+        low.notes.append("a small number beside a sum of squares over an axis that grows is left out")
+        inner = 0.0
     if not axis_set:
         thin, position = low.thin(Value(source, ()))
         source, axis_set = thin.node, (position,)
@@ -60,6 +69,16 @@ def root(low: Lowering, value: Value, inverse: bool) -> Value:
     square_root = low.mul(value, result)  # its axes are in the order in which the tensor has them
     low.inverse[square_root.node] = result.node, tuple(a.axis for a in result.atoms if a.axis is not None)
     return square_root
+
+
+def _operand(low: Lowering, value: Value, k: int) -> Value:
+    """A factor of an elementwise product, as a value with the axes of the product."""
+    at = low.nodes[value.node]
+    assert isinstance(at.op, Contract) and at.op.right is not None
+    index = (at.op.left, at.op.right)[k]
+    place = {at.op.out.index(i): j for j, i in enumerate(index)}
+    groups = tuple(tuple(replace(a, axis=None if a.axis is None else place.get(a.axis)) for a in g) for g in value.dims)
+    return Value(at.args[k], groups)
 
 
 def _collected(scalar: Scalar) -> tuple[Any, ...]:
@@ -99,23 +118,3 @@ def _squares(low: Lowering, node: int) -> tuple[int, set[int], Scalar, float, tu
         return None
     axes = {k for k, axis in enumerate(place) if axis is None}
     return at.args[0], axes, factor, eps, tuple(axis for axis in place if axis is not None)
-
-
-@rule("pow")
-def pow_(low: Lowering, call: Call) -> Value:
-    if isinstance(call["exponent"], Ref) or not isinstance(call["self"], Ref):
-        low.refuse("an exponent that is a tensor", "a number")
-    value, exponent = low.value(call["self"]), low.number(call["exponent"]).coefficient
-    if exponent == Fraction(1, 2) or exponent == Fraction(-1, 2):
-        return root(low, value, inverse=exponent < 0)
-    if exponent == -1:
-        return low.reciprocal(value)
-    if exponent.denominator != 1 or not 1 <= exponent <= 8:
-        low.refuse(f"the power {exponent}", "whole powers from 1 to 8, square roots of means of squares")
-    names = {2: "square", 3: "cube"}
-    if int(exponent) in names:
-        return low.map(value, names[int(exponent)])
-    result = value
-    for _ in range(int(exponent) - 1):
-        result = low.mul(result, value)
-    return result
