@@ -1,0 +1,139 @@
+"""Operations inside a small network: the graph gives what the module gives, at more than one width."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch import nn  # noqa: E402
+from torch.nn import functional as F  # noqa: E402, N812
+
+import tensorprog.torch as tpt  # noqa: E402
+from tensorprog.errors import TensorProgError  # noqa: E402
+from tests.torch.support import legal, read64, worst_difference  # noqa: E402
+
+pytestmark = pytest.mark.torch
+ROWS = torch.randn(6, 12, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+
+
+class Net(nn.Module):
+    """Two layers; `end(h, y)` of the features h and the seven results y."""
+
+    def __init__(self, n: int, end: Callable[[Any, Any], Any]) -> None:
+        super().__init__()
+        self.a, self.b, self.out, self.end = nn.Linear(12, 8 * n), nn.Linear(8 * n, 8 * n), nn.Linear(8 * n, 7), end
+
+    def forward(self, x: Any) -> Any:
+        h = F.relu(self.b(F.relu(self.a(x))))
+        return self.end(h, self.out(h))
+
+
+def pairs(y: Any) -> Any:
+    """Matrices, [6, 7, 7]."""
+    return y[:, :, None] * y[:, None].tanh()
+
+
+def images(y: Any) -> Any:
+    return pairs(y)[:, None].expand(6, 2, 7, 7)
+
+
+def written(h: Any, y: Any) -> Any:
+    """A norm that is kept from zero in place, without gradients."""
+    norm = h.norm(dim=-1, keepdim=True).clone()
+    with torch.no_grad():
+        norm.clamp_min_(1e-8)
+    return (h / norm).sum(-1) + y[:, 0]
+
+
+TARGET = ROWS[:, :7]
+OPERATIONS = {
+    "cosine_similarity": lambda h, y: F.cosine_similarity(h[:, None], h.roll(1, 0)[:, None], dim=-1),
+    "written without gradients": written,
+    "huber_loss": lambda h, y: F.huber_loss(y, TARGET[: len(y)], delta=0.3),
+    "smooth_l1_loss": lambda h, y: F.smooth_l1_loss(y, TARGET[: len(y)], beta=0.5),
+    "binary_cross_entropy": lambda h, y: F.binary_cross_entropy(torch.sigmoid(y), TARGET.abs().clamp(max=1)),
+    "pos_weight": lambda h, y: F.binary_cross_entropy_with_logits(y, TARGET.sign(), pos_weight=TARGET[0].abs()),
+    "soft_margin_loss": lambda h, y: F.soft_margin_loss(y, TARGET.sign()),
+    "gaussian_nll_loss": lambda h, y: F.gaussian_nll_loss(y[:, :3], TARGET[:, :3], F.softplus(y[:, 3:6]) + 0.01),
+    "cosine_embedding_loss": lambda h, y: F.cosine_embedding_loss(y, TARGET, torch.ones(6, dtype=torch.float64)),
+    "entropy": lambda h, y: -(y.softmax(-1) * y.softmax(-1).log()).sum(-1) - y.sigmoid().log().sum(-1),
+    "logarithms": lambda h, y: torch.log1p(y.exp()) + torch.log2(1 + y * y) + (3 * y.exp()).log(),
+    "powers": lambda h, y: (1 + y * y) ** 0.7 + (1 + y * y) ** -2 + 1.5**y + torch.exp2(y) + y.exp() ** y,
+    "roots": lambda h, y: (1 + y.exp()).sqrt() + (2 - y.tanh()).rsqrt(),
+    "prod": lambda h, y: y.prod(-1) + torch.cumprod(y.sigmoid(), -1).sum(-1),
+    "argmin": lambda h, y: F.one_hot(y.argmin(-1), 7).to(y) * y + F.one_hot(y.max(-1).indices, 7),
+    "scatter over numbers": lambda h, y: torch.full_like(y, 2.0).scatter(1, y.topk(2).indices, y.topk(2).values),
+    "scatter over -inf": lambda h, y: torch.full_like(y, -torch.inf).scatter(1, y.topk(2).indices, y[:, :2]).sigmoid(),
+    "index_put": lambda h, y: y.index_put((torch.tensor([1, 3]),), y[:2] ** 2),
+    "tril": lambda h, y: torch.tril(pairs(y), -1) + torch.triu(pairs(y)),
+    "triangular": lambda h, y: torch.linalg.solve_triangular(2 * torch.eye(7) + pairs(y), pairs(y), upper=False),
+    "unitriangular": lambda h, y: torch.linalg.solve_triangular(pairs(y), pairs(y), upper=True, unitriangular=True),
+    "cdist": lambda h, y: torch.cdist(y, TARGET) + torch.cdist(y, TARGET, p=1),
+    "reflect": lambda h, y: F.pad(images(y), (2, 1, 1, 3), mode="reflect"),
+    "replicate": lambda h, y: F.pad(images(y), (3, 0, 2, 2), mode="replicate"),
+    "unfold": lambda h, y: F.unfold(images(y), (3, 2), padding=1, stride=2),
+    "adaptive_max_pool2d": lambda h, y: F.adaptive_max_pool2d(images(y)[..., :6, :], (3, 1)),
+    "a sum of squares in another order": lambda h, y: (pairs(y).mT * pairs(y).mT).sum(1).add(1e-6).rsqrt(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_the_graph_of_an_operation_computes_it(name: str) -> None:
+    reading = read64(lambda n: Net(n, OPERATIONS[name]), ROWS)
+    legal(reading.lowered.graph)
+    assert worst_difference(reading) < 1e-12 and worst_difference(reading, 2) < 1e-12
+
+
+class Cosine(nn.Module):
+    """Classes by the angle with trained vectors."""
+
+    def __init__(self, n: int, similarity: Callable[[Any, Any], Any]) -> None:
+        super().__init__()
+        self.a, self.w, self.similarity = nn.Linear(12, 8 * n), nn.Parameter(torch.randn(3, 8 * n)), similarity
+
+    def forward(self, x: Any) -> Any:
+        return self.similarity(self.a(x)[:, None], self.w[None])
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_a_cosine_similarity_is_a_product_of_normalised_vectors(optimizer: str) -> None:
+    normal = partial(F.normalize, dim=-1)
+    forms = partial(F.cosine_similarity, dim=-1), lambda a, b: (normal(a) * normal(b)).sum(-1)
+    one, two = (tpt.derive(lambda n, f=f: Cosine(n, f), ROWS.float(), optimizer).params for f in forms)
+    assert one == two
+    assert str(one["w"].init_std) == "1" and str(one["w"].lr) == {"adam": "1", "sgd": "n"}[optimizer]
+
+
+def test_a_logarithm_of_what_vanishes_is_refused() -> None:
+    class Vanishing(nn.Module):
+        def __init__(self, n: int) -> None:
+            super().__init__()
+            self.a, self.out = nn.Linear(12, 8 * n), nn.Linear(8 * n, 3, bias=False)
+
+        def forward(self, x: Any) -> Any:
+            return torch.log(self.out(torch.relu(self.a(x))) ** 2)
+
+    with pytest.raises(TensorProgError, match=r"a logarithm of .* which starts like n\^-1"):
+        tpt.derive(Vanishing, ROWS.float())
+
+
+class Scaled(nn.Module):
+    """An embedding times the root of its width, a buffer in bfloat16, and the same weights to read out."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.e, self.b = nn.Embedding(11, 16 * n), nn.Linear(16 * n, 16 * n)
+        self.register_buffer("scale", torch.tensor((16.0 * n) ** 0.5, dtype=torch.bfloat16))
+
+    def forward(self, x: Any) -> Any:
+        return torch.relu(self.b(torch.relu(self.e(x) * self.scale.float()))) @ self.e.weight.T
+
+
+def test_a_number_that_was_rounded_to_bfloat16_has_its_law() -> None:
+    found = tpt.derive(Scaled, torch.randint(0, 11, (6, 7), generator=torch.Generator().manual_seed(1)), "adam")
+    assert str(found.params["e.weight"].init_std) == "n^-1/2"
