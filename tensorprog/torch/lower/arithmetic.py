@@ -117,7 +117,7 @@ class Arithmetic(Axes):
             from tensorprog.torch.lower.complexes import complex_product
 
             return complex_product(self, a, left, b, right, out)
-        a, b = self.plain(a), self.plain(b)
+        (a, first_scalar), (b, second_scalar) = (self._bare(self.plain(v)) for v in (a, b))
         for i, label in enumerate(left):
             if label in right:
                 j = list(right).index(label)
@@ -154,7 +154,15 @@ class Arithmetic(Axes):
         for label, k, atom in gone:
             if (label, k) not in number:  # the same all along what is summed
                 result = self.scale(result, self.size_scalar(atom.sizes, Fraction(1)))
-        return result
+        return self.scale(result, first_scalar * second_scalar)
+
+    def _bare(self, value: Value) -> tuple[Value, Scalar]:
+        """A scaled inverse norm without its scalar, which belongs behind the product: x times its inverse norm is then
+        seen to be a normalised x. Anything else as it is."""
+        op, args = self.nodes[value.node].op, self.nodes[value.node].args
+        if isinstance(op, Scale) and not op.scalar.unknowns and isinstance(self.nodes[args[0]].op, InvRms):
+            return replace(value, node=args[0]), op.scalar
+        return value, Scalar()
 
     def _product(self, node: int) -> bool:
         """Whether a factor is an activation: neither data alone nor made of parameters alone."""

@@ -31,8 +31,11 @@ def root(low: Lowering, value: Value, inverse: bool) -> Value:
     if found is None:
         at = low.nodes[value.node]
         if isinstance(at.op, Contract) and at.op.right is not None and not at.op.summed:
-            factors = [_operand(low, value, k) for k in (0, 1)]
-            return low.mul(*(root(low, factor, inverse) for factor in factors))
+            inverses, roots = ([root(low, _operand(low, value, k), i) for k in (0, 1)] for i in (True, False))
+            result = low.mul(*(inverses if inverse else roots))
+            if not inverse:
+                low.inverse[result.node] = low.mul(*inverses).node
+            return result
         positive = low.map(value, "root")
         return low.reciprocal(positive, positive=True) if inverse else positive
     source, axes, factor, eps, order = found
