@@ -23,9 +23,10 @@ from tensorprog.torch.calibrate import base_rates
 from tensorprog.torch.changes import UNIT, Attribute, ConfigField
 from tensorprog.torch.hidden import Hidden
 from tensorprog.torch.measure import Rates, Spot, Trained, spots
-from tensorprog.torch.places import behind_hooks
+from tensorprog.torch.places import behind_hooks, read_through
 from tensorprog.torch.predicted import Predicted
 from tensorprog.torch.training import FIRST, TOP, Floats, Progress, entries
+from tensorprog.torch.trial import moved_by
 
 if TYPE_CHECKING:
     from tensorprog.torch.model import ImportedDerivation
@@ -57,7 +58,7 @@ def check_model(
     require_runs(seeds, steps, max_seeds)
     most = max_seeds or 2 * seeds
     every, ladder = spots(p), _ladder(p, widths)
-    behind = behind_hooks(p.reading, (m for m in p.changes.multipliers if m.factor != UNIT))
+    behind = behind_hooks(p.reading, (m for m in p.changes.multipliers if m.factor != UNIT)) | _without(p)
     places = [spot for spot in every if unmodified or not (spot.probe.node in behind or _moved(p, spot))]
     trained = Trained(p, tuple(places), _base(ladder), tuple(keep), unmodified).aligned(ladder.rungs[0])
     rate = lr if lr is not None else base_rates(trained, ladder.rungs[0])
@@ -73,6 +74,20 @@ def check_model(
     left_out = tuple(spot.probe.name for spot in every if spot not in trained.spots)
     return CheckReport(p.reading.name, p.derivation.optimizer, "derived", "module", ladder.sizes, values.shape[4],
                        steps, lr, TOLERANCE, rows, left_out)  # fmt: skip
+
+
+def _without(p: ImportedDerivation) -> set[int]:
+    """The nodes that have a multiplier in the derivation and not in the model: it cancels further on, or stands at what
+    reads the product."""
+    needed, lowered = p.derivation.parametrization.unknowns, p.reading.lowered
+    products = [m for m in p.changes.multipliers if m.kind == "product" and needed[m.name] != UNIT]
+    found: set[int] = set()
+    for m in products:
+        passed, hooks = read_through(p.reading, lowered.products[m.name])
+        if m.places and m.places[0] in hooks:
+            found |= passed
+    cancelled = [m.name for m in products if m.factor == UNIT]
+    return found | (moved_by(p.reading, cancelled) if cancelled else set())
 
 
 def _moved(p: ImportedDerivation, spot: Spot) -> bool:

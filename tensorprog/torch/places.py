@@ -18,7 +18,22 @@ from tensorprog.derivation import Derivation
 from tensorprog.dims import Dim
 from tensorprog.exponents import Power
 from tensorprog.functions import BUILTIN
-from tensorprog.graph import Contract, Map, Merge, Node, Op, Param, Scalar, Scale, Split, Window, reached, unscaled
+from tensorprog.graph import (
+    Const,
+    Contract,
+    Input,
+    Map,
+    Merge,
+    Node,
+    Op,
+    Param,
+    Scalar,
+    Scale,
+    Split,
+    Window,
+    reached,
+    unscaled,
+)
 from tensorprog.torch.changes import (
     UNIT,
     Absorb,
@@ -72,6 +87,8 @@ def multiplier_changes(
             if (kind, shapes) not in known:
                 known[kind, shapes] = tuple(k for k, p in enumerate(options) if trial.works(name, p))
             change = replace(change, places=tuple(options[k] for k in known[kind, shapes]))
+            if not change.places and change.kind == "product" and trial.idle(name):
+                change = replace(change, needed=change.now, reason="nothing depends on it: it cancels in a quotient")
         found.append(change)
     return (*found, *range_multipliers(parameters, trial))
 
@@ -150,10 +167,31 @@ def _product_places(reading: Reading, name: str, module: str) -> Iterator[Place]
             yield OutputHook(path, output)
     for argument in range(3):
         yield InputHook(module, argument)
+    yield from read_through(reading, product)[1]
     for path, window in seen.items():  # a weight whose module is linear in it
         own = list(reading.module.get_submodule(path).named_parameters(recurse=False))
         if len(own) == 1 and own[0][1].dim() > 1:
             yield Absorb(f"{path}.{own[0][0]}", *((None,) if window is None else (0, *window)))
+
+
+def read_through(reading: Reading, product: int) -> tuple[set[int], list[InputHook]]:
+    """A product and what only relabels or scales it; and the inputs, or ranges of inputs, of modules whose weights
+    read these."""
+    nodes, passed, found = reading.lowered.graph.nodes, {product}, []
+    ranges = {part.name: (whole, part) for whole, parts in reading.lowered.parts.items() for part in parts}
+    for node in nodes:
+        if not passed.intersection(node.args):
+            continue
+        others = [nodes[unscaled(nodes, a)] for a in node.args if a not in passed]
+        if isinstance(node.op, Scale | Split | Merge) or (
+            isinstance(node.op, Contract) and all(isinstance(o.op, Input | Const) for o in others)
+        ):
+            passed.add(node.id)
+        elif isinstance(node.op, Contract) and others and isinstance(param := others[0].op, Param):
+            whole, part = ranges.get(param.name, (param.name, None))
+            path = whole.rpartition(".")[0]
+            found.append(InputHook(path) if part is None else InputHook(path, 0, -1, part.start, part.stop))
+    return passed, found
 
 
 def _sources_of(reading: Reading, operands: Iterable[int]) -> dict[str, tuple[int, tuple[Dim, Dim] | None]]:

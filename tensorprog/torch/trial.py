@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -26,9 +26,11 @@ LIVELY = 2.0  # entries of a matrix times the square root of its smaller side
 VISIBLE = 1e-4  # the least relative effect of the factor that can be told from rounding
 
 
-def interpreted(reading: Reading, factors: dict[str, float] | None = None, point: int = 0) -> list[Any]:
-    """The values of the graph's outputs at one point, for the parameters and data recorded there. `factors`: multiplier
-    -> its value (1 otherwise)."""
+def interpreted(
+    reading: Reading, factors: dict[str, float] | None = None, point: int = 0, nodes: Sequence[int] | None = None
+) -> list[Any]:
+    """The values of `nodes` (the graph's outputs) at one point, for the parameters and data recorded there. `factors`:
+    multiplier -> its value (1 otherwise)."""
     graph = _with_factors(reading.lowered.graph, factors or {})
     program = replace(reading.architecture.program, forward=graph)
     sizes = dict(reading.points[point])
@@ -43,7 +45,7 @@ def interpreted(reading: Reading, factors: dict[str, float] | None = None, point
     for node in graph.nodes:
         if isinstance(node.op, Input) and node.op.name not in data:
             data[node.op.name] = interpreter.data[node.op.name]
-    kept = [node for _, node in graph.outputs]
+    kept = [node for _, node in graph.outputs] if nodes is None else nodes
     values = interpreter.run(data, keep=set(kept), backward=False)
     return [values[node] for node in kept]
 
@@ -52,6 +54,14 @@ def _with_factors(graph: Graph, factors: dict[str, float]) -> Graph:
     unknowns = {name: replace(u, base=Scalar(Fraction(factors[name]))) if name in factors else u
                 for name, u in graph.unknowns.items()}  # fmt: skip
     return replace(graph, unknowns=unknowns)
+
+
+def moved_by(reading: Reading, names: Iterable[str]) -> set[int]:
+    """The nodes whose values depend on these multipliers."""
+    nodes = [node.id for node in reading.lowered.graph.nodes]
+    before, after = interpreted(reading, {}, 0, nodes), interpreted(reading, dict.fromkeys(names, FACTOR), 0, nodes)
+    return {k for k, a, b in zip(nodes, before, after, strict=True)
+            if np.abs(np.asarray(a) - b).max(initial=0) > VISIBLE * np.abs(a).max(initial=0)}  # fmt: skip
 
 
 class Trial:
@@ -90,6 +100,11 @@ class Trial:
     def works(self, name: str, place: Place) -> bool:
         """Whether the factor at this place is the multiplier."""
         return self._gives(interpreted(self.reading, {name: FACTOR}), place)
+
+    def idle(self, name: str) -> bool:
+        """Whether nothing depends on a multiplier: what it multiplies is divided by what has it too."""
+        pairs = zip(self.before, interpreted(self.reading, {name: FACTOR}), strict=True)
+        return all(float(np.abs(a - b).max()) <= VISIBLE * float(np.abs(a).max()) for a, b in pairs)
 
     def alike(self, place: Place, other: Place) -> bool:
         """Whether the factor at one place is the factor at another."""

@@ -64,7 +64,6 @@ class Lowering(Builder):
         self.stopped: set[int] = set()  # results through which no gradient passes
         self.gradient = True  # whether one passes through the call that is being lowered
         self.data = Data(self)
-        self.notes: list[str] = []
 
     # --- operands -------------------------------------------------------------------------------------
 

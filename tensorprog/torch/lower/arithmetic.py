@@ -6,7 +6,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
-from tensorprog.graph import Add, Axis, Const, Contract, InvRms, Scalar, Scale, Unknown
+from tensorprog.graph import Add, Axis, Const, Contract, InvRms, Node, Scalar, Scale, Unknown
 from tensorprog.torch.lower.axes import Axes
 from tensorprog.torch.lower.values import Atom, Complex, Group, Value
 
@@ -94,7 +94,15 @@ class Arithmetic(Axes):
         return value if not scalar.coefficient else self.add([value, self.constant_of(scalar)])
 
     def mul(self, a: Value, b: Value) -> Value:
-        """The elementwise product, with broadcasting."""
+        """The elementwise product, with broadcasting. An unknown multiplier stays behind divisions and masks."""
+        for x, y in ((a, b), (b, a)):
+            node = self.nodes[x.node]
+            if (y.node in self.inverted or self.constant[y.node]) and self._has_multiplier(node):
+                assert isinstance(node.op, Scale)
+                (name,) = node.op.scalar.unknowns
+                divided = self.mul(replace(x, node=node.args[0]), y)
+                self.products[name] = divided.node
+                return replace(divided, node=self.emit(node.op, (divided.node,), self.axes(divided)))
         pairs = isinstance(a, Complex) or isinstance(b, Complex)
         if pairs:  # an axis more, also for what is real
             a, b = (v if isinstance(v, Complex) else v.with_dims((*v.dims, ())) for v in (a, b))
@@ -117,7 +125,7 @@ class Arithmetic(Axes):
             from tensorprog.torch.lower.complexes import complex_product
 
             return complex_product(self, a, left, b, right, out)
-        (a, first_scalar), (b, second_scalar) = (self._bare(self.plain(v)) for v in (a, b))
+        a, b = self.plain(a), self.plain(b)
         for i, label in enumerate(left):
             if label in right:
                 j = list(right).index(label)
@@ -154,15 +162,11 @@ class Arithmetic(Axes):
         for label, k, atom in gone:
             if (label, k) not in number:  # the same all along what is summed
                 result = self.scale(result, self.size_scalar(atom.sizes, Fraction(1)))
-        return self.scale(result, first_scalar * second_scalar)
+        return result
 
-    def _bare(self, value: Value) -> tuple[Value, Scalar]:
-        """A scaled inverse norm without its scalar, which belongs behind the product: x times its inverse norm is then
-        seen to be a normalised x. Anything else as it is."""
-        op, args = self.nodes[value.node].op, self.nodes[value.node].args
-        if isinstance(op, Scale) and not op.scalar.unknowns and isinstance(self.nodes[args[0]].op, InvRms):
-            return replace(value, node=args[0]), op.scalar
-        return value, Scalar()
+    def _has_multiplier(self, node: Node) -> bool:
+        """Whether an unknown multiplier of a product stands here."""
+        return isinstance(node.op, Scale) and any(u in self.products for u in node.op.scalar.unknowns)
 
     def _product(self, node: int) -> bool:
         """Whether a factor is an activation: neither data alone nor made of parameters alone."""

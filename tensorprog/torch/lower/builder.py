@@ -7,9 +7,24 @@ from dataclasses import replace
 from fractions import Fraction
 
 from tensorprog.dims import Dim
-from tensorprog.graph import Axis, Contract, Fold, InvRms, Map, Scalar, Softmax, StopGrad, TopK, Window
+from tensorprog.graph import (
+    Add,
+    Axis,
+    Const,
+    Contract,
+    Fold,
+    InvRms,
+    Map,
+    Scalar,
+    Softmax,
+    StopGrad,
+    TopK,
+    Window,
+)
 from tensorprog.torch.lower.arithmetic import Arithmetic
 from tensorprog.torch.lower.values import Atom, Group, Sizes, Value, divide, is_one
+
+SMALL = 1e-3  # up to here a number only keeps a divisor from being zero
 
 
 class Builder(Arithmetic):
@@ -68,14 +83,30 @@ class Builder(Arithmetic):
 
     def reciprocal(self, value: Value, positive: bool = False) -> Value:
         """1 / value, where nothing better is known: through 1/|x|, an inverse root mean square over one entry."""
-        value = self.plain(value)
+        value = self._divisor(self.plain(value))
         if value.node in self.inverse:
             node, order = self.inverse[value.node]
             dims = (tuple(a if a.axis is None else replace(a, axis=order[a.axis]) for a in g) for g in value.dims)
             return replace(value, node=node, dims=tuple(dims), weight=None)
         value = self.use(value, "reciprocal")
         r = self.inverse_rms(value, (), 0.0)
-        return r if positive else self.mul(self.mul(value, r), r)
+        result = r if positive else self.mul(self.mul(value, r), r)
+        self.inverted.add(result.node)
+        return result
+
+    def _divisor(self, value: Value) -> Value:
+        """What is divided by, without an unknown multiplier (that of the quotient is enough), and without a small
+        number beside a sum over an axis that grows."""
+        node = self.nodes[value.node]
+        if isinstance(node.op, Add) and len(node.args) == 2:
+            for k, a in enumerate(node.args):
+                op = self.nodes[a].op
+                other = self.nodes[node.args[1 - k]]
+                small = isinstance(op, Const) and not self.nodes[a].axes and abs(op.value) <= SMALL
+                if small and node.op.places[1 - k] == tuple(range(len(node.axes))) and self._has_multiplier(other):
+                    self.notes.append("a small number beside a sum over an axis that grows is left out")
+                    return self._divisor(replace(value, node=other.id))
+        return replace(value, node=node.args[0]) if self._has_multiplier(node) else value
 
     def softmax(self, value: Value, dim: int) -> Value:
         mask, causal = value.mask or (None, False)

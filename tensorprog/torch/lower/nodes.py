@@ -36,6 +36,8 @@ class Nodes:
         self.live: list[bool] = []  # per node: made of activations and parameters, not of parameters alone or of data
         self.constant: list[bool] = []  # per node: made of no parameter
         self.inverse: dict[int, tuple[int, tuple[int, ...]]] = {}  # node -> the node 1 / it, and its axes there
+        self.notes: list[str] = []  # what was assumed
+        self.inverted: set[int] = set()  # the nodes that are 1 / something
         self.products: dict[str, int] = {}  # multiplier at a product of activations -> the product's node
         self.sites: dict[str, tuple[str, int]] = {}  # multiplier -> module, place
         self.module, self.place, self.op = "", 0, ""

@@ -7,15 +7,13 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from tensorprog.graph import Add, Const, Contract, InvRms, Map, Scalar, Scale
+from tensorprog.torch.lower.builder import SMALL
 from tensorprog.torch.lower.registry import rule
 from tensorprog.torch.lower.values import Value
 
 if TYPE_CHECKING:
     from tensorprog.torch.lower import Lowering
     from tensorprog.torch.zipped import Call
-
-
-SMALL = 1e-3  # up to here a number only keeps a norm from being zero
 
 
 @rule("rsqrt", "sqrt")
@@ -32,10 +30,10 @@ def root(low: Lowering, value: Value, inverse: bool) -> Value:
         at = low.nodes[value.node]
         if isinstance(at.op, Contract) and at.op.right is not None and not at.op.summed:
             inverses, roots = ([root(low, _operand(low, value, k), i) for k in (0, 1)] for i in (True, False))
-            result = low.mul(*(inverses if inverse else roots))
-            if not inverse:
-                low.inverse[result.node] = low.mul(*inverses).node
-            return result
+            whole, one_over = low.mul(*roots), low.mul(*inverses)
+            low.inverted.add(one_over.node)
+            low.inverse[whole.node] = one_over.node, tuple(a.axis for a in one_over.atoms if a.axis is not None)
+            return one_over if inverse else whole
         positive = low.map(value, "root")
         return low.reciprocal(positive, positive=True) if inverse else positive
     source, axes, factor, eps, order = found

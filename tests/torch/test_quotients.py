@@ -1,0 +1,100 @@
+"""Multipliers of products that are divided: most are not needed, and one that is stands where it can be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch import nn  # noqa: E402
+from torch.nn import functional as F  # noqa: E402, N812
+
+import tensorprog.torch as tpt  # noqa: E402
+from tensorprog.torch.changes import UNIT, InputHook  # noqa: E402
+from tests.torch.support import read64, worst_difference  # noqa: E402
+
+pytestmark = pytest.mark.torch
+GENERATOR = torch.Generator().manual_seed(3)
+SEQUENCE, ROWS = torch.randn(6, 7, 12, generator=GENERATOR), torch.randn(6, 12, generator=GENERATOR)
+
+
+class Attention(nn.Module):
+    """Positive queries and keys of a growing size."""
+
+    def __init__(self, n: int, weights: Callable[[Any, Any], Any]) -> None:
+        super().__init__()
+        self.a, self.qkv, self.out, self.weights = (
+            nn.Linear(12, 8 * n),
+            nn.Linear(8 * n, 24 * n),
+            nn.Linear(8 * n, 3),
+            weights,
+        )
+
+    def forward(self, x: Any) -> Any:
+        x = self.a(x)
+        q, k, v = self.qkv(x).chunk(3, -1)
+        return self.out(x + self.weights(F.elu(q) + 1, F.elu(k) + 1) @ v)
+
+
+def masked(q: Any, k: Any) -> Any:
+    scores = torch.tril(q @ k.mT)
+    return scores / (scores.sum(-1, keepdim=True) + 1e-6)
+
+
+WEIGHTS = {
+    "a sum of keys": lambda q, k: torch.tril(q @ k.mT) / ((q * k.cumsum(1)).sum(-1, keepdim=True) + 1e-6),
+    "their own sum": masked,
+    "norms": lambda q, k: (q @ k.mT) / (q.norm(dim=-1, keepdim=True) * k.norm(dim=-1)[:, None]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_scores_that_are_divided_need_no_multiplier(name: str) -> None:
+    build = lambda n: Attention(n, WEIGHTS[name])  # noqa: E731
+    p = tpt.derive(build, SEQUENCE, "adam")
+    assert all(m.factor == UNIT for m in p.changes.multipliers)
+    assert {str(p.params[w].lr) for w in ("qkv.weight", "out.weight")} == {"n^-1"}
+    assert worst_difference(read64(build, SEQUENCE.double())) < 1e-6
+
+
+class Head(nn.Module):
+    """A normalised projection to a fixed size, without a bias: it vanishes at the start, and what normalises it sees
+    what it has become."""
+
+    def __init__(self, n: int, normal: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self.a, self.b, self.out = nn.Linear(12, 8 * n), nn.Linear(8 * n, 8 * n), nn.Linear(8 * n, 16, bias=False)
+        self.normal = normal
+
+    def forward(self, x: Any) -> Any:
+        return self.normal(self.out(torch.relu(self.b(torch.relu(self.a(x))))))
+
+
+def test_a_projection_that_is_normalised_to_length_one_is_one_that_a_layer_norm_reads() -> None:
+    lengths, norms = (tpt.derive(lambda n, f=f: Head(n, f), ROWS, "adam").params for f in (
+        lambda y: F.normalize(y, dim=-1), lambda y: F.layer_norm(y, (16,))))  # fmt: skip
+    assert lengths == norms and str(lengths["out.weight"].lr) == "n^-1"
+
+
+class Interactions(nn.Module):
+    """Products of embeddings, beside these themselves (DLRM)."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.e, self.low, self.top = nn.Embedding(11, 8 * n), nn.Linear(12, 8 * n), nn.Linear(8 * n + 3, 1)
+
+    def forward(self, x: Any, tokens: Any) -> Any:
+        z = torch.cat([self.low(x)[:, None], self.e(tokens)], 1)
+        i, j = torch.tril_indices(3, 3, -1)
+        return self.top(torch.cat([z[:, 0], (z @ z.mT)[:, i, j]], 1))
+
+
+def test_the_products_of_embeddings_are_scaled_where_a_layer_reads_them() -> None:
+    tokens = torch.randint(0, 11, (6, 2), generator=GENERATOR)
+    (found,) = [m for m in tpt.derive(Interactions, (ROWS, tokens)).changes.multipliers if m.kind == "product"]
+    assert str(found.factor) == "n^-1"
+    place = found.places[0]
+    assert isinstance(place, InputHook) and (place.module, place.axis, str(place.start)) == ("top", -1, "8 n")
