@@ -30,10 +30,10 @@ def root(low: Lowering, value: Value, inverse: bool) -> Value:
         at = low.nodes[value.node]
         if isinstance(at.op, Contract) and at.op.right is not None and not at.op.summed:
             inverses, roots = ([root(low, _operand(low, value, k), i) for k in (0, 1)] for i in (True, False))
-            whole, one_over = low.mul(*roots), low.mul(*inverses)
+            product, one_over = low.mul(*roots), low.mul(*inverses)
             low.inverted.add(one_over.node)
-            low.inverse[whole.node] = one_over.node, tuple(a.axis for a in one_over.atoms if a.axis is not None)
-            return one_over if inverse else whole
+            low.inverse[product.node] = one_over.node, tuple(a.axis for a in one_over.atoms if a.axis is not None)
+            return one_over if inverse else product
         positive = low.map(value, "root")
         return low.reciprocal(positive, positive=True) if inverse else positive
     source, axes, factor, eps, order = found
