@@ -18,6 +18,9 @@ for what is not a clean power of the width:
 - a large part that vanishes with width may hide on the ladder what lasts. So what misses is looked at once more at
   larger widths, and agrees if it does there (`AT_WIDER`). It disagrees only if it disagrees there, too, and does not
   move to the prediction (else: inconclusive, `UNSURE` or evidence.py's `MOVES`);
+- a first output that vanishes with width may still outweigh the targets at the top of the ladder, if its constant is
+  large (squares of squares). The derivative of a squared error then falls as the output does. What falls too fast in
+  such a network is inconclusive (`OUTWEIGHS`);
 - a seed with an exact zero (of relu, say), or one that overflows, is not counted for that tensor, as long as it is one
   of few.
 
@@ -39,15 +42,18 @@ from benchmarks.agreement import evidence
 from benchmarks.agreement.family import Key, Look
 from tensorprog.coordcheck.predict import Prediction, Predictor
 from tensorprog.coordcheck.probes import Probe
+from tensorprog.graph import Loss
 
 RATES = (0.25, 4.0, 16.0)  # times the learning rates, at which changes that are not settled are looked at again
 ELSEWHERE, SOMEWHERE = "at other learning rates", "it misses at some learning rates only"
 AT_WIDER, NARROW = "at larger widths", "it agrees at small widths only"
 UNSURE = "whether it misses at larger widths is not known well enough"
 CANCELS, ZERO = "it cancels exactly", "exactly zero"
+OUTWEIGHS = "a first output outweighs the targets"
 FEW = 1 / 3  # of the seeds may be left out for an exact zero
 ROUNDING = 64.0  # roundings of the initial value: no change
 MINUTE = 1e-5  # below it a number of a network in single precision may consist of rounding errors
+OUTWEIGHED = 2.0  # times the targets, whose root mean square is 1
 VANISHES = 1e-4  # what is so much smaller in double precision did
 
 Floats = npt.NDArray[np.float64]
@@ -138,7 +144,21 @@ class Case:
     def verdicts(self) -> list[Row]:
         """The rows, those that disagree at every learning rate and at larger widths told from those that do so at
         some."""
-        return [self._verdict(key, row) for key, row in self.rows.items()]
+        found = {key: self._verdict(key, row) for key, row in self.rows.items()}
+        if self._outweighed():
+            for key, row in found.items():
+                learns = row.step or row.kind == "gradient"
+                if learns and row.verdict == "disagrees" and row.reason == evidence.SLOWER:
+                    found[key] = replace(row, verdict="inconclusive", reason=OUTWEIGHS)
+        return list(found.values())
+
+    def _outweighed(self) -> bool:
+        """Whether an output with a squared error is larger than its targets at the start, though it vanishes."""
+        nodes = self.predictor.program.nodes
+        outputs = {node.args[0] for node in nodes if isinstance(node.op, Loss) and node.op.kind == "mse"}
+        starts = [row for (k, t), row in self.rows.items()
+                  if not t and self.places[k].kind == "value" and self.places[k].node in outputs]  # fmt: skip
+        return any(row.target < 0 and row.sizes[-1] > OUTWEIGHED for row in starts)
 
     def _verdict(self, key: Key, row: Row) -> Row:
         if row.verdict == "disagrees" and not confirmed(row, self.other.get(key, {})):

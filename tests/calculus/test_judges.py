@@ -269,6 +269,18 @@ loss cross_entropy(f)
         assert min(len(control(found, own).pending), 1) == count
 
 
+@pytest.mark.parametrize(("output", "verdict"), [(100.0, "inconclusive"), (10.0, "disagrees")])
+def test_a_first_output_that_outweighs_the_targets_decides_nothing(output: float, verdict: str) -> None:
+    """Of size 100 n^-1/2, it is larger than they are at width 512; a squared error's derivative falls as it does."""
+    source = "width n\ndim d = 4, classes = 3\naxis i: d, j: n, c: classes\ninput x[i]\nparam U[j,i], V[c,j]\n"
+    found = derive(parse(source + "output f[c] = V[c,j] relu(U[j,i] x[i])\nloss mse(f)"), "sgd")
+    places = [p for p in probes(found) if (p.name, p.kind) in (("f", "value"), ("U", "gradient"))]
+    case = rows.Case(places, Predictor(found, found.parametrization, 1), 2, [(0, 0), (1, 0)])
+    values = np.stack([scale * sizes(power)[None] for scale, power in ((output, -0.5), (1.0, -1.5))])
+    case.hear(Look(16), [(0, 0), (1, 0)], values, "float32")
+    assert [row.verdict for row in case.verdicts()] == ["agrees", verdict]
+
+
 def test_what_cancels_exactly_is_told_from_what_is_small() -> None:
     """sin^2 + cos^2 does not change, in double precision either; a bias of size 1e-6 does."""
     source = """
