@@ -164,10 +164,10 @@ def _named(reasons: Mapping[str, list[str]]) -> list[tuple[str, str]]:
     return [*others, ("all others" if others else "all", largest)]
 
 
-def fold(line: str) -> str:
+def fold(line: str, width: int = LINE_WIDTH) -> str:
     """A long line broken between words, its continuation further indented."""
     indent = " " * (len(line) - len(line.lstrip()))
-    return "\n".join(wrap(line, LINE_WIDTH, subsequent_indent=indent + "    ", **WHOLE_WORDS)) or line
+    return "\n".join(wrap(line, max(width, 40), subsequent_indent=indent + "    ", **WHOLE_WORDS)) or line
 
 
 def render_derivation(derivation: Derivation, format: str, *, color: bool = False) -> str:

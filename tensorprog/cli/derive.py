@@ -17,4 +17,5 @@ def add(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    return show(derived(arguments).render(arguments.format, color=color(sys.stdout)))
+    text = derived(arguments).render(arguments.format, color=color(sys.stdout))
+    return show(text, prose=arguments.format == "table")

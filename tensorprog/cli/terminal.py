@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -13,10 +14,15 @@ from tensorprog.errors import TensorProgError
 OK, DISAGREES, BAD_INPUT = 0, 1, 2  # exit codes
 
 
-def show(text: str) -> int:
-    """Print a command's result."""
+def show(text: str, *, prose: bool = False) -> int:
+    """Print a command's result. `prose`: on a narrow terminal, indented lines are broken between words."""
     if sys.stdout is None:
         raise TensorProgError("cannot write the output: standard output is closed")
+    if prose and sys.stdout.isatty():
+        from tensorprog.tables import fold
+
+        columns = shutil.get_terminal_size().columns
+        text = "\n".join(fold(line, columns) if line.startswith(" ") else line for line in text.split("\n"))
     sys.stdout.write(text if text.endswith("\n") else text + "\n")
     return OK
 

@@ -449,3 +449,16 @@ def test_verbs_stay_functions_once_their_submodules_are_imported() -> None:
     result = python("-c", program)
     assert (result.stdout, result.stderr) == ("1\n", "")
     assert tensorprog.derive is tensorprog.api.derive
+
+
+def test_prose_fits_a_narrow_terminal_and_is_not_changed_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["explain", MLP, "W3"]) == 0
+    wide = capsys.readouterr().out
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "60")
+    assert main(["explain", MLP, "W3"]) == 0
+    narrow = capsys.readouterr().out
+    assert max(map(len, narrow.splitlines())) <= 60 < max(map(len, wide.splitlines()))
+    assert narrow.split() == wide.split()
