@@ -158,7 +158,10 @@ class Architecture:
         """Whether a requirement gives a multiplier a power of a `depth` of the file."""
         power = read_power(fix.value) if fix.quantity.startswith("?") else None
         return isinstance(power, Mapping) and any(
-            statement.name in power for statement in self.tree.statements if isinstance(statement, DepthDecl)
+            item.name in power
+            for statement in self.tree.statements
+            if isinstance(statement, DepthDecl)
+            for item in statement.items
         )
 
     def asking(self, fixes: Sequence[str]) -> tuple[Architecture, tuple[str, ...]]:

@@ -71,10 +71,8 @@ def _declared(trees: Iterable[Tree[Token]]) -> tuple[frozenset[str], frozenset[s
         match node.data:
             case "width":
                 dims.update(_names(node.children[0]))
-            case "dim":
+            case "dim" | "depth":
                 dims.update(name for item in node.children for name in _names(item))
-            case "depth":
-                dims.add(first)
             case "formal" if node.children[1] == "dim":
                 dims.add(first)
             case "range":

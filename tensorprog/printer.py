@@ -48,9 +48,7 @@ def declared(statements: Iterable[s.Statement | s.Assignment]) -> tuple[frozense
         match statement:
             case s.WidthDecl(names=names):
                 dims.update(names)
-            case s.DepthDecl(name=name):
-                dims.add(name)
-            case s.DimDecl(items=items):
+            case s.DimDecl(items=items) | s.DepthDecl(items=items):
                 dims.update(item.name for item in items)
             case s.AxisDecl(items=items):
                 indices.update(item.name for item in items)
@@ -105,8 +103,8 @@ def head(statement: s.Statement | s.Assignment, dims: frozenset[str]) -> str:
     match statement:
         case s.WidthDecl(names=names):
             return f"width {', '.join(names)}"
-        case s.DepthDecl(name=name, value=value):
-            return f"depth {name}" + _given(value, dims)
+        case s.DepthDecl(items=layers):
+            return f"depth {', '.join(item.name + _given(item.value, dims) for item in layers)}"
         case s.RegimeDecl(names=names, relation="<<"):
             return f"regime {' << '.join(names)}"
         case s.RegimeDecl(names=names, relation=relation):

@@ -173,11 +173,19 @@ class WidthDecl:
 
 
 @dataclass(frozen=True, slots=True)
-class DepthDecl:
-    """`depth L` or `depth L = 4` : a number of repeats; the value is the finite depth to unroll at."""
+class DepthItem:
+    """One number of repeats; the value is the finite depth to unroll at."""
 
     name: str
     value: Expr | None = None
+    span: Span = _span()
+
+
+@dataclass(frozen=True, slots=True)
+class DepthDecl:
+    """`depth L, M = 4` : numbers of repeats."""
+
+    items: tuple[DepthItem, ...]
     span: Span = _span()
 
 

@@ -145,7 +145,10 @@ class Builder(Transformer_NonRecursive[Token, Any]):
         return s.WidthDecl(children[0], self.span(meta))
 
     def depth(self, meta: Any, children: list[Any]) -> s.DepthDecl:
-        return s.DepthDecl(str(children[0]), children[1], self.span(meta))
+        return s.DepthDecl(tuple(children), self.span(meta))
+
+    def layers(self, meta: Any, children: list[Any]) -> s.DepthItem:
+        return s.DepthItem(str(children[0]), children[1], self.span(meta))
 
     def regime(self, meta: Any, children: list[Any]) -> s.RegimeDecl:
         if children[1] != "proportional":

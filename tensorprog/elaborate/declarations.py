@@ -205,12 +205,13 @@ def declare_widths(statements: tuple[Statement, ...], scope: Scope) -> tuple[str
                     if name in RESERVED:
                         raise ShapeError(f"`{name}` is reserved", statement.span)
                 widths += names
-            case DepthDecl(name=name, value=value):
-                depth = context.depths.get(name)
-                if depth is None:
-                    depth = DEFAULT_DEPTH if value is None else _depth(value, scope)
-                scope.declare(name, DimEntity(Dim.of(name if context.symbolic else depth)), statement.span)
-                context.used_depths[name] = depth
+            case DepthDecl(items=items):
+                for item in items:
+                    depth = context.depths.get(item.name)
+                    if depth is None:
+                        depth = DEFAULT_DEPTH if item.value is None else _depth(item.value, scope)
+                    scope.declare(item.name, DimEntity(Dim.of(item.name if context.symbolic else depth)), item.span)
+                    context.used_depths[item.name] = depth
             case _:
                 pass
     return tuple(widths)

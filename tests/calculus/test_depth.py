@@ -221,7 +221,7 @@ def test_nothing_is_unrolled(loop: str) -> None:
 
 def test_stacks_of_two_depths_have_each_their_own_exponents() -> None:
     second = ONE_MATRIX.replace("repeat L", "repeat M").replace("?b", "?a")
-    found = derive(parse(stack(TWO_MATRICES + "\n" + second, "depth L\ndepth M")), "adam", "table3")
+    found = derive(parse(stack(TWO_MATRICES + "\n" + second, "depth L, M")), "adam", "table3")
     assert found.multipliers["b"] == Power.of({"L": -1})
     assert found.multipliers["a"] == Power.of({"M": Fraction(-1, 2)})
     lr = found.params["layers_2.*.W"].lr

@@ -179,7 +179,7 @@ values = exponents.map(str) | st.lists(factors, min_size=1, max_size=2, unique_b
 
 simple = (
     st.builds(s.WidthDecl, some(names))
-    | st.builds(s.DepthDecl, names, st.none() | exprs)
+    | st.builds(s.DepthDecl, some(st.builds(s.DepthItem, names, st.none() | exprs)))
     | st.builds(s.RegimeDecl, some(names), st.just("proportional"))
     | st.builds(s.RegimeDecl, st.lists(names, min_size=2, max_size=3).map(tuple), st.just("<<"))
     | st.builds(s.DimDecl, some(assignments))

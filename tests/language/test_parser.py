@@ -104,20 +104,22 @@ def test_expressions_have_the_tree_their_precedence_says(text: str, tree: s.Expr
         ("tokens[t]", s.IndexGather(s.Indexed("tokens", (s.IndexName("t"),)))),
         ("u + p", s.IndexAffine(((1, "u"), (1, "p")), number(0))),
         ("u + (p)", s.IndexAffine(((1, "u"),), s.Name("p"))),
+        ("u + M", s.IndexAffine(((1, "u"),), s.Name("M"))),
         ("u + n", s.IndexAffine(((1, "u"),), s.Name("n"))),
         ("n - 1 - u", s.IndexAffine(((-1, "u"),), s.Binary("-", s.Name("n"), number(1)))),
         ("stride u + a", s.IndexAffine((("stride", "u"), (1, "a")), number(0))),
     ],
 )
 def test_indices_are_read_as_names_groups_sums_and_look_ups(text: str, tree: s.Index) -> None:
-    assert index(text, "dim n = 8, stride = 2") == tree
+    assert index(text, "depth L, M; dim n = 8, stride = 2") == tree
 
 
 @pytest.mark.parametrize(
     ("text", "tree"),
     [
         ("width n, m", s.WidthDecl(("n", "m"))),
-        ("depth L = 4", s.DepthDecl("L", number(4))),
+        ("depth L = 4", s.DepthDecl((s.DepthItem("L", number(4)),))),
+        ("depth L, M = 4", s.DepthDecl((s.DepthItem("L"), s.DepthItem("M", number(4))))),
         ("regime n, m: proportional", s.RegimeDecl(("n", "m"), "proportional")),
         ("regime n << m << p", s.RegimeDecl(("n", "m", "p"), "<<")),
         ("axis i: a", s.AxisDecl((s.Assignment("i", a),))),
