@@ -27,7 +27,7 @@ from tensorprog.parametrization import Parametrization, ParamExponents
 
 DEFAULT_FORM = "table8"
 FORMS: dict[str, str] = {
-    "table8": "vectors have unit init and carry their size in a multiplier; matrices have no multiplier",
+    "table8": "what has one growing axis starts at size 1, with its size in a multiplier; what has two, without one",
     "table3": "no multipliers: initial std and learning rate carry everything",
     "table9": "the gradient of every parameter has norm Theta(1): with SGD all learning rates are equal",
     "unit": "unit init everywhere, multipliers carry all initial sizes (NTK-like)",
