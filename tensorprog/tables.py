@@ -164,6 +164,11 @@ def _named(reasons: Mapping[str, list[str]]) -> list[tuple[str, str]]:
     return [*others, ("all others" if others else "all", largest)]
 
 
+def counted(number: int, word: str) -> str:
+    """`1 step`, `2 steps`."""
+    return f"{number} {word}" + "s" * (number != 1)
+
+
 def fold(line: str, width: int = LINE_WIDTH) -> str:
     """A long line broken between words, its continuation further indented."""
     indent = " " * (len(line) - len(line.lstrip()))

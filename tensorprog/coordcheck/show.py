@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tensorprog.coordcheck.report import when
-from tensorprog.tables import align
+from tensorprog.tables import align, counted
 
 if TYPE_CHECKING:
     from tensorprog.coordcheck.run import CheckReport, Row
@@ -53,8 +53,9 @@ def table(report: CheckReport, *, color: bool, every: bool) -> str:
     ladder = f"{', '.join(report.axis) or 'width'} = {', '.join(map(str, report.widths))}"
     if report.held:
         ladder += " at " + ", ".join(f"{symbol} = {size}" for symbol, size in report.held.items())
+    runs = f"{counted(report.seeds, 'seed')}, {counted(report.steps, 'step')}"
     head = (f"{report.file}: {report.optimizer}, {report.parametrization} parametrization, {report.backend}; "
-            f"{ladder}; {report.seeds} seeds, {report.steps} steps, tolerance {report.tolerance}")  # fmt: skip
+            f"{ladder}; {runs}, tolerance {report.tolerance}")  # fmt: skip
     counts = ", ".join(f"{report.count(v)} {v}" for v in _ORDER)
     tail = [f"{len(report.rows)} rows: {counts}"]
     if report.budget is not None:

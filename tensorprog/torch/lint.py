@@ -20,6 +20,7 @@ from tensorprog.coordcheck.predict import Predictor
 from tensorprog.derivation import SCHEMA
 from tensorprog.exponents import Power
 from tensorprog.optimizers import OPTIMIZERS
+from tensorprog.tables import counted
 from tensorprog.torch.changes import (
     UNIT,
     Absorb,
@@ -113,7 +114,7 @@ class LintReport:
             lines += [f"{red}n^{f.exponent}{plain}  {name}: {_NAMES[f.what]} scales like {f.now}, must like {f.needed}",
                       f"    {f.says}", f"    fix: {fix}", ""]  # fmt: skip
         count = len(self.findings)
-        what = f"{count} finding{'s' if count != 1 else ''}" if count else "nothing is wrong"
+        what = counted(count, "finding") if count else "nothing is wrong"
         lines.append(f"{self.model}: {what}, under {self.optimizer} with one learning rate")
         return "\n".join(lines) + "\n"
 

@@ -18,7 +18,7 @@ from tensorprog.coordcheck.runs import ROUNDING
 from tensorprog.coordcheck.statistics import TOLERANCE, Slope, fit
 from tensorprog.derivation import SCHEMA
 from tensorprog.optimizers import OPTIMIZERS
-from tensorprog.tables import align
+from tensorprog.tables import align, counted
 from tensorprog.torch.building import Build, Built
 from tensorprog.torch.training import Floats, Place, Progress, Sizes, default_widths, torch_optimizer, train
 
@@ -90,9 +90,8 @@ class ModuleReport:
             return json.dumps(self.to_json(), indent=1) + "\n"
         head = (f"{self.module}: {self.optimizer}, learning rate {self.lr:g} at every width; widths "
                 if self.lr is not None else f"{self.module}: {self.optimizer}; widths ")  # fmt: skip
-        head += (
-            f"{', '.join(map(str, self.widths))}; {self.seeds} seeds, {self.steps} steps, tolerance {self.tolerance}"
-        )
+        runs = f"{counted(self.seeds, 'seed')}, {counted(self.steps, 'step')}"
+        head += f"{', '.join(map(str, self.widths))}; {runs}, tolerance {self.tolerance}"
         wrong = self.wrong
         chosen = self.rows if every else wrong[:MOST_SHOWN]
         lines = [head, ""]
