@@ -1,6 +1,6 @@
 """Every model of the tests' zoo: derived, applied and checked, and checked as it stands.
 
-    python -m benchmarks.zoo                     # all, about half an hour on one core
+    python -m benchmarks.zoo                     # all, over an hour on one core
     python -m benchmarks.zoo gpt2 lstm --steps 1 # some
 
 Needs `pip install 'tensorprog[models]'` (transformers, timm, torchvision); nothing is downloaded. One line per model:
@@ -26,12 +26,15 @@ import torch
 import tensorprog.torch as tpt
 from tensorprog.errors import TensorProgError
 from tests.torch.handwritten import CASES
+from tests.torch.timm_families import TIMM
+from tests.torch.transformers_families import MORE
 from tests.torch.wild import WILD
 from tests.torch.zoo import ZOO
 
 Entry = tuple[Callable[..., Any], Callable[[], Any]]
 SMALL = (2, 4, 8)  # for mixtures of experts that copy the weights of its experts for every token
-LADDERS = {"mixtral": SMALL, "qwen2_moe": SMALL}
+LADDERS = dict.fromkeys(("mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "gpt_oss", "deepseek_v2", "deepseek_v3", "jamba",
+                         "minimax"), SMALL)  # fmt: skip
 UNTRAINABLE = {"writes_in_place"}  # autograd refuses its backward pass
 
 
@@ -39,7 +42,7 @@ def entries() -> dict[str, Entry]:
     """Name -> builder, and what makes its inputs."""
     hand = {name: (case.build, lambda case=case: case.inputs.float() if case.float_inputs else case.inputs)
             for name, case in CASES.items() if name not in UNTRAINABLE}  # fmt: skip
-    return {**ZOO, **hand, **WILD}
+    return {**ZOO, **hand, **WILD, **MORE, **{f"timm_{name}": entry for name, entry in TIMM.items()}}
 
 
 def line(name: str, entry: Entry, optimizer: str, seeds: int, steps: int) -> str:

@@ -50,6 +50,27 @@ def test_narrow_networks_stay_in_hand_for_two_updates_of_sgd(example: str) -> No
     assert report.count("disagrees") <= 0.05 * len(report.rows), str(report)
 
 
+GATED = """
+width n
+dim d = 8, c = 3
+axis i: d, j: n, k: n, o: c
+input x[i]
+param E[j,i], g[j], W[k,j], V[o,k]
+h[j] = E[j,i] x[i]
+s[] = g[j] h[j]
+y[k] = h[k] + s[] W[k,j] tanh(h[j])
+output f[o] = V[o,k] y[k]
+loss mse(f)
+"""
+
+
+def test_what_a_gate_hides_at_the_start_has_its_turn_when_the_gate_has_moved() -> None:
+    """g h starts at n^(-1/2) and moves by 1: what W does shows after the first step only."""
+    derivation = derive(parse(GATED), "adam")
+    assert calibrate.stages_of(derivation) == [{"E", "g", "W", "V"}]
+    assert calibrate.stages_of(derivation, factors=True) == [{"E", "g", "V"}, {"W"}]
+
+
 EXPERTS = """
 width n
 dim d = 8, c = 4, e = 3

@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 from tensorprog.exponents import Power  # noqa: E402
 from tensorprog.torch.model import derive_reading, read  # noqa: E402
 from tests.torch.support import legal, read64, text_difference, worst_difference  # noqa: E402
+from tests.torch.timm_families import TIMM  # noqa: E402
 from tests.torch.zoo import ZOO, llama_like, text  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
@@ -49,6 +50,23 @@ def test_a_model_of_the_zoo_is_read_whole_and_derived(name: str) -> None:
         assert multiplier.factor == Power() or multiplier.places, multiplier.name
     assert result.to_tp()
     assert text_difference(reading) < 1e-12
+
+
+@pytest.mark.parametrize("name", ["swin_v2", "nest", "poolformer", "edgenext", "efficientvit_mit", "pvt_v2", "mvitv2",
+                                  "inception_next", "halonet", "swiftformer"])  # fmt: skip
+def test_a_family_of_timm_is_read_as_what_it_computes(name: str) -> None:
+    """Also what a zero at the start would hide."""
+    needs("timm")
+    build, inputs = TIMM[name]
+
+    def lively(n: int) -> Any:
+        model, generator = build(n), torch.Generator().manual_seed(7)
+        with torch.no_grad():
+            for p in model.parameters():
+                p.add_(0.1 * torch.randn(p.shape, generator=generator))
+        return model
+
+    assert worst_difference(read64(lively, double(inputs()))) < FLOAT32_INSIDE
 
 
 def test_the_rows_of_mambas_projection_are_of_two_kinds() -> None:

@@ -14,21 +14,23 @@ torch = pytest.importorskip("torch")
 import tensorprog.torch as tpt  # noqa: E402
 from tests.torch.handwritten import CASES  # noqa: E402
 from tests.torch.test_zoo import needs  # noqa: E402
+from tests.torch.timm_families import TIMM  # noqa: E402
 from tests.torch.zoo import ZOO  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
+MODELS = {**ZOO, "timm_vit_head_dim": TIMM["vit_head_dim"]}
 WIDE = (32, 64, 128, 256)
 CHOSEN = {
     "gpt2_head_dim": (4, 8, 16, 32), "timm_vit": (4, 8, 16), "convnext": (2, 4, 8), "lora": WIDE, "weight_norm": WIDE,
-    "gru": WIDE, "unet": (16, 32, 64), "encoder_layer": (4, 8, 16, 32),
+    "gru": WIDE, "unet": (16, 32, 64), "encoder_layer": (4, 8, 16, 32), "timm_vit_head_dim": (4, 8, 16),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CHOSEN)
 def test_no_operation_disagrees_after_applying_and_some_do_before(name):
-    if name in ZOO:
+    if name in MODELS:
         needs(name)
-        build, make = ZOO[name]
+        build, make = MODELS[name]
         inputs = make()
     else:
         build, inputs = CASES[name].build, CASES[name].inputs
