@@ -83,6 +83,11 @@ def summary(lines: Iterable[dict[str, Any]]) -> str:
     if crashed:
         parts += ["crashed", *crashed]
     if disagree:
+        from benchmarks.agreement.classes import classified, disagreeing
+
+        parts.append("what is known of the networks that disagree: networks, rows, class")
+        parts += [f"  {len(found):>7} {sum(len(disagreeing(line)) for line in found):>7}  {name}"
+                  for name, found in classified(disagree).items() if found]  # fmt: skip
         help_line = "`--show N` prints the program of network N, `--shrink N` reduces one that is as derived"
         parts += [f"networks that disagree ({help_line})", *disagreements(disagree)]
     return "\n".join(parts)
