@@ -61,7 +61,7 @@ def parameter_rows(derivation: Derivation) -> list[tuple[str, ...]]:
                      power_text(e.lr), power_text(e.weight_decay), power_text(e.eps),
                      *(power_text(dict(e.others).get(other)) for other in other_quantities(derivation)),
                      *((power_text(own[name], "0") if e.lr is not None else "-",) if own is not None else ()),
-                     *((optimizer,) if mixed else ())))  # fmt: skip
+                     *((optimizer if e.lr is not None else "-",) if mixed else ())))  # fmt: skip
     return rows
 
 
@@ -72,7 +72,8 @@ def other_quantities(derivation: Derivation) -> list[str]:
 
 def headers(derivation: Derivation) -> tuple[str, ...]:
     """The heads of the columns of `parameter_rows`."""
-    mixed = derivation.choice.vectors is not None or bool(derivation.choice.rules)
+    named = any(parameter.optimizer for parameter in derivation.architecture.graph.parameters.values())
+    mixed = named or derivation.choice.vectors is not None or bool(derivation.choice.rules)
     own = derivation.own_updates is not None
     return (*HEADERS, *other_quantities(derivation), *(("own update",) if own else ()),
             *(("optimizer",) if mixed else ()))  # fmt: skip
@@ -192,7 +193,10 @@ def render_derivation(derivation: Derivation, format: str, *, color: bool = Fals
                 + "".join(f"- {n}\n" for n in notes(derivation))
             )
         case "latex":
-            return latex(rows, headers(derivation))
+            header = headers(derivation)
+            factors = [[_multiplier(derivation, name), "", str(power), *[""] * (len(header) - 3)]
+                       for name, power in derivation.multipliers.items()]  # fmt: skip
+            return latex(rows, header, factors)
         case "html":
             return html(rows, headers(derivation), title(derivation), notes(derivation))
         case _:
@@ -212,6 +216,8 @@ _LATEX = {"\\": r"\textbackslash{}", "_": r"\_", "&": r"\&", "%": r"\%", "#": r"
 
 def latex_cell(cell: str, column: str = "") -> str:
     """A cell in LaTeX: powers and shapes as mathematics, parameters in typewriter, everything else escaped."""
+    if not cell:
+        return ""
     if column == "parameter":
         return r"\texttt{" + _escaped(cell) + "}"
     if column == "shape":
@@ -233,11 +239,12 @@ def _math(text: str) -> str:
     return re.sub(r"\^(-?\d+(?:/\d+)?)", r"^{\1}", words).replace(" ", r"\,")
 
 
-def latex(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
-    """A booktabs tabular (needs \\usepackage{booktabs})."""
+def latex(rows: Sequence[Sequence[str]], header: Sequence[str], more: Sequence[Sequence[str]] = ()) -> str:
+    """A booktabs tabular (needs \\usepackage{booktabs}); `more` rows stand below a rule."""
     lines = [r"\begin{tabular}{" + "l" * len(header) + "}", r"\toprule", " & ".join(map(latex_cell, header)) + r" \\",
              r"\midrule"]  # fmt: skip
-    lines += [" & ".join(map(latex_cell, row, header)) + r" \\" for row in rows]
+    for k, row in enumerate((*rows, *more)):
+        lines += [r"\midrule"] * (k == len(rows)) + [" & ".join(map(latex_cell, row, header)) + r" \\"]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
