@@ -23,6 +23,7 @@ from tensorprog.graph import (
     Node,
     Op,
     Param,
+    Scale,
     Stream,
 )
 from tensorprog.inline import Flat
@@ -163,7 +164,8 @@ class _Rolled(Flat):
 
     def _lift(self, first: int, layered: set[int], axis: Axis, owner: str | None) -> dict[int, int]:
         """Gives the layer axis to all nodes from `first` on that are in `layered`, or depend on what is, or on a
-        parameter of the layer. Returns where the nodes are now."""
+        parameter of the layer; and to what an unknown multiplier makes, which may be added to a stream in every layer.
+        Returns where the nodes are now."""
         body = self.nodes[first:]
         del self.nodes[first:]
         place: dict[int, int] = {}
@@ -174,7 +176,10 @@ class _Rolled(Flat):
             if isinstance(node.op, Param) and own:
                 self.parameters[node.op.name] = replace(self.parameters[node.op.name], layers=axis)
             args = [place.get(a, a) for a in node.args]
-            if not own and node.id not in layered and not any(a in lifted for a in args):
+            solved = isinstance(node.op, Scale) and any(
+                self.unknowns[u].kind == "multiplier" for u in node.op.scalar.unknowns
+            )
+            if not own and not solved and node.id not in layered and not any(a in lifted for a in args):
                 place[node.id] = self.node(node.op, tuple(args), node.axes, node.name, node.span)
                 continue
             for k, a in enumerate(args):

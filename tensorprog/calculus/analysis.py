@@ -68,7 +68,10 @@ class Analysis:
 
     def __post_init__(self) -> None:
         forget_results()
-        self.bits, loops, used = allotted(self.program)
+        sizes = Sizes(self.units)
+        groups = {loop.axis.loop: [list(dict(parts)) for parts in added_together(self.program, sizes, loop.axis.loop)]
+                  for loop in self.program.forward.loops}  # fmt: skip
+        self.bits, self.joint, loops, used = allotted(self.program, groups)
         self.sizes = Sizes(self.units, loops)
         self._together = {
             part: 1 << used + k for k, parts in enumerate(added_together(self.program, self.sizes)) for part in parts
@@ -121,7 +124,9 @@ class Analysis:
         known = self._units.get(parameter.name)
         if known is None:
             joint = [self._together.get((parameter.name, k), 0) for k in range(len(self.sizes.growing(parameter.axes)))]
-            known = self._units[parameter.name] = (start(parameter, self.bits.get(parameter.name, 0), joint),)
+            known = self._units[parameter.name] = (
+                start(parameter, self.bits.get(parameter.name, 0), joint, self.joint.get(parameter.name, 0)),
+            )
         return known
 
     def starts_at_zero(self, parameter: Parameter) -> bool:

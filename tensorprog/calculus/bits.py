@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tensorprog.calculus.grades import CONSTANT, EVEN, FLIPS, NOTHING, STAYS, Grade, Parity
 from tensorprog.calculus.layers import LoopBits
@@ -17,10 +17,14 @@ def is_random(parameter: Parameter, growing: int) -> bool:
     return kind not in ("ones", "constant") and (kind != "zeros" or growing >= 2)
 
 
-def allotted(program: Program) -> tuple[dict[str, int], dict[int, LoopBits], int]:
-    """A bit for every random parameter; a matrix gets three (itself, and see `multiply.wild`). Those of the
-    parameters in a symbolic loop follow one another, four times (see layers.py). And how many there are."""
+def allotted(
+    program: Program, groups: Mapping[int, Sequence[Sequence[str]]]
+) -> tuple[dict[str, int], dict[str, int], dict[int, LoopBits], int]:
+    """A bit for every random parameter; a matrix gets three (itself, and see `multiply.wild`). One for every group of
+    parameters that a layer flips together (`groups`, by loop), which each of them has. Those of a symbolic loop follow
+    one another, four times (see layers.py). And how many there are."""
     bits: dict[str, int] = {}
+    joint: dict[str, int] = {}
     loops: dict[int, LoopBits] = {}
     used = 0
     for number in range(len(program.forward.loops) + 1):  # 0: outside of all
@@ -31,15 +35,19 @@ def allotted(program: Program) -> tuple[dict[str, int], dict[int, LoopBits], int
                 bits[name] = 1 << used
                 used += 3 if growing >= 2 else 1
         if number:
+            for names in groups[number]:
+                joint |= {name: joint.get(name, 0) | 1 << used for name in names}
+                used += 1
             span = used - first
             loops[number] = LoopBits(((1 << span) - 1) << first, span)
             used = first + 4 * span
-    return bits, loops, used
+    return bits, joint, loops, used
 
 
-def start(parameter: Parameter, bit: int, joint: Sequence[int]) -> Term:
+def start(parameter: Parameter, bit: int, joint: Sequence[int], layer: int = 0) -> Term:
     """The initial term of a parameter at size 0, or, for a vector that starts at zero, that of its later, aligned
-    values. `joint`: for each growing axis the bit of what its slices are flipped together with (see together.py)."""
+    values. `joint`: for each growing axis the bit of what its slices are flipped together with (see together.py);
+    `layer`: the bits of what it is flipped together with in a layer."""
     growing = len(joint)
     layered = parameter.layers is not None
     if not is_random(parameter, growing):
@@ -47,5 +55,5 @@ def start(parameter: Parameter, bit: int, joint: Sequence[int]) -> Term:
         return 0, 0, interned((alike,) * growing + (EVEN,) * layered)
     owns: list[Parity] = [(bit << min(k, 2) | others, 0, 0) for k, others in enumerate(joint)]
     whole: Parity = (bit, 0, 0) if growing < 2 else NOTHING  # a matrix is raw, and says it there
-    layers: Grade = (whole, NOTHING, STAYS)
+    layers: Grade = ((whole[0] | layer, 0, 0), NOTHING, STAYS)
     return 0, bit if growing >= 2 else 0, interned((*[(whole, own, FLIPS) for own in owns], *[layers] * layered))

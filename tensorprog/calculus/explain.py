@@ -65,6 +65,11 @@ class Explainer:
         self.program = self.solver.program
         self.units = self.solver.units
         self.names = {bit: name for name, bit in self.solver.bits.items()}
+        together: dict[int, list[str]] = {}
+        for name, bits in self.solver.joint.items():
+            for bit in (1 << k for k in range(bits.bit_length()) if bits >> k & 1):
+                together.setdefault(bit, []).append(name)
+        self.names |= {bit: " with ".join(names) for bit, names in together.items()}
         for name, bit in self.solver.bits.items():
             layers = self.program.forward.parameters[name].layers
             if layers is not None:

@@ -176,7 +176,8 @@ def _multiply_raw(w: Term, x: Term, plan: ContractPlan, *, swapped: bool) -> tup
             if a < 0:
                 grades.append(other)
             elif position in layers:  # x's grade along the layers tells of all its entries: nothing is carried over
-                odd, free, cover = parity_product(other[0], (0, raw, 0) if depends else (raw, 0, 0))
+                parity = parity_product(wg[a][0], other[0])
+                odd, free, cover = parity_product(parity, (0, raw, 0) if depends else (raw, 0, 0))
                 random = depends and fresh and plan.balanced[swapped]
                 grades.append(((odd, free, raw if random else cover), other[1], STAYS))
             else:

@@ -1,7 +1,8 @@
 """Matrices whose rows are added into one tensor, to be flipped together.
 
 In h = U x + W y entry i of h is odd in row i of U or in row i of W, term by term. In row i of both at once it is odd as
-a whole, and so is every odd function of it, however many terms they have by then.
+a whole, and so is every odd function of it, however many terms they have by then. In a layer of a symbolic loop the
+whole matrices are flipped together: they tell that what it makes is of zero mean over layers.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from tensorprog.graph import Add, Contract, Param, Parameter, Program, Scale, St
 Slices = list[tuple[str, int]]  # parameters, each with the place of an axis among its growing ones
 
 
-def added_together(program: Program, sizes: Sizes) -> list[Slices]:
-    """The slices along an axis that sums of linear functions of parameters add up, several each and none twice."""
+def added_together(program: Program, sizes: Sizes, loop: int = 0) -> list[Slices]:
+    """The slices along an axis that sums of linear functions of parameters add up, several each and none twice.
+    `loop`: of the parameters of that symbolic loop (0: of those of none)."""
     known: Slices = []
     found: list[int] = []  # masks of the known ones
     made: dict[int, dict[int, int]] = {}  # node -> growing axis -> the slices that its entries are linear in
@@ -21,8 +23,8 @@ def added_together(program: Program, sizes: Sizes) -> list[Slices]:
         here: dict[int, int] = {}
         args = [made.get(a, {}) for a in node.args]  # layers of a symbolic loop read each other
         match node.op:
-            case Param(name) if _flips(program.forward.parameters[name]):
-                for k, axis in enumerate(sizes.growing(node.axes)):
+            case Param(name) if _flips(program.forward.parameters[name], loop):
+                for k, axis in enumerate(sizes.widths(node.axes)):
                     here[axis] = 1 << len(known)
                     known.append((name, k))
             case Scale() | StopGrad():
@@ -48,6 +50,7 @@ def added_together(program: Program, sizes: Sizes) -> list[Slices]:
     return [[part for k, part in enumerate(known) if slices >> k & 1] for slices in found]
 
 
-def _flips(parameter: Parameter) -> bool:
-    """Whether it starts at random. (In a symbolic loop a bit would stand for the same slice in every layer.)"""
-    return parameter.layers is None and parameter.init.kind not in ("zeros", "ones", "constant")
+def _flips(parameter: Parameter, loop: int) -> bool:
+    """Whether it starts at random, in that loop. (In one a bit stands for the same slice in every layer.)"""
+    at = parameter.layers.loop if parameter.layers is not None else 0
+    return at == loop and parameter.init.kind not in ("zeros", "ones", "constant")

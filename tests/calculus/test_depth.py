@@ -253,6 +253,23 @@ def test_one_matrix_whose_output_the_stream_multiplies_is_still_depth_mup(branch
     assert lr(found) == {"layers.*.W": "-1/2", "layers.*.rmsnorm.gain": "-1/2"}
 
 
+@pytest.mark.parametrize("added", ["+ T[k,i] x[i]", "+ T[k,i] x[i] + c[k]"])
+def test_matrices_that_add_up_below_a_function_are_one_matrix(added: str) -> None:
+    """tanh(W h + T x) is odd in both flipped together, and its slope even, so that layers add up at random: L^-1/2."""
+    given = "param W[k,j], T[k,i], c[k] = normal(1)" if "c" in added else "param W[k,j], T[k,i]"
+    found = network(f"repeat L {{\n  {given}\n  a[k] = W[k,j] h[j] {added}\n  h[k] = h[k] + ?b * tanh(a[k])\n}}")
+    assert depth(found.multipliers["b"]) == "-1/2"
+    assert set(lr(found).values()) == {"-1/2"}
+    mixed = network(f"repeat L {{\n  {given}\n  a[k] = W[k,j] h[j] {added}\n  h[k] = h[k] + ?b * relu(a[k])\n}}")
+    assert depth(mixed.multipliers["b"]) == "-1"
+
+
+def test_what_comes_from_outside_of_the_loop_adds_up_with_all_its_layers() -> None:
+    loop = TWO.replace("BRANCH", "?b * (W[k,m] relu(V[m,j] h[j] + b[m])) + ?c * z[k]")
+    found = network(f"z[j] = tanh(h[j])\n{loop}")
+    assert {name: depth(power) for name, power in found.multipliers.items()} == {"b": "-1", "c": "-1"}
+
+
 def test_explain_names_the_objective_that_binds() -> None:
     assert "the output of one matrix reaches another" in network(TWO_MATRICES).explain("b")
     one = network(ONE_MATRIX)

@@ -30,6 +30,12 @@ POST = TWO.replace("\n}", "\n h = layernorm(h)\n}")
 GAINS = POST.replace("layernorm", "rmsnorm").replace(
     "W[k,m], V[m,j], b[m] = zeros", "W[k,m] frozen, V[m,j] frozen, b[m] = zeros frozen"
 )
+FED = """z[j] = tanh(h[j])
+repeat L {
+ param V[k,j], T[k,i], c[k] = normal(1)
+ a[k] = V[k,j] h[j] + T[k,i] x[i] + c[k]
+ h[k] = h[k] + ?b * tanh(a[k]) + ?c * z[k]
+}"""
 DEPTHS = (4, 8, 16, 32)
 REZERO = """repeat L {
  param W[k,m], V[m,j], g[] = zeros
@@ -68,7 +74,9 @@ def test_every_tensor_of_an_unrolled_network_is_a_copy_of_one_of_the_symbolic(lo
 
 @pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-@pytest.mark.parametrize("loop", [ONE, TWO, TIED, POST], ids=["one matrix", "two matrices", "tied", "post-norm"])
+@pytest.mark.parametrize(
+    "loop", [ONE, TWO, TIED, POST, FED], ids=["one matrix", "two matrices", "tied", "post-norm", "fed from outside"]
+)
 def test_every_size_has_the_exponent_of_the_symbolic_depth(loop: str, optimizer: str) -> None:
     """Depth-muP (L^-1/2), CompleteP (L^-1), a weight-tied loop (L^-1), and norms between the layers, at width 64."""
     report = check(derive(parse(stack(loop)), optimizer), depths=DEPTHS, seeds=6, steps=2)
