@@ -13,6 +13,7 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from tensorprog.calculus.affine import greatest
 from tensorprog.calculus.bits import allotted, start
 from tensorprog.calculus.rules import rules_for
 from tensorprog.calculus.shared import Rule, Sizes, describe, power_size
@@ -149,10 +150,11 @@ class Analysis:
         optimizer, parameter = self.optimizers[name], self.program.forward.parameters[name]
         if optimizer.normalisation == "spectral":
             gradient = orthogonalised(gradient, self.sizes.widths(parameter.axes))
-        top = max(term[0] for term in gradient)
-        shift = 0 if optimizer.linear else -top
-        if not optimizer.keeps_sums:
-            gradient, shift = entry_by_entry(gradient, top), shift + top
+        top = greatest(term[0] for term in gradient)
+        if optimizer.keeps_sums:
+            shift = 0 if optimizer.linear else -top
+        else:
+            gradient, shift = entry_by_entry(gradient, top), top if optimizer.linear else 0
         if optimizer.relative and not self.starts_at_zero(parameter):
             shift -= self.exponents.A[name]
         if optimizer.normalisation in ("spectral", "frobenius"):

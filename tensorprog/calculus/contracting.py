@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from tensorprog.calculus.affine import least
 from tensorprog.calculus.carriers import Carriers
 from tensorprog.calculus.multiply import ContractPlan, GramError
 from tensorprog.calculus.normalising import normalises
@@ -34,7 +35,7 @@ def contraction(
                 "it multiplies a random matrix with itself (a Gram matrix)",
                 "multiply the matrix with a vector first, then again",
             ) from None
-        return [(min(size, 0), raw, grades) for size, raw, grades in found] if normalised else found
+        return [(least(size, 0), raw, grades) for size, raw, grades in found] if normalised else found
 
     def initial(t: list[Terms]) -> Terms:
         return reduce_terms(pairs(t[0], t[1], at_start))

@@ -12,6 +12,7 @@ from functools import cache
 
 import numpy as np
 
+from tensorprog.calculus.affine import greatest, least
 from tensorprog.calculus.grades import (
     CONSTANT,
     FLIPS,
@@ -39,7 +40,7 @@ JOINT = 4  # up to this many terms of one size, a function of their sum is split
 
 
 def _largest(terms: Terms) -> int:
-    return max(term[0] for term in terms)
+    return greatest(term[0] for term in terms)
 
 
 def _entry_product(x: Term, y: Term) -> Term:
@@ -208,7 +209,7 @@ def entrywise(facts: Facts, axes: int) -> tuple[Initial, Change]:
         slopes, curves = _slopes(x, slope_parity), _slopes(x, facts.parity)
         if facts.degree == 0:  # a step function: the fraction of entries that cross
             start = _mixed(x)
-            return reduce_terms([(min(0, size - scale), 0, tuple(map(grade_product, _mixed(larger), start)))
+            return reduce_terms([(least(0, size - scale), 0, tuple(map(grade_product, _mixed(larger), start)))
                                  for size in {s for s, _, _ in dx}
                                  for larger in [tuple(t for t in dx if t[0] >= size)]])  # fmt: skip
         if facts.degree is not None:
@@ -227,7 +228,7 @@ def entrywise(facts: Facts, axes: int) -> tuple[Initial, Change]:
         for k, a in enumerate(dx):
             for b in dx[k:]:
                 size, _, grades = _entry_product(a, b)
-                terms += _times(min(curve + size, cap), grades, curves)
+                terms += _times(least(curve + size, cap), grades, curves)
         if step > scale:  # x0 + dx is an expansion about dx as well
             terms += value(dx, with_constant=False)
         main = tuple(term for term in dx if term[0] == step)
@@ -237,7 +238,7 @@ def entrywise(facts: Facts, axes: int) -> tuple[Initial, Change]:
             else:
                 for grades, odd in _monomials(main):
                     rest, size = (slopes, slope + step) if odd else (curves, curve + 2 * step)
-                    terms += _times(min(size, cap), grades, rest)
+                    terms += _times(least(size, cap), grades, rest)
         return reduce_terms(terms)
 
     return initial, change

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tensorprog.calculus.affine import given, greatest, least
 from tensorprog.calculus.grades import CONSTANT, EVEN, SAME, STAYS, UNKNOWN, forget, grade_product, squared
 from tensorprog.calculus.multiply import ContractPlan
 from tensorprog.calculus.shared import Change, Initial, Rule, Sizes, contract_plan, products
@@ -61,7 +62,7 @@ def inverse_rms(arg: Node, axes: tuple[int, ...], sizes: Sizes) -> tuple[Initial
     def initial(t: list[Terms]) -> Terms:
         if not t[0]:
             return ((0, 0, (EVEN,) * len(plan.kept)),)
-        size = t[0][0][0] if len(t[0]) == 1 else max(term[0] for term in t[0])
+        size = t[0][0][0] if len(t[0]) == 1 else greatest(term[0] for term in t[0])
         main = [term for term in t[0] if term[0] == size]
         if averaged:
             return ((-size, 0, (EVEN,) * len(plan.kept)),)
@@ -79,16 +80,23 @@ def inverse_rms(arg: Node, axes: tuple[int, ...], sizes: Sizes) -> tuple[Initial
         x, dx = t[0], d[0]
         if not dx:
             return ()
-        scale = max((term[0] for term in x), default=None)
-        if scale is None or max(term[0] for term in dx) > scale:  # (of an exact zero: what epsilon made it)
+        small = greatest(term[0] for term in x) if x else None
+        if small is None:  # what epsilon made of an exact zero
             return Replaced((), initial([dx]), initial([x]), everywhere=not plan.kept)
+        large = greatest(term[0] for term in dx)
+        if large > small:
+            gained, lost = (  # elsewhere the change of r is less: by how much x has not outgrown its start, twice
+                tuple([(given(size, large, small, 2), raw, grades) for size, raw, grades in terms])
+                for terms in (initial([dx]), initial([x]))
+            )
+            return Replaced((), gained, lost, everywhere=not plan.kept)
         x = tuple([(size, 0, grades) for size, _, grades in x])
         dx = tuple([(size, 0, grades) for size, _, grades in dx])
         (r,) = initial(t)
         terms = []
         for size, _, grades in products(x, dx, plan) + products(dx, dx, plan):
-            relative = min(0, size - count - 2 * scale)
-            terms.append((relative - scale, 0, tuple(map(grade_product, grades, r[2]))))
+            relative = least(0, size - count - 2 * small)
+            terms.append((relative - small, 0, tuple(map(grade_product, grades, r[2]))))
         return reduce_terms(terms)
 
     return initial, change
@@ -151,7 +159,7 @@ def loss_grad(kind: str, growing: int, entries: int) -> tuple[Initial, Change]:
         if kind == "mean":
             return []
         cap = 0 if kind == "cross_entropy" else None
-        return [((size if cap is None else min(size, cap)) - entries, 0,
+        return [((size if cap is None else least(size, cap)) - entries, 0,
                  grades if kind == "mse" else tuple(map(forget, grades)))
                 for size, _, grades in terms]  # fmt: skip
 

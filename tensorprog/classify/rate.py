@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
 
+from tensorprog.calculus.affine import Form
 from tensorprog.calculus.analysis import Exponents
-from tensorprog.programme.forms import Form
 from tensorprog.programme.trajectory import Excess, Trainer
 
 START = 6  # powers of the width: more than any learning rate needs
@@ -53,7 +53,7 @@ def largest_rate(trainer: Trainer, exponents: Exponents) -> Rate:
 
 def _shifted(exponents: Exponents, factor: int) -> Exponents:
     """Every learning rate larger by the factor, as forms of it."""
-    rates: dict[str, int] = {name: Form(c - factor, -1, unknown=True) for name, c in exponents.C.items()}
+    rates: dict[str, int] = {name: Form(c - factor, -1) for name, c in exponents.C.items()}
     return Exponents(exponents.A, rates, exponents.M)
 
 

@@ -17,9 +17,9 @@ from fractions import Fraction
 from tensorprog.calculus.analysis import MAX_SWEEPS, Exponents
 from tensorprog.errors import CalculusError
 from tensorprog.parametrizations.gauge import gauge_degree
-from tensorprog.programme.complete import Programme
+from tensorprog.programme.branches import Constraint
+from tensorprog.programme.knowledge import Knowledge
 from tensorprog.programme.simplex import Optimum, Row, Tableau, Vector
-from tensorprog.programme.stages import Constraint
 from tensorprog.programme.trajectory import Trainer
 
 REACH = 6  # powers of the width: how far to go where nothing bounds
@@ -56,7 +56,8 @@ def inequalities(trainer: Trainer, start: Exponents) -> tuple[Inequality, ...]:
     """The irredundant constraints of stability that were found, in the order of the graph. `start`: its initial sizes
     and multipliers are those of the start; its learning rates must be stable. Raises CalculusError for a large network,
     of which there are too many (products of the changes of many layers)."""
-    programme = Programme(trainer, [], start)
+    programme = Knowledge(trainer, [], start)
+    programme.look(programme.point)
     count, point = len(programme.names), tuple(programme.point)
     rates = [j for affine in programme.unknowns.lr.values() for j in affine.terms]
     tableau = Tableau(count)
@@ -81,7 +82,7 @@ def inequalities(trainer: Trainer, start: Exponents) -> tuple[Inequality, ...]:
                                 fix="--region X,Y for a plane through them")  # fmt: skip
         found = tableau.maximise(directions[explored])
         assert isinstance(found, Optimum)
-        news = [programme.look(found.x, steps)[1] for steps in (1, 2, MAX_SWEEPS)]  # of one step: the simplest
+        news = [programme.look(found.x, steps).news for steps in (1, 2, MAX_SWEEPS)]  # of one step: the simplest
         if not any(news):
             explored += 1
     kept = [c for c in programme.constraints if c.kind == "stability" and not _virtual(programme, c)]
@@ -102,14 +103,14 @@ def _complexity(constraint: Constraint) -> Fraction:
     return sum((abs(Fraction(c)) for c in constraint.row.coefficients.values()), Fraction(0))
 
 
-def _virtual(programme: Programme, constraint: Constraint) -> bool:
+def _virtual(programme: Knowledge, constraint: Constraint) -> bool:
     """Whether it speaks of the initial size of something that starts at zero."""
     trainer = programme.trainer
     zero = {f"init[{name}]" for name, p in trainer.program.forward.parameters.items() if trainer.starts_at_zero(p)}
     return any(programme.names[j] in zero for j in constraint.row.coefficients)
 
 
-def _inequality(programme: Programme, constraint: Constraint, line: int) -> Inequality:
+def _inequality(programme: Knowledge, constraint: Constraint, line: int) -> Inequality:
     unknowns = programme.unknowns
     total: dict[tuple[str, str], int] = {}
 

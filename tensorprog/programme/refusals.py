@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from tensorprog.errors import CalculusError, TensorProgError
 from tensorprog.fixing import COMMAND_LINE, said
-from tensorprog.programme.stages import Constraint
+from tensorprog.programme.branches import Constraint
 
 if TYPE_CHECKING:
     from tensorprog.programme.complete import Programme
 
-NAMED = 4  # parameters in a message
+NAMED = 4  # requirements in a message
 
 
 class ConflictError(TensorProgError):
@@ -24,13 +24,14 @@ class ConflictError(TensorProgError):
 
 
 def conflict(programme: Programme, constraints: Sequence[Constraint]) -> ConflictError:
-    """The error for requirements that cannot be had together."""
+    """The error for requirements that cannot be had together, whichever side of a plane one is on (branches.py)."""
     texts = {c.text for c in constraints if c.kind == "fix"}
     fixed = [fix.said for fix in programme.fixes if fix.text in texts]
     lines = [said(fix) for fix in fixed]
     nodes = programme.nodes
-    lines += list(dict.fromkeys(f"{c.text} (line {nodes[c.node].span.line}) at most Theta(1)"
+    bounds = list(dict.fromkeys(f"{c.text} (line {nodes[c.node].span.line}) at most Theta(1)"
                                 for c in constraints if c.kind == "stability"))  # fmt: skip
+    lines += [*bounds[:NAMED], *([f"and {len(bounds) - NAMED} more"] if len(bounds) > NAMED else [])]
     places = [fix.span for fix in fixed if fix.span.file != COMMAND_LINE]
     places += [nodes[c.node].span for c in constraints if c.kind == "stability"]
     span = next(iter(places), nodes[0].span)
@@ -41,16 +42,13 @@ def conflict(programme: Programme, constraints: Sequence[Constraint]) -> Conflic
     return error
 
 
-def no_end(programme: Programme, why: str) -> CalculusError:
-    """The error for rounds that go on, with the parameters whose updates were the smallest in the last one."""
-    sizes = {name: -cut.row.slack(programme.point) for name, cut in programme.updates.items()}
-    least = [name for name, size in sizes.items() if size == min(sizes.values())]
-    names = ", ".join(f"`{name}`" for name in least[:NAMED]) + (", .." if len(least) > NAMED else "")
-    node = programme.trainer.uses_by_param(least[0])[0].node if least else 0
+def no_end(programme: Programme) -> CalculusError:
+    """The error for a search that was given up before anything stable was found."""
+    names = [fix.text for fix in programme.fixes]
+    shown = ", ".join(names[:NAMED]) + (", .." if len(names) > NAMED else "")
     return CalculusError(
-        f"no best stable completion was found in {programme.rounds} rounds: it is open how large the own updates of "
-        f"{names} may be",
-        programme.nodes[node].span,
-        why=why,
+        f"no stable completion of {shown} was found in {programme.rounds} rounds",
+        programme.nodes[0].span,
+        why="every answer of the linear programme was unstable for yet another reason; that there is none is not shown",
         fix='leave less open: fix more, such as "init = sp"',
     )

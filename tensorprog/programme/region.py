@@ -8,12 +8,12 @@ from fnmatch import fnmatchcase
 from fractions import Fraction
 from math import lcm
 
+from tensorprog.calculus.affine import Form, pack
 from tensorprog.calculus.analysis import Exponents, Snapshot
 from tensorprog.calculus.shared import describe
 from tensorprog.calculus.stable import blown_up
 from tensorprog.errors import TensorProgError
 from tensorprog.parametrizations.gauge import gauge_degree
-from tensorprog.programme.forms import Form, pack
 from tensorprog.programme.trajectory import Excess, Trainer
 
 REACH = 2  # powers of the width around the parametrization that the picture shows
@@ -142,7 +142,7 @@ def _edge(trainer: Trainer, excess: Excess, corner: Corner) -> Edge:
     nodes = trainer.program.forward.nodes
     part = "start" if excess.part == "initial" else "change"
     node = nodes[excess.node]
-    return Edge(first, second, bound, f"the {part} of `{describe(node, nodes)}`", node.span.line, size.sound)
+    return Edge(first, second, bound, f"the {part} of `{describe(node, nodes)}`", node.span.line, not size.below)
 
 
 def _moved(
@@ -150,7 +150,7 @@ def _moved(
 ) -> Exponents:
     """The exponents with both axes shifted, as forms of the two."""
     symbol = trainer.units.symbols[0]
-    forms = [Form(trainer.units.pack({symbol: s}), pack([int(k == 0), int(k == 1)]), unknown=True)
+    forms = [Form(trainer.units.pack({symbol: s}), pack([int(k == 0), int(k == 1)]))
              for k, s in enumerate(shifts)]  # fmt: skip
     A, C, M = (_scaled(part, finer) for part in (base.A, base.C, base.M))
     for axis, form in zip(axes, forms, strict=True):
@@ -169,7 +169,7 @@ def _moved(
 
 
 def _minus(size: int, form: Form) -> Form:
-    return (size if isinstance(size, Form) else Form(size, unknown=True)) - form
+    return (size if isinstance(size, Form) else Form(size)) - form
 
 
 def _scaled(sizes: Mapping[str, int], factor: int) -> dict[str, int]:

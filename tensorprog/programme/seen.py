@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
+from tensorprog.calculus.affine import Form
 from tensorprog.calculus.analysis import largest
 from tensorprog.calculus.uses import Occurrence
-from tensorprog.programme.forms import Form
 from tensorprog.programme.trajectory import Trainer
 from tensorprog.programme.unknowns import constraining
 
@@ -57,7 +57,7 @@ class Seen:
             for period in range(1, (len(sizes) + 1) // 2):
                 a, b, c = (size if isinstance(size, Form) else Form(size) for size in sizes[-1::-period][:3])
                 if a > b and a.key != b.key and (a - b, a.key - b.key) == (b - c, b.key - c.key):
-                    yield k, Form(int(a) - int(b), a.key - b.key, sound=a.sound and b.sound and c.sound)
+                    yield k, a - b
                     break
 
     def aims(self) -> None:

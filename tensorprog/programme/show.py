@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from tensorprog.calculus.explain import Explainer
 from tensorprog.exponents import Power
-from tensorprog.programme.stages import Constraint, Lost
+from tensorprog.programme.branches import Constraint
+from tensorprog.programme.stages import Lost
 from tensorprog.tables import collapse
 
 if TYPE_CHECKING:
@@ -21,16 +22,25 @@ def remarks(found: Completion) -> list[str]:
     for one in lost:
         names = [name for name, _ in collapse(list(one.params), [0] * len(one.params))]
         what = "update of" if len(names) == 1 else "updates of"
+        because = ", because of" if one.binding else ""
         lines.append(f"the own {what} {', '.join(names)} vanish{'es' if len(names) == 1 else ''}, "
-                     f"like {_power(found, one)}, because of")  # fmt: skip
+                     f"like {_power(found, one)}{because}")  # fmt: skip
         lines += [f"  {line}" for line in binding_lines(found, one)]
     lines += [f"the start of `{tensor}` vanishes, like {power}" for tensor, power in vanishing(found).items()]
     if lost:
-        lines.append("no stable completion has larger updates: each of these constraints holds for all exponents, as "
-                     "far as the calculus goes" if found.completed.certified else
-                     "not certified to be the best: some of these constraints hold only as long as the same terms rule "
-                     "a norm or a normalised gradient")  # fmt: skip
+        lines.append(_certainty(found))
     return lines
+
+
+def _certainty(found: Completion) -> str:
+    if not found.completed.certified:
+        return ("stable, and the best that was found; not certified to be the best: behind norms and normalised "
+                "gradients, or where starts are open too, not every case was followed to its end")  # fmt: skip
+    if all(c.sound for one in found.completed.lost for c in one.binding):
+        return ("no stable completion has larger updates: each of these constraints holds for all exponents, as far as "
+                "the calculus goes")  # fmt: skip
+    return ("no stable completion has larger updates, as far as the calculus goes: where other terms rule a norm or a "
+            "normalised gradient than in these constraints, none does better either")  # fmt: skip
 
 
 def vanishing(found: Completion) -> dict[str, Power]:

@@ -7,22 +7,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol
 
-from tensorprog.programme.simplex import Optimum, Row, Tableau
+from tensorprog.programme.branches import ZERO, Branch, Constraint
+from tensorprog.programme.simplex import Optimum, Row
 from tensorprog.programme.unknowns import Affine
-
-ZERO = Fraction(0)
-
-
-@dataclass(frozen=True, slots=True)
-class Constraint:
-    """`row` <= its bound. `kind`: "fix" (of the user), "stability" (of a tensor) or "box". `sound`: whether it holds
-    for all exponents, not only as long as the same terms rule a norm or a normalised gradient."""
-
-    row: Row
-    kind: str
-    text: str
-    node: int = -1
-    sound: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +29,10 @@ class Knowledge(Protocol):
     """What the stages need of the programme they serve."""
 
     names: list[str]
-    numbered: dict[int, Constraint]
-    updates: dict[str, Constraint]
-    incumbent: tuple[Fraction, ...] | None
+    aims: tuple[dict[str, Row], ...]
 
-    def feasible(self) -> Tableau:
-        """All constraints that are known, at a feasible point."""
+    def attained(self, kind: int, names: Iterable[str], level: Fraction) -> bool:
+        """Whether a stable point is known at which these of a kind of aims are at least so large."""
 
     def news(self, point: Sequence[Fraction]) -> bool:
         """Whether a prediction at the point teaches anything."""
@@ -61,11 +46,11 @@ class NewsError(Exception):
 
 
 class Stages:
-    """Objectives one after the other; each keeps what the ones before have reached."""
+    """Objectives one after the other, in a branch; each keeps what the ones before have reached."""
 
-    def __init__(self, programme: Knowledge) -> None:
-        self.programme = programme
-        self.tableau = programme.feasible().copy()
+    def __init__(self, programme: Knowledge, branch: Branch) -> None:
+        self.programme, self.branch = programme, branch
+        self.tableau = branch.tableau.copy()
         self.count = len(programme.names)
         self.lost: list[Lost] = []
         self.levels = 0
@@ -86,20 +71,21 @@ class Stages:
         assert isinstance(found, Optimum)  # feasible to begin with, and what is kept was reached
         return found
 
-    def leximin(self, forms: Mapping[str, Constraint]) -> None:
-        """Make the smallest of the forms as large as possible, then the next, ..."""
+    def leximin(self, kind: int) -> None:
+        """Make the smallest of one kind of the forms aimed at as large as possible, then the next, ..."""
+        forms = self.programme.aims[kind]
         level = self.tableau.variable()
         rows = {self._add(Row({level: 1}, ZERO)): ""}
-        for name, cut in forms.items():
-            above = {level: 1, **{j: -c for j, c in cut.row.coefficients.items()}}
-            rows[self._add(Row(above, -cut.row.bound))] = name
+        for name, row in forms.items():
+            above = {level: 1, **{j: -c for j, c in row.coefficients.items()}}
+            rows[self._add(Row(above, -row.bound))] = name
         while len(rows) > 1:
             found = self._maximise({level: 1})
-            if not self._attained(forms, rows.values(), found.value):
+            if not self.programme.attained(kind, filter(None, rows.values()), found.value):
                 self._look_early(found)
             tight = {k: name for k, name in rows.items() if name and (not found.value or found.duals.get(k))}
-            if forms is self.programme.updates:
-                constraints = self.programme.numbered
+            if not kind:
+                constraints = self.branch.numbered
                 binding = [constraints[k] for k in sorted(found.duals) if k in constraints]
                 residual: dict[int, Fraction] = {}  # of the objective, which only what is fixed can make up for
                 for k, y in found.duals.items():
@@ -108,17 +94,12 @@ class Stages:
                 fixed = self.programme.fixed_by(j for j, c in residual.items() if c and j != level)
                 self.lost.append(Lost(tuple(tight.values()), found.value, (*fixed, *binding)))
             for k, name in tight.items():
-                row = forms[name].row
+                row = forms[name]
                 self.tableau.remove(k)
                 del rows[k]
                 self._add(Row({j: -c for j, c in row.coefficients.items()}, -row.bound - found.value))
         for k in rows:
             self.tableau.remove(k)
-
-    def _attained(self, forms: Mapping[str, Constraint], names: Iterable[str], level: Fraction) -> bool:
-        """Whether a point that is known to be stable is as good, so far."""
-        point = self.programme.incumbent
-        return point is not None and all(-forms[name].row.slack(point) >= level for name in names if name)
 
     def _look_early(self, found: Optimum) -> None:
         """Now and then, see whether it is worth going on: there may be constraints that are not known yet."""

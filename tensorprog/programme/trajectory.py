@@ -14,6 +14,8 @@ from tensorprog.calculus.uses import Occurrence
 from tensorprog.errors import CalculusError
 from tensorprog.optimizers import Optimizer
 
+MOST_EFFORT = 200_000  # for one prediction
+
 
 @dataclass(frozen=True, slots=True)
 class Excess:
@@ -58,6 +60,8 @@ class Trainer(Solver):
         super().__post_init__()
         self.solved = True
         self.watched = watched(self)
+        self.effort = 0  # of all predictions: terms that were worked out, squared, as they multiply
+        self._spent = 0  # of that, before this one
 
     def update_terms(self, name: str, gradient: Terms) -> Terms:
         """As the optimizer's rule says. A gradient that is a single term, normalised, does not depend on its size."""
@@ -68,7 +72,8 @@ class Trainer(Solver):
     def evaluate(self, k: int) -> bool:
         """Raises ManyTermsError."""
         moved = super().evaluate(k)
-        if 0 < self.most < len(self.change[k]):
+        self.effort += len(self.change[k]) ** 2
+        if self.most and (len(self.change[k]) > self.most or self.effort > self._spent + MOST_EFFORT):
             node = self.program.nodes[k]
             raise ManyTermsError(f"the change of `{describe(node, self.program.nodes)}` has too many terms", node.span)
         return moved
@@ -79,7 +84,7 @@ class Trainer(Solver):
         """Train at these exponents for at most that many steps; one step at least, even if the start is too large.
         `seen` is called after each step at which nothing exceeds Theta(1). Of a step at which something does, the
         gradients are not looked at: far from balance they may have thousands of terms."""
-        self.exponents = exponents
+        self.exponents, self._spent = exponents, self.effort
         self.restart()
         self.sweep()
         excess = self._excess(0)

@@ -15,10 +15,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+from tensorprog.calculus.affine import Form, pack
 from tensorprog.calculus.analysis import Exponents
 from tensorprog.exponents import Units
 from tensorprog.parametrizations.gauge import gauge_degree
-from tensorprog.programme.forms import Form, pack
 from tensorprog.programme.trajectory import Trainer
 
 Point = Sequence[Fraction]
@@ -131,7 +131,7 @@ def _form(units: Units, affine: Affine, point: Point) -> int:
     if not affine.terms:
         return value
     coefficients = [affine.terms.get(j, 0) for j in range(max(affine.terms) + 1)]
-    return Form(value, pack(coefficients), unknown=True)
+    return Form(value, pack(coefficients))
 
 
 def constraining(trainer: Trainer, name: str) -> list[str]:

@@ -191,27 +191,34 @@ def test_what_grows_with_every_step_is_bounded_at_once(fix: str) -> None:
     """Each step of a pair of adapters enlarges their product by one and the same factor. Later and later steps bound
     it by n^1/2, n^1/3, n^1/4, ...; that it must be at most 1 is one constraint, and binds."""
     found = complete(LORA, [fix], "sgd")
-    assert found.contribution("lora.B") == found.contribution("lora_2.B") == n(-HALF)
-    assert {found.contribution(name) for name in ("lora.A", "lora_2.A", "readout.W")} == {Power()}
+    assert sorted(found.completed.contributions.values()) == [-HALF, 0, 0, 0, 0]
     assert any("the growth of" in c.text for lost in found.completed.lost for c in lost.binding)
-    assert found.completed.certified
+    assert not found.completed.certified  # starts are open, and with them the sizes of gradients
 
 
 @pytest.mark.slow
-def test_without_that_constraint_the_rounds_do_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Negative control; and the error says how many rounds there were, and names the updates in question."""
+def test_without_that_constraint_the_answer_is_worse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Negative control; and what was not followed to its end is not called the best."""
     monkeypatch.setattr(Seen, "growing", lambda _: ())
-    monkeypatch.setattr(complete_module, "MAX_ROUNDS", 24)
-    with pytest.raises(tp.TensorProgError, match=r"in 24 rounds: .* `lora_2\.B`") as caught:
-        complete(LORA, ["lr[lora_2.A] = 0"], "sgd")
-    assert caught.value.why and caught.value.fix
+    found = complete(LORA, ["lr[lora_2.A] = 0"], "sgd").completed
+    assert min(found.contributions.values()) < -HALF and found.trajectory.stable
+    assert not found.certified
 
 
 def test_a_prediction_far_from_balance_is_not_followed_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Terms of different sizes are not merged, and multiply: their number is bounded, and the error says so."""
+    """Terms of different sizes are not merged, and multiply: their number is bounded, and what is then not known to be
+    the best is not called so."""
     monkeypatch.setattr(completion, "MOST_TERMS", 8)
-    with pytest.raises(tp.TensorProgError, match=r"has too many terms|no best stable completion"):
-        complete(LORA, ["lr[lora_2.A] = 0"], "sgd")
+    found = complete(LORA, ["lr[lora_2.A] = 0"], "sgd").completed
+    assert found.trajectory.stable and not found.certified
+
+
+def test_a_search_that_finds_nothing_says_that_there_may_be_something(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(complete_module, "MAX_ROUNDS", 1)
+    monkeypatch.setattr(complete_module, "SLOWER", ())
+    with pytest.raises(tp.TensorProgError, match="was found in 1 rounds") as caught:
+        complete(MLP, ["init = sp", "lr[W1] = -1"], "adam")
+    assert caught.value.why and "is not shown" in caught.value.why and caught.value.fix
 
 
 @pytest.mark.slow
