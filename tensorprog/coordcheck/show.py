@@ -65,7 +65,9 @@ def table(report: CheckReport, *, color: bool, every: bool) -> str:
     if report.control:
         tail.append(str(report.control))
     if report.left_out:
-        tail.append(f"{len(report.left_out)} tensors are not measured: the {report.backend} program does not make them")
+        tail.append(
+            f"not measured: {counted(len(report.left_out), 'tensor')} that the {report.backend} program does not make"
+        )
     if report.held:
         tail.append(f"only the powers of {report.axis[0]} are measured; the others: --climb {' or '.join(report.held)}")
     if own:
