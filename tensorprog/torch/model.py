@@ -149,14 +149,20 @@ def derive_reading(
     try:
         solution = solved(architecture, choice)
     except TensorProgError as error:
-        if "?scale" in error.fix:  # the language's way to ask for a multiplier
-            error.fix = "in the model's code, a factor that takes this away, such as `/ x.shape[-1] ** 0.5` for n^1/2"
-        if len(reading.symbols) > 1 and "into parts that grow alike" in error.fix:
-            error.fix = (
-                "a builder of one number, so that what stands side by side grows alike; or a layer for each part"
-            )
+        error.fix = _in_code(error.fix)
         raise
     require_order_one(architecture.graph, solution)
     parametrization = without_multipliers(solution, policy)
     derivation = Derivation(architecture, choice.default.name, FORM, solution, parametrization, policy)
     return ImportedDerivation(reading, derivation)
+
+
+def _in_code(fix: str) -> str:
+    """What the language would write, as a model's code has it."""
+    if "?scale" in fix:
+        return "in the model's code, a factor that takes this away, such as `/ x.shape[-1] ** 0.5` for n^1/2"
+    if "into parts that grow alike" in fix:
+        return "a builder of one number, so that all that stands side by side grows alike; or a layer for each part"
+    if "optimizer adam`" in fix:
+        return 'another optimizer for it: optimizer_for={"its name": "adam"}'
+    return fix

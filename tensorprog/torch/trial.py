@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 FACTOR = 1.5
 LIVELY = 2.0  # entries of a matrix times the square root of its smaller side
+DRAWS = 4  # of the parameters, at most
 VISIBLE = 1e-4  # the least relative effect of the factor that can be told from rounding
 
 
@@ -68,19 +69,26 @@ class Trial:
     """Tries places in the module of a reading, as it was at the first point."""
 
     def __init__(self, reading: Reading) -> None:
-        """All parameters get values at which everything matters: a place must be right for those too."""
+        """All parameters get values at which everything matters: a place must be right for those too. They are drawn
+        again while a result is the same everywhere, behind a relu that no example opens."""
         self.reading = reading
-        generator = torch.Generator().manual_seed(2)
+        self._matters: dict[Place, bool] = {}
+        for seed in range(2, 2 + DRAWS):
+            self._draw(seed)
+            self.before = interpreted(reading)
+            if all(np.size(result) == 1 or np.ptp(result) for result in self.before):
+                break
+
+    def _draw(self, seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
-            for p in reading.module.parameters():
+            for p in self.reading.module.parameters():
                 if not p.is_floating_point():
                     continue
                 if p.dim() > 1:
                     p.copy_(LIVELY * (max(p.shape) / p.numel()) ** 0.5 * torch.randn(p.shape, generator=generator))
                 elif not p.any():
                     p.copy_(0.3 * torch.randn(p.shape, generator=generator))
-        self.before = interpreted(reading)
-        self._matters: dict[Place, bool] = {}
 
     def matters(self, place: Attribute | ConfigField) -> bool:
         """Whether the results depend on the number at this place."""

@@ -78,6 +78,7 @@ OPERATIONS = {
     "replicate": lambda h, y: F.pad(images(y), (3, 0, 2, 2), mode="replicate"),
     "unfold": lambda h, y: F.unfold(images(y), (3, 2), padding=1, stride=2),
     "adaptive_max_pool2d": lambda h, y: F.adaptive_max_pool2d(images(y)[..., :6, :], (3, 1)),
+    "a tensor of one number": lambda h, y: torch.zeros(7, 7) * y[:, :, None] + torch.ones(7, 7) + y[:, None, :1],
     "a sum of squares in another order": lambda h, y: (pairs(y).mT * pairs(y).mT).sum(1).add(1e-6).rsqrt(),
 }  # fmt: skip
 

@@ -182,6 +182,7 @@ class Lowering(Builder):
             for k, (number, value) in enumerate(zip(call.outputs, results, strict=False)):
                 if number < 0 or value is None:
                     continue
+                value = self._spread(value, self.out_shape(call, k))
                 self.values[number] = value
                 if not call.gradient and not call.by:
                     self.stopped.add(number)
@@ -190,6 +191,16 @@ class Lowering(Builder):
                     if value.node >= before:
                         self.name(value.node, f"{call.module}.{call.op}" if call.module else call.op)
         return sites
+
+    @staticmethod
+    def _spread(value: Value | Scalar, shape: tuple[Sizes, ...]) -> Value | Scalar:
+        """A result as long as it was recorded: an operand that is one number everywhere has no axes to make it so."""
+        if type(value) is not Value or value.mask is not None or len(value.dims) > len(shape):
+            return value
+        dims = ((),) * (len(shape) - len(value.dims)) + value.dims
+        return value.with_dims(
+            tuple(g or (() if is_one(s) else (Atom(s, None),)) for g, s in zip(dims, shape, strict=True))
+        )
 
     def _passed_by(self, before: Value, after: Value) -> Value:
         """The values of `after`, the gradient of `before`."""

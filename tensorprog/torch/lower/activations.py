@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from tensorprog.graph import Scalar
+from tensorprog.graph import Map, Scalar
 from tensorprog.torch.lower.complexes import magnitude
 from tensorprog.torch.lower.elementwise import MINUS, inverted, is_minus_infinity, product
 from tensorprog.torch.lower.registry import rule
@@ -134,3 +135,29 @@ def hardswish(low: Lowering, call: Call) -> Value:
     top = low.map(low.shift(value, Scalar(Fraction(-3))), "relu")
     gate = low.scale(low.add([gate, low.scale(top, MINUS)]), Scalar(Fraction(1, 6)))
     return gate if call.op == "hardsigmoid" else low.mul(value, gate)
+
+
+# --- gradients inside of the model, such as those of a physics-informed loss ------------------------------
+
+
+@rule("tanh_backward", "sigmoid_backward")
+def backward_from_result(low: Lowering, call: Call) -> Value:
+    """The slope from the result: 1 - y^2, y (1 - y)."""
+    result = low.value(call["output"])
+    minus = low.scale(low.map(result, "square"), MINUS)
+    rest = low.shift(minus, Scalar()) if call.op == "tanh_backward" else low.add([result, minus])
+    return low.mul(low.value(call["grad_output"]), rest)
+
+
+@rule("silu_backward", "gelu_backward", "threshold_backward", "softplus_backward")
+def backward_from_argument(low: Lowering, call: Call) -> Value:
+    """The slope of a function of one argument."""
+    value = low.plain(low.value(call["self"]))
+    fn = call.op.removesuffix("_backward").replace("threshold", "relu")
+    given = {"beta": call["beta"], "threshold": call["threshold"] if fn == "relu" else None}
+    if any(x is not None and x != usual for x, usual in zip(given.values(), (1, 0), strict=True)):
+        low.refuse("the gradient of a function with numbers of its own", "the function without them")
+    fn = "gelu_tanh" if call["approximate"] == "tanh" else fn
+    found = low.use(value, fn)
+    slope = replace(found, node=low.emit(Map(fn, 1), (found.node,), low.axes(found)))
+    return low.mul(low.value(call["grad_output"]), low.stop_gradient(slope) if fn == "relu" else slope)

@@ -113,3 +113,10 @@ def _sum(low: Lowering, sides: list[tuple[Value, Any]]) -> Value:
 def decision(low: Lowering, call: Call) -> Any:
     """Nothing differentiable; an error only if something covered reads it."""
     return (None,) * len(call.outputs)
+
+
+@rule("nonzero", "masked_select", "_unique2", "unique_dim", "unique_consecutive", "bincount")
+def counted(low: Lowering, call: Call) -> Any:
+    """As long as the data happen to be."""
+    low.refuse("the size of its result depends on the data", "every expert on all tokens, times its weight, which is 0 "
+               "where it is not chosen")  # fmt: skip
