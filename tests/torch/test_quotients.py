@@ -98,3 +98,21 @@ def test_the_products_of_embeddings_are_scaled_where_a_layer_reads_them() -> Non
     assert str(found.factor) == "n^-1"
     place = found.places[0]
     assert isinstance(place, InputHook) and (place.module, place.axis, str(place.start)) == ("top", -1, "8 n")
+
+
+class Normalised(nn.Module):
+    """Classes by products with vectors of length one."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.a, self.w = nn.Linear(12, 8 * n), nn.Parameter(torch.randn(5, 8 * n))
+
+    def forward(self, x: Any) -> Any:
+        return F.linear(torch.relu(self.a(x)), F.normalize(self.w, dim=-1))
+
+
+def test_a_weight_that_is_normalised_has_a_multiplier_instead_of_a_start() -> None:
+    changes = tpt.derive(Normalised, ROWS).changes
+    (found,) = changes.multipliers
+    assert (str(found.now), str(found.needed)) == ("n^-1/2", "n^-1") and found.places
+    assert str(changes.parameter("w").needed.lr) == "1"

@@ -13,6 +13,7 @@ from tensorprog.exponents import Power  # noqa: E402
 from tensorprog.torch.model import derive_reading, read  # noqa: E402
 from tests.torch.support import legal, read64, text_difference, worst_difference  # noqa: E402
 from tests.torch.timm_families import TIMM  # noqa: E402
+from tests.torch.transformers_families import MORE  # noqa: E402
 from tests.torch.zoo import ZOO, llama_like, text  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
@@ -67,6 +68,18 @@ def test_a_family_of_timm_is_read_as_what_it_computes(name: str) -> None:
         return model
 
     assert worst_difference(read64(lively, double(inputs()))) < FLOAT32_INSIDE
+
+
+@pytest.mark.parametrize("name", ["granitemoe", "llama4", "qwen3_next", "recurrent_gemma", "convbert"])
+def test_a_model_of_transformers_is_read_as_it_comes(name: str) -> None:
+    """Experts whichever way they run, scattered scores, linear attention, recurrences, dynamic convolutions."""
+    needs("transformers")
+    build, inputs = MORE[name]
+    reading = read64(build, double(inputs()))
+    legal(reading.lowered.graph)
+    assert worst_difference(reading) < FLOAT32_INSIDE
+    changes = derive_reading(reading, "adamw").changes
+    assert all(m.factor == Power() or m.places for m in changes.multipliers)
 
 
 def test_the_rows_of_mambas_projection_are_of_two_kinds() -> None:

@@ -6,7 +6,8 @@ from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
-from tensorprog.graph import Add, Axis, Const, Contract, InvRms, Node, Scalar, Scale, Unknown
+from tensorprog.graph import Add, Axis, Const, Contract, InvRms, Merge, Node, Scalar, Scale, Split, Unknown
+from tensorprog.norms import by_its_norm
 from tensorprog.torch.lower.axes import Axes
 from tensorprog.torch.lower.values import Atom, Complex, Group, Value
 
@@ -106,16 +107,26 @@ class Arithmetic(Axes):
         pairs = isinstance(a, Complex) or isinstance(b, Complex)
         if pairs:  # an axis more, also for what is real
             a, b = (v if isinstance(v, Complex) else v.with_dims((*v.dims, ())) for v in (a, b))
-        for x, r in ((a, b), (b, a)):  # a number at the norm of x goes behind x / |x|
-            scaled = self.nodes[r.node]
-            if isinstance(scaled.op, Scale) and not scaled.op.scalar.unknowns:
-                (norm,) = scaled.args
-                if isinstance(self.nodes[norm].op, InvRms) and self.nodes[norm].args == (x.node,):
-                    return self.scale(self.mul(x, replace(r, node=norm)), scaled.op.scalar)
+        for x, r in ((a, b), (b, a)):
+            if (found := self._by_its_norm(x, r)) is not None:
+                return self.scale(self.mul(*found[:2]), found[2])
         a, b = self.broadcast([self.use(self.plain(a), "mul"), self.use(self.plain(b), "mul")])
         dims = tuple(range(len(a.dims) - pairs))
         a, b = (v.with_dims(v.dims[:-1]) if pairs and not isinstance(v, Complex) else v for v in (a, b))
         return self.contract(a, dims, b, dims, dims)
+
+    def _by_its_norm(self, x: Value, r: Value) -> tuple[Value, Value, Scalar] | None:
+        """x / |x| of a product with a multiple of 1 / |x|, the number apart; a parameter is used there once. None for
+        other products, and where it is that already."""
+        scaled, scalar = self.nodes[r.node], Scalar()
+        if isinstance(scaled.op, Scale) and not scaled.op.scalar.unknowns:
+            r, scalar = replace(r, node=scaled.args[0]), scaled.op.scalar
+        if not isinstance(self.nodes[r.node].op, InvRms):
+            return None
+        (normed,) = self.nodes[r.node].args
+        if x.weight is not None and isinstance(self.nodes[normed].op, Scale) and self.nodes[normed].args == (x.node,):
+            return replace(x, node=normed, weight=None), r, scalar
+        return (x, r, scalar) if normed == x.node and scalar != Scalar() else None
 
     def contract(
         self, a: Value, left: Sequence[Hashable], b: Value, right: Sequence[Hashable], out: Sequence[Hashable]
@@ -156,7 +167,7 @@ class Arithmetic(Axes):
         result = Value(node, tuple(dims))
         gone = [(label, k, atom) for label, group in groups.items() if label not in out for k, atom in enumerate(group)]
         if any((label, k) in number and self.dim(atom.sizes).grows for label, k, atom in gone) and (
-            self._product(a.node) and self._product(b.node)
+            all(self._product(v.node) or self._normalised(v.node) for v in (a, b))
         ):
             result = self._multiplier(result)
         for label, k, atom in gone:
@@ -172,8 +183,16 @@ class Arithmetic(Axes):
         """Whether a factor is an activation: neither data alone nor made of parameters alone."""
         return self.live[node] and not self.constant[node]
 
+    def _normalised(self, node: int) -> bool:
+        """Whether a weight is divided by its own norm, up to relabelling and numbers: its start cannot set its size."""
+        at = self.nodes[node]
+        while isinstance(at.op, Scale | Split | Merge) or (isinstance(at.op, Contract) and at.op.right is None):
+            at = self.nodes[at.args[0]]
+        return by_its_norm(self.nodes, at) is not None
+
     def _multiplier(self, value: Value) -> Value:
-        """An unknown multiplier behind a product of activations that sums over an axis that grows."""
+        """An unknown multiplier behind a sum of products over an axis that grows, of activations or with a normalised
+        weight."""
         name = next((u for u, node in self.products.items() if node == value.node), None)
         if name is None:
             prefix = f"{self.module}." if self.module else ""
