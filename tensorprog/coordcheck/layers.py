@@ -5,7 +5,7 @@ A tensor of a layer, `layers.*.h`, is measured as the root mean square over all 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
@@ -59,15 +59,16 @@ class Rung:
     rates: float | Mapping[str, float]
 
 
-def rungs(
+def networks(
     derivation: Derivation,
     places: Sequence[Probe],
     ladder: Ladder,
     base: Mapping[str, int],
     batch: int,
     lr: float | None,
-) -> tuple[Rung, ...]:
-    """The networks of a ladder of depths, with learning rates calibrated at the first (unless `lr` is given)."""
+) -> Callable[[Mapping[str, int]], Rung]:
+    """What makes the network of any depth, with learning rates calibrated at the first of a ladder (unless `lr` is
+    given)."""
     known = derivation.architecture
 
     def at(sizes: Mapping[str, int]) -> Architecture:
@@ -81,16 +82,17 @@ def rungs(
     if lr is None:
         for name, rate in base_rates(first, ladder.rungs[0], base, batch=batch).items():
             rates.setdefault(derivation.rolled_name(name), []).append(rate)
-    found = []
-    for sizes in ladder.rungs:
+
+    def network(sizes: Mapping[str, int]) -> Rung:
         flat = replace(first, architecture=at(sizes))
         copied = copies(known.graph, flat.architecture.graph, sizes)
         kept = [(probe, copy) for probe in places for copy in copied.get(probe.node, ())]
         each = {name: median(rates[derivation.rolled_name(name)]) for name in flat.architecture.program.updates
                 if lr is None}  # fmt: skip
-        found.append(Rung(flat, tuple(_copy(probe, flat, copy) for probe, copy in kept), tuple(p.name for p, _ in kept),
-                          lr or each))  # fmt: skip
-    return tuple(found)
+        return Rung(flat, tuple(_copy(probe, flat, copy) for probe, copy in kept), tuple(p.name for p, _ in kept),
+                    lr or each)  # fmt: skip
+
+    return network
 
 
 def _copy(probe: Probe, flat: Derivation, node: int) -> Probe:

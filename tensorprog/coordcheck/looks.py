@@ -9,7 +9,7 @@ the sizes of a few widths at one choice of the rates. So what disagrees must do 
   end, a few of the networks;
 - at a quarter of the learning rates: how wide a network must be to follow its limit depends on them, the limit's
   exponents do not;
-- one rung further up, without the lowest, where the ladder was not asked for.
+- one rung further up, without the lowest, where the widths were not asked for.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def second_looks(
     """The rows (by positions of probe and step), where those that disagree with the calculus and do not so in one of
     the looks are inconclusive (where another parametrization than the derived one is trained, against what the calculus
     predicts for that one only: a blow-up stays one). Each look trains networks with the seeds of `values` once more, if
-    there are such rows; `climb`: whether wider networks may be trained."""
+    there are such rows; `climb`: whether wider (or deeper) networks may be trained."""
     looks: dict[str, Look] = {}
     if runs.backend == "numpy":
         looks[FEW] = _typical
@@ -95,6 +95,10 @@ def _slower(runs: Runs, found: Rows, values: Measurement, demanded: Predictor, o
 
 def _wider(runs: Runs, found: Rows, values: Measurement, demanded: Predictor, own: Predictor | None) -> Rows:
     """Rows of the ladder without its lowest rung, with one more at its top."""
-    ladder = runs.ladder.further()
-    top = replace(runs, ladder=replace(ladder, rungs=ladder.rungs[-1:])).measure(range(values.shape[3]))
-    return replace(runs, ladder=ladder).rows(np.concatenate([values[:, :, 1:], top], axis=2), demanded, own)
+    ladder, networks = runs.ladder.further(), runs.networks
+    if runs.network is not None:
+        networks = (*networks[1:], runs.network(ladder.rungs[-1]))
+    top = replace(runs, ladder=replace(ladder, rungs=ladder.rungs[-1:]), networks=networks[-1:])
+    wider = replace(runs, ladder=ladder, networks=networks)
+    sizes = np.concatenate([values[:, :, 1:], top.measure(range(values.shape[3]))], axis=2)
+    return wider.rows(sizes, demanded, own)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
@@ -14,7 +14,7 @@ from tensorprog.coordcheck.calibrate import base_rates, base_widths, batch_size,
 from tensorprog.coordcheck.control import LOUDER, MOST_SEEDS, RUNGS, SEEDS, first_step, put_wrong
 from tensorprog.coordcheck.fault import first_at_fault
 from tensorprog.coordcheck.ladder import require_runs
-from tensorprog.coordcheck.layers import Rung, base_sizes, depth_ladder, rungs
+from tensorprog.coordcheck.layers import Rung, base_sizes, depth_ladder, networks
 from tensorprog.coordcheck.looks import second_looks
 from tensorprog.coordcheck.natural import with_natural_multipliers
 from tensorprog.coordcheck.overrides import override, put
@@ -102,19 +102,20 @@ def check(
     if depths is None:
         base = base_widths(derivation, ladder)
         rates = base_rates(derivation, ladder.rungs[0], base, batch=batch) if lr is None else lr
-        networks: tuple[Rung, ...] = ()
+        network: Callable[[Mapping[str, int]], Rung] | None = None
     else:
         base, rates = base_sizes(ladder), lr or 0.0
-        networks = rungs(derivation, places, ladder, base, batch, lr)
+        network = networks(derivation, places, ladder, base, batch, lr)
+    rungs = tuple(map(network, ladder.rungs)) if network else ()
     runs = Runs(derivation, used, places, ladder, base, batch, steps, rates, backend, device, dtype, jobs, progress,
-                networks, decays=any(quantity == "weight_decay" for quantity, _ in touched))  # fmt: skip
+                rungs, network, decays=any(quantity == "weight_decay" for quantity, _ in touched))  # fmt: skip
     most = max_seeds or (MOST if deadline else 4 * seeds)
     controlled = _control(runs) if control else None
     values, found = _until_conclusive(runs, demanded, own, seeds, most, deadline)
-    climbs = widths is None and depths is None and deadline is None
+    climbs = (widths is None or network is not None) and deadline is None
     found = second_looks(runs, found, values, demanded, own, climb=climbs)
     rows = tuple(found.values())
-    fault = None if own is None or networks else first_at_fault(derivation, used, touched, ladder, places, found)
+    fault = None if own is None or network else first_at_fault(derivation, used, touched, ladder, places, found)
     measured = {row.tensor for row in rows}
     return CheckReport(
         file=derivation.architecture.file, optimizer=derivation.optimizer,
@@ -122,7 +123,7 @@ def check(
         seeds=values.shape[3], steps=steps, lr=lr, tolerance=TOLERANCE, rows=rows,
         left_out=tuple(probe.name for probe in places if probe.name not in measured),
         control=controlled, fault=fault, budget=budget, axis=ladder.axis,
-        held={} if networks else {w: size for w, size in ladder.held.items() if w in derivation.widths},
+        held={} if network else {w: size for w, size in ladder.held.items() if w in derivation.widths},
     )  # fmt: skip
 
 

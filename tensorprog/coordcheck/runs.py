@@ -48,6 +48,7 @@ class Runs:
     jobs: int
     progress: Progress | None
     networks: tuple[Rung, ...] = ()  # one for every rung of a ladder of depths
+    network: Callable[[Mapping[str, int]], Rung] | None = None  # what makes that of any depth
     decays: bool = False  # predictions know of weight decay only where its scaling is set
     typical: bool = False  # what is measured: see looks.py
 

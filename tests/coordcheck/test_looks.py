@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from tensorprog.api import check, derive
-from tensorprog.architecture import load
+from tensorprog.architecture import load, parse
 from tensorprog.arrays import rms
 from tensorprog.coordcheck import run
 from tensorprog.coordcheck.looks import ASTRAY, FEW, RATES, WIDER
 from tensorprog.coordcheck.measure import TAIL, typical_rms
 from tensorprog.coordcheck.report import Row
 from tensorprog.exponents import Power
-from tests.shared import tiers
+from tests.shared import stack, tiers
 
 HALF = Fraction(1, 2)
 
@@ -102,6 +102,43 @@ def test_no_look_excuses_a_wrong_prediction(param: str, error: Fraction) -> None
     wrong = replace(derivation, parametrization=replace(derivation.parametrization, params=params))
     report = check(wrong, widths=WIDTHS, seeds=6, max_seeds=6, steps=2, control=False)
     assert (param, 1) in {(row.tensor, row.step) for row in report.rows if row.verdict == "disagrees"}
+
+
+STACK = stack("repeat L {\n param W[k,m], V[m,j]\n y[k] = W[k,m] relu(V[m,j] h[j])\n h[k] = h[k] + ?b * y[k]\n}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("lasts", "verdict"), [(4, "inconclusive"), (1, "disagrees")])
+def test_a_ladder_of_depths_is_looked_at_one_rung_further_up(
+    monkeypatch: pytest.MonkeyPatch, lasts: int, verdict: str
+) -> None:
+    """What falls like L^-1/2, where L^0 is predicted, and on the rung above is `lasts`^1/2 times as large as that."""
+
+    def measure(self: run.Runs, seeds: range) -> np.ndarray:
+        values = MEASURE(self, seeds)
+        depth = self.ladder.points[:, None]
+        for k, probe in enumerate(self.probes):
+            if probe.name == "layers.*.y":
+                values[k, 1] *= np.where(depth > 16, depth / lasts, depth) ** -0.5
+        return values
+
+    monkeypatch.setattr(run.Runs, "measure", measure)
+    options: dict[str, Any] = {"widths": [16], "seeds": 6, "max_seeds": 6, "steps": 1, "control": False}
+    report = check(parse(STACK), "sgd", depths=[2, 4, 8, 16], **options)
+    found = next(row for row in report.rows if (row.tensor, row.step) == ("layers.*.y", 1))
+    assert (found.verdict, found.reason == WIDER) == (verdict, verdict == "inconclusive")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("error", [HALF, -HALF])
+def test_no_look_excuses_a_wrong_power_of_the_depth(error: Fraction) -> None:
+    derivation = derive(parse(STACK), "sgd")
+    params = {name: replace(e, lr=e.lr * Power.of({"L": error})) if "*" in name and e.lr is not None else e
+              for name, e in derivation.params.items()}  # fmt: skip
+    wrong = replace(derivation, parametrization=replace(derivation.parametrization, params=params))
+    report = check(wrong, depths=[4, 8, 16, 32], seeds=6, max_seeds=6, steps=2, control=False)
+    disagreeing = {row.tensor for row in report.rows if row.verdict == "disagrees"}
+    assert disagreeing >= {"layers.*.W", "layers.*.V"}
 
 
 @pytest.mark.slow
