@@ -13,15 +13,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from tensorprog.calculus.grades import (
-    CENTRED,
-    SAME,
-    Grade,
-    entries_of,
-    includes,
-    merged,
-    vanishes,
-)
+from tensorprog.calculus.grades import CENTRED, NOTHING, SAME, Grade, entries_of, includes, merged, vanishes
 
 if TYPE_CHECKING:
     pass
@@ -189,9 +181,12 @@ def _undominated(ordered: list[Candidate]) -> list[Candidate]:
     kept: list[Candidate] = []
     for candidate in ordered:
         size, raw, grades, _ = candidate
-        free = grades[0][0][1] if grades else 0  # most pairs fail by it: asked without a call of `includes`
+        odd, free, _ = grades[0][0] if grades else NOTHING  # most pairs fail by it: asked without a call of `includes`
         for _, other_raw, other_grades, _ in kept:
-            if other_raw == raw and not (free and free & ~other_grades[0][0][1]) and includes(other_grades, grades):
+            if other_raw != raw:
+                continue
+            other_odd, other_free, _ = other_grades[0][0] if grades else NOTHING
+            if not (free | other_odd ^ odd) & ~other_free and includes(other_grades, grades):
                 break
         else:
             if kept and kept[-1][0] == size:  # equal sizes: a later term may include an earlier one
