@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 from tensorprog.calculus.affine import greatest
 from tensorprog.calculus.bits import allotted, start
+from tensorprog.calculus.gates import gating
+from tensorprog.calculus.grades import FLIPS, STAYS
 from tensorprog.calculus.rules import rules_for
 from tensorprog.calculus.shared import Rule, Sizes, describe, power_size
 from tensorprog.calculus.stable import require_unit_streams
@@ -77,6 +79,7 @@ class Analysis:
         self._together = {
             part: 1 << used + k for k, parts in enumerate(added_together(self.program, self.sizes)) for part in parts
         }
+        self._gating = gating(self.program, self.functions)
         self._fixed: dict[int, int] = {}
         self._units: dict[str, Terms] = {}
         self._scales = [(n.id, n.op) for n in self.program.nodes if isinstance(n.op, Scale) and n.op.scalar.unknowns]
@@ -124,10 +127,11 @@ class Analysis:
         """The initial terms of W at size 0. For a vector that starts at zero: those of its later, aligned values."""
         known = self._units.get(parameter.name)
         if known is None:
-            joint = [self._together.get((parameter.name, k), 0) for k in range(len(self.sizes.growing(parameter.axes)))]
-            known = self._units[parameter.name] = (
-                start(parameter, self.bits.get(parameter.name, 0), joint, self.joint.get(parameter.name, 0)),
-            )
+            axes = self.sizes.growing(parameter.axes)
+            joint = [self._together.get((parameter.name, k), 0) for k in range(len(axes))]
+            mirrors = [STAYS if (parameter.name, axis) in self._gating else FLIPS for axis in axes]
+            bit, layer = self.bits.get(parameter.name, 0), self.joint.get(parameter.name, 0)
+            known = self._units[parameter.name] = (start(parameter, bit, joint, mirrors, layer),)
         return known
 
     def starts_at_zero(self, parameter: Parameter) -> bool:

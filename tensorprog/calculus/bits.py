@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tensorprog.calculus.grades import CONSTANT, EVEN, FLIPS, NOTHING, STAYS, Grade, Parity
+from tensorprog.calculus.grades import CONSTANT, EVEN, NOTHING, STAYS, Grade, Parity
 from tensorprog.calculus.layers import LoopBits
 from tensorprog.calculus.terms import Term, interned
 from tensorprog.graph import Parameter, Program
@@ -44,10 +44,11 @@ def allotted(
     return bits, joint, loops, used
 
 
-def start(parameter: Parameter, bit: int, joint: Sequence[int], layer: int = 0) -> Term:
+def start(parameter: Parameter, bit: int, joint: Sequence[int], mirrors: Sequence[int], layer: int = 0) -> Term:
     """The initial term of a parameter at size 0, or, for a vector that starts at zero, that of its later, aligned
     values. `joint`: for each growing axis the bit of what its slices are flipped together with (see together.py);
-    `layer`: the bits of what it is flipped together with in a layer."""
+    `mirrors`: whether they flip under reflection (see gates.py); `layer`: the bits of what it is flipped together with
+    in a layer."""
     growing = len(joint)
     layered = parameter.layers is not None
     if not is_random(parameter, growing):
@@ -56,4 +57,5 @@ def start(parameter: Parameter, bit: int, joint: Sequence[int], layer: int = 0) 
     owns: list[Parity] = [(bit << min(k, 2) | others, 0, 0) for k, others in enumerate(joint)]
     whole: Parity = (bit, 0, 0) if growing < 2 else NOTHING  # a matrix is raw, and says it there
     layers: Grade = ((whole[0] | layer, 0, 0), NOTHING, STAYS)
-    return 0, bit if growing >= 2 else 0, interned((*[(whole, own, FLIPS) for own in owns], *[layers] * layered))
+    widths: list[Grade] = [(whole, own, mirror) for own, mirror in zip(owns, mirrors, strict=True)]
+    return 0, bit if growing >= 2 else 0, interned((*widths, *[layers] * layered))
