@@ -28,7 +28,8 @@ from tensorprog.programme.unknowns import Affine, Unknowns
 
 BOX = 16  # no exponent of interest is larger
 MAX_ROUNDS = 300  # of the linear programme and a prediction
-MAX_EFFORT = 400_000  # once something stable is known; some seconds
+MAX_EFFORT = 300_000  # of predictions and pivots; some seconds
+PIVOTING = 30  # coefficients of a tableau cost what one term of a prediction does
 PATIENCE = 60  # so many, once something stable is known, without anything better
 REACH = 2  # powers of the width, around the answer
 CORNERS = 24  # of what is possible at which to look for other forms of what is aimed at
@@ -109,6 +110,7 @@ class Programme(Knowledge):
     def _root(self) -> Branch:
         """Everything that keeps what is fixed. Raises ConflictError if there is nothing."""
         tableau = Tableau(len(self.names))
+        self._spent = tableau.spent
         branch = Branch(tableau)
         for c in self.constraints:
             if c.kind == "fix" and not tableau.equal(c.row.coefficients, c.row.bound):
@@ -164,9 +166,8 @@ class Programme(Knowledge):
 
     def _patient(self) -> bool:
         """Whether to go on. The measure is not time: what comes out must not depend on the machine."""
-        if self.best is None:
-            return self.rounds < MAX_ROUNDS and self.trainer.effort < 2 * MAX_EFFORT
-        return self.rounds < max(2 * PATIENCE, self._improved + PATIENCE) and self.trainer.effort < MAX_EFFORT
+        most = MAX_ROUNDS if self.best is None else max(2 * PATIENCE, self._improved + PATIENCE)
+        return self.rounds < most and self.trainer.effort + self._spent[0] // PIVOTING < MAX_EFFORT
 
     def _settled(self, stages: Stages) -> bool:
         """Whether no point of a branch can be better than the best that is known: none that satisfies what is known,

@@ -13,7 +13,8 @@ from tensorprog.fixing import COMMAND_LINE, EXAMPLES
 from tensorprog.parametrizations import NAMED, named
 from tensorprog.powers import read_power
 from tensorprog.programme.trajectory import Trainer
-from tensorprog.syntax import NOWHERE, FixDecl
+from tensorprog.suggest import nearest
+from tensorprog.syntax import FixDecl, Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,9 @@ def resolve(trainer: Trainer, said: FixDecl) -> Fix:
         found = [name for name in scales if fnmatchcase(name, quantity[1:])]
         if not found:
             known = ", ".join(f"?{s}" for s in sorted(scales))
-            raise _error(said, f"the program has no multiplier `{quantity}`", known or "a `?name` in the file")
+            raise _error(
+                said, quantity, f"the program has no multiplier `{quantity}`", known or "a `?name` in the file"
+            )
         if value == "global":
             return Fix(said, "scale", dict.fromkeys(found))
         return Fix(said, "scale", dict.fromkeys(found, number(_power(trainer, said))))
@@ -65,7 +68,15 @@ def resolve(trainer: Trainer, said: FixDecl) -> Fix:
     if quantity.startswith("init"):
         names = [name for name in names if not trainer.starts_at_zero(graph.parameters[name])]
     if not names:
-        raise _error(said, f"`{said}`: there is no such parameter", ", ".join(list(graph.parameters)[:12]))
+        every = list(graph.parameters)
+        if said.pattern in every and quantity != "lr":
+            raise _error(
+                said, said.pattern, f"`{said}`: `{said.pattern}` starts at exactly zero", "the parameters that do not"
+            )
+        close = "" if "*" in (said.pattern or "*") else nearest(said.pattern or "", every)
+        raise _error(
+            said, said.pattern or quantity, f"`{said}`: there is no such parameter", close or ", ".join(every[:12])
+        )
     if value == "global":
         return Fix(said, quantity, dict.fromkeys(names))
     if value in NAMED and value not in graph.widths:
@@ -85,20 +96,28 @@ def _power(trainer: Trainer, said: FixDecl) -> Power:
     example = " ".join(f"{width}^-1/2" for width in widths)
     if isinstance(value, Fraction):
         if value and len(widths) > 1:
-            raise _error(said, f"`{said}` does not say of which width", example)
+            raise _error(said, said.value, f"`{said}` does not say of which width", example)
         return Power.of({widths[0]: value})
     depths = [symbol for symbol, _ in trainer.program.forward.depths]
     for symbol in value or {}:
         if symbol in depths:
             why = "the linear programme knows networks of finite depth, and exponents of the widths"
-            raise _error(said, f"`{said}`: an exponent of the depth {symbol} cannot be fixed", example, why)
+            raise _error(said, said.value, f"`{said}`: an exponent of the depth {symbol} cannot be fixed", example, why)
         if symbol not in widths:
             raise _error(
-                said, f"`{said}`: `{said.value}` is no exponent", f"-1/2, {example}, global, {', '.join(NAMED)}"
+                said,
+                said.value,
+                f"`{said}`: `{said.value}` is no exponent",
+                f"-1/2, {example}, global, {', '.join(NAMED)}",
             )
     return Power.of(value or {})
 
 
-def _error(said: FixDecl, message: str, fix: str, why: str = "") -> TensorProgError:
-    span = NOWHERE if said.span.file == COMMAND_LINE else said.span
-    return TensorProgError(message, span, why=why, fix=fix or EXAMPLES)
+def _error(said: FixDecl, part: str, message: str, fix: str, why: str = "") -> TensorProgError:
+    """The error for a `part` of a requirement; of the command line, with that part of it shown."""
+    if said.span.file != COMMAND_LINE:
+        return TensorProgError(message, said.span, why=why, fix=fix or EXAMPLES)
+    text = str(said)
+    first = 1 + (text.rindex(part) if part == said.value else text.index(part))
+    span = Span(1, first, 1, first + len(part), COMMAND_LINE)
+    return TensorProgError(message, span, why=why, fix=fix or EXAMPLES, source=text)

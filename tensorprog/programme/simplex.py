@@ -119,12 +119,13 @@ class Tableau:
     def __init__(self, count: int) -> None:
         self.count = count
         self.made = 0
+        self.spent = [0]  # coefficients that were worked out, in this tableau and all its copies
         self.basic: dict[int, _Function] = {}
         self.objective = _Function({_ONE: 0})
 
     def copy(self) -> Tableau:
         other = Tableau(self.count)
-        other.made = self.made
+        other.made, other.spent = self.made, self.spent
         other.basic = {key: function.copy() for key, function in self.basic.items()}
         other.objective = self.objective.copy()
         return other
@@ -220,5 +221,6 @@ class Tableau:
         for function in (*self.basic.values(), self.objective):
             c = function.terms.pop(key, None)
             if c is not None:
+                self.spent[0] += len(solved.terms)
                 function.add(c, solved)
         self.basic[key] = solved

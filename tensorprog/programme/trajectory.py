@@ -14,7 +14,7 @@ from tensorprog.calculus.uses import Occurrence
 from tensorprog.errors import CalculusError
 from tensorprog.optimizers import Optimizer
 
-MOST_EFFORT = 200_000  # for one prediction
+MOST_EFFORT = 100_000  # for one prediction
 
 
 @dataclass(frozen=True, slots=True)

@@ -174,13 +174,23 @@ def test_a_conflict_names_requirements_none_of_which_can_be_left_out(fixes: list
         ("lr[W9] = 0", "there is no such parameter"),
         ("lr = fast", "`fast` is no exponent"),
         ("?scale = 0", "the program has no multiplier `?scale`"),
-        ("init[b1] = 0", "there is no such parameter"),
+        ("init[b1] = 0", "`b1` starts at exactly zero"),
     ],
 )
 def test_a_requirement_that_makes_no_sense_is_refused(text: str, message: str) -> None:
     with pytest.raises(tp.TensorProgError) as caught:
         resolve(trainer_for(MLP), read_requirement(text))
     assert message in caught.value.message and caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("text", "part"), [("lr[Q] = 0", "Q"), ("lr[*] = m^-1", "m^-1"), ("?scale = 0", "?scale"), ("init[b1] = 0", "b1")]
+)
+def test_what_is_wrong_with_a_requirement_of_the_command_line_is_under_the_caret(text: str, part: str) -> None:
+    with pytest.raises(tp.TensorProgError) as caught:
+        complete(MLP, [text])
+    _, shown, caret, *_ = caught.value.render().splitlines()
+    assert shown.endswith(text) and shown[caret.index("^") : caret.rindex("^") + 1] == part
 
 
 LORA = load("examples/lora.tp")  # under SGD no start of the second adapter is in balance: to let it learn costs others
