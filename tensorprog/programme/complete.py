@@ -38,6 +38,7 @@ SLOWER = (
     Fraction(1, 2),
     *map(Fraction, (1, 2, 4, 8)),
 )  # powers of the width by which learning rates are made smaller to begin somewhere stable
+TRIES = 4  # to find a corner that is stable
 HALVINGS = 3  # of the way from a stable point to one where there is no prediction
 
 
@@ -265,6 +266,8 @@ class Programme(Knowledge):
         if any(c.kind == "box" for one in lost for c in one.binding):
             raise CalculusError("some exponent is bounded by nothing", self.nodes[0].span)
         certified = not lost or (self.whole and all(one.binding for one in lost) and self._alone(root, lost))
+        if self.best is not best and self.best is not None:  # one of the corners was better
+            return self._completed(root, self.best)
         self.refine(best.point)
         exponents = _plain(self.unknowns.exponents(best.point))
         result = self.trainer.run(exponents)
@@ -272,34 +275,43 @@ class Programme(Knowledge):
             self.unknowns, tuple(best.point), exponents, result, updates, tuple(lost), certified, self.rounds
         )
 
-    def _corners(self, root: Branch, point: Sequence[Fraction]) -> Sequence[Sequence[Fraction]]:
-        """Some corners of what is possible around a point: as far as one can go with one start or multiplier."""
+    def _corners(self, root: Branch, point: Sequence[Fraction]) -> Iterator[Sequence[Fraction]]:
+        """Some corners of what is possible around a point: as far as one can go with one start or multiplier, and up
+        with one learning rate. One that is not stable is looked for again, on its side of what matters there."""
         reach = self.trainer.units.number(Power.of({self.trainer.units.symbols[0]: REACH}))
         root.enter(self.constraints)
-        tableau = root.tableau.copy()
+        around, seen = Branch(root.tableau.copy()), set[tuple[Fraction, ...]]()
         for j, value in enumerate(point):
             for sign in (1, -1):
-                tableau.add(Row({j: sign}, sign * value + reach))
-        corners: list[Sequence[Fraction]] = []
+                around.tableau.add(Row({j: sign}, sign * value + reach))
         parameters = self.trainer.program.forward.parameters
         starts = {f"init[{name}]" for name, p in parameters.items() if not self.trainer.starts_at_zero(p)}
         starts.update(name for name in self.names if name.startswith("?"))
         for j, name in enumerate(self.names):
-            for sign in (1, -1) if name in starts else ():
-                found = tableau.maximise({j: sign})
-                if isinstance(found, Optimum) and found.x[j] != point[j] and len(corners) < CORNERS:
-                    corners.append(found.x)
-        return corners
+            for sign in (1, -1) if name in starts else (1,) if name.startswith("lr[") else ():
+                here = around
+                for _ in range(TRIES):
+                    here.enter(self.constraints)
+                    found = here.tableau.maximise({j: sign})
+                    if not isinstance(found, Optimum) or found.x[j] == point[j] or len(seen) == CORNERS:
+                        break
+                    seen.add(tuple(found.x))
+                    yield found.x
+                    if self.look(found.x).stable:
+                        break
+                    here.enter(self.constraints)
+                    for plane in here.question(found.x):
+                        here = here.child(plane, 1 if plane.over(found.x) >= 0 else -1)
 
     def _alone(self, root: Branch, lost: Sequence[Lost]) -> bool:
         """Whether what was aimed at is the largest form of each update that is lost, wherever one looks: an update is a
         maximum of forms, and one that is smaller here may be larger where starts are smaller."""
         best = self.best
         assert best is not None
-        corners = self._corners(root, best.point)
-        if corners and any(self.trainer.optimizers[name].linear for one in lost for name in one.params):
-            return False  # gradients depend on starts in many ways
-        for corner in corners:
+        linear = any(self.trainer.optimizers[name].linear for one in lost for name in one.params)
+        for corner in self._corners(root, best.point):
+            if linear:
+                return False  # gradients depend on starts in many ways
             try:
                 self._visited(corner)
             except ManyTermsError:
