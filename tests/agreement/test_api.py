@@ -10,7 +10,7 @@ import pytest
 from tensorprog.api import check, derive, emit
 from tensorprog.architecture import load, parse
 from tensorprog.errors import ParseError, TensorProgError
-from tests.shared import ROOT, python, tiers
+from tests.shared import ROOT, python
 
 MLP = ROOT / "examples" / "mlp.tp"
 
@@ -96,8 +96,9 @@ def test_both_backends_of_the_check_agree_row_by_row(optimizer: str) -> None:
             assert mine == theirs or mine == pytest.approx(theirs, abs=1e-6), row
 
 
+@pytest.mark.slow
 @pytest.mark.torch
-@pytest.mark.parametrize("parametrization", tiers(["sp", "ntp"], ["ntp"]))
+@pytest.mark.parametrize("parametrization", ["sp", "ntp"])
 def test_the_torch_backend_trains_named_parametrizations(parametrization: str) -> None:
     pytest.importorskip("torch")
     options: dict[str, Any] = {

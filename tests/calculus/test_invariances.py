@@ -389,7 +389,7 @@ PRODUCTS = (
 )
 
 
-@pytest.mark.parametrize("product", tiers(PRODUCTS, PRODUCTS[:2]))
+@pytest.mark.parametrize("product", tiers(PRODUCTS, PRODUCTS[:1]))
 def test_factors_of_a_product_commute(product: str) -> None:
     """In any order, and with intermediate results."""
     source = """

@@ -88,7 +88,8 @@ def test_without_a_multiplier_the_last_matrix_takes_it_as_in_pre_norm() -> None:
     assert depth(found.params["layers.*.W"].init_std) == "-1/2"
 
 
-@pytest.mark.parametrize("optimizer", tiers(["adam", "sgd"], ["adam"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_a_bert_with_branch_multipliers_is_complete_p(optimizer: str) -> None:
     """Two norms per layer, attention and mlp; what stands outside of the stack is as it was."""
     text = BERT.replace("x + attention", "x + ?branch * attention").replace("x + mlp", "x + ?branch * mlp")

@@ -49,6 +49,7 @@ def test_a_control_that_is_not_caught_makes_the_check_inconclusive(monkeypatch: 
     assert check(MLP, control=False, **options).verdict == "agrees"
 
 
+@pytest.mark.slow
 def test_a_budget_buys_seeds_and_the_same_seeds_say_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small widths leave the output undecided, so that seeds are wanted to the end. The clock here makes every round of
     seeds last 0.1 s, however busy the machine is."""

@@ -79,6 +79,7 @@ def test_latex_compiles_without_a_complaint(tmp_path: Path) -> None:
         assert "layers.*.attention.Wq" in text.stdout and "n\N{MINUS SIGN}1/2" in text.stdout.replace(" ", "")
 
 
+@pytest.mark.slow
 def test_markdown_is_a_table_with_as_many_cells_in_every_row() -> None:
     for derivation in derivations():
         title, blank, head, rule, *rest = derivation.render("markdown").splitlines()

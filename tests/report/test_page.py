@@ -68,6 +68,7 @@ def test_figures_take_their_colours_from_the_page(page: str) -> None:
             assert f"--{name}: #" in light and f"--{name}: #" in dark
 
 
+@pytest.mark.slow
 def test_every_form_is_there_with_the_numbers_of_the_table() -> None:
     shown = [" ".join(text.split()) for text in Page(page_of()).texts[".row"]]
     for form in FORMS:

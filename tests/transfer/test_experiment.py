@@ -74,6 +74,7 @@ def test_other_hyperparameters_are_swept_too(tmp_path: Path, sweep: str) -> None
     assert sweep.removeprefix("multiplier:").split("_")[0] in report.render()
 
 
+@pytest.mark.slow
 def test_a_swept_value_of_one_is_the_program_itself(tmp_path: Path) -> None:
     """An initial scale or a multiplier of 1 changes nothing, nor does the optimizer's own momentum."""
     plain = small(tmp_path / "d.npz", values=(0.01,), extend=False, seeds=1)
@@ -177,6 +178,7 @@ def test_bad_arguments_are_answered_with_what_to_write(
     assert "Traceback" not in error
 
 
+@pytest.mark.slow
 def test_a_size_that_is_not_whole_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     gpt = str(ROOT / "examples" / "transfer" / "gpt.tp")
     assert main(["transfer", gpt, "--widths", "8,12", "--jobs", "1", "--steps", "1"]) == 2
