@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 settings.register_profile(
     "default", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
-settings.register_profile("quick", settings.get_profile("default"), max_examples=25)
+settings.register_profile("quick", settings.get_profile("default"), max_examples=15)
 settings.register_profile("thorough", settings.get_profile("default"), derandomize=False, max_examples=2000)
 
 

@@ -35,7 +35,7 @@ def tiers(cases: Iterable[Any], quick: Container[str]) -> list[Any]:
 
 
 def examples(count: int) -> settings:
-    """So many random examples of a test of hypothesis, and a quarter of them in the quick tier."""
+    """So many random examples of a test of hypothesis, and about a seventh of them in the quick tier."""
     return settings(max_examples=max(count * settings().max_examples // 100, 2))
 
 

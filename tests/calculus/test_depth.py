@@ -211,7 +211,7 @@ def test_widths_have_the_exponents_of_the_unrolled_network(name: str, optimizer:
                 assert there is None or there["n"] == here["n"], (parameter, quantity)
 
 
-@pytest.mark.parametrize("loop", [ONE_MATRIX, TWO_MATRICES])
+@pytest.mark.parametrize("loop", [ONE_MATRIX, pytest.param(TWO_MATRICES, marks=pytest.mark.slow)])
 def test_nothing_is_unrolled(loop: str) -> None:
     few, many = (parse(stack(loop, f"depth L = {layers}")) for layers in (2, 1000))
     assert len(few.symbolic.program.nodes) == len(many.symbolic.program.nodes)

@@ -42,6 +42,7 @@ def test_muon_leaves_parameters_with_fewer_than_two_axes_to_its_own_choice() -> 
     assert updaters(optimizer="muon_match_rms")["g"] == "adamw"
 
 
+@pytest.mark.slow
 def test_each_parameter_has_the_exponents_its_optimizer_has_alone() -> None:
     """Gradients have the same sizes under every optimizer once all updates are Theta(1)."""
     arch = tp.parse(NET.replace(" optimizer sgd", ""))

@@ -82,6 +82,7 @@ def test_a_multiplier_that_the_file_fixes_is_kept(multiplier: str, power: str) -
     assert depth(found.params["layers.*.W"].init_std) == "0"
 
 
+@pytest.mark.slow
 def test_without_a_multiplier_the_last_matrix_takes_it_as_in_pre_norm() -> None:
     found, expected = (network(form("two matrices", "layernorm", "")) for form in (post, pre))
     assert by_last_name(found) == by_last_name(expected)

@@ -71,6 +71,7 @@ def test_a_constant_epsilon_of_adam_is_named() -> None:
     assert check(parse(text), widths=WIDTHS, seeds=6, steps=1, control=False).verdict == "agrees"
 
 
+@pytest.mark.slow
 def test_a_constant_coupled_weight_decay_of_adam_is_named() -> None:
     """The activations of one step look fine; the change of W2, met with the initial features, does not."""
     text = PERCEPTRON + "optimizer adam(weight_decay = 0.1)\n"

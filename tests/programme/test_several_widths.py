@@ -90,6 +90,7 @@ def test_in_proportion_it_does_not_matter_which_width_a_rate_is_of(rate: str) ->
     assert completed(REGIMES[0], f"lr[W] = {rate}").maximal
 
 
+@pytest.mark.slow
 def test_in_an_order_of_the_widths_it_does_matter() -> None:
     """n << m: lr[W] = m^-1 is too small by m / n; m^-1 instead of n^-1 is too large where m << n."""
     found = completed(REGIMES[1], "lr[W] = m^-1", "multiplier[W] = 0")

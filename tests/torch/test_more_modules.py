@@ -41,6 +41,7 @@ def test_a_module_that_is_not_covered_is_refused_by_operation_and_module(name: s
         tpt.derive(build, inputs=inputs(), optimizer="adam")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", tiers(["nanogpt_head_dim", "encoder_layer"], ["nanogpt_head_dim"]))
 def test_the_scores_of_a_fused_projection_are_a_sum_of_independent_terms(name: str) -> None:
     """Query and key are slices of one matrix, independent of one another: before their multiplier the first scores are

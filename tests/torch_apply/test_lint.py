@@ -39,6 +39,7 @@ def test_a_perceptron_under_adam_with_one_learning_rate():
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_decay_or_an_epsilon_that_the_optimizer_does_not_have_is_not_found_wrong():
     """Adam's own decay is zero; SGD has no epsilon."""
     kinds = {optimizer: {f[0] for f in findings(models.mlp, optimizer)} for optimizer in ("adamw", "adam", "sgd")}

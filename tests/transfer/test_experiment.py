@@ -45,6 +45,7 @@ def test_without_extension_an_optimum_outside_is_refused(tmp_path: Path) -> None
     assert "above all values tried" in report.render()
 
 
+@pytest.mark.slow
 def test_diverged_runs_are_recorded_as_such_and_count_as_the_worst(tmp_path: Path) -> None:
     options = {"values": (1e-3, 1e-2, 1e-1, 1.0, 1e30), "extend": False, "parametrizations": ["derived"]}
     report = small(tmp_path / "d.npz", store=tmp_path / "runs", **options)
@@ -99,6 +100,7 @@ def test_optimizers_of_every_kind_learn(tmp_path: Path, optimizer: str) -> None:
     assert best < 0.6 * report.records[0].initial
 
 
+@pytest.mark.slow
 def test_the_depth_may_vary_instead_of_the_width() -> None:
     text = """
     width n
