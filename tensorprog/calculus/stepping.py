@@ -33,8 +33,8 @@ def orthogonalised(gradient: Terms, widths: Sequence[int]) -> Terms:
 
     Parts that meet along one side mix there: if a_i . a_j is of the order of the norms, a_i b_j^T is a part as well.
     """
-    lifted = reduce_terms([(0, 0, (as_entries(term) if term[1] else term)[2]) for term in gradient])
-    known = dict.fromkeys([grades for _, _, grades in lifted])
+    alike = reduce_terms([(0, 0, (as_entries(term) if term[1] else term)[2]) for term in gradient])
+    known = dict.fromkeys([grades for _, _, grades in alike])
     rows, end = int(0 in widths), len(widths)
     new = 0 < rows < end and len(known) > 1
     while new:

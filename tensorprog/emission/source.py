@@ -41,7 +41,9 @@ def emit_torch(
     multipliers = merged(file.tables.multipliers, multiplier_text(known))
     separate = any(part.isdigit() for key in (*rows, *multipliers) for part in key.split("."))
     main_lines = _finish(main_lines, depths, known, separate, bool(multipliers))
-    orthogonal = any('init=("orthogonal"' in str(row) for row in rows.values())
+    starts = [(row.parameter.init.kind, parametrization.params[row.graph_path].init_std)
+              for same in file.tables.parameters for row in same]  # fmt: skip
+    orthogonal = any(kind == "orthogonal" and std is not None for kind, std in starts)
     methods = helpers.methods(bool(multipliers), orthogonal, optimizers)
     main_lines += ["", *("    " + line if line else "" for line in methods)]
     main_lines += _configure(optimizers, values)

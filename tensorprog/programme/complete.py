@@ -33,11 +33,8 @@ PIVOTING = 30  # coefficients of a tableau cost what one term of a prediction do
 PATIENCE = 60  # so many, once something stable is known, without anything better
 REACH = 2  # powers of the width, around the answer
 CORNERS = 24  # of what is possible at which to look for other forms of what is aimed at
-SLOWER = (
-    ZERO,
-    Fraction(1, 2),
-    *map(Fraction, (1, 2, 4, 8)),
-)  # powers of the width by which learning rates are made smaller to begin somewhere stable
+# powers of the width by which learning rates are made smaller to begin somewhere stable
+SLOWER = tuple(Fraction(k, 2) for k in (0, 1, 2, 4, 8, 16))
 TRIES = 4  # to find a corner that is stable
 HALVINGS = 3  # of the way from a stable point to one where there is no prediction
 

@@ -146,13 +146,6 @@ class _Rewriter(Cuts):
                         return self._norm(op, args[0], axis, pieces, old)
                 except ObstacleError:
                     pass
-        if isinstance(op, InvRms):
-            for axis in op.axes:
-                if pieces := self._joined(args[0], axis):
-                    try:
-                        return self._norm(op, args[0], axis, pieces, old)
-                    except ObstacleError:
-                        pass
         return self.emit(op, args, old.axes, old.name)
 
     # --- sums and norms over an axis that is put together -----------------------------------------------------
