@@ -1,7 +1,9 @@
 """`python -m benchmarks.agreement --networks 2000 --seed 0`: random networks, predicted and measured, tensor by tensor.
 
 One line of JSON per network goes to `--out` as soon as it is done; networks already there are not run again, so a
-campaign can be stopped, continued, and split between machines (`--seed` is the number of the first network).
+campaign can be stopped, continued, and split between machines (`--seed` is the number of the first network). `--again`
+after a change of the calculus: networks of which all is predicted as before are trained as before, so their verdicts
+stay; the others, and what is new, are run again.
 """
 
 from __future__ import annotations
@@ -39,6 +41,17 @@ def run(number: int, looks: int) -> dict[str, Any]:
     except Exception as error:  # a campaign goes on, and says so at its end
         return {"number": number, "crashed": f"{type(error).__name__}: {error}"}
     return {**line, "seconds": round(time.process_time() - start, 1)}
+
+
+def predicted(number: int) -> str:
+    """The digest of what is predicted of a network now; "" if it is refused."""
+    from benchmarks.agreement.trial import opened
+    from tensorprog.errors import TensorProgError
+
+    try:
+        return opened(number).predicted
+    except TensorProgError:
+        return ""
 
 
 def summary(lines: Iterable[dict[str, Any]]) -> str:
@@ -140,6 +153,7 @@ def main() -> int:
     parser.add_argument("--looks", type=int, default=100, metavar="N",
                         help="how often to look at what is not settled (default: in all ways)")  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("agreement.jsonl"), metavar="FILE")
+    parser.add_argument("--again", action="store_true", help="run those again of which something else is predicted now")
     parser.add_argument("--report", action="store_true", help="train nothing: what the file holds so far")
     parser.add_argument("--shrink", type=int, metavar="NUMBER", help="reduce a network that disagrees; prints the file")
     parser.add_argument("--show", type=int, metavar="NUMBER", help="print the program of a network")
@@ -157,10 +171,15 @@ def main() -> int:
     out: Path = arguments.out
     known = list(finished(out))
     wanted = range(arguments.seed, arguments.seed + arguments.networks)
-    done = {line["number"] for line in known}
-    left = [] if arguments.report else [number for number in wanted if number not in done]
-    with out.open("a") as file, ExitStack() as stack:
+    with ExitStack() as stack:
         each = map if arguments.jobs == 1 else stack.enter_context(ProcessPoolExecutor(arguments.jobs)).map
+        if arguments.again:
+            now = each(predicted, [line["number"] for line in known])
+            known = [line for line, digest in zip(known, now, strict=True) if line.get("predicted") == digest]
+            out.write_text("".join(json.dumps(line) + "\n" for line in known))
+        done = {line["number"] for line in known}
+        left = [] if arguments.report else [number for number in wanted if number not in done]
+        file = stack.enter_context(out.open("a"))
         start = time.monotonic()
         for count, line in enumerate(each(run, left, repeat(arguments.looks)), 1):
             file.write(json.dumps(line) + "\n")

@@ -5,6 +5,7 @@ It is looked at as often as is worth it: more seeds, other learning rates and la
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -44,13 +45,15 @@ class Verdicts:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A network of a campaign. `refused`: why nothing could be predicted ("" if something was)."""
+    """A network of a campaign. `refused`: why nothing could be predicted ("" if something was). `predicted`: a digest
+    of all that is trained and predicted, by which a later version knows whether its verdicts would be others."""
 
     number: int
     optimizer: str
     wrong: tuple[str, ...]  # how the parametrization differs from the derived one
     source: str
     refused: str
+    predicted: str
     counts: Mapping[str, int]
     how: Mapping[str, int]
     control: Mapping[str, int]
@@ -60,21 +63,46 @@ class Trial:
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True)
+class Hearing:
+    """What is to be judged: what is trained, and the predictions it is held against (`cases`: the first has those for
+    what is trained, a second those for other exponents)."""
+
+    derivation: Derivation
+    wrong: tuple[str, ...]
+    family: Family
+    cases: tuple[Case, ...]
+
+    @property
+    def predicted(self) -> str:
+        """The digest of a Trial."""
+        told = [repr(self.derivation.parametrization), repr(self.family.used), str(self.family.steps)]
+        for case in self.cases:
+            places = [(case.places[k], t) for k, t in case.pending]
+            told += [f"{case.grows} {place.name} {place.kind} {t} {case.predictor.at(place, t)}" for place, t in places]
+        return hashlib.sha256("\n".join(told).encode()).hexdigest()[:16]
+
+
 def trial(number: int, looks: Sequence[Look] = LOOKS) -> Trial:
     """Network `number` of the campaign: its program, its optimizer and its parametrization follow from the number.
     `looks`: how far to go where rows are not settled."""
-    source = campaign_program(number)
-    optimizer = OPTIMIZERS[number % len(OPTIMIZERS)]
+    optimizer, source = OPTIMIZERS[number % len(OPTIMIZERS)], campaign_program(number)
     try:
-        derivation = derive(parse(source), optimizer)
+        hearing = opened(number)
     except TensorProgError as error:
-        return Trial(number, optimizer, (), source, f"{error.message}: {error.why}", {}, {}, {}, ())
-    wrong: tuple[str, ...] = ()
-    used = derivation.parametrization
+        return Trial(number, optimizer, (), source, f"{error.message}: {error.why}", "", {}, {}, {}, ())
+    predicted = hearing.predicted
+    v = heard(hearing, looks)
+    return Trial(number, optimizer, hearing.wrong, source, "", predicted, v.counts, v.how, v.control, v.rows)
+
+
+def opened(number: int) -> Hearing:
+    """What is trained and predicted of network `number`; nothing is trained yet. Raises TensorProgError if it is
+    refused."""
+    derivation = derive(parse(campaign_program(number)), OPTIMIZERS[number % len(OPTIMIZERS)])
     if number // len(OPTIMIZERS) % 2:
-        used, wrong = perturbed(derivation, number)
-    v = judged(derivation, used, looks=looks)
-    return Trial(number, optimizer, wrong, source, "", v.counts, v.how, v.control, v.rows)
+        return prepared(derivation, *perturbed(derivation, number))
+    return prepared(derivation, derivation.parametrization)
 
 
 def judged(
@@ -83,6 +111,13 @@ def judged(
 ) -> Verdicts:  # fmt: skip
     """The verdicts on every tensor of an architecture, trained as `used` says. `expected`: what the predictions are
     made for, if not for `used` (a negative control)."""
+    return heard(prepared(derivation, used, expected=expected), looks)
+
+
+def prepared(
+    derivation: Derivation, used: Parametrization, wrong: tuple[str, ...] = (), expected: Parametrization | None = None
+) -> Hearing:
+    """Everything that can be predicted, to be judged."""
     idle = idle_norms(derivation.architecture.graph.nodes)
     places = tuple(p for p in probes(derivation)
                    if p.kind in ("value", "gradient") and p.name != "loss" and p.node not in idle)  # fmt: skip
@@ -91,7 +126,14 @@ def judged(
     family = Family(derivation, used, places, max(1, min(STEPS, grows)))
     everything = [(k, t) for k in range(len(places)) for t in range(family.steps + 1)]
     own = Case(places, predictor, grows, everything)
-    cases = [own] if used is derivation.parametrization else [own, control(derivation, own)]
+    return Hearing(derivation, wrong, family, (own, control(derivation, own)) if used is not derivation.parametrization
+                   else (own,))  # fmt: skip
+
+
+def heard(hearing: Hearing, looks: Sequence[Look]) -> Verdicts:
+    """Trains it, and judges."""
+    family, cases = hearing.family, hearing.cases
+    own = cases[0]
     for look in looks:
         wanted = [own.wanted(look)]
         wanted += [case.wanted(look, wanted[0]) for case in cases[1:]]
@@ -110,7 +152,7 @@ def judged(
                 case.hear(look, keys, precise, family.dtype, values)
     rows = own.verdicts()
     counts = dict.fromkeys(("agrees", "disagrees", "inconclusive", "left out"), 0)
-    counts["left out"] = sum(p.kind == "value" for p in places) * (STEPS - family.steps)
+    counts["left out"] = sum(p.kind == "value" for p in own.places) * (STEPS - family.steps)
     for row in rows:
         counts[row.verdict] += 1
     how = dict(Counter(row.reason for row in rows if row.verdict == "agrees" and row.reason))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import sys
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -10,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.agreement import __main__ as main
 from benchmarks.agreement import evidence, rows, shrink
 from benchmarks.agreement.__main__ import finished
 from benchmarks.agreement.campaign import campaign_program
 from benchmarks.agreement.family import WIDER, Look, idle_norms
 from benchmarks.agreement.parametrizations import perturbed
-from benchmarks.agreement.trial import LOOKS, control, judged, trial
+from benchmarks.agreement.trial import LOOKS, control, judged, opened, prepared, trial
 from tensorprog.api import derive
 from tensorprog.architecture import parse
 from tensorprog.coordcheck.predict import Predictor
@@ -305,6 +308,31 @@ def test_a_campaign_that_was_killed_goes_on(tmp_path: Path) -> None:
     out.write_text('{"number": 1}\n{"number": 2}\n{"numb')
     assert [line["number"] for line in finished(out)] == [1, 2]
     assert out.read_text() == '{"number": 1}\n{"number": 2}\n'
+
+
+def test_the_digest_of_predictions_knows_every_exponent_that_is_trained() -> None:
+    found = derive(parse(campaign_program(0)), "sgd")
+    name = next(n for n, e in found.params.items() if e.lr is not None)
+    slower = replace(found.params[name], lr=found.params[name].lr * Power.of({"n": Fraction(-1)}))
+    other = replace(found.parametrization, params={**found.params, name: slower})
+    first, second = (prepared(found, used).predicted for used in (found.parametrization, other))
+    assert first == prepared(derive(parse(campaign_program(0)), "sgd"), found.parametrization).predicted != second
+
+
+def test_only_what_is_predicted_otherwise_is_judged_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of three networks one is known with the present digest, one with another, one not at all."""
+    out = tmp_path / "out.jsonl"
+    known = [
+        {"number": number, "predicted": digest, "counts": {}}
+        for number, digest in ((5, opened(5).predicted), (6, "other"))
+    ]
+    out.write_text("".join(json.dumps(line) + "\n" for line in known))
+    monkeypatch.setattr(main, "run", lambda number, looks: {"number": number, "crashed": "not run here"})
+    monkeypatch.setattr(sys, "argv", ["", "--networks", "3", "--seed", "5", "--again", "--out", str(out)])
+    monkeypatch.setattr(main, "summary", lambda lines: "")
+    assert main.main() == 1
+    assert [line for line in finished(out) if "crashed" not in line] == known[:1]
+    assert [line["number"] for line in finished(out) if "crashed" in line] == [6, 7]
 
 
 @pytest.mark.slow
