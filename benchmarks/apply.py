@@ -1,22 +1,27 @@
 """What an applied parametrization costs a training step: `python -m benchmarks.apply`. It measures, it does not judge.
 
-A GPT with tied embeddings, fused projections and growing heads takes training steps with AdamW: as its author wrote it;
-with everything that `tensorprog.torch.apply` changes (hooks on the readout and on the queries of every layer, and
-two parameter groups); and, if `mup` is installed, with its `MuSharedReadout` and `MuAdamW`. All are timed in turns in
-one process, on one thread; the median of the ratios to the unmodified model (the mean of two) counts. `--compile`
+A GPT with tied embeddings, fused projections and growing heads takes training steps with AdamW: as its author wrote
+it, twice; with everything that `tensorprog.torch.apply` changes (hooks on the readout and on the queries of every
+layer, and two parameter groups); and, if `mup` is installed, with its `MuSharedReadout` and `MuAdamW`. All take turns
+in one process, on one thread, and are timed by the processor's time, without garbage collection. A trial is some rounds
+with models copied anew, since where a copy lies in memory matters too; its ratio is the median of the rounds' ratios to
+the mean of the two unmodified ones. What "unmodified again" shows, by the first one, could be noise. `--compile`
 compiles all of them.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import copy
+import gc
 import time
 from collections.abc import Callable
 from statistics import median
 from typing import Any
 
 BASE = 64
+WARM = 4  # rounds that are not counted
 
 
 def steps(model: Any, optimizer: Any, tokens: Any, targets: Any, compiled: bool) -> Callable[[], None]:
@@ -52,53 +57,73 @@ def with_mup(plain: Any, width: int) -> tuple[Any, Any]:
     return model, mup.MuAdamW(model.parameters(), lr=1e-3)
 
 
-def ratios(width: int, batch: int, rounds: int, compiled: bool) -> dict[str, tuple[float, float]]:
-    """Name -> (milliseconds per step, ratio to the unmodified model), medians."""
+def runs(plain: Any, width: int, batch: int, compiled: bool) -> dict[str, Callable[[], None]]:
+    """Name -> one step of a fresh copy of the model."""
     import torch
 
     from tensorprog.torch.apply import apply
     from tests.torch_apply.by_hand import nanogpt
-    from tests.torch_apply.models import TIME, VOCAB, NanoGPT
+    from tests.torch_apply.models import TIME, VOCAB
 
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
     tokens, targets = (torch.randint(VOCAB, (batch, TIME)) for _ in range(2))
-    plain = NanoGPT(width)
-    changed, again = copy.deepcopy(plain), copy.deepcopy(plain)
-    groups = apply(nanogpt(), changed, BASE, lr=1e-3)
-    runs = {"unmodified": steps(plain, torch.optim.AdamW(plain.parameters(), lr=1e-3), tokens, targets, compiled),
-            "unmodified again": steps(again, torch.optim.AdamW(again.parameters(), lr=1e-3), tokens, targets, compiled),
-            "applied": steps(changed, torch.optim.AdamW(groups), tokens, targets, compiled)}  # fmt: skip
-    try:
-        theirs, optimizer = with_mup(plain, width)
-        runs["mup"] = steps(theirs, optimizer, tokens, targets, compiled)
-    except ImportError:
-        pass
-    taken: dict[str, list[float]] = {name: [] for name in runs}
-    names = list(runs)
-    for turn in range(rounds + len(names)):
+    found = {}
+    for name in ("unmodified", "unmodified again", "applied"):
+        model = copy.deepcopy(plain)
+        given = apply(nanogpt(), model, BASE, lr=1e-3) if name == "applied" else model.parameters()
+        found[name] = steps(model, torch.optim.AdamW(given, lr=1e-3), tokens, targets, compiled)
+    with contextlib.suppress(ImportError):
+        found["mup"] = steps(*with_mup(plain, width), tokens, targets, compiled)
+    return found
+
+
+def trial(taking: dict[str, Callable[[], None]], rounds: int) -> dict[str, tuple[float, float]]:
+    """Name -> (milliseconds per step, ratio to the unmodified model), medians of the rounds."""
+    taken: dict[str, list[float]] = {name: [] for name in taking}
+    names = list(taking)
+    for turn in range(rounds + WARM):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:  # nobody always follows the same one
             start = time.process_time()
-            runs[name]()
-            if turn >= len(names):
+            taking[name]()
+            if turn >= WARM:
                 taken[name].append(time.process_time() - start)
-    usual = [(a + b) / 2 for a, b in zip(taken["unmodified"], taken["unmodified again"], strict=True)]
-    return {name: (1e3 * median(spent), median(a / b for a, b in zip(spent, usual, strict=True)))
+    first, again = taken["unmodified"], taken["unmodified again"]
+    both = [(a + b) / 2 for a, b in zip(first, again, strict=True)]
+    return {name: (1e3 * median(spent), median(a / b for a, b in zip(spent, first if spent is again else both,
+                                                                     strict=True)))
             for name, spent in taken.items()}  # fmt: skip
 
 
 def main() -> None:
+    import torch
+
+    from tests.torch_apply.models import NanoGPT
+
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--trials", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=20, help="of each trial")
     parser.add_argument("--compile", action="store_true")
     arguments = parser.parse_args()
-    found = ratios(arguments.width, arguments.batch, arguments.rounds, arguments.compile)
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    gc.disable()
+    plain = NanoGPT(arguments.width)
+    found = []
+    for _ in range(arguments.trials):
+        torch._dynamo.reset()
+        found.append(trial(runs(plain, arguments.width, arguments.batch, arguments.compile), arguments.rounds))
+        gc.collect()
     how = "compiled" if arguments.compile else "eager"
-    print(f"{how}, width {arguments.width}, {arguments.batch} sequences, one thread, {arguments.rounds} rounds")
-    for name, (spent, ratio) in found.items():
-        print(f"{name:18}{spent:9.2f} ms{ratio:9.3f}")
+    print(f"{how}, width {arguments.width}, {arguments.batch} sequences, one thread, "
+          f"{arguments.trials} trials of {arguments.rounds} rounds")  # fmt: skip
+    print(f"{'':18}{'ms a step':>10}{'ratio':>8}   of the trials")
+    for name in found[0]:
+        spent, ratio = (sorted(one[name][k] for one in found) for k in range(2))
+        if name == "unmodified":
+            print(f"{name:18}{median(spent):10.2f}{1:8.3f}")
+        else:
+            print(f"{name:18}{median(spent):10.2f}{median(ratio):8.3f}   {ratio[0]:.3f} to {ratio[-1]:.3f}")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,9 @@ from tensorprog.errors import TensorProgError
 from tensorprog.optimizers import OPTIMIZERS, Optimizer
 from tensorprog.torch.changes import UNIT, Changes, ParameterChange
 
+# The factor of torch.optim.Muon's step: unless told, it is sqrt(max(1, rows/cols)), also where none was derived.
+ADJUSTED = {"muon": "none", "muon_original": "original", "muon_match_rms": "match_rms_adamw"}
+
 Setting = float | Mapping[str, float] | Callable[[str, Any], float] | None
 
 
@@ -76,6 +79,8 @@ def make_groups(
         group = merged.setdefault((p.optimizer, *values.items()), {"params": [], "param_names": [], **values})
         if several:
             group["optimizer"] = p.optimizer
+        if p.optimizer in ADJUSTED:
+            group["adjust_lr_fn"] = ADJUSTED[p.optimizer]
         group["params"].append(tensor)
         group["param_names"].append(p.name)
     result = Groups(merged.values())

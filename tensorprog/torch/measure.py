@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from tensorprog.coordcheck.probes import Probe
 from tensorprog.errors import TensorProgError
-from tensorprog.optimizers import OPTIMIZERS
+from tensorprog.optimizers import OPTIMIZERS, Size
 from tensorprog.torch.alignment import Alignment, Named, align
 from tensorprog.torch.apply import applied, apply
 from tensorprog.torch.building import Built, construct
@@ -22,8 +22,9 @@ from tensorprog.torch.changes import OutputHook
 from tensorprog.torch.hooks import MultiplyInput, MultiplyOutput
 from tensorprog.torch.kernels import plain_kernels
 from tensorprog.torch.nodes import storage
+from tensorprog.torch.optimizers import torch_optimizer
 from tensorprog.torch.recorder import Recorder
-from tensorprog.torch.training import Floats, root_mean_square, torch_optimizer
+from tensorprog.torch.training import Floats, root_mean_square
 
 if TYPE_CHECKING:
     from tensorprog.torch.model import ImportedDerivation
@@ -31,9 +32,7 @@ if TYPE_CHECKING:
 Tensor = Any
 Rates = Callable[[str, Tensor], float]
 Take = Callable[[int, int, Tensor], None]  # place, number of the output, the result
-TINY = (
-    1e-20  # the epsilon of the optimizer: predictions are about gradients above it, which narrow networks may not have
-)
+TINY = 1e-20  # an epsilon beside gradients: predictions are about those above it, which narrow networks may not have
 RELABELS = frozenset(
     "alias as_strided chunk clone contiguous detach diagonal expand flatten narrow permute reshape select slice split "
     "split_with_sizes squeeze t transpose unbind unflatten unfold unsafe_split unsqueeze view _to_copy "
@@ -228,12 +227,15 @@ class Trained:
         torch.manual_seed(seed)
         built = construct(lambda _: call(reading.build, rung), seed, given)
         built.module.train()
+        rates = rate if callable(rate) else lambda *_: rate  # one number serves several optimizers, too
         if self.unmodified:
-            eps = {"eps": TINY} if "eps" in dict(OPTIMIZERS[self.p.derivation.optimizer].defaults) else {}
-            groups: Any = [{"params": [w], "lr": rate(name, w) if callable(rate) else rate, **eps}
+            tiny = {"eps": TINY} if "eps" in dict(OPTIMIZERS[self.p.derivation.optimizer].defaults) else {}
+            groups: Any = [{"params": [w], "lr": rates(name, w), **tiny}
                            for name, w in built.module.named_parameters() if w.requires_grad]  # fmt: skip
         else:
-            groups = apply(self.p.changes, built.module, self.base, lr=rate, weight_decay=0.0, eps=TINY, keep=self.keep)
+            used = {OPTIMIZERS[c.optimizer].eps for c in self.p.changes.parameters}
+            eps = TINY if used <= {None, Size(gradient=1)} else None  # Shampoo's is of use: it hides rounding
+            groups = apply(self.p.changes, built.module, self.base, rates, 0.0, eps, keep=self.keep)
         return built, torch_optimizer(self.p.derivation.optimizer, groups)
 
     def forward(

@@ -20,7 +20,8 @@ from tensorprog.derivation import SCHEMA
 from tensorprog.optimizers import OPTIMIZERS
 from tensorprog.tables import align, counted
 from tensorprog.torch.building import Build, Built
-from tensorprog.torch.training import Floats, Place, Progress, Sizes, default_widths, torch_optimizer, train
+from tensorprog.torch.optimizers import torch_optimizer
+from tensorprog.torch.training import Floats, Place, Progress, Sizes, default_widths, train
 
 MOST_SHOWN = 12  # places, in a table that is not complete
 WRONG = ("overflows", "grows", "vanishes", "stands still")

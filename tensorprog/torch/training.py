@@ -13,8 +13,6 @@ import torch
 
 from tensorprog.coordcheck.ladder import require_climb, require_runs
 from tensorprog.errors import TensorProgError
-from tensorprog.optimizers import OPTIMIZERS, optimizer_for
-from tensorprog.suggest import nearest
 from tensorprog.torch.building import Build, Built, construct, tensors
 from tensorprog.torch.nodes import Node, recording, storage
 
@@ -45,51 +43,6 @@ class Sizes:
     rms: Floats
     ops: tuple[str, ...]
     dtype: str  # of the parameters
-
-
-class Many:
-    """Several optimizers as one."""
-
-    def __init__(self, optimizers: Sequence[Any]) -> None:
-        self.optimizers = tuple(optimizers)
-
-    def step(self) -> None:
-        for optimizer in self.optimizers:
-            optimizer.step()
-
-
-def torch_optimizer(name: str, groups: Any, lr: float | None = None) -> Any:
-    """The optimizer of PyTorch for a name of `tensorprog.optimizers` (`groups`: parameters, or parameter groups).
-
-    Muon comes together with the optimizer of what has fewer than two axes. Raises TensorProgError for a name that is
-    unknown or that PyTorch has no class for.
-    """
-    if name not in OPTIMIZERS:
-        raise TensorProgError(f"unknown optimizer `{name}`", fix=nearest(name, OPTIMIZERS) or ", ".join(OPTIMIZERS))
-    groups = [g if isinstance(g, dict) else {"params": [g]} for g in groups]
-    by_name: dict[str, list[dict[str, Any]]] = {}
-    for group in groups:
-        for axes in (0, 2):
-            members = [p for p in group["params"] if (p.ndim >= 2) == (axes == 2)]
-            if members:
-                row = OPTIMIZERS[group["optimizer"]] if "optimizer" in group else optimizer_for(name, axes)
-                kept = {k: v for k, v in group.items() if k not in ("params", "param_names", "optimizer")}
-                by_name.setdefault(row.name, []).append({**kept, "params": members})
-    made = [_one(key, members, lr) for key, members in by_name.items()]
-    return made[0] if len(made) == 1 else Many(made)
-
-
-def _one(name: str, groups: list[dict[str, Any]], lr: float | None) -> Any:
-    row = OPTIMIZERS[name]
-    kind = "Muon" if name == "muon" else row.torch
-    if kind is None or not hasattr(torch.optim, kind):
-        known = ", ".join(k for k, o in OPTIMIZERS.items() if o.torch)
-        raise TensorProgError(f"PyTorch has no optimizer `{name}`", fix=f"one of {known}")
-    defaults = dict(row.defaults)
-    options: dict[str, Any] = {"lr": defaults["lr"] if lr is None else lr}
-    if kind == "SGD":
-        options.update(momentum=defaults["momentum"], nesterov=bool(defaults["nesterov"]))
-    return getattr(torch.optim, kind)(groups, **options)
 
 
 def default_widths(build: Build, inputs: Any = None, loss: Any = None) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ from torch import nn  # noqa: E402
 
 import tensorprog.torch as tpt  # noqa: E402
 from tensorprog.errors import TensorProgError  # noqa: E402
+from tensorprog.torch.optimizers import torch_optimizer  # noqa: E402
 from tests.torch_apply import models  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -72,6 +73,35 @@ def test_muon_and_the_optimizer_of_its_vectors_have_groups_of_their_own():
     loss(model(inputs)).backward()
     for optimizer in optimizers:
         optimizer.step()
+
+
+@pytest.mark.parametrize("name", ["muon", "muon_match_rms"])
+def test_the_muon_of_pytorch_steps_as_the_one_that_was_derived(name):
+    """Left to itself it multiplies steps of tall matrices by the root of their shape."""
+    p = tpt.derive(models.mlp, optimizer=name)
+    moved = []
+    for make in (torch.optim.Muon, lambda groups: torch_optimizer(name, groups)):
+        torch.manual_seed(0)
+        model, inputs, loss = models.mlp(64)
+        rates = {c.optimizer: 0.02 for c in p.changes.parameters}
+        optimizer = make(p.apply(model, base=8, lr=rates, weight_decay=0.0).of(name))
+        before = [w.detach().clone() for w in model.parameters()]
+        loss(model(inputs)).backward()
+        optimizer.step()
+        moved.append([float((w.detach() - old).norm()) for w, old in zip(model.parameters(), before, strict=True)])
+    assert moved[0][0] and moved[0] == pytest.approx(moved[1], rel=0.25)  # one in bfloat16; the factor is 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["muon", "lion", "shampoo"])
+def test_optimizers_that_pytorch_lacks_are_checked_too(name):
+    report = tpt.derive(models.mlp, optimizer=name).check(widths=[32, 64, 128, 256], seeds=2, steps=2)
+    assert report.verdict != "disagrees", str(report)
+
+
+def test_an_optimizer_that_wants_a_second_gradient_cannot_be_checked():
+    with pytest.raises(TensorProgError, match="`sam` cannot be trained here"):
+        torch_optimizer("sam", [torch.ones(2, 2, requires_grad=True)])
 
 
 class TiedConvolutions(nn.Module):
