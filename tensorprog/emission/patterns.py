@@ -54,8 +54,10 @@ def find_embedding(frame: Frame, value: int) -> Match | None:
         return None
     if product.left not in frame.tokens:
         product = product.swapped()
+    if product.left not in frame.tokens:
+        return None
     *places, word = product.lefts
-    if product.left not in frame.tokens or product.summed != {word} or set(places) & set(product.rights):
+    if product.summed != {word} or set(places) & set(product.rights):
         return None
     axis = product.rights.index(word)
     kept = [i for i in product.rights if i != word]

@@ -21,6 +21,12 @@ PARAMETERS = {
         lr={"m": 1 / 2, "n": 1 / 2},
         weight_decay={"m": -1 / 2, "n": -1 / 2},
     ),
+    "g": dict(
+        init=("constant", 1.0),
+        init_std={"m": -1 / 2},
+        lr={"m": -1, "n": 1 / 2},
+        weight_decay={"m": 1},
+    ),
     "Q": dict(
         init=("normal", 32**-0.5),
         init_std={"n": 1 / 2},
@@ -148,6 +154,7 @@ PARAMETERS = {
 MULTIPLIERS = {
     "V_multiplier": (1.0, {"m": -1, "n": -1}),
     "G_multiplier": (1.0, {"n": -1 / 2}),
+    "g_multiplier": (1.0, {"m": 1 / 2, "n": 1 / 2}),
     "Q_multiplier": (1.0, {"m": -1 / 2, "n": -1 / 2}),
     "R_multiplier": (1.0, {"m": 1, "n": -1 / 2}),
     "linear.W_multiplier": (1.0, {"m": 1, "n": -1}),
@@ -405,6 +412,7 @@ class Odds(nn.Module):
         super().__init__()
         self.V = nn.Parameter(torch.empty(m, n), requires_grad=False)
         self.G = nn.Parameter(torch.empty(m))
+        self.g = nn.Parameter(torch.empty(()))
         self.Q = nn.Parameter(torch.empty(4, m))
         self.R = nn.Parameter(torch.empty(4, n))
         self.linear = Linear(i=6, features=n)
@@ -416,6 +424,7 @@ class Odds(nn.Module):
         )
         self.V_multiplier = 1.0  # set by set_multipliers
         self.G_multiplier = 1.0  # set by set_multipliers
+        self.g_multiplier = 1.0  # set by set_multipliers
         self.Q_multiplier = 1.0  # set by set_multipliers
         self.R_multiplier = 1.0  # set by set_multipliers
         self.n = n
@@ -431,7 +440,8 @@ class Odds(nn.Module):
         w = self.V_multiplier * torch.einsum("jo,baj->boa", self.V, z) / self.n
         e = w.detach().mean(dim=2) + torch.abs(w[:, :, 1])
         u = self.transformer_block_post(y)
-        v = u[:, 0] * (self.G_multiplier * self.G) - 3 * u[:, -1] + 1.0
+        y = u[:, 0] * (self.G_multiplier * self.G * (self.g_multiplier * self.g))
+        v = y - 3 * u[:, -1] + 1.0
         return F.linear(self.Q_multiplier * v, self.Q) + F.linear(self.R_multiplier * e, self.R)
 
     def set_multipliers(self) -> None:
