@@ -71,10 +71,11 @@ def base_widths(symbols: tuple[str, ...], given: int | Mapping[str, int] | None)
     else:
         unknown = sorted(set(given) - set(symbols))
         if unknown:
-            raise TensorProgError(f"no width symbol `{unknown[0]}`", fix=", ".join(f"{s}=256" for s in symbols))
+            raise TensorProgError(f"no width symbol `{unknown[0]}`", fix=", ".join(f"{s}=256" for s in symbols),
+                                  why="a base width is the value of a width symbol of the file")  # fmt: skip
         base = {**dict.fromkeys(symbols, DEFAULT_BASE_WIDTH), **given}
     if any(width < 1 for width in base.values()):
-        raise TensorProgError("a base width must be at least 1")
+        raise TensorProgError("a base width must be at least 1", why="a tensor has at least one entry", fix="256")
     return base
 
 
@@ -118,7 +119,8 @@ def transfer(
     else:
         derivation = _at_depth(derivation, depths[0])
         if len(widths) != 1:
-            raise TensorProgError("either the widths or the depths vary, not both", fix="--widths 64 --depths 2,4,8,16")
+            raise TensorProgError("either the widths or the depths vary, not both", fix="--widths 64 --depths 2,4,8,16",
+                                  why="one ladder is measured at a time")  # fmt: skip
         symbols = tuple(derivation.architecture.depths)
         ladder = Ladder.of(symbols, depths, dict.fromkeys(derivation.widths, widths[0]))
     try:
@@ -132,5 +134,6 @@ def _at_depth(derivation: Derivation, depth: int) -> Derivation:
     known = derivation.architecture
     symbols = [s for s in derivation.symbols if s not in derivation.widths] or [s for s, _ in known.graph.depths]
     if not symbols:
-        raise TensorProgError(f"{known.file} has no `depth` symbol", fix="depth L, and repeat L { .. }")
+        raise TensorProgError(f"{known.file} has no `depth` symbol", fix="depth L, and repeat L { .. }",
+                              why="what is unrolled is a `repeat` over a depth symbol")  # fmt: skip
     return derivation.unrolled(dict.fromkeys(symbols, depth))

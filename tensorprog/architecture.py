@@ -110,7 +110,9 @@ class Architecture:
         try:
             for statement in own:
                 if statement.name in known:
-                    raise ShapeError(f"the optimizer `{statement.name}` is defined twice", statement.span)
+                    raise ShapeError(f"the optimizer `{statement.name}` is defined twice", statement.span,
+                                     why="one name stands for one optimizer",
+                                     fix="another name for one of them")  # fmt: skip
                 known[statement.name] = define(statement)
         except TensorProgError as error:
             raise error.located(self.source, self.file) from None
@@ -126,10 +128,10 @@ class Architecture:
         unknown one, or (in the file) an option it does not have."""
         own, clause = self.optimizers, next((s for s in self.tree.statements if isinstance(s, OptimizerDecl)), None)
         if clause is not None:
-            span = clause.span
+            span, options = clause.span, self.model.optimizer_options
             try:
                 named = find(clause.name, own)
-                for item, (name, value) in zip(clause.arguments, self.model.optimizer_options, strict=True):
+                for item, (name, value) in zip(clause.arguments, options, strict=True):
                     span = item.span
                     named.hyperparameters({name: float(value)})
             except TensorProgError as error:
@@ -196,11 +198,13 @@ def parse(source: str, file: str = "<string>", depths: Mapping[str, int] | None 
 def load(path: str | Path, depths: Mapping[str, int] | None = None) -> Architecture:
     """An architecture from a .tp file. Raises TensorProgError if it cannot be read or is not in the language."""
     if not str(path):
-        raise TensorProgError("the name of the file is empty")
+        raise TensorProgError("the name of the file is empty", why="it is read from disk", fix="`model.tp`")
     try:
         source = Path(path).read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise TensorProgError(f"cannot read {path}: {error.strerror}") from None
+        raise TensorProgError(f"cannot read {path}: {error.strerror}", why="the network is described in this file",
+                              fix="the path of a .tp file that can be read") from None  # fmt: skip
     except UnicodeDecodeError:
-        raise TensorProgError(f"cannot read {path}: it is not UTF-8 text") from None
+        raise TensorProgError(f"cannot read {path}: it is not UTF-8 text", why="a .tp file is text",
+                              fix="the file saved as UTF-8") from None  # fmt: skip
     return parse(source, str(path), depths)

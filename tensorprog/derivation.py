@@ -249,7 +249,8 @@ def derive(
     with collector_at_rest():
         form, policy = known_form(form or DEFAULT_FORM), decay_policy or DEFAULT_POLICY
         if policy not in POLICIES:
-            raise TensorProgError(f"unknown policy of weight decay `{policy}`", fix=", ".join(POLICIES))
+            raise TensorProgError(f"unknown policy of weight decay `{policy}`", fix=", ".join(POLICIES),
+                                  why="a policy says what keeps its size as the widths grow")  # fmt: skip
 
         architecture, fixes = architecture.asking(fixes)
         if fixes or architecture.fixes:
@@ -270,7 +271,8 @@ def derive(
 def known_form(form: str) -> str:
     """The form itself. Raises TensorProgError if there is no such form."""
     if form not in FORMS:
-        raise TensorProgError(f"unknown form `{form}`", fix=", ".join(FORMS))
+        raise TensorProgError(f"unknown form `{form}`", fix=", ".join(FORMS),
+                              why="a form is one of the ways of writing the same training run")  # fmt: skip
     return form
 
 

@@ -59,11 +59,18 @@ def _window(text: str, start: int) -> tuple[str, int]:
     return before + text[first : first + WIDEST] + after, start - first + len(before)
 
 
-class ParseError(TensorProgError):
+class TextError(TensorProgError):
+    """A mistake in a file: each says why it is one, and what to write instead."""
+
+    def __init__(self, message: str, span: Span = NOWHERE, *, why: str, fix: str) -> None:
+        super().__init__(message, span, why=why, fix=fix)
+
+
+class ParseError(TextError):
     """The text is not in the language."""
 
 
-class ShapeError(TensorProgError):
+class ShapeError(TextError):
     """Names, indices or dims do not fit together."""
 
 

@@ -45,7 +45,7 @@ def _read(text: str, start: int, place: Span) -> FixDecl:
     def error(message: str, first: int, end: int, fix: str) -> ParseError:
         column = place.column
         return ParseError(message, replace(place, column=column + first, end_column=column + max(end, first + 1)),
-                          fix=fix)  # fmt: skip
+                          why="a requirement gives one quantity a power of the sizes", fix=fix)  # fmt: skip
 
     body = text[start:]
     first = start + len(body) - len(body.lstrip())

@@ -28,25 +28,28 @@ def define(name: str, argument: str, body: Expr, known: Mapping[str, Function]) 
     span = getattr(body, "span", NOWHERE)
     try:
         formula = _symbolic(body, known)
+        if formula.has(sympy.zoo, sympy.oo, sympy.nan):
+            raise BadPointError("0")
+        if not formula.has(Z):
+            raise TensorProgError(f"function {name} does not depend on {argument}", span,
+                                  fix=f"a formula with {argument}",
+                                  why="nothing in front of it would learn")  # fmt: skip
         facts = facts_of(formula)
     except TensorProgError:
         raise
     except BadPointError as error:
-        raise TensorProgError(
-            f"function {name} is not a finite real number at {argument} = {error}",
-            span,
-            why="activations take all values, and the calculus expands the function around 0",
-            fix=f"a formula that is finite for every {argument}",
-        ) from None
+        raise TensorProgError(f"function {name} is not a finite real number at {argument} = {error}", span,
+                              why="activations take all values, and the calculus expands the function around 0",
+                              fix=f"a formula that is finite for every {argument}") from None  # fmt: skip
     except (ArithmeticError, ValueError, TypeError, NotImplementedError, AttributeError, NameError) as error:
-        raise TensorProgError(f"function {name} could not be analysed: {error}", span, fix=_FIX) from error
+        raise TensorProgError(f"function {name} could not be analysed: {error}", span, fix=_FIX,
+                              why="its value, slope and symmetry at 0 must be known") from error  # fmt: skip
     value = partial(_array, body, known, slope=False)
     slope = partial(_array, body, known, slope=True)
-    torch = f"({_torch(body, known)})" if formula.has(Z) else f"torch.full_like({{x}}, {float(formula)!r})"
-    return Function(name, str(formula), facts, (value, slope), torch)
+    return Function(name, str(formula), facts, (value, slope), f"({_torch(body, known)})")
 
 
-def _fail(message: str, span: Span, why: str = "") -> TensorProgError:
+def _fail(message: str, span: Span, why: str = "its derivative must be known, too") -> TensorProgError:
     return TensorProgError(message, span, why=why, fix=_FIX)
 
 

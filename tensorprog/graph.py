@@ -320,12 +320,13 @@ def unscaled(nodes: Sequence[Node], node: int) -> int:
     return node
 
 
-def reached(nodes: Sequence[Node], roots: Iterable[int]) -> set[int]:
-    """The nodes that these are computed from, and they themselves."""
+def reached(nodes: Sequence[Node], roots: Iterable[int], stops: tuple[type, ...] = ()) -> set[int]:
+    """The nodes that these are computed from, and they themselves; not through ops of the kinds `stops`."""
     seen = set(roots)
     todo = list(seen)
     while todo:
-        new = [a for a in nodes[todo.pop()].args if a not in seen]
+        node = nodes[todo.pop()]
+        new = [a for a in node.args if a not in seen and not isinstance(node.op, stops)]
         seen.update(new)
         todo += new
     return seen

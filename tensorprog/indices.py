@@ -43,7 +43,8 @@ def _affine(expr: s.Expr, dims: frozenset[str], bracketed: Callable[[s.Expr], bo
         match part:
             case s.Number(value=value):
                 if value.denominator != 1:
-                    raise ParseError("a position is a whole number", part.span)
+                    raise ParseError("a position is a whole number", part.span,
+                                     why="the places along an axis are counted", fix="a whole number")  # fmt: skip
                 constant += sign * value.numerator
                 continue
             case s.Name(id=name) if name not in dims and not bracketed(part):
@@ -54,17 +55,15 @@ def _affine(expr: s.Expr, dims: frozenset[str], bracketed: Callable[[s.Expr], bo
                 if term is not None:
                     coefficient, name = term
                     if isinstance(coefficient, str) and sign < 0:
-                        raise ParseError("a coefficient with a minus sign is a number", part.span)
+                        raise ParseError("a coefficient with a minus sign is a number", part.span,
+                                         why="which way the window runs must be known",
+                                         fix="a number, such as `- 2 u`")  # fmt: skip
                     terms.append((coefficient if isinstance(coefficient, str) else sign * coefficient, name))
                     continue
                 if len(_factors(part)) > 1 and not dims.intersection(_factors(part)):
                     names = " ".join(_factors(part))
-                    raise ParseError(
-                        f"`{names}` is not an index",
-                        part.span,
-                        why="one axis seen as several is a group",
-                        fix=f"`({names})`",
-                    )
+                    raise ParseError(f"`{names}` is not an index", part.span, why="one axis seen as several is a group",
+                                     fix=f"`({names})`")  # fmt: skip
             case _:
                 pass
         if offset is None:
@@ -75,7 +74,9 @@ def _affine(expr: s.Expr, dims: frozenset[str], bracketed: Callable[[s.Expr], bo
     for coefficient, name in terms:
         if names_used.count(name) > 1 or coefficient == 0:
             what = "stands in one position twice" if coefficient else "has the coefficient zero"
-            raise ParseError(f"the index `{name}` {what}", expr.span)
+            raise ParseError(f"the index `{name}` {what}", expr.span,
+                             why="a position runs with every one of its indices, in its own stride",
+                             fix="each index once, such as `2 u + a`")  # fmt: skip
     number = s.Number(Fraction(abs(constant)), expr.span)
     if offset is None:
         offset = s.Number(Fraction(constant), expr.span)

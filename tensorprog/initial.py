@@ -30,7 +30,8 @@ def whole(dim: Dim, sizes: Mapping[str, int]) -> int:
     value = dim.evaluate(sizes)
     if value.denominator != 1:
         at = ", ".join(f"{s} = {sizes[s]}" for s in sorted(dim.symbols))
-        raise TensorProgError(f"the size {dim} is {value} at {at}", fix="widths at which every size is a whole number")
+        raise TensorProgError(f"the size {dim} is {value} at {at}", fix="widths at which every size is a whole number",
+                              why="tensors have whole sizes")  # fmt: skip
     return value.numerator
 
 

@@ -178,22 +178,21 @@ def check(graph: Graph, arch: Arch | None = None) -> None:
 
     `arch`: the tree, for the place of width declarations.
     """
-    trained = reached(graph.nodes, (graph.loss,))
+    trained = reached(graph.nodes, (graph.loss,), (StopGrad, TopK))
     used = reached(graph.nodes, (graph.loss, *(node for _, node in graph.outputs)))
     nodes = {node.op.name: node.id for node in graph.nodes if isinstance(node.op, Param)}
     for name, parameter in graph.parameters.items():
         if name not in nodes:
-            raise ShapeError(f"the parameter `{name}` is never used", parameter.span, fix="a use of it, or no `param`")
+            raise ShapeError(f"the parameter `{name}` is never used", parameter.span, fix="a use of it, or no `param`",
+                             why="it would have no exponents: nothing says what it does")  # fmt: skip
         if nodes[name] not in used or (nodes[name] not in trained and not parameter.frozen):
-            raise ShapeError(
-                f"the parameter `{name}` has no path to the loss",
-                parameter.span,
-                why="it would never be trained",
-                fix=f"a term of the loss that depends on `{name}`, or `frozen`",
-            )
+            raise ShapeError(f"the parameter `{name}` has no path to the loss", parameter.span,
+                             why="it would never be trained; no gradient comes through `stop_gradient` or `topk`",
+                             fix=f"a term of the loss that depends on `{name}`, or `frozen`")  # fmt: skip
     for node in graph.nodes:
         if isinstance(node.op, Input) and node.id not in used:
-            raise ShapeError(f"the input `{node.op.name}` is never used", node.span, fix="a use of it, or no `input`")
+            raise ShapeError(f"the input `{node.op.name}` is never used", node.span, fix="a use of it, or no `input`",
+                             why="the network would not depend on it")  # fmt: skip
     _check_widths(graph, arch)
 
 

@@ -42,18 +42,17 @@ def check_name(token: Token) -> str:
     """The name as text; a `ParseError` if a generated Python program could not use it."""
     name = str(token)
     if name in ("True", "False"):
-        raise ParseError(f"`{name}` is not a word of the language", span_of(token), fix=f"`{name.lower()}`")
+        raise ParseError(f"`{name}` is not a word of the language", span_of(token), fix=f"`{name.lower()}`",
+                         why="words of the language are written in small letters")  # fmt: skip
     if len(name) > MAX_NAME_LENGTH:
-        raise ParseError(f"this name is longer than {MAX_NAME_LENGTH} characters", span_of(token))
+        raise ParseError(f"this name is longer than {MAX_NAME_LENGTH} characters", span_of(token),
+                         why="it becomes a name in the programs that are generated", fix="a shorter name")  # fmt: skip
     if keyword.iskeyword(name) or name in TAKEN or name.startswith("__"):
         hidden = name.startswith("__")
         what = "a name that begins with two underscores" if hidden else f"`{name}`"
-        raise ParseError(
-            f"`{name}` cannot be a name",
-            span_of(token),
-            why=f"{what} means something else in the Python programs that are generated",
-            fix=f"another name, such as `{(name.strip('_') or 'x') + ('' if hidden else '_')}`",
-        )
+        raise ParseError(f"`{name}` cannot be a name", span_of(token),
+                         why=f"{what} means something else in the Python programs that are generated",
+                         fix=f"another name: `{(name.strip('_') or 'x') + ('' if hidden else '_')}`")  # fmt: skip
     return name
 
 
@@ -81,7 +80,8 @@ class Layout:
                 separator = None
             if token.type == "FIX" and last and last[-1].type not in _STATEMENT_ENDS:
                 word = replace(span_of(token), end_line=token.line or 1, end_column=(token.column or 1) + 3)
-                raise ParseError("`fix` is a word of the language and cannot be a name", word, fix="`fix_`")
+                raise ParseError("`fix` is a word of the language and cannot be a name", word, fix="`fix_`",
+                                 why="`fix` begins a line of exponents that are given")  # fmt: skip
             _match_brackets(token, open_brackets)
             last = [*last[-4:], token]
             if token.type == "NUMBER":
@@ -97,31 +97,31 @@ def unclosed(bracket: Token) -> ParseError:
     """The error for a bracket without its partner."""
     closer = CLOSERS[bracket.type]
     mark = f"`{bracket[-1]}`"
-    return ParseError(f"this {mark} is never closed", span_of(bracket), fix=f"a `{closer}` where the bracket ends")
+    return ParseError(f"this {mark} is never closed", span_of(bracket), fix=f"a `{closer}` where the bracket ends",
+                      why="what is opened is read on until it is closed")  # fmt: skip
 
 
 def _match_brackets(token: Token, open_brackets: list[Token]) -> None:
     if token.type in CLOSERS:
         open_brackets.append(token)
         if len(open_brackets) > MAX_BRACKETS:
-            raise ParseError(
-                f"brackets are nested more than {MAX_BRACKETS} deep", span_of(token), fix="a name for the inner part"
-            )
+            raise ParseError(f"brackets are nested more than {MAX_BRACKETS} deep", span_of(token),
+                             fix="a name for the inner part", why="no formula or loop needs so many")  # fmt: skip
     elif token.type in _CLOSING:
         if not open_brackets:
-            raise ParseError(f"this `{token}` closes nothing", span_of(token), why="no bracket is open here")
+            raise ParseError(f"this `{token}` closes nothing", span_of(token), why="no bracket is open here",
+                             fix="nothing in its place, or the bracket that it closes before it")  # fmt: skip
         opener = open_brackets[-1]
         if CLOSERS[opener.type] != token:
             if token.type == "RBRACE":
                 raise unclosed(opener)
             if opener.type == "LBRACE":
                 why = "the innermost open bracket is a `{`"
-                raise ParseError(f"this `{token}` closes nothing", span_of(token), why=why)
-            raise ParseError(
-                f"`{opener[-1]}` in line {opener.line}, column {opener.column} is closed by `{token}`",
-                span_of(token),
-                fix=f"`{CLOSERS[opener.type]}`",
-            )
+                raise ParseError(f"this `{token}` closes nothing", span_of(token), why=why,
+                                 fix="nothing in its place, or the bracket that it closes before it")  # fmt: skip
+            raise ParseError(f"`{opener[-1]}` in line {opener.line}, column {opener.column} is closed by `{token}`",
+                             span_of(token), fix=f"`{CLOSERS[opener.type]}`",
+                             why="the bracket that is opened last is closed first")  # fmt: skip
         open_brackets.pop()
 
 
@@ -134,6 +134,8 @@ def _check_number(token: Token, last: list[Token]) -> None:
             f"this number is too long: at most {MAX_NUMBER_LENGTH} characters and powers of ten up to "
             f"{MAX_NUMBER_EXPONENT} are read",
             span_of(token),
+            why="numbers are exact fractions, and stay handy",
+            fix="a rounded number, such as `0.3333` or `1e-8`",
         )
     types = [t.type for t in last]
     negative = types == ["CIRCUMFLEX", "MINUS", "NUMBER", "SLASH", "NUMBER"]

@@ -63,9 +63,15 @@ FOREIGN = {
     "assert": "nothing: dims are checked",
     "print": "nothing",
 }
-STATEMENTS = tuple(
-    "width depth regime dim axis input param fn output return loss optimizer fix repeat scan if block".split()
-)
+FORMS = {
+    "width": "`width n, m`", "depth": "`depth L`, `depth L = 4`", "regime": "`regime n << m`",
+    "dim": "`dim d = 64, m = 4 n`", "axis": "`axis i: d, j: n`", "input": "`input x[i]`, `input tokens[t] in vocab`",
+    "param": "`param W[j,i], b[j] = zeros frozen`", "fn": "`fn f(z) = z * sigmoid(z)`", "output": "`output f[c] = ..`",
+    "return": "`return y`", "loss": "`loss mse(f)`", "optimizer": "`optimizer adam(beta1 = 0.9)`",
+    "fix": "`fix lr[*] = 0`", "repeat": "`repeat L { .. }`", "scan": "`scan t { .. }`",
+    "if": "`if flag { .. } else { .. }`", "block": "`block f(x[..,i], d: dim = 4) { .. return y }`",
+}  # fmt: skip
+STATEMENTS = tuple(FORMS)
 _WORDS = (*STATEMENTS, "else", "in", "frozen", "shared")
 _KEYWORD_TYPES = {word.upper(): word for word in _WORDS}
 _MARKS = {
@@ -82,7 +88,7 @@ def explain(error: UnexpectedInput, source: str, grammar: Lark) -> ParseError:
     if isinstance(error, UnexpectedCharacters):
         return _character(error, source)
     if not isinstance(error, UnexpectedToken):
-        return ParseError("the text ends too early")
+        return ParseError("the text ends too early", why="a statement is not complete", fix="the rest of it")
     token = error.token
     before = []
     try:
@@ -99,7 +105,10 @@ def explain(error: UnexpectedInput, source: str, grammar: Lark) -> ParseError:
     if token.type in ("_SEP", "$END") and before:
         last = span_of(before[-1])
         place = Span(last.end_line, last.end_column, last.end_line, last.end_column + 1)
-    return ParseError(f"found {_found(token)}, expected {_expected(accepts)}", place)
+    first = _statement(before)[:1]
+    form = FORMS.get(str(first[0]), "`y = relu(x)`, `h[j] = W[j,i] x[i]`") if first else "`x = ..`, or a keyword"
+    return ParseError(f"found {_found(token)}, expected {_expected(accepts)}", place,
+                      why=f"such a statement looks like {form}", fix=_expected(accepts))  # fmt: skip
 
 
 def _character(error: UnexpectedCharacters, source: str) -> ParseError:
@@ -134,7 +143,8 @@ def _usual(token: Token, before: list[Token], accepts: set[str], source: str) ->
     opener = _open_bracket(before)
 
     if first.type == "NAME" and first in FOREIGN:
-        yield ParseError(f"`{first}` is not a word of the language", span_of(first), fix=FOREIGN[first])
+        yield ParseError(f"`{first}` is not a word of the language", span_of(first), fix=FOREIGN[first],
+                         why="a file describes a network; it is no program in another language")  # fmt: skip
     start = token.start_pos or 0
     for shift in (-1, 0) if token.type not in ("_SEP", "$END") else ():
         pair = source[max(0, start + shift) : start + shift + 2]
@@ -148,56 +158,73 @@ def _usual(token: Token, before: list[Token], accepts: set[str], source: str) ->
         if token.type in _KEYWORD_TYPES or (later and (token.type == "EQUAL" or _starts_line(token, before))):
             yield unclosed(opener)
     if token.type == "ELSE":
-        yield ParseError("this `else` has no `if`", span_of(token), fix="`if flag { .. } else { .. }`")
+        yield ParseError("this `else` has no `if`", span_of(token), fix="`if flag { .. } else { .. }`",
+                         why="`else` stands behind the `}` of an `if`")  # fmt: skip
+    if token.type in _KEYWORD_TYPES and token in STATEMENTS and "_SEP" in accepts and line:
+        yield ParseError("two statements in one line", span_of(token), fix=f"a new line, or `;`, before `{token}`",
+                         why=f"`{token}` begins a statement")  # fmt: skip
     if token.type in _KEYWORD_TYPES and "NAME" in accepts:
-        yield ParseError(f"`{token}` is a word of the language and cannot be a name", span_of(token), fix=f"`{token}_`")
+        yield ParseError(f"`{token}` is a word of the language and cannot be a name", span_of(token), fix=f"`{token}_`",
+                         why="it means the same wherever it stands")  # fmt: skip
     if token.type == "REDUCTION" or (last is not None and last.type == "REDUCTION" and token.type not in CLOSERS):
         name = token if token.type == "REDUCTION" else last
-        yield ParseError(
-            f"`{name}` is a reduction and cannot be a name",
-            span_of(name or token),
-            fix=f"`{name}[i](x[i])`, or `{name}_`",
-        )
+        yield ParseError(f"`{name}` is a reduction and cannot be a name", span_of(name or token),
+                         fix=f"`{name}[i](x[i])`, or `{name}_`",
+                         why="its name is read as a call with indices")  # fmt: skip
     if len(line) == 1 and first.type == "NAME" and token.type not in ("EQUAL", "LSQB", "COMMA", "COLON"):
         near = difflib.get_close_matches(first.lower(), STATEMENTS, 1, 0.6)
-        if near and token.type != "LPAR":
-            yield ParseError(f"`{first}` begins no statement", span_of(first), fix=f"`{near[0]}`")
-        if token.type in ("NAME", "_SEP", "$END", "LPAR"):
-            yield ParseError(
-                f"`{first}` begins no statement",
-                span_of(first),
-                why="a statement defines a name (`x = ..`) or begins with a keyword",
-                fix={"NAME": "", "LPAR": f"`x = {first}(..)`"}.get(token.type, f"`x = {first}`"),
-            )
+        if token.type in ("NAME", "_SEP", "$END", "LPAR") or near:
+            alone = f"`x = {first}(..)`" if token.type == "LPAR" else f"`x = {first}`"
+            yield ParseError(f"`{first}` begins no statement", span_of(first),
+                             why="a statement defines a name (`x = ..`) or begins with a keyword",
+                             fix=f"`{near[0]}`" if near and token.type != "LPAR" else alone)  # fmt: skip
     if token.type == "NAME":
         words = {_KEYWORD_TYPES[a] for a in accepts if a in _KEYWORD_TYPES}
         near = difflib.get_close_matches(token, words, 1, 0.6)
         if near:
-            yield ParseError(f"found `{token}`", span_of(token), fix=f"`{near[0]}`")
+            yield ParseError(f"found `{token}`", span_of(token), fix=f"`{near[0]}`",
+                             why=f"the words that may stand here are {', '.join(sorted(words))}")  # fmt: skip
     if token.type in ("_SEP", "$END") and accepts >= {"LBRACE"} and "WIDTH" not in accepts and last is not None:
         place = span_of(last)
-        yield ParseError(f"the body of `{first}` is missing", place, fix="the statements between `{` and `}`")
+        yield ParseError(f"the body of `{first}` is missing", place, fix="the statements between `{` and `}`",
+                         why=f"what `{first}` holds stands in braces, beginning in the same line")  # fmt: skip
     if token.type == "NAME" and last is not None and last.type == "RSQB" and accepts == {"LPAR"}:
         fix = f"`{first}[..](..)`" if first.type == "REDUCTION" else "`sum[i](x[i])`"
-        yield ParseError("a reduction's argument stands in parentheses", span_of(token), fix=fix)
+        yield ParseError("a reduction's argument stands in parentheses", span_of(token), fix=fix,
+                         why="its brackets hold the indices that it works over, and nothing else")  # fmt: skip
+    if token.type == "LPAR" and first.type in ("PARAM", "INPUT", "AXIS") and last is not None and last.type == "NAME":
+        yield ParseError("indices stand in square brackets", span_of(token), fix=f"`{last}[..]`",
+                         why="parentheses are for calls and groups")  # fmt: skip
+    if token.type == "NUMBER" and first.type == "PARAM" and last is not None and last.type == "EQUAL":
+        yield ParseError("a number is not an initialiser", span_of(token),
+                         fix=f"`constant({token})`, `zeros` or `normal`",
+                         why="behind `=` stands how the entries start")  # fmt: skip
     if token.type == "NAME" and first.type == "PARAM" and "EQUAL" in accepts:
-        yield ParseError("an initialiser follows `=`", span_of(token), fix=f"`= {token}`")
+        yield ParseError("an initialiser follows `=`", span_of(token), fix=f"`= {token}`",
+                         why="behind its indices a parameter says how it starts")  # fmt: skip
     if first.type in ("INPUT", "OUTPUT") and token.type == "COMMA" and opener is None:
-        yield ParseError(f"one `{first}` per statement", span_of(token), fix=f"`{first}` on a new line")
+        yield ParseError(f"one `{first}` per statement", span_of(token), fix=f"`{first}` on a new line",
+                         why="each has axes of its own, or a formula")  # fmt: skip
     if first.type == "AXIS" and token.type == "EQUAL":
-        yield ParseError("an axis is declared with `:`", span_of(token), fix="`axis i: d`")
+        yield ParseError("an axis is declared with `:`", span_of(token), fix="`axis i: d`",
+                         why="`=` gives a name to a value; an index runs over a size")  # fmt: skip
     if first.type == "DIM" and token.type == "COLON":
-        yield ParseError("a dim is declared with `=`", span_of(token), fix="`dim d = 64`")
-    if token.type == "NUMBER" and "STAR" in accepts:
         yield ParseError(
-            "a number cannot follow a factor without a sign between them", span_of(token), fix=f"`* {token}`"
+            "a dim is declared with `=`", span_of(token), fix="`dim d = 64`", why="`:` is for what an index runs over"
         )
+    if token.type == "NUMBER" and "STAR" in accepts:
+        yield ParseError("a number cannot follow a factor without a sign between them", span_of(token),
+                         fix=f"`* {token}`", why="side by side, the number stands first: `3 x`")  # fmt: skip
     if token.type == "EQUAL" and first.type == "OUTPUT" and "NAME" in accepts:
-        yield ParseError("the output has no name", span_of(token), fix="`output f[c] = ..`")
-    if first.type == "OUTPUT" and token.type in ("_SEP", "$END", "COMMA") and len(line) > 1:
-        yield ParseError("an output is defined where it is declared", span_of(line[1]), fix=f"`output {line[1]} = ..`")
+        yield ParseError("the output has no name", span_of(token), fix="`output f[c] = ..`",
+                         why="the program that is generated returns its results by name")  # fmt: skip
+    defined = any(seen.type == "EQUAL" for seen in line)
+    if first.type == "OUTPUT" and token.type in ("_SEP", "$END", "COMMA") and len(line) > 1 and not defined:
+        yield ParseError("an output is defined where it is declared", span_of(line[1]), fix=f"`output {line[1]} = ..`",
+                         why="`output` stands in front of the formula of a tensor, not of its name alone")  # fmt: skip
     if first.type == "FN" and token.type == "LBRACE":
-        yield ParseError("a function is one formula", span_of(token), fix="`fn f(z) = ..`, or `block`")
+        yield ParseError("a function is one formula", span_of(token), fix="`fn f(z) = ..`, or `block`",
+                         why="it is analysed as one expression in its argument")  # fmt: skip
 
 
 def _statement(before: list[Token]) -> list[Token]:

@@ -39,7 +39,9 @@ def parse(source: str, file: str = "<string>") -> s.Arch:
 
 def _statements(source: str, file: str) -> tuple[s.Statement, ...]:
     if len(source) > MAX_BYTES or len(source.encode("utf-8", "replace")) > MAX_BYTES:
-        raise ParseError(f"the file is larger than {MAX_BYTES:,} bytes")
+        raise ParseError(f"the file is larger than {MAX_BYTES:,} bytes",
+                         why="so long a text is written by a program, or repeats itself",
+                         fix="`repeat L { .. }` for layers that are alike, `block` for parts")  # fmt: skip
     text = source.replace("\r\n", "\n").replace("\r", "\n")
     try:
         trees = [child for child in grammar().parse(text).children if isinstance(child, Tree)]
@@ -57,7 +59,9 @@ def _statements(source: str, file: str) -> tuple[s.Statement, ...]:
             raise error.orig_exc from None
         raise
     except (LarkError, RecursionError) as error:
-        raise ParseError(f"the file cannot be read: {error}") from None
+        raise ParseError(f"the file cannot be read: {error}",
+                         why="its parts are nested too deep, or in an order that no statement has",
+                         fix="smaller statements") from None  # fmt: skip
     _check_repeats(statements, 0)
     return tuple(statements)
 
@@ -100,7 +104,9 @@ def _check_repeats(statements: Iterable[s.Statement], depth: int) -> None:
         match statement:
             case s.Repeat():
                 if depth == MAX_REPEATS:
-                    raise ParseError(f"repeats are nested more than {MAX_REPEATS} deep", statement.span)
+                    raise ParseError(f"repeats are nested more than {MAX_REPEATS} deep", statement.span,
+                                     why="the layers of nested repeats multiply",
+                                     fix="one `repeat` of all the layers, or a `block` for the inner ones")  # fmt: skip
                 _check_repeats(statement.body, depth + 1)
             case s.Scan() | s.Block():
                 _check_repeats(statement.body, depth)

@@ -53,7 +53,8 @@ def units_of(graph: Graph, regime: Regime | None = None) -> Units:
     denominator = math.lcm(Units().denominator, *(12 * d for d in denominators))
     if denominator > 10**6:
         raise TensorProgError("the exponents in the file have too many different denominators", file=graph.name,
-                              fix="exponents such as 1/2 or -3/4")  # fmt: skip
+                              fix="exponents such as 1/2 or -3/4",
+                              why="all exponents are counted in one small unit")  # fmt: skip
     depths = tuple(sorted({symbol for loop in graph.loops for symbol in loop.axis.dim.symbols}))
     return Units(*_groups(graph.widths, regime), depths, denominator=denominator)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The known name most like `name`, or "" if none is."""
-    return next(iter(get_close_matches(name, list(known), n=1, cutoff=0.5)), "")
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
+    """The known name most like `name`, or "" if none is. Another case is a small difference."""
+    alike = {other.lower(): other for other in sorted(known)}
+    return alike.get(next(iter(get_close_matches(name.lower(), alike, n=1, cutoff=cutoff)), ""), "")

@@ -37,7 +37,8 @@ class Builder(Transformer_NonRecursive[Token, Any]):
         height = 1 + max((self.heights[id(part)][1] for part in parts), default=0)
         if height > MAX_OPERATIONS:
             message = f"this expression nests more than {MAX_OPERATIONS} operations"
-            raise ParseError(message, node.span, fix="a name for a part of it, in a statement of its own")
+            raise ParseError(message, node.span, fix="a name for a part of it, in a statement of its own",
+                             why="what is written in so many steps is no formula any more")  # fmt: skip
         self.heights[id(node)] = node, height
         return node
 
@@ -84,12 +85,9 @@ class Builder(Transformer_NonRecursive[Token, Any]):
     def juxtapose(self, meta: Any, children: list[Any]) -> s.Binary:
         left, right = children
         if isinstance(left, s.Binary) and left.op == "/" and id(left) not in self.bracketed:
-            raise ParseError(
-                "a product by juxtaposition cannot follow a division",
-                right.span,
-                why="`a / b c` can be read as `(a / b) c` and as `a / (b c)`",
-                fix="`*`, or parentheses around the part that is meant",
-            )
+            raise ParseError("a product by juxtaposition cannot follow a division", right.span,
+                             why="`a / b c` can be read as `(a / b) c` and as `a / (b c)`",
+                             fix="`*`, or parentheses around the part that is meant")  # fmt: skip
         return self.binary("*", meta, children)
 
     def negate(self, meta: Any, children: list[Any]) -> s.Negate:
@@ -152,11 +150,9 @@ class Builder(Transformer_NonRecursive[Token, Any]):
 
     def regime(self, meta: Any, children: list[Any]) -> s.RegimeDecl:
         if children[1] != "proportional":
-            raise ParseError(
-                f"`{children[1]}` is not a regime",
-                replace(span_of(children[1]), file=self.file),
-                fix="`regime n, m: proportional` or `regime n << m`",
-            )
+            raise ParseError(f"`{children[1]}` is not a regime", replace(span_of(children[1]), file=self.file),
+                             fix="`regime n, m: proportional` or `regime n << m`",
+                             why="widths grow in proportion, or one faster than every power of another")  # fmt: skip
         return s.RegimeDecl(children[0], str(children[1]), self.span(meta))
 
     def separated(self, meta: Any, children: list[Any]) -> s.RegimeDecl:
@@ -183,7 +179,8 @@ class Builder(Transformer_NonRecursive[Token, Any]):
         name, indices, init, *modifiers = children
         optimizers = [m for m in modifiers if m is not None]
         if len(optimizers) > 1 or len(modifiers) - len(optimizers) > 1:
-            raise ParseError("`frozen` or `optimizer` is given twice for one parameter", self.span(meta))
+            raise ParseError("`frozen` or `optimizer` is given twice for one parameter", self.span(meta),
+                             why="a parameter is trained in one way", fix="one of them")  # fmt: skip
         chosen = optimizers[0] if optimizers else None
         frozen = len(modifiers) > len(optimizers)
         return s.ParamItem(str(name), indices or (), init, frozen, chosen, self.span(meta))
@@ -243,5 +240,6 @@ class Builder(Transformer_NonRecursive[Token, Any]):
         name, kind, default = children
         if kind not in ("dim", "fn", "scalar", "flag"):
             place = replace(span_of(kind), file=self.file)
-            raise ParseError(f"`{kind}` is not a kind of argument", place, fix="`dim`, `fn`, `scalar` or `flag`")
+            raise ParseError(f"`{kind}` is not a kind of argument", place, fix="`dim`, `fn`, `scalar` or `flag`",
+                             why="behind `:` stands whether it is a size, a function, a number, a switch")  # fmt: skip
         return s.Formal(str(name), None, str(kind), default, span=self.span(meta))

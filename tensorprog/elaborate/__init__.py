@@ -27,10 +27,12 @@ from tensorprog.syntax import (
     NOWHERE,
     Arch,
     Block,
+    Expr,
     FixDecl,
     InputDecl,
     Let,
     Loss,
+    Name,
     OptimizerDecl,
     RegimeDecl,
     Repeat,
@@ -72,7 +74,8 @@ def elaborate(
                 return _elaborate(arch, Context(dict(depths or {}), symbolic, ledger), given)
             except Learned as learned:
                 ledger.learn(learned.symbol, learned.dim)
-        raise ShapeError("too many indices have no declared size", fix="`axis i: ..` for each")
+        raise ShapeError("too many indices have no declared size", fix="`axis i: ..` for each",
+                         why="the sizes of so many cannot be found from their uses")  # fmt: skip
     except TensorProgError as error:
         for symbol, (label, span) in ledger.open.items():
             if symbol in error.message:
@@ -84,7 +87,9 @@ def _elaborate(arch: Arch, context: Context, given: Sequence[FixDecl]) -> Model:
     depths = context.depths
     for name, count in depths.items():
         if not 0 <= count <= MAX_COUNT:
-            raise ShapeError(f"the depth {name} = {count} is not between 0 and {MAX_COUNT}")
+            raise ShapeError(f"the depth {name} = {count} is not between 0 and {MAX_COUNT}",
+                             why="every layer is a part of the network that is trained",
+                             fix=f"`depth {name} = 4`, or `--depth {name}=4`")  # fmt: skip
     name = "model" if arch.file.startswith("<") else splitext(basename(arch.file))[0]
     builder = Builder(context, name)
     library = Scope(Builder(context, LIBRARY))
@@ -94,7 +99,8 @@ def _elaborate(arch: Arch, context: Context, given: Sequence[FixDecl]) -> Model:
     widths = declare_widths(arch.statements, top)
     for name in depths:
         if name not in context.used_depths:
-            raise ShapeError(f"the file has no depth `{name}`", fix=f"`depth {name}`")
+            raise ShapeError(f"the file has no depth `{name}`", fix=f"`depth {name}`",
+                             why="only a `depth` symbol can be unrolled at another depth")  # fmt: skip
     flat = flatten(arch.statements, top)
     declare(flat, top)
     context.given = Given(given, top)
@@ -111,7 +117,8 @@ def _elaborate(arch: Arch, context: Context, given: Sequence[FixDecl]) -> Model:
             case Let(output=is_output, name=name):
                 value = let(statement, top)
                 if is_output and name in outputs:
-                    raise ShapeError(f"the output `{name}` is defined twice", statement.span, fix="another name")
+                    raise ShapeError(f"the output `{name}` is defined twice", statement.span, fix="another name",
+                                     why="the program that is generated returns its results by name")  # fmt: skip
                 if is_output:
                     outputs[name] = value
             case Repeat():
@@ -120,16 +127,20 @@ def _elaborate(arch: Arch, context: Context, given: Sequence[FixDecl]) -> Model:
                 scan(statement, top)
             case Loss(value=expr):
                 if loss_value is not None:
-                    raise ShapeError("there are two losses", statement.span, fix="`loss a + b`")
+                    raise ShapeError(
+                        "there are two losses", statement.span, fix="`loss a + b`", why="one number is minimized"
+                    )
                 loss_value = loss(expr, top)
             case OptimizerDecl():
                 if optimizer is not None:
-                    raise ShapeError("there are two optimizer lines", statement.span, fix="one of them")
+                    raise ShapeError("there are two optimizer lines", statement.span, fix="one of them",
+                                     why="one is for all parameters that name no other")  # fmt: skip
                 optimizer = statement
             case RegimeDecl():
                 regime = _regime(statement, widths, regime)
             case Return():
-                raise ShapeError("`return` stands outside of a block", statement.span, fix="`output y = ..`")
+                raise ShapeError("`return` stands outside of a block", statement.span, fix="`output y = ..`",
+                                 why="a file hands on its `output`s; `return` is for blocks")  # fmt: skip
             case _:
                 pass
     context.given.require_used(context.unknowns)
@@ -137,9 +148,11 @@ def _elaborate(arch: Arch, context: Context, given: Sequence[FixDecl]) -> Model:
         raise size_unknown(label, span)
     last = flat[-1].span if flat else NOWHERE
     if not outputs:
-        raise ShapeError("the file has no output", last, fix="`output f[c] = ..`")
+        raise ShapeError("the file has no output", last, fix="`output f[c] = ..`",
+                         why="a network has a result: what is compared with the targets")  # fmt: skip
     if loss_value is None:
-        raise ShapeError("the file has no loss", last, fix=f"`loss mse({next(iter(outputs))})`")
+        raise ShapeError("the file has no loss", last, fix=f"`loss mse({next(iter(outputs))})`",
+                         why="the loss is where the gradients begin")  # fmt: skip
     return Model(
         builder.finish((), tuple(outputs.values())),
         widths,
@@ -159,18 +172,29 @@ def _options(optimizer: OptimizerDecl | None, scope: Scope) -> Options:
     names = [item.name for item in optimizer.arguments]
     for item in optimizer.arguments:
         if names.count(item.name) > 1:
-            raise ShapeError(f"`{item.name}` is given twice", item.span)
-    return tuple((item.name, number(item.value, scope)) for item in optimizer.arguments)
+            raise ShapeError(
+                f"`{item.name}` is given twice", item.span, why="an option has one value", fix=f"`{item.name}` once"
+            )
+    return tuple((item.name, _option(item.value, scope)) for item in optimizer.arguments)
+
+
+def _option(expr: Expr, scope: Scope) -> Fraction:
+    """A number; `true` is 1 and `false` is 0."""
+    truth = {"true": Fraction(1), "false": Fraction(0)}
+    return truth[expr.id] if isinstance(expr, Name) and expr.id in truth else number(expr, scope)
 
 
 def _regime(
     statement: RegimeDecl, widths: tuple[str, ...], known: tuple[tuple[str, ...], str] | None
 ) -> tuple[tuple[str, ...], str]:
     if known is not None:
-        raise ShapeError("there are two regime lines", statement.span, fix="one of them")
+        raise ShapeError("there are two regime lines", statement.span, fix="one of them",
+                         why="one line says how the widths grow: in proportion, or one after the other")  # fmt: skip
     for name in statement.names:
         if name not in widths:
-            raise ShapeError(f"`{name}` in the regime is no width", statement.span, fix=f"`width {name}`")
+            raise ShapeError(f"`{name}` in the regime is no width", statement.span, fix=f"`width {name}`",
+                             why="a regime speaks of the symbols that grow")  # fmt: skip
     if len(set(statement.names)) != len(statement.names):
-        raise ShapeError("the regime names a width twice", statement.span)
+        raise ShapeError("the regime names a width twice", statement.span,
+                         why="a width does not grow faster than itself", fix="each width once")  # fmt: skip
     return statement.names, statement.relation

@@ -23,9 +23,13 @@ def only(expr: Call, options: Iterable[str] = (), count: int = 1) -> Expr:
     given = [a.value for a in expr.arguments if a.keyword is None]
     for argument in expr.arguments:
         if argument.keyword is not None and argument.keyword not in options:
-            raise ShapeError(f"`{expr.id}` has no argument `{argument.keyword}`", argument.span)
+            raise ShapeError(f"`{expr.id}` has no argument `{argument.keyword}`", argument.span,
+                             why=f"it takes {', '.join(f'`{option} = ..`' for option in options) or 'none by keyword'}",
+                             fix=f"nothing in place of `{argument.keyword} = ..`")  # fmt: skip
     if len(given) != count:
-        raise ShapeError(f"`{expr.id}` takes {count} argument{'s' if count > 1 else ''}, not {len(given)}", expr.span)
+        raise ShapeError(f"`{expr.id}` takes {count} argument{'s' if count > 1 else ''}, not {len(given)}", expr.span,
+                         why="every other argument would be lost",
+                         fix=f"`{expr.id}({', '.join(('x', 'k')[:count])})`")  # fmt: skip
     return given[0]
 
 
@@ -40,7 +44,7 @@ def require_indices(expr: Call, operand: Operand) -> None:
             raise ShapeError(
                 f"the index `{name}` of `{expr.id}[{', '.join(expr.over)}]` is not in its argument",
                 expr.span,
-                why="a tensor without brackets shows no indices" if tensor else "",
+                why="a tensor without brackets shows no indices" if tensor else "it works over given indices",
                 fix=f"indices everywhere, on the left too: `y[..,{name}] = {part} * {call}`" if tensor
                 else f"an argument with indices, like `{call}`",
             )  # fmt: skip
@@ -50,11 +54,14 @@ def require_brackets(expr: Call, count: int | None = None) -> None:
     """Raises ShapeError unless a call has indices (so many) in its brackets, and no condition it has no use for."""
     if not expr.over or (count is not None and len(expr.over) != count):
         what = "an index" if count != 1 else "one index"
-        raise ShapeError(f"`{expr.id}` needs {what} in brackets", expr.span, fix=f"`{expr.id}[i](..)`")
+        raise ShapeError(f"`{expr.id}` needs {what} in brackets", expr.span, fix=f"`{expr.id}[i](..)`",
+                         why="the brackets name what it works over")  # fmt: skip
     if len(set(expr.over)) != len(expr.over):
-        raise ShapeError(f"`{expr.id}` names an index twice", expr.span)
+        raise ShapeError(f"`{expr.id}` names an index twice", expr.span, why="over one axis it works once",
+                         fix=f"`{expr.id}[{', '.join(dict.fromkeys(expr.over))}](..)`")  # fmt: skip
     if expr.condition is not None and expr.id != "softmax":
-        raise ShapeError(f"`{expr.id}` takes no condition", expr.condition.span, fix="`softmax[s | s <= t](..)`")
+        raise ShapeError(f"`{expr.id}` takes no condition", expr.condition.span, fix="`softmax[s | s <= t](..)`",
+                         why="only entries of a softmax can be left out")  # fmt: skip
 
 
 def reduced(expr: Call, frame: Frame, needed: frozenset[str], options: Iterable[str] = ()) -> Operand:

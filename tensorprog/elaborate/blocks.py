@@ -48,7 +48,8 @@ def use(call: Call, entity: BlockEntity, frame: Frame) -> int:
         raise ShapeError(f"the block `{block.name}` uses itself", call.span, why=chain, fix="`repeat`")
     context.modules += 1
     if context.modules > MAX_MODULES or len(context.active) >= MAX_NESTING:
-        raise ShapeError("the blocks of this file expand too far", call.span, why=f"at most {MAX_MODULES} block uses")
+        raise ShapeError("the blocks of this file expand too far", call.span, why=f"at most {MAX_MODULES} block uses",
+                         fix="fewer blocks, or a `repeat` over a `depth` symbol, which is not unrolled")  # fmt: skip
     given = match_arguments(call, block)
     instance = builder.instance(block.name)
     path = builder.child_path(instance)
@@ -80,7 +81,8 @@ def _body(block: Block, scope: Scope) -> int:
 
     result = run(block.body, scope, block)
     if result is None:
-        raise ShapeError(f"the block `{block.name}` returns nothing", block.span, fix="`return y` as its last line")
+        raise ShapeError(f"the block `{block.name}` returns nothing", block.span, fix="`return y` as its last line",
+                         why="the value of a call is what its block returns")  # fmt: skip
     return result
 
 
@@ -107,21 +109,22 @@ def match_arguments(call: Call, block: Block) -> dict[str, Argument]:
         elif name is None:
             name = next(free, None)
             if name is None:
-                raise ShapeError(
-                    f"`{block.name}` takes at most {len(order)} arguments without keyword",
-                    argument.span,
-                    why=signature(block),
-                )
+                most = f"{len(order)} argument{'s' * (len(order) != 1)}"
+                raise ShapeError(f"`{block.name}` takes at most {most} without keyword", argument.span,
+                                 why=signature(block), fix="the others by keyword, or not at all")  # fmt: skip
         if name not in formals:
             near = difflib.get_close_matches(name, formals, 1, 0.6)
-            fix = f"`{near[0]}`" if near else ""
+            fix = f"`{near[0]}`" if near else "one of its arguments, or nothing"
             raise ShapeError(f"`{block.name}` has no argument `{name}`", argument.span, why=signature(block), fix=fix)
         if name in given:
-            raise ShapeError(f"`{block.name}` is given `{name}` twice", argument.span)
+            raise ShapeError(f"`{block.name}` is given `{name}` twice", argument.span,
+                             why="an argument without keyword takes the first name that is free",
+                             fix="each argument once")  # fmt: skip
         given[name] = argument
     for name in order:
         if name not in given and formals[name].default is None:
-            raise ShapeError(f"`{block.name}` needs the argument `{name}`", call.span, why=signature(block))
+            raise ShapeError(f"`{block.name}` needs the argument `{name}`", call.span, why=signature(block),
+                             fix=f"`{name} = ..` among the arguments")  # fmt: skip
     return given
 
 
@@ -153,7 +156,9 @@ class _Binding:
         inner = self.scope.builder.new(Record(record.axes, formal.name, record.source, record.tokens))
         if record.tokens != (formal.vocab is not None):
             what = "tokens: `input tokens[t] in vocab`" if formal.vocab else "a tensor of reals"
-            raise ShapeError(f"the argument `{formal.name}` of `{self.call.id}` is {what}", argument.span)
+            raise ShapeError(f"the argument `{formal.name}` of `{self.call.id}` is {what}", argument.span,
+                             why="integers are looked up, reals are computed with",
+                             fix="`input tokens[t] in vocab` for integers, `input x[i]` for reals")  # fmt: skip
         axes = record.axes[record.has_batch : len(record.axes) - record.tokens]
         if formal.indices is not None:
             self._pattern(formal, axes, argument)
@@ -184,19 +189,22 @@ class _Binding:
                 f"ax{'is' if len(axes) == 1 else 'es'}",
                 argument.span,
                 why="the batch axis is implicit and is not counted",
+                fix=f"a tensor with {len(indices) - len(dots)} axes" + " or more" * bool(dots),
             )
         after = dots[0] + hidden if dots else len(axes)
         matched = [*axes[: dots[0]], *axes[after:]] if dots else [*axes]
         for index, axis in zip((i for i in indices if not isinstance(i, IndexEllipsis)), matched, strict=True):
             if not isinstance(index, IndexName):
-                raise ShapeError("an argument pattern holds plain indices", index.span)
+                raise ShapeError("an argument pattern holds plain indices", index.span,
+                                 why="it says which axes the block expects, not where to read",
+                                 fix="index names, and `..` for further axes")  # fmt: skip
             known = self.scope.cell(index.id).known()
             if known is None:
                 self.scope.builder.dims.append(LocalDim(index.id, axis.dim))
             elif not agree(known, axis.dim):
-                raise ShapeError(
-                    f"the index `{index.id}` of `{self.call.id}` is {known}, but {axis.dim} here", argument.span
-                )
+                raise ShapeError(f"the index `{index.id}` of `{self.call.id}` is {known}, but {axis.dim} here",
+                                 argument.span, why="one index has one size",
+                                 fix=f"a tensor whose axis `{index.id}` has the size {known}")  # fmt: skip
             self.scope.cell(index.id).bind(axis.dim, index.id, argument.span)
 
     def size(self, name: str, dim: Dim, span: Span) -> None:
@@ -228,7 +236,8 @@ class _Binding:
         from tensorprog.elaborate.calls import function
 
         if not isinstance(expr, Name):
-            raise ShapeError("a function is passed by its name", expr.span, fix="`act = gelu`, or `fn f(z) = ..`")
+            raise ShapeError("a function is passed by its name", expr.span, fix="`act = gelu`, or `fn f(z) = ..`",
+                             why="what is applied is a formula in one argument, not its value")  # fmt: skip
         return function(expr.id, Frame(scope, None), expr.span)
 
     def _flag(self, expr: Expr | None, argument: Argument | None, scope: Scope) -> bool:
@@ -242,7 +251,8 @@ class _Binding:
             entity = scope.find(expr.id)
             if isinstance(entity, FlagEntity):
                 return entity.value
-        raise ShapeError("a flag is `true` or `false`", expr.span, fix="`causal`, `causal = true` or `causal = false`")
+        raise ShapeError("a flag is `true` or `false`", expr.span, fix="`causal`, `causal = true` or `causal = false`",
+                         why="a flag chooses between the branches of an `if`")  # fmt: skip
 
     def _scalar(self, formal: Formal, expr: Expr, argument: Argument | None) -> Scalar:
         """A number in sizes and unknowns. An unknown without a name takes that of the formal."""
@@ -255,7 +265,9 @@ class _Binding:
         else:
             value = static_scalar(expr, self.frame.scope)
         if value is None:
-            raise ShapeError(f"the argument `{formal.name}` of `{self.call.id}` is a scalar", expr.span)
+            raise ShapeError(f"the argument `{formal.name}` of `{self.call.id}` is a scalar", expr.span,
+                             why="it multiplies tensors: a number, a size, a power of one, or an unknown multiplier",
+                             fix=f"`{formal.name} = 0.5`, `.. = n^(-1/2)` or `.. = ?`")  # fmt: skip
         return value
 
     def _unknown(self, formal: Formal, expr: Unknown) -> Scalar:

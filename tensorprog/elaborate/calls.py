@@ -50,7 +50,8 @@ def call(expr: Call, frame: Frame, needed: frozenset[str]) -> Operand:
         return positional(use(expr, entity, frame), frame, expr)
     op = Map(function(expr.id, frame, expr.span))
     if expr.over:
-        raise ShapeError(f"`{expr.id}` takes no indices in brackets", expr.span)
+        raise ShapeError(f"`{expr.id}` takes no indices in brackets", expr.span,
+                         why="only reductions work over indices", fix=f"`{expr.id}(..)`")  # fmt: skip
     operand = argument_of(expr, frame, needed)
     axes = frame.builder.values[operand.value].axes
     return Operand(frame.builder.compute(op, (operand.value,), axes, expr.span), operand.indices)
@@ -64,24 +65,23 @@ def function(name: str, frame: Frame, span: Span) -> str:
     if entity is None and name in BUILTIN:
         return name
     if name in LOSSES:
-        raise ShapeError(f"`{name}` is a loss", span, fix=f"`loss {name}(..)`")
+        raise ShapeError(
+            f"`{name}` is a loss", span, fix=f"`loss {name}(..)`", why="it compares with the targets, at the end"
+        )
     if entity is None:
         more = (*BUILTIN, *REMOVES, *KEEPS, "concat", "stop_gradient")
         raise unknown_name(name, frame.scope, span, "function or block", more)
-    fix = f"`{name} * (..)` for a product" if describe(entity) in ("a tensor", "a parameter", "a scalar") else ""
-    raise ShapeError(f"`{name}` is {describe(entity)} and cannot be called", span, fix=fix)
+    fix = f"`{name} * (..)` for a product" if describe(entity) != "a flag" else "the name of a function"
+    raise ShapeError(f"`{name}` is {describe(entity)} and cannot be called", span, fix=fix,
+                     why="a name directly before `(` is a call")  # fmt: skip
 
 
 def reciprocal(expr: Expr, frame: Frame) -> Expr:
     """1 / tensor: only where the library has such a function."""
     if "reciprocal" in BUILTIN:
         return Call("reciprocal", (Argument(None, expr, expr.span),), span=expr.span)
-    raise ShapeError(
-        "division by a tensor",
-        expr.span,
-        why="only numbers, sizes and scalars can divide",
-        fix="`rms_scale[i](x[i])` for 1 / rms",
-    )
+    raise ShapeError("division by a tensor", expr.span, why="only numbers, sizes and scalars can divide",
+                     fix="`rms_scale[i](x[i])` for 1 / rms")  # fmt: skip
 
 
 def _sum(expr: Call, frame: Frame, needed: frozenset[str]) -> Operand:
@@ -140,7 +140,9 @@ def _rms_scale(expr: Call, frame: Frame, needed: frozenset[str]) -> Operand:
     operand = reduced(expr, frame, needed, ("eps",))
     eps = next((number(a.value, frame.scope) for a in expr.arguments if a.keyword == "eps"), None)
     if eps is not None and eps < 0:
-        raise ShapeError("eps is negative", expr.span)
+        raise ShapeError("eps is negative", expr.span,
+                         why="it is added to a mean of squares, so that nothing is divided by zero",
+                         fix="`eps = 1e-5`")  # fmt: skip
     axes = frame.builder.values[operand.value].axes
     places = tuple(k for k, index in enumerate(operand.indices) if index in expr.over)
     rest = [k for k in range(len(axes)) if k not in places]
@@ -159,16 +161,16 @@ def _softmax(expr: Call, frame: Frame, needed: frozenset[str]) -> Operand:
     if condition is not None:
         for name in queried:
             if name not in operand.indices:
-                raise ShapeError(f"the index `{name}` of the condition is not in the argument", condition.span)
+                raise ShapeError(f"the index `{name}` of the condition is not in the argument", condition.span,
+                                 why="it compares the places of two indices of the tensor that is masked",
+                                 fix=f"an argument with it, such as `x[..,{name},{expr.over[0]}]`")  # fmt: skip
         key, op, query = condition.left, condition.op, condition.right
         if key != expr.over[0]:
             key, op, query = query, {"<=": ">=", "<": ">", ">=": "<=", ">": "<"}[op], key
         if key != expr.over[0] or key == query:
-            raise ShapeError(
-                f"the condition does not compare `{expr.over[0]}` with another index",
-                condition.span,
-                fix="`softmax[s | s <= t](..)`",
-            )
+            raise ShapeError(f"the condition does not compare `{expr.over[0]}` with another index", condition.span,
+                             fix="`softmax[s | s <= t](..)`",
+                             why="a mask says what is seen from each place of another axis")  # fmt: skip
         mask = (operand.indices.index(key), op, operand.indices.index(query))
     axes = frame.builder.values[operand.value].axes
     op_ = Softmax(operand.indices.index(expr.over[0]), mask)
@@ -186,7 +188,9 @@ def _topk(expr: Call, frame: Frame, needed: frozenset[str]) -> Operand:
     k = whole(count, frame.scope)
     size = dims_of(operand, expr.over, frame)[0].constant
     if size is not None and k > size:
-        raise ShapeError(f"the {k} largest of {size} entries", count.span)
+        raise ShapeError(
+            f"the {k} largest of {size} entries", count.span, why="there are not so many", fix=f"a number up to {size}"
+        )
     axes = frame.builder.values[operand.value].axes
     op = TopK(operand.indices.index(expr.over[0]), k)
     return Operand(frame.builder.compute(op, (operand.value,), axes, expr.span), operand.indices)
@@ -204,7 +208,9 @@ def joined_index(expr: Call, position: int) -> str:
     if len(own) == 1:
         return own[0]
     if not names[position]:
-        raise ShapeError("each part of a concat is one indexed tensor", expr.arguments[position].span)
+        raise ShapeError("each part of a concat is one indexed tensor", expr.arguments[position].span,
+                         why="the index that is continued must be named",
+                         fix="`a[..,p]`, with a name for the result of a longer formula")  # fmt: skip
     return names[position][-1]
 
 
@@ -218,7 +224,8 @@ def _concat(expr: Call, frame: Frame, needed: frozenset[str]) -> Operand:
 
     require_brackets(expr, 1)
     if len(expr.arguments) < 2 or any(argument.keyword for argument in expr.arguments):
-        raise ShapeError("`concat` takes two or more tensors", expr.span, fix="`concat[j](a[p], b[q])`")
+        raise ShapeError("`concat` takes two or more tensors", expr.span, fix="`concat[j](a[p], b[q])`",
+                         why="it puts one behind the other")  # fmt: skip
     builder, new = frame.builder, expr.over[0]
     parts: list[tuple[Operand, str]] = []
     for k, argument in enumerate(expr.arguments):
@@ -243,7 +250,9 @@ def _concat(expr: Call, frame: Frame, needed: frozenset[str]) -> Operand:
 def _add_parts(parts: list[Operand], frame: Frame, expr: Call) -> Operand:
     shapes = {frozenset(part.indices) - {BATCH_INDEX} for part in parts}
     if len(shapes) > 1:
-        raise ShapeError("the parts of a concat have different axes", expr.span)
+        raise ShapeError("the parts of a concat have different axes", expr.span,
+                         why="beside the axis along which they are joined, they have the same",
+                         fix="the same other indices in every part")  # fmt: skip
     from tensorprog.elaborate.products import add
 
     return add(list(parts), frame, expr.span)

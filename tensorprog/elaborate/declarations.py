@@ -67,7 +67,8 @@ def declare(statements: list[Statement], scope: Scope) -> None:
                 _declare_function(statement, scope)
             case Block(name=name):
                 if name in BUILTIN or name in BUILTIN_CALLS:
-                    raise ShapeError(f"`{name}` is a built-in function", statement.span, fix="another name")
+                    raise ShapeError(f"`{name}` is a built-in function", statement.span, fix="another name",
+                                     why="a word of the language means the same in every file")  # fmt: skip
                 scope.declare(name, BlockEntity(statement, scope, False), statement.span)
             case _:
                 pass
@@ -83,16 +84,19 @@ def declare(statements: list[Statement], scope: Scope) -> None:
 
 def _declare_axis(name: str, dim: Dim, span: Span, scope: Scope) -> None:
     if name in RESERVED:
-        raise ShapeError(f"the index `{name}` is reserved", span, why="the batch axis is implicit")
+        raise ShapeError(f"the index `{name}` is reserved", span, why="the batch axis is implicit",
+                         fix=f"another name, such as `{name}_`")  # fmt: skip
     scope.cell(name).bind(dim, name, span)
 
 
 def _declare_function(statement: FnDecl, scope: Scope) -> None:
     name, functions = statement.name, scope.builder.context.functions
     if name in BUILTIN or name in BUILTIN_CALLS:
-        raise ShapeError(f"`{name}` is a built-in function", statement.span, fix="another name")
+        raise ShapeError(f"`{name}` is a built-in function", statement.span, fix="another name",
+                         why="a word of the language means the same in every file")  # fmt: skip
     if functions.get(name, (statement.argument, statement.body)) != (statement.argument, statement.body):
-        raise ShapeError(f"there is another function `{name}`", statement.span, fix="another name")
+        raise ShapeError(f"there is another function `{name}`", statement.span, fix="another name",
+                         why="one name stands for one formula")  # fmt: skip
     _check_formula(statement.body, statement, scope)
     functions[name] = (statement.argument, statement.body)
     scope.declare(name, FunctionEntity(name), statement.span)
@@ -107,11 +111,9 @@ def _check_formula(expr: Expr, fn: FnDecl, scope: Scope) -> None:
             pass
         case Name(id=name):
             if name != fn.argument:
-                raise ShapeError(
-                    f"unknown name `{name}` in the formula of `{fn.name}`",
-                    expr.span,
-                    fix=f"`{fn.argument}`, or a number",
-                )
+                raise ShapeError(f"unknown name `{name}` in the formula of `{fn.name}`", expr.span,
+                                 fix=f"`{fn.argument}`, or a number",
+                                 why=f"it is a function of `{fn.argument}` alone")  # fmt: skip
         case Negate(operand=operand):
             _check_formula(operand, fn, scope)
         case Binary(left=left, right=right):
@@ -124,19 +126,15 @@ def _check_formula(expr: Expr, fn: FnDecl, scope: Scope) -> None:
             for argument in arguments:
                 _check_formula(argument.value, fn, scope)
         case _:
-            raise ShapeError(
-                "this cannot stand in a formula", expr.span, why=f"it is made of `{fn.argument}` and numbers"
-            )
+            raise ShapeError("this cannot stand in a formula", expr.span,
+                             why=f"it is made of `{fn.argument}` and numbers",
+                             fix="numbers, `+ - * / ^` and functions by name")  # fmt: skip
 
 
 def _declare_param(item: ParamItem, scope: Scope) -> None:
     if scope.scan is not None:
-        raise ShapeError(
-            "a parameter inside a scan",
-            item.span,
-            why="a scan uses the same parameters at every step",
-            fix="the `param` line before the scan",
-        )
+        raise ShapeError("a parameter inside a scan", item.span, why="a scan uses the same parameters at every step",
+                         fix="the `param` line before the scan")  # fmt: skip
     _check_pattern(item.indices)
     axes = tuple((index.id, scope.cell(index.id)) for index in item.indices)
     builder = scope.builder
@@ -150,9 +148,11 @@ def _check_pattern(indices: tuple[IndexName, ...]) -> None:
     names = [index.id for index in indices]
     for index in indices:
         if names.count(index.id) > 1:
-            raise ShapeError(f"the index `{index.id}` stands twice", index.span, fix="two indices of the same size")
+            raise ShapeError(f"the index `{index.id}` stands twice", index.span, fix="two indices of the same size",
+                             why="each index stands for one axis")  # fmt: skip
         if index.id in RESERVED:
-            raise ShapeError("the batch axis is implicit", index.span, fix="nothing")
+            raise ShapeError("the batch axis is implicit", index.span, fix="nothing",
+                             why="inputs have it without saying, parameters have none")  # fmt: skip
 
 
 def _init(expr: Expr | None, scope: Scope) -> Init:
@@ -167,11 +167,21 @@ def _init(expr: Expr | None, scope: Scope) -> Init:
                 if not arguments and kind != "constant":
                     return Init(kind)
                 raise ShapeError(
-                    f"`{kind}` takes {'one number' if kind not in ('zeros', 'ones') else 'nothing'}", expr.span
+                    f"`{kind}` takes {'one number' if kind not in ('zeros', 'ones') else 'nothing'}",
+                    expr.span,
+                    why=f"an initialiser is one of {', '.join(INITS)}",
+                    fix="`normal(0.02)`"
+                    if kind == "normal"
+                    else "`orthogonal(2)`"
+                    if kind == "orthogonal"
+                    else f"`{kind}(0.5)`"
+                    if kind == "constant"
+                    else f"`{kind}`",
                 )
             value = number(arguments[0].value, scope)
             if kind in ("normal", "orthogonal") and value < 0:
-                raise ShapeError("the spread is negative", expr.span)
+                raise ShapeError("the spread is negative", expr.span, why="it is a standard deviation",
+                                 fix=f"`{kind}({to_float(-value, expr.span):g})`")  # fmt: skip
             return Init(kind, to_float(value, expr.span))
         case _:
             why = f"an initialiser is one of {', '.join(INITS)}"
@@ -203,7 +213,9 @@ def declare_widths(statements: tuple[Statement, ...], scope: Scope) -> tuple[str
                     scope.declare(name, DimEntity(Dim.of(name)), statement.span)
                     scope.builder.dims.append(LocalDim(name, Dim.of(name)))
                     if name in RESERVED:
-                        raise ShapeError(f"`{name}` is reserved", statement.span)
+                        raise ShapeError(f"`{name}` is reserved", statement.span,
+                                         why="this index is the batch axis, or a name that programs need",
+                                         fix=f"another name, such as `{name}_`")  # fmt: skip
                 widths += names
             case DepthDecl(items=items):
                 for item in items:
@@ -220,5 +232,5 @@ def declare_widths(statements: tuple[Statement, ...], scope: Scope) -> tuple[str
 def _depth(expr: Expr, scope: Scope) -> int:
     value = polynomial(expr, scope).constant
     if value is None or value.denominator != 1 or not 0 <= value <= MAX_SIZE:
-        raise ShapeError("a depth is a whole number", expr.span)
+        raise ShapeError("a depth is a whole number", expr.span, why="layers are counted", fix="`depth L = 4`")
     return int(value)

@@ -49,7 +49,8 @@ def evaluate_tensor(expr: Expr, frame: Frame, needed: frozenset[str]) -> Operand
     """Like `evaluate`, for a place where a plain number makes no sense."""
     result = evaluate(expr, frame, needed)
     if isinstance(result, Scalar):
-        raise ShapeError("a tensor is needed here", expr.span, why="this is a plain number")
+        raise ShapeError("a tensor is needed here", expr.span, why="this is a plain number",
+                         fix="a tensor; `h[i] = 0` makes one of zeros")  # fmt: skip
     return result
 
 
@@ -93,12 +94,8 @@ def _check_bare_product(operands: list[Operand], expr: Expr) -> None:
     shapes = {tuple(i for i in operand.indices if i != BATCH_INDEX) for operand in operands} - {()}
     if len(shapes) <= 1 or looked_up:
         return
-    raise ShapeError(
-        "a product of tensors with different axes needs indices on the left",
-        expr.span,
-        why="without them nothing says which indices are summed",
-        fix="`y[j] = W[j,i] x[i]`",
-    )
+    raise ShapeError("a product of tensors with different axes needs indices on the left", expr.span,
+                     why="without them nothing says which indices are summed", fix="`y[j] = W[j,i] x[i]`")  # fmt: skip
 
 
 def factorize(expr: Expr, frame: Frame) -> tuple[Scalar, list[Expr]]:
@@ -179,17 +176,15 @@ def raised(expr: Binary, frame: Frame, needed: frozenset[str]) -> list[Operand]:
     """x^k for a small whole k is a product; any other power an elementwise function."""
     exponent = static_scalar(expr.right, frame.scope)
     if exponent is None or exponent.powers or exponent.unknowns:
-        raise ShapeError("the power of a tensor is a plain number", expr.right.span)
+        raise ShapeError("the power of a tensor is a plain number", expr.right.span,
+                         why="another power is a function, which needs a name", fix="`x^2`, or `exp(..)`")  # fmt: skip
     value = exponent.coefficient
     if value.denominator == 1 and 1 <= value <= MAX_TENSOR_POWER:
         inner = evaluate_factor(expr.left, frame, needed.union(free_indices(expr.left, frame)))
         return inner * int(value)
-    raise ShapeError(
-        f"the power {value} of a tensor is not defined here",
-        expr.span,
-        why=f"tensors are raised to the whole powers 1 .. {MAX_TENSOR_POWER}",
-        fix="a function: `fn f(z) = ..`",
-    )
+    raise ShapeError(f"the power {value} of a tensor is not defined here", expr.span,
+                     why=f"tensors are raised to the whole powers 1 .. {MAX_TENSOR_POWER}",
+                     fix="a function: `fn f(z) = ..`")  # fmt: skip
 
 
 # --- which indices an expression has ------------------------------------------------------------------

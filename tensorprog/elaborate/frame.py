@@ -31,7 +31,8 @@ class Frame:
         """Whether an index is never summed here, whatever the product needs."""
         if index.startswith(ELLIPSIS):
             if self.left is not None and ELLIPSIS not in self.left:
-                raise ShapeError("`..` stands on the right, but not on the left", span, fix="`..` on the left too")
+                raise ShapeError("`..` stands on the right, but not on the left", span, fix="`..` on the left too",
+                                 why="these axes have no names, so they cannot be summed")  # fmt: skip
             return True
         return self.left is None or index == BATCH_INDEX or index.startswith(BARE)
 
@@ -63,5 +64,6 @@ def sizes(frame: Frame, operands: list[Operand], span: Span) -> dict[str, Dim]:
                     f"axes of sizes {known} and {axis.dim} meet here",
                     span,
                     why="tensors combined axis by axis have the same sizes",
+                    fix="tensors of one shape; indices say which axes belong together: `h[i] = x[i] + y[i]`",
                 )
     return found

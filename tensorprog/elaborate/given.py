@@ -29,7 +29,8 @@ class Given:
         self.unused.difference_update(found)
         if len({self.numbers[fix] for fix in found}) > 1:
             texts = ", ".join(f"`{fix}`" for fix in found)
-            raise ShapeError(f"`?{name}` is fixed to different powers: {texts}", span, fix="one of them")
+            raise ShapeError(f"`?{name}` is fixed to different powers: {texts}", span, fix="one of them",
+                             why="a number has one power")  # fmt: skip
         return self.numbers[found[0]] if found else None
 
     def require_used(self, multipliers: Iterable[str]) -> None:
@@ -38,7 +39,8 @@ class Given:
             if fix in self.unused:
                 known = ", ".join(f"?{name}" for name in sorted(multipliers))
                 raise ShapeError(f"the program has no multiplier `{fix.quantity}`", place(fix),
-                                 fix=known or "a `?name` in the file")  # fmt: skip
+                                 fix=known or "a `?name` in the file",
+                                 why="only what is written with `?` is left open by the file")  # fmt: skip
 
 
 def place(fix: FixDecl) -> Span:
@@ -53,6 +55,7 @@ def _number(fix: FixDecl, top: Scope) -> Scalar:
     for symbol, exponent in power.items():
         factor = static_scalar(Binary("^", Name(symbol, place(fix)), Number(exponent, place(fix)), place(fix)), top)
         if factor is None:
-            raise ShapeError(f"`{fix}`: `{symbol}` is no size", place(fix), fix="powers of widths and depths")
+            raise ShapeError(f"`{fix}`: `{symbol}` is no size", place(fix), fix="powers of widths and depths",
+                             why="what is given is a power of sizes that the file declares")  # fmt: skip
         number = number * factor
     return number

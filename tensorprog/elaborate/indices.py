@@ -31,7 +31,9 @@ def tensor(name: str, scope: Scope, span: Span) -> TensorEntity | ParamEntity:
         return entity
     if entity is None:
         raise unknown_name(name, scope, span)
-    raise ShapeError(f"`{name}` is {describe(entity)}, not a tensor", span)
+    raise ShapeError(f"`{name}` is {describe(entity)}, not a tensor", span,
+                     why="only tensors and parameters have entries",
+                     fix="a tensor; a size or a number stands in a product without brackets")  # fmt: skip
 
 
 def read(entity: TensorEntity | ParamEntity, builder: Builder, span: Span) -> int:
@@ -129,7 +131,8 @@ def expand(indices: tuple[Index, ...], rank: int, expr: Indexed) -> list[Index |
     """One entry per axis, the ellipsis replaced by names `..2`, `..1` counted from the right."""
     dots = [k for k, index in enumerate(indices) if isinstance(index, IndexEllipsis)]
     if len(dots) > 1:
-        raise ShapeError("`..` stands twice", indices[dots[1]].span)
+        raise ShapeError("`..` stands twice", indices[dots[1]].span, why="it stands for all axes that are not named",
+                         fix="one `..`, and names for the other axes")  # fmt: skip
     hidden = rank - (len(indices) - len(dots))
     if hidden < 0 or (hidden > 0 and not dots):
         raise _wrong_count(expr, rank)
@@ -146,22 +149,20 @@ def _wrong_count(expr: Indexed, rank: int) -> ShapeError:
         f"ind{'ex is' if given == 1 else 'ices are'} given",
         expr.span,
         why="the batch axis is implicit and is not counted",
+        fix="one index for each axis; `..` stands for all that are not named",
     )
 
 
 def tokens_misused(name: str, span: Span) -> ShapeError:
-    return ShapeError(
-        f"`{name}` holds integers",
-        span,
-        why="integers are only looked up in a table",
-        fix=f"`E[{name}[t], i]`, or `embedding({name}, n)`",
-    )
+    return ShapeError(f"`{name}` holds integers", span, why="integers are only looked up in a table",
+                      fix=f"`E[{name}[t], i]`, or `embedding({name}, n)`")  # fmt: skip
 
 
 def _check_distinct(names: list[str], expr: Indexed) -> None:
     for name in names:
         if names.count(name) > 1:
-            raise ShapeError(f"the index `{name}` stands twice on `{expr.id}`", expr.span, why="there are no diagonals")
+            raise ShapeError(f"the index `{name}` stands twice on `{expr.id}`", expr.span, why="there are no diagonals",
+                             fix="two indices, each with its own `axis`")  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -216,10 +217,13 @@ class _Reader:
         operand, *more = lower(tokens, self.frame, looked_up=True)
         record = self.frame.builder.values[operand.value]
         if not record.tokens:
-            raise ShapeError(f"`{tokens.id}` holds no integers", tokens.span, fix="`input tokens[t] in vocab`")
+            raise ShapeError(f"`{tokens.id}` holds no integers", tokens.span, fix="`input tokens[t] in vocab`",
+                             why="rows of a table are looked up by integers")  # fmt: skip
         vocab = record.axes[-1].dim
         if not agree(vocab, self.axis.dim):
-            raise ShapeError(f"tokens below {vocab} are looked up in an axis of size {self.axis.dim}", tokens.span)
+            raise ShapeError(f"tokens below {vocab} are looked up in an axis of size {self.axis.dim}", tokens.span,
+                             why="every token must have its row",
+                             fix=f"a table of {vocab} rows, or `in {self.axis.dim}` at the input")  # fmt: skip
         self.names.append(operand.indices[-1])
         self.looked_up += [operand, *more]
 
@@ -244,7 +248,8 @@ class _Reader:
         offset = polynomial(index.offset, self.frame.scope)
         room, low = (self.axis.dim - offset).constant, offset.constant
         if (room is not None and room <= 0) or (low is not None and low < 0):
-            raise ShapeError(f"position {offset} is outside of an axis of size {self.axis.dim}", index.span)
+            raise ShapeError(f"position {offset} is outside of an axis of size {self.axis.dim}", index.span,
+                             why="positions are counted from 0", fix=f"`0` to `{self.axis.dim - ONE}`")  # fmt: skip
         at = len(self.names)
         self.replace_axis([Axis(ONE)], Window(at, 1, 1, offset), index.span)
         record = self.frame.builder.values[self.value]

@@ -34,10 +34,13 @@ def names_on_left(indices: tuple[Index, ...], scope: Scope) -> tuple[str, ...]:
             case IndexAffine(terms=terms) if terms:
                 names.extend(name for _, name in terms)
             case _:
-                raise ShapeError("this index cannot stand on the left", index.span, fix="an index name")
+                raise ShapeError("this index cannot stand on the left", index.span, fix="an index name",
+                                 why="the left side names the axes of the result")  # fmt: skip
         for name in names:
             if names.count(name) > 1:
-                raise ShapeError(f"`{name}` stands twice on the left", index.span)
+                raise ShapeError(f"`{name}` stands twice on the left", index.span,
+                                 why="each index stands for one axis of the result",
+                                 fix="two indices of the same size")  # fmt: skip
     return tuple(names)
 
 
@@ -89,7 +92,9 @@ def written_axes(indices: tuple[Index, ...], scope: Scope) -> tuple[Axis, ...]:
     axes = []
     for index in indices:
         if not isinstance(index, IndexName):
-            raise ShapeError("only plain indices can stand here", index.span)
+            raise ShapeError("only plain indices can stand here", index.span,
+                             why="this names the axes of a tensor that has no entries yet",
+                             fix="index names")  # fmt: skip
         axes.append(Axis(scope.cell(index.id).size(index.id, index.span), index.id))
     return tuple(axes)
 

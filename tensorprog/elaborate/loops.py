@@ -39,7 +39,8 @@ def flatten(statements: tuple[Statement, ...], scope: Scope) -> list[Statement]:
         if entity is None:
             raise unknown_name(statement.flag, scope, statement.span, "flag")
         if not isinstance(entity, FlagEntity):
-            raise ShapeError(f"`{statement.flag}` is not a flag", statement.span, fix="`name: flag` in the block")
+            raise ShapeError(f"`{statement.flag}` is not a flag", statement.span, fix="`name: flag` in the block",
+                             why="`if` chooses when a block is used, not when the network runs")  # fmt: skip
         flat += flatten(statement.then if entity.value else statement.otherwise, scope)
     return flat
 
@@ -70,18 +71,18 @@ def scan(statement: Scan, scope: Scope) -> None:
     """`scan t { .. }` : one step of the body per position of the finite axis t."""
     dim = scope.cell(statement.index).known()
     if dim is None:
-        raise ShapeError(
-            f"the length of the scan over `{statement.index}` is not known",
-            statement.span,
-            fix=f"`axis {statement.index}: ..` with a finite dim",
-        )
+        raise ShapeError(f"the length of the scan over `{statement.index}` is not known", statement.span,
+                         fix=f"`axis {statement.index}: ..` with a finite dim",
+                         why="it takes as many steps as the axis has places")  # fmt: skip
     length = dim.constant
     if any(symbol.startswith(PLACEHOLDER) for symbol in dim.symbols):
         raise size_unknown(statement.index, statement.span)
     if length is None:
-        raise ShapeError(f"a scan over an axis of size {dim}", statement.span, why="a scan has finitely many steps")
+        raise ShapeError(f"a scan over an axis of size {dim}", statement.span, why="a scan has finitely many steps",
+                         fix=f"`axis {statement.index}: 16`, or another finite size")  # fmt: skip
     if length > MAX_STEPS:
-        raise ShapeError(f"a scan over {length} steps", statement.span, why=f"at most {MAX_STEPS}")
+        raise ShapeError(f"a scan over {length} steps", statement.span, why=f"at most {MAX_STEPS}",
+                         fix="a shorter one: exponents of the width are the same for every length")  # fmt: skip
     _loop(statement, scope, "scan", "scan", int(length), None, statement.index)
 
 
@@ -89,17 +90,22 @@ def _count(expr: Expr, scope: Scope) -> tuple[int, str | None, Dim | None]:
     """The number of repeats and the depth symbol it is written with; or, where depths are symbols, its size."""
     context = scope.builder.context
     if isinstance(expr, Name) and scope.find(expr.id) is None:
-        raise ShapeError(f"unknown depth `{expr.id}`", expr.span, fix=f"`depth {expr.id}` above")
+        raise ShapeError(f"unknown depth `{expr.id}`", expr.span, fix=f"`depth {expr.id}` above",
+                         why="the number of layers is a `depth` symbol or a whole number")  # fmt: skip
     size = polynomial(expr, scope)
     if context.symbolic and size.symbols and size.symbols <= context.used_depths.keys():
         return 0, None, size
     value = size.constant
     if value is None:
-        raise ShapeError("the number of repeats grows with a width", expr.span, fix="`depth L`")
+        raise ShapeError("the number of repeats grows with a width", expr.span, fix="`depth L`",
+                         why="how a network behaves when depth and width grow together is not derived")  # fmt: skip
     if value.denominator != 1 or value < 0:
-        raise ShapeError(f"{value} repeats", expr.span, why="the number of repeats is a whole number")
+        raise ShapeError(
+            f"{value} repeats", expr.span, why="the number of repeats is a whole number", fix="`repeat 4 { .. }`"
+        )
     if value > MAX_COUNT:
-        raise ShapeError(f"{value} repeats", expr.span, why=f"at most {MAX_COUNT}")
+        raise ShapeError(f"{value} repeats", expr.span, why=f"at most {MAX_COUNT}",
+                         fix="`depth L` and `repeat L { .. }`, which need not be unrolled")  # fmt: skip
     symbol = expr.id if isinstance(expr, Name) and expr.id in context.used_depths else None
     return int(value), symbol, None
 
@@ -117,7 +123,8 @@ def _loop(
     """Elaborates the body; again with a batch axis on carried values that only get one inside."""
     builder = scope.builder
     if builder.loops >= MAX_LOOPS:
-        raise ShapeError(f"loops are nested more than {MAX_LOOPS} deep", statement.span)
+        raise ShapeError(f"loops are nested more than {MAX_LOOPS} deep", statement.span, why="their bodies multiply",
+                         fix="one loop of all the steps, or a `block` for the inner ones")  # fmt: skip
     names = _carried(statement, scope, time)
     instance = builder.instance(label)
     for name in names:
@@ -143,7 +150,9 @@ def _carried(statement: Repeat | Scan, scope: Scope, time: str | None) -> list[s
     for name in assigned(statement.body, scope, time):
         entity = scope.find(name)
         if isinstance(entity, ParamEntity):
-            raise ShapeError(f"`{name}` is a parameter and cannot be assigned", statement.span)
+            raise ShapeError(f"`{name}` is a parameter and cannot be assigned", statement.span,
+                             why="a parameter changes by training only",
+                             fix="another name for what is computed from it")  # fmt: skip
         if isinstance(entity, TensorEntity):
             names.append(name)
     return names
@@ -203,6 +212,7 @@ class _Attempt:
                     f"`{name}` changes its shape in the loop: {_shape(before)} before, {_shape(after)} after",
                     self.statement.span,
                     why="every pass of a loop has the same shapes",
+                    fix="the same sizes, or another name for the result",
                 )
         return missing
 

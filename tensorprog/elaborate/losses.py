@@ -63,19 +63,23 @@ def _term(expr: Expr, weight: Scalar, scope: Scope) -> int:
 def _one(call: Call, scope: Scope) -> int:
     builder, most = scope.builder, 2 if call.id == "mse" else 1
     if not 1 <= len(call.arguments) <= most or any(argument.keyword for argument in call.arguments):
-        raise ShapeError(f"`{call.id}` takes one tensor", call.span, why="its target is an input of its own")
+        raise ShapeError(f"`{call.id}` takes one tensor", call.span, why="its target is an input of its own",
+                         fix=f"`{call.id}(f)`" + ", or `mse(f, y)` with an input `y`" * (call.id == "mse"))  # fmt: skip
     expr = call.arguments[0].value
     value = evaluate_tensor(expr, Frame(scope, None), frozenset()).value
     axes = builder.values[value].axes
     if call.id == "mean":
         return builder.compute(LossOp("mean"), (value,), (), call.span)
     if not builder.values[value].has_batch:
-        raise ShapeError(f"`{call.id}` of a tensor that depends on no input", expr.span)
+        raise ShapeError(f"`{call.id}` of a tensor that depends on no input", expr.span,
+                         why="there is one target for each example of the batch",
+                         fix="a tensor that is computed from an input")  # fmt: skip
     if len(call.arguments) == 2:
         target = _given_target(call.arguments[1].value, axes, scope)
     elif call.id == "cross_entropy":
         if len(axes) < 2:
-            raise ShapeError("cross_entropy needs an axis of classes", expr.span, fix="`mse(..)`")
+            raise ShapeError("cross_entropy needs an axis of classes", expr.span, fix="`mse(..)`",
+                             why="it chooses one of the entries of the last axis")  # fmt: skip
         target = _target(expr, axes[:-1], call.span, scope)
     else:
         target = _target(expr, axes, call.span, scope)
@@ -102,8 +106,10 @@ def _given_target(expr: Expr, axes: tuple[Axis, ...], scope: Scope) -> int:
     value = evaluate_tensor(expr, Frame(scope, None), frozenset()).value
     inputs = {step.out for step in builder.steps if isinstance(step, Compute) and isinstance(step.op, Input)}
     if value not in inputs:
-        raise ShapeError("a target is an input", expr.span, fix="`mean((f - y)^2)`" if isinstance(expr, Name) else "")
+        raise ShapeError("a target is an input", expr.span, fix="`mean((f - y)^2)`" if isinstance(expr, Name) else "",
+                         why="what is compared with is data, and has no gradient")  # fmt: skip
     given = builder.values[value].axes
     if len(given) != len(axes) or not all(agree(a.dim, b.dim) for a, b in zip(given, axes, strict=True)):
-        raise ShapeError("the target has another shape", expr.span)
+        raise ShapeError("the target has another shape", expr.span, why="entries are compared one by one",
+                         fix="an input with the axes of the result")  # fmt: skip
     return value

@@ -29,25 +29,29 @@ def check_size(dim: Dim, span: Span) -> None:
     value = dim.constant
     if value is not None:
         if value <= 0:
-            raise ShapeError(f"this size is {value}", span, why="a size is positive")
+            raise ShapeError(f"this size is {value}", span, why="a size is positive", fix="a number from 1 on")
         if value.denominator != 1:
-            raise ShapeError(f"this size is {value}", span, why="a finite size is a whole number")
+            raise ShapeError(f"this size is {value}", span, why="a finite size is a whole number",
+                             fix="a whole number, or a multiple of a width")  # fmt: skip
         if value > MAX_SIZE:
             raise ShapeError(f"this size is {value}", span, why=f"finite sizes go up to {MAX_SIZE}", fix="a width")
         return
     degrees = [sum(power for _, power in monomial) for monomial, _ in dim.terms]
     leading = [c for (_, c), degree in zip(dim.terms, degrees, strict=True) if degree == max(degrees)]
     if max(degrees) <= 0 and not dim.grows:
-        raise ShapeError(f"the size {dim} shrinks as the widths grow", span, why="a size grows or stays finite")
+        raise ShapeError(f"the size {dim} shrinks as the widths grow", span, why="a size grows or stays finite",
+                         fix="a number, or a multiple of a width")  # fmt: skip
     if all(c < 0 for c in leading):
-        raise ShapeError(f"the size {dim} is negative", span, why="a size is positive")
+        raise ShapeError(f"the size {dim} is negative", span, why="a size is positive", fix="a larger first term")
 
 
 def polynomial(expr: Expr, scope: Scope) -> Dim:
     """The value of an expression in numbers and sizes, not checked to be a size."""
     dim = _polynomial(expr, scope)
     if len(dim.terms) > MAX_TERMS or any(_too_long(coefficient) for _, coefficient in dim.terms):
-        raise ShapeError("this size is too large an expression", expr.span)
+        raise ShapeError("this size is too large an expression", expr.span,
+                         why="sizes are short polynomials in the widths",
+                         fix="a `dim` of its own, or fewer terms")  # fmt: skip
     return dim
 
 
@@ -60,7 +64,8 @@ def to_float(value: Fraction, span: Span) -> float:
     try:
         return float(value)
     except OverflowError:
-        raise ShapeError("this number is too large", span) from None
+        raise ShapeError("this number is too large", span, why="it must be a number that a program can hold",
+                         fix="a number below 1e300") from None  # fmt: skip
 
 
 def _polynomial(expr: Expr, scope: Scope) -> Dim:
@@ -81,11 +86,14 @@ def _polynomial(expr: Expr, scope: Scope) -> Dim:
             try:
                 return polynomial(left, scope) / polynomial(right, scope)
             except (ZeroDivisionError, ValueError) as error:
-                raise ShapeError(str(error), expr.span) from None
+                raise ShapeError(str(error), expr.span, why="sizes are polynomials in the widths",
+                                 fix="a division by a number, a dim or a product of widths") from None  # fmt: skip
         case Binary(op="^", left=left, right=right):
             power = number(right, scope)
             if power.denominator != 1 or not 0 <= power <= MAX_POWER:
-                raise ShapeError("a size can only be raised to a whole power", right.span)
+                raise ShapeError("a size can only be raised to a whole power", right.span,
+                                 why="sizes are polynomials in the widths",
+                                 fix=f"a power from 0 to {MAX_POWER}")  # fmt: skip
             result, base = ONE, polynomial(left, scope)
             for _ in range(int(power)):
                 result = result * base
@@ -93,7 +101,8 @@ def _polynomial(expr: Expr, scope: Scope) -> Dim:
                     break
             return result
         case _:
-            raise ShapeError("this is not a size", expr.span, why="sizes are made of numbers, dims and widths")
+            raise ShapeError("this is not a size", expr.span, why="sizes are made of numbers, dims and widths",
+                             fix="`64`, `n`, `4 n` or `n / heads`")  # fmt: skip
 
 
 def _named_size(name: str, scope: Scope, span: Span) -> Dim:
@@ -109,14 +118,17 @@ def _named_size(name: str, scope: Scope, span: Span) -> Dim:
         if cell is not None:
             return cell.size(name, span)
         raise unknown_name(name, scope, span, "size")
-    raise ShapeError(f"`{name}` is {describe(entity)}, not a size", span)
+    raise ShapeError(f"`{name}` is {describe(entity)}, not a size", span,
+                     why="sizes are made of numbers, dims and widths", fix="a `dim`, a width or a number")  # fmt: skip
 
 
 def whole(expr: Expr, scope: Scope) -> int:
     """A positive whole number (the k of top-k, a stride)."""
     value = number(expr, scope)
     if value.denominator != 1 or value <= 0:
-        raise ShapeError(f"this is {value}, not a positive whole number", expr.span)
+        raise ShapeError(
+            f"this is {value}, not a positive whole number", expr.span, why="it counts things", fix="`1`, `2`, .."
+        )
     return int(value)
 
 
@@ -124,7 +136,8 @@ def number(expr: Expr, scope: Scope) -> Fraction:
     """The value of a constant expression; an error if it depends on a width."""
     scalar = static_scalar(expr, scope)
     if scalar is None or scalar.powers or scalar.unknowns:
-        raise ShapeError("a plain number is needed here", expr.span, why="it may not depend on widths or unknowns")
+        raise ShapeError("a plain number is needed here", expr.span, why="it may not depend on widths or unknowns",
+                         fix="a number, such as `0.5`")  # fmt: skip
     return scalar.coefficient
 
 
@@ -158,7 +171,9 @@ def _static_sum(expr: Binary, scope: Scope) -> Scalar | None:
     if a is None or b is None:
         return None
     if a.unknowns or b.unknowns:
-        raise ShapeError("an unknown multiplier stands alone in a product, not in a sum", expr.span)
+        raise ShapeError("an unknown multiplier stands alone in a product, not in a sum", expr.span,
+                         why="its exponent says how the whole product grows; beside something else it says nothing",
+                         fix="`?a * x + ?b * y`")  # fmt: skip
     if not a.powers and not b.powers:
         sign = 1 if expr.op == "+" else -1
         return Scalar(a.coefficient + sign * b.coefficient)
@@ -187,17 +202,23 @@ def _named_scalar(name: str, scope: Scope, span: Span) -> Scalar | None:
 def power(scalar: Scalar, exponent: Fraction, span: Span) -> Scalar:
     """scalar ^ exponent; roots of numbers stay symbolic, as powers of a constant size."""
     if scalar.unknowns:
-        raise ShapeError("an unknown multiplier cannot be raised to a power or divided by", span)
+        raise ShapeError("an unknown multiplier cannot be raised to a power or divided by", span,
+                         why="it stands for one factor, whose exponent is derived",
+                         fix="`?name` alone: its exponent takes the power into account")  # fmt: skip
     if abs(exponent) > MAX_POWER or _too_long(scalar.coefficient):
-        raise ShapeError("this power is too large", span)
+        raise ShapeError(
+            "this power is too large", span, why="powers of sizes are small", fix=f"a power up to {MAX_POWER}"
+        )
     powers = tuple((dim, p * exponent) for dim, p in scalar.powers if exponent)
     coefficient = scalar.coefficient
     if exponent.denominator == 1:
         if not coefficient and exponent < 0:
-            raise ShapeError("division by zero", span)
+            raise ShapeError("division by zero", span, why="this is zero", fix="a number that is not")
         return Scalar(coefficient ** int(exponent), powers)
     if coefficient <= 0:
-        raise ShapeError(f"a root of {coefficient}", span, why="only positive numbers have roots")
+        raise ShapeError(
+            f"a root of {coefficient}", span, why="only positive numbers have roots", fix="a positive number"
+        )
     if coefficient == 1:
         return Scalar(powers=powers)
     return Scalar(powers=((Dim.of(coefficient), exponent), *powers))
@@ -211,20 +232,20 @@ def base_value(expr: UnknownExpr, scope: Scope) -> Scalar | None:
     if expr.value is None:
         return None
     value = static_scalar(expr.value, scope)
-    if value is None or value.unknowns:
-        raise ShapeError("the value of an unknown multiplier is made of numbers and sizes", expr.value.span)
+    if value is None or value.unknowns or not value.coefficient:
+        raise ShapeError("the value of an unknown multiplier is made of numbers and sizes, not zero",
+                         expr.value.span,
+                         why="its value is that at the base width",
+                         fix="`?name{0.5}` or `?name{d^(-1/2)}`")  # fmt: skip
     return value
 
 
 def named_unknown(expr: UnknownExpr, scope: Scope, default: Scalar | None = None) -> Scalar:
     """`?name` : the one of this name in the file, or in this block."""
     if expr.id is None:
-        raise ShapeError(
-            "this unknown multiplier has no name",
-            expr.span,
-            why="only as an argument `scale = ?` does it take the name of the argument",
-            fix="`?name`",
-        )
+        raise ShapeError("this unknown multiplier has no name", expr.span,
+                         why="only as an argument `scale = ?` does it take the name of the argument",
+                         fix="`?name`")  # fmt: skip
     path = scope.builder.unknown_path
     return register(f"{path}.{expr.id}" if path else expr.id, expr, scope, default)
 
@@ -239,7 +260,8 @@ def register(name: str, expr: UnknownExpr, scope: Scope, default: Scalar | None 
     stated = base_value(expr, scope)
     known = context.unknowns.get(name)
     if stated is not None and name in context.stated and known is not None and known.base != stated:
-        raise ShapeError(f"`?{name}` has another value elsewhere", expr.span, fix="one value, at one of the places")
+        raise ShapeError(f"`?{name}` has another value elsewhere", expr.span, fix="one value, at one of the places",
+                         why="one name stands for one multiplier")  # fmt: skip
     if known is None or (stated is not None and name not in context.stated):
         base = stated if stated is not None else default
         span = scope.builder.place(expr.span)

@@ -6,14 +6,15 @@ elaboration starts again, knowing it: so every rule sees plain sizes only.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tensorprog.dims import Dim
 from tensorprog.errors import ShapeError
+from tensorprog.functions import BUILTIN
 from tensorprog.graph import Scalar
+from tensorprog.suggest import nearest
 from tensorprog.syntax import NOWHERE, Block, Span
 
 if TYPE_CHECKING:
@@ -105,21 +106,15 @@ class Cell:
 
 
 def size_unknown(label: str, span: Span) -> ShapeError:
-    return ShapeError(
-        f"the size of the index `{label}` is not known",
-        span,
-        why="nothing it is used with has a known size",
-        fix=f"`axis {label}: ..` with a dim or a width",
-    )
+    return ShapeError(f"the size of the index `{label}` is not known", span,
+                      why="nothing it is used with has a known size",
+                      fix=f"`axis {label}: ..` with a dim or a width")  # fmt: skip
 
 
 def two_sizes(label: str, one: Dim, other: Dim, span: Span) -> ShapeError:
-    return ShapeError(
-        f"the index `{label}` runs over {one}, but here over {other}",
-        span,
-        why="an index has one size in the whole file or block",
-        fix=f"a different index for the axis of size {other}",
-    )
+    return ShapeError(f"the index `{label}` runs over {one}, but here over {other}", span,
+                      why="an index has one size in the whole file or block",
+                      fix=f"a different index for the axis of size {other}")  # fmt: skip
 
 
 # --- entities ---------------------------------------------------------------------------------------
@@ -181,9 +176,19 @@ _KINDS = {
 }
 
 
-def describe(entity: Entity) -> str:
+# What an unknown name was meant to be -> the kinds of names to show instead, and how to define one.
+_WANTED = {
+    "name": (("a tensor", "a parameter"), "a line `{} = ..` above"),
+    "size": (("a size",), "`dim {} = 64`"),
+    "flag": (("a flag",), "`{}: flag` among the arguments of a block"),
+    "function": ((), "`fn {}(z) = ..`"),
+    "function or block": ((), "`fn {0}(z) = ..`, or `block {0}(x[..,i]) {{ .. }}`"),
+}
+
+
+def describe(entity: Entity | None) -> str:
     """`a tensor`, `a parameter`, ..: for messages."""
-    return _KINDS[type(entity).__name__]
+    return _KINDS.get(type(entity).__name__, "")
 
 
 @dataclass(slots=True)
@@ -245,7 +250,8 @@ class Scope:
         """Adds a declaration; declaring twice in one place is an error."""
         if name in self.declared:
             line = self.declared[name].line
-            raise ShapeError(f"`{name}` is declared twice", span, why=f"it was declared in line {line}")
+            raise ShapeError(f"`{name}` is declared twice", span, why=f"it was declared in line {line}",
+                             fix="another name, or one of the two")  # fmt: skip
         self.declared[name] = span
         self.names[name] = entity
 
@@ -266,14 +272,22 @@ def unknown_name(name: str, scope: Scope, span: Span, what: str = "name", more: 
             fix=f"the statement that defines `{name}` above this one",
         )
     if name in scope.ended:
-        return ShapeError(
-            f"`{name}` is only known inside the loop of line {scope.ended[name].line}",
-            span,
-            why="a loop hands on the names that were assigned before it",
-            fix=f"a value for `{name}` before the loop",
-        )
-    near = difflib.get_close_matches(name, sorted({*scope.visible(), *more}), 1, 0.6)
-    return ShapeError(f"unknown {what} `{name}`", span, fix=f"`{near[0]}`" if near else "")
+        return ShapeError(f"`{name}` is only known inside the loop of line {scope.ended[name].line}", span,
+                          why="a loop hands on the names that were assigned before it",
+                          fix=f"a value for `{name}` before the loop")  # fmt: skip
+    if name in BUILTIN or isinstance(scope.find(name), FunctionEntity | BlockEntity):
+        return ShapeError(f"`{name}` is a function, not a {'tensor' if what == 'name' else what}", span,
+                          why="it is applied to what stands in parentheses",
+                          fix=f"`{name}(..)`")  # fmt: skip
+    seen = [other for other in scope.visible() if scope.find(other) is not None]
+    if name not in seen and name in scope.visible():
+        return ShapeError(f"`{name}` is not known inside of a block", span, fix="an argument of the block",
+                          why="a block sees sizes, functions and blocks of the file, but no tensors")  # fmt: skip
+    near = nearest(name, {*seen, *more}, 0.6)
+    kinds, define = _WANTED[what]
+    known = [f"`{other}`" for other in seen if describe(scope.find(other)) in kinds]
+    return ShapeError(f"unknown {what} `{name}`", span, why=f"nothing above this line defines `{name}`",
+                      fix=f"`{near}`" if near else ", ".join(known[:8]) or define.format(name))  # fmt: skip
 
 
 def _defined_later(name: str, scope: Scope) -> Span | None:

@@ -46,11 +46,13 @@ def run(statements: tuple[Statement, ...], scope: Scope, block: Block | None) ->
     result: int | None = None
     for position, statement in enumerate(flat):
         if result is not None:
-            raise ShapeError("nothing is computed after `return`", statement.span)
+            raise ShapeError("nothing is computed after `return`", statement.span, why="a block ends with its `return`",
+                             fix="`return` as the last line")  # fmt: skip
         scope.later = later(flat[position:])
         match statement:
             case Let(output=True):
-                raise ShapeError("an output stands at the top of the file", statement.span, fix="`return` in a block")
+                raise ShapeError("an output stands at the top of the file", statement.span, fix="`return` in a block",
+                                 why="what a block or a loop computes, it hands on")  # fmt: skip
             case Let():
                 let(statement, scope)
             case Repeat():
@@ -59,7 +61,8 @@ def run(statements: tuple[Statement, ...], scope: Scope, block: Block | None) ->
                 loops.scan(statement, scope)
             case Return(value=value):
                 if block is None:
-                    raise ShapeError("`return` stands outside of a block", statement.span, fix="`output y = ..`")
+                    raise ShapeError("`return` stands outside of a block", statement.span, fix="`output y = ..`",
+                                     why="a loop hands on the names that were assigned before it")  # fmt: skip
                 result = _returned(value, scope)
             case (
                 FixDecl()
@@ -71,7 +74,9 @@ def run(statements: tuple[Statement, ...], scope: Scope, block: Block | None) ->
                 | DepthDecl()
                 | InputDecl()
             ):
-                raise ShapeError("this stands at the top of the file only", statement.span)
+                raise ShapeError("this stands at the top of the file only", statement.span,
+                                 why="it speaks of the whole network",
+                                 fix="this line outside of all braces")  # fmt: skip
             case _:
                 pass
     scope.later = {}
@@ -85,7 +90,8 @@ def later(statements: list[Statement]) -> dict[str, Span]:
 def _returned(expr: Expr, scope: Scope) -> int:
     result = evaluate(expr, Frame(scope, None), frozenset())
     if isinstance(result, Scalar):
-        raise ShapeError("a block returns a tensor", expr.span, why="this is a plain number")
+        raise ShapeError("a block returns a tensor", expr.span, why="this is a plain number",
+                         fix="a tensor: `h[i] = 0` makes one of zeros")  # fmt: skip
     return result.value
 
 
@@ -97,7 +103,9 @@ def let(statement: Let, scope: Scope) -> int:
     entity = scope.own(statement.name)
     if entity is not None and not isinstance(entity, TensorEntity | BlockEntity | FunctionEntity):
         what = f"`{statement.name}` is {describe(entity)} and cannot be assigned"
-        raise ShapeError(what, statement.span, fix="another name")
+        raise ShapeError(
+            what, statement.span, fix="another name", why="names of tensors and functions can be given again, no others"
+        )
     time: int | None = None
     if statement.indices is None:
         result = evaluate(statement.value, Frame(scope, None), frozenset())
@@ -121,7 +129,8 @@ def _indexed(statement: Let, scope: Scope, time: int | None) -> int:
         indices = indices[:time] + indices[time + 1 :]
     left = names_on_left(indices, scope)
     if BATCH_INDEX in left:
-        raise ShapeError("the batch axis is implicit", statement.span, why="it is never written on the left")
+        raise ShapeError("the batch axis is implicit", statement.span, why="it is never written on the left",
+                         fix="the other indices only")  # fmt: skip
     frame = Frame(scope, left)
     result = evaluate(statement.value, frame, frozenset(left))
     if isinstance(result, Scalar):
@@ -132,6 +141,7 @@ def _indexed(statement: Let, scope: Scope, time: int | None) -> int:
                 f"the index `{name}` stands on the left, but nowhere on the right",
                 _span_of(name, statement),
                 why="nothing says how the result depends on it",
+                fix=f"`{statement.name}` without `{name}`: in a sum it is repeated along the axes that it lacks",
             )
     order = frame.ordered(list(result.indices))
     result = scope.builder.permute(result, order, statement.span)

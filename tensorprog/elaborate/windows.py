@@ -33,10 +33,14 @@ def group_sizes(index: IndexGroup, total: Dim, scope: Scope) -> list[Dim]:
             rest = Dim(())
         value = rest.constant
         if not rest.terms or (value is not None and value.denominator != 1):
-            raise ShapeError(f"an axis of size {total} cannot be divided by {product}", index.span)
+            raise ShapeError(f"an axis of size {total} cannot be divided by {product}", index.span,
+                             why="every part has as many places as every other",
+                             fix="a size that divides it")  # fmt: skip
         cells[missing[0]].bind(rest, index.ids[missing[0]], index.span)
     elif not missing and not agree(product, total):
-        raise ShapeError(f"the axis has size {total}, but its parts make {product}", index.span)
+        raise ShapeError(f"the axis has size {total}, but its parts make {product}", index.span,
+                         why="together the parts have as many places as the axis",
+                         fix=f"sizes of `{', '.join(index.ids)}` whose product is {total}")  # fmt: skip
     return [cell.size(name, index.span) for name, cell in zip(index.ids, cells, strict=True)]
 
 
@@ -59,10 +63,12 @@ def window_of(index: IndexAffine, axis: int, frame: Frame) -> WindowSpec:
     """Which index is the position and which the tap: the position is the one on the left of the statement."""
     terms = [(_coefficient(c, frame.scope, index.span), name) for c, name in index.terms]
     if len(terms) > 2:
-        raise ShapeError("an axis is indexed by more than two indices", index.span, fix="two statements")
+        raise ShapeError("an axis is indexed by more than two indices", index.span, fix="two statements",
+                         why="a window has a position and a tap")  # fmt: skip
     for coefficient, name in terms:
         if coefficient <= 0:
-            raise ShapeError(f"the index `{name}` runs backwards", index.span, why="coefficients are positive")
+            raise ShapeError(f"the index `{name}` runs backwards", index.span, why="coefficients are positive",
+                             fix=f"`{name}`, with the entries numbered the other way round")  # fmt: skip
     left = frame.left or ()
     if len(terms) == 2 and terms[0][1] not in left and terms[1][1] in left:
         terms.reverse()
@@ -79,15 +85,14 @@ def _coefficient(value: int | str, scope: Scope, span: Span) -> int:
 def check_window(window: WindowSpec, dims: list[Dim], axis: Dim, span: Span) -> None:
     """Taps are finite, and a slice touches its axis."""
     if len(dims) == 2 and dims[1].grows:
-        raise ShapeError(
-            f"the window's taps `{window.names[1]}` run over the growing size {dims[1]}",
-            span,
-            why="a window has finitely many taps",
-        )
+        raise ShapeError(f"the window's taps `{window.names[1]}` run over the growing size {dims[1]}", span,
+                         why="a window has finitely many taps",
+                         fix="a finite size; a sum over a growing axis is a product: `W[j,i] x[i]`")  # fmt: skip
     past = (window.offset - axis).constant
     last = Dim.of(window.stride) * (dims[0] - ONE) + window.offset
     if len(dims) == 2:
         last = last + Dim.of(window.dilation) * (dims[1] - ONE)
     end = last.constant
     if (past is not None and past >= 0) or (end is not None and end < 0):
-        raise ShapeError(f"this slice lies outside of an axis of size {axis}", span)
+        raise ShapeError(f"this slice lies outside of an axis of size {axis}", span, why="it would hold zeros alone",
+                         fix=f"positions from 0 to {axis - ONE}")  # fmt: skip

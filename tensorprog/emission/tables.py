@@ -15,6 +15,9 @@ from tensorprog.exponents import Power
 from tensorprog.graph import Parameter, Scalar
 from tensorprog.optimizers import Optimizer
 from tensorprog.parametrization import Parametrization
+from tensorprog.syntax import NOWHERE, Span
+
+MAX_SEARCHED = 1000  # larger widths that are tried where a size is not whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,14 +118,14 @@ def _start(parameter: Parameter, base: Mapping[str, int], starts_at_zero: bool) 
         return '("constant", 0.0)'
     match init.kind:
         case "normal" if init.value is None:
-            fan_in = _size(parameter.fan_in, base) if parameter.fan_in is not None else 1
+            fan_in = _size(parameter.fan_in, base, parameter.span) if parameter.fan_in is not None else 1
             return f'("normal", {fan_in}**-0.5)' if fan_in != 1 else '("normal", 1.0)'
         case "zeros":
             return '("constant", 0.0)'
         case "ones":
             return '("constant", 1.0)'
         case "orthogonal":  # entries of an orthogonal matrix shrink by themselves: only the base value is kept
-            sizes = [_size(axis.dim, base) for axis in parameter.axes] or [1]
+            sizes = [_size(axis.dim, base, parameter.span) for axis in parameter.axes] or [1]
             longest = max(sizes[0], prod(sizes[1:]))
             gain = init.value if init.value is not None else 1.0
             return f'("orthogonal", {over(number(gain), power(Code(str(longest)), number(0.5))).text})'
@@ -133,14 +136,25 @@ def _start(parameter: Parameter, base: Mapping[str, int], starts_at_zero: bool) 
             raise TensorProgError(f"the initialiser {init.kind!r} cannot be emitted", parameter.span)
 
 
-def _size(dim: Dim, base: Mapping[str, int]) -> int:
+def _size(dim: Dim, base: Mapping[str, int], span: Span = NOWHERE) -> int:
     try:
         value = dim.evaluate(base)
     except KeyError as missing:
         raise TensorProgError(f"there is no base width for {missing.args[0]}") from None
     if value.denominator != 1 or value < 1:
-        raise TensorProgError(f"the size {dim} is {value} at the base widths", why="a size is a whole number from 1 on")
+        raise TensorProgError(f"the size {dim} is {value} at the base widths", span, fix=_other_base(dim, base),
+                              why="a size is a whole number from 1 on")  # fmt: skip
     return int(value)
+
+
+def _other_base(dim: Dim, base: Mapping[str, int]) -> str:
+    """The next larger base widths at which this size is a whole number."""
+    for more in range(1, MAX_SEARCHED):
+        larger = {symbol: base[symbol] + more for symbol in sorted(dim.symbols)}
+        value = dim.evaluate(larger)
+        if value.denominator == 1 and value >= 1:
+            return " ".join(f"--base-width {symbol}={width}" for symbol, width in larger.items())
+    return "a size that is a whole number at some width"
 
 
 def multiplier_text(base: Mapping[str, int]) -> Callable[[MultiplierRow], str]:

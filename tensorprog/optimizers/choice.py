@@ -44,9 +44,9 @@ class Choice:
         """Raises TensorProgError if a rule fits none of these parameters."""
         for pattern, _ in self.rules:
             if not any(fnmatchcase(name, pattern) for name in names):
-                raise TensorProgError(
-                    f"`{pattern}` fits no parameter", fix=nearest(pattern, names) or ", ".join(list(names)[:12])
-                )
+                raise TensorProgError(f"`{pattern}` fits no parameter",
+                                      fix=nearest(pattern, names) or ", ".join(list(names)[:12]),
+                                      why="it is the name of a parameter, or a pattern of such names")  # fmt: skip
 
     @property
     def title(self) -> str:
@@ -69,7 +69,8 @@ def find(name: Named, own: Mapping[str, Optimizer] | None = None) -> Optimizer:
         raise TensorProgError(f"the optimizer `{name}` is not covered", why=REFUSED[name], fix="shampoo, adamw or muon")
     if found is None:
         known = [*(own or {}), *OPTIMIZERS]
-        raise TensorProgError(f"unknown optimizer `{name}`", fix=nearest(name, known) or ", ".join(known))
+        raise TensorProgError(f"unknown optimizer `{name}`", fix=nearest(name, known) or ", ".join(known),
+                              why="its step must be known: how large, and in which sign")  # fmt: skip
     return found
 
 

@@ -94,11 +94,16 @@ class Optimizer:
         for name, value in options.items():
             if name not in values:
                 raise TensorProgError(f"the optimizer {self.name} has no option `{name}`",
-                                      fix=nearest(name, values) or "one of " + ", ".join(values))  # fmt: skip
+                                      fix=nearest(name, values) or "one of " + ", ".join(values),
+                                      why="it would change nothing")  # fmt: skip
             if name in _FRACTIONS and not 0 <= value < 1:
-                raise TensorProgError(f"`{name}` is {float(value):g}", why="it lies between 0 and 1, 1 excluded")
+                raise TensorProgError(
+                    f"`{name}` is {float(value):g}", why="it lies between 0 and 1, 1 excluded", fix="0.9"
+                )
             if name in ("lr", "eps", "weight_decay") and value < 0:
-                raise TensorProgError(f"`{name}` is {float(value):g}", why="it is not negative")
+                raise TensorProgError(
+                    f"`{name}` is {float(value):g}", why="it is not negative", fix="a number from 0 on"
+                )
             values[name] = float(value)
         return values
 

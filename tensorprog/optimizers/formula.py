@@ -27,7 +27,8 @@ def define(statement: s.OptimizerDef, source: str = "") -> Optimizer:
     names = [rule.name for rule in rules]
     for rule in rules:
         if rule.name in GIVEN or rule.name in hyper:
-            raise TensorProgError(f"`{rule.name}` cannot be assigned", rule.span, fix="another name")
+            raise TensorProgError(f"`{rule.name}` cannot be assigned", rule.span, fix="another name",
+                                  why="it is given, or defined already")  # fmt: skip
     if names.count("step") != 1 or names[-1] != "step":
         raise TensorProgError(f"the optimizer `{statement.name}` has no step", statement.span,
                               why="w <- w - lr * step", fix="`step = ..` as its last line")  # fmt: skip
@@ -40,7 +41,9 @@ def define(statement: s.OptimizerDef, source: str = "") -> Optimizer:
             break
     for name in hyper:
         if name not in (*RESERVED, "rho") and name not in reader.used:
-            raise TensorProgError(f"the hyperparameter `{name}` is used nowhere", statement.span)
+            raise TensorProgError(f"the hyperparameter `{name}` is used nowhere", statement.span,
+                                  why="it would change nothing",
+                                  fix="a formula with it, or no such hyperparameter")  # fmt: skip
     step, span = reader.values["step"], rules[-1].value.span
     reduce = reader.sizes.reduce
     probe = None
@@ -72,11 +75,13 @@ def _hyperparameters(statement: s.OptimizerDef) -> dict[str, float]:
             own_line = item.name in SETTINGS
             raise TensorProgError(f"`{item.name}` is given twice, taken, or no number", item.span,
                                   fix=f"a line `{item.name} = ..` between the braces" if own_line
-                                  else f"`{item.name} = 0.1`")  # fmt: skip
+                                  else f"`{item.name} = 0.1`",
+                                  why="a hyperparameter has a name of its own and a number")  # fmt: skip
         hyper[item.name] = float(value)
     if "lr" not in hyper:
         raise TensorProgError(f"the optimizer `{statement.name}` has no learning rate", statement.span,
-                              fix=f"`optimizer {statement.name}(lr = 0.001, ..) {{ .. }}`")  # fmt: skip
+                              fix=f"`optimizer {statement.name}(lr = 0.001, ..) {{ .. }}`",
+                                  why="every step is multiplied by it")  # fmt: skip
     return hyper
 
 
@@ -90,12 +95,16 @@ def _settings(statement: s.OptimizerDef) -> tuple[dict[str, str], list[s.Assignm
         word = rule.value.id if isinstance(rule.value, s.Name) else ""
         if not word or (rule.name == "decay" and word not in DECAYS[:2]):
             raise TensorProgError(f"`{rule.name}` is not a formula", rule.span,
-                                  fix="`decay = decoupled`, `decay = coupled` or `vectors = adamw`")  # fmt: skip
+                                  fix="`decay = decoupled`, `decay = coupled` or `vectors = adamw`",
+                                  why="`decay` and `vectors` are chosen by name")  # fmt: skip
         settings[rule.name] = word
     if "decay" in settings and "weight_decay" not in {item.name for item in statement.arguments}:
-        raise TensorProgError("there is no `weight_decay` among the hyperparameters", statement.span)
+        raise TensorProgError("there is no `weight_decay` among the hyperparameters", statement.span,
+                              why="how it acts is said, but not how large it is",
+                              fix=f"`optimizer {statement.name}(.., weight_decay = 0)`")  # fmt: skip
     if not rules:
-        raise TensorProgError(f"the optimizer `{statement.name}` has no step", statement.span, fix="`step = g`")
+        raise TensorProgError(f"the optimizer `{statement.name}` has no step", statement.span, fix="`step = g`",
+                              why="the step is what a parameter moves by, times the learning rate")  # fmt: skip
     return settings, rules
 
 
@@ -121,7 +130,7 @@ def _normalisation(step: Value, size: Size, span: s.Span) -> tuple[str, bool]:
         raise CalculusError(
             "the step must change sign with the gradient, and not with the parameter", span,
             why="its terms inherit the signs of the gradient's: that is what tells aligned sums from others",
-        )  # fmt: skip
+            fix="a step that is odd in `g`, such as `g` or `g / rms(g)`")  # fmt: skip
     table = {
         ("entry", Size(1)): "none",
         ("entry", Size(1, norm=-1)): "global",

@@ -111,15 +111,18 @@ class Reader:
             case s.Call(id=name, arguments=arguments, over=over, condition=condition, span=span):
                 count = FUNCTIONS.get(name)
                 if count is None:
-                    raise TensorProgError(
-                        f"unknown function `{name}`", span, fix=nearest(name, FUNCTIONS) or ", ".join(FUNCTIONS)
-                    )
+                    raise TensorProgError(f"unknown function `{name}`", span,
+                                          fix=nearest(name, FUNCTIONS) or ", ".join(FUNCTIONS),
+                                          why="what every function does to sizes is known beforehand")  # fmt: skip
                 if len(arguments) != count or over or condition or any(a.keyword for a in arguments):
-                    raise TensorProgError(f"`{name}` takes {count} argument{'s' * (count > 1)} here", span)
+                    raise TensorProgError(f"`{name}` takes {count} argument{'s' * (count > 1)} here", span,
+                                          why="the number of its arguments is what it means",
+                                          fix=f"`{name}({', '.join('ab'[:count])})`")  # fmt: skip
                 return self._call(name, [self.value(a.value) for a in arguments], span)
             case _:
                 raise TensorProgError("this cannot stand in an optimizer", expr.span,
-                                      why="it is made of names, numbers, + - * / ^ and functions")  # fmt: skip
+                                      why="it is made of names, numbers, + - * / ^ and functions",
+                                  fix="a formula such as `g / (sqrt(v) + eps)`")  # fmt: skip
 
     def _name(self, name: str, span: s.Span) -> Value:
         self.used.add(name)
@@ -133,7 +136,8 @@ class Reader:
             known = self.state.get(name, Value({f"#{name}": Fraction(1)}, ANY, ANY, "", linear=True))
             self.state[name] = known
             return known
-        raise TensorProgError(f"unknown name `{name}`", span, fix=nearest(name, self.values) or ", ".join(GIVEN))
+        raise TensorProgError(f"unknown name `{name}`", span, fix=nearest(name, self.values) or ", ".join(GIVEN),
+                              why="it is neither given nor defined above")  # fmt: skip
 
     def assign(self, name: str, value: Value, span: s.Span) -> bool:
         """True if a state turned out to be something else than assumed."""
@@ -143,7 +147,8 @@ class Reader:
         old = self.state[name]
         self.sizes.equate(old, value, span)
         if old.kind and value.kind and old.kind != value.kind and "scalar" in (old.kind, value.kind):
-            raise TensorProgError(f"`{name}` is a number in one place and a tensor in another", span)
+            raise TensorProgError(f"`{name}` is a number in one place and a tensor in another", span,
+                                  why="a name has one meaning in all steps", fix="two names")  # fmt: skip
         new = Value(old.size, old.gradient & value.gradient, old.parameter & value.parameter, value.kind or old.kind,
                     old.linear and value.linear)  # fmt: skip
         self.state[name] = new
@@ -153,7 +158,8 @@ class Reader:
         self.sizes.equate(a, b, span)
         if "spectral" in (a.kind, b.kind) and "entry" in (a.kind, b.kind):
             raise TensorProgError("an orthogonalised tensor and another one cannot be added", span,
-                                  why="the sizes of their entries agree for one shape only")  # fmt: skip
+                                  why="the sizes of their entries agree for one shape only",
+                                  fix="`orthogonal(..)` times numbers alone")  # fmt: skip
         linear = a.linear and b.linear
         size = b.size if a.size is None else a.size
         return Value(size, a.gradient & b.gradient, a.parameter & b.parameter, _wider(a, b), linear)
@@ -175,7 +181,8 @@ class Reader:
     def _call(self, name: str, args: list[Value], span: s.Span) -> Value:
         first = args[0]
         if "spectral" in {a.kind for a in args}:
-            raise TensorProgError("an orthogonalised tensor stands here", span, why="only numbers may multiply it")
+            raise TensorProgError("an orthogonalised tensor stands here", span, why="only numbers may multiply it",
+                                  fix="`orthogonal(..)` times a number")  # fmt: skip
         match name:
             case "sqrt":
                 return self._power(first, s.Number(Fraction(1, 2)), span)
@@ -189,7 +196,9 @@ class Reader:
                 return Value(size, _even(first.gradient), _even(first.parameter))
             case "orthogonal":
                 if first.kind == "scalar":
-                    raise TensorProgError("`orthogonal` wants a tensor", span)
+                    raise TensorProgError("`orthogonal` wants a tensor", span,
+                                          why="it works on the shape of the parameter",
+                                          fix="`orthogonal(g)`")  # fmt: skip
                 return Value({"count": Fraction(-1, 2)}, first.gradient, first.parameter, "spectral", first.linear)
             case _:  # max, min, clip, atan2 compare two values
                 second = args[1]
@@ -221,7 +230,9 @@ def _power_signs(signs: Signs, power: Fraction) -> Signs:
 def _product(a: Value, b: Value, sign: int, span: s.Span) -> Value:
     kinds = {a.kind, b.kind}
     if "spectral" in kinds and kinds != {"spectral", "scalar"}:
-        raise TensorProgError("an orthogonalised tensor may be multiplied by numbers only", span)
+        raise TensorProgError("an orthogonalised tensor may be multiplied by numbers only", span,
+                              why="the size of its entries depends on the shape",
+                              fix="`orthogonal(..)` times numbers alone")  # fmt: skip
     size = None if a.size is None or b.size is None else _combine(a.size, b.size, sign)
     linear = (a.linear and b.kind == "scalar") or (b.linear and a.kind == "scalar" and sign == 1)
     return Value(size, _times(a.gradient, b.gradient), _times(a.parameter, b.parameter), _wider(a, b), linear)

@@ -43,7 +43,8 @@ def optimizer(text: str, source: str = "") -> Optimizer:
     text = dedent(text).strip("\n")
     statements = parse(text).statements
     if len(statements) != 1 or not isinstance(statements[0], OptimizerDef):
-        raise TensorProgError("one definition of an optimizer is wanted", fix="optimizer mine(lr = 0.1) { step = g }")
+        raise TensorProgError("one definition of an optimizer is wanted", fix="optimizer mine(lr = 0.1) { step = g }",
+                              why="a text defines the optimizer that is used")  # fmt: skip
     try:
         return define(statements[0], source)
     except TensorProgError as error:

@@ -56,9 +56,9 @@ def resolve(trainer: Trainer, said: FixDecl) -> Fix:
         found = [name for name in scales if fnmatchcase(name, quantity[1:])]
         if not found:
             known = ", ".join(f"?{s}" for s in sorted(scales))
-            raise _error(
-                said, quantity, f"the program has no multiplier `{quantity}`", known or "a `?name` in the file"
-            )
+            raise _error(said, quantity, f"the program has no multiplier `{quantity}`",
+                         known or "a `?name` in the file",
+                         "only what is written with `?` is left open by the file")  # fmt: skip
         if value == "global":
             return Fix(said, "scale", dict.fromkeys(found))
         return Fix(said, "scale", dict.fromkeys(found, number(_power(trainer, said))))
@@ -70,13 +70,11 @@ def resolve(trainer: Trainer, said: FixDecl) -> Fix:
     if not names:
         every = list(graph.parameters)
         if said.pattern in every and quantity != "lr":
-            raise _error(
-                said, said.pattern, f"`{said}`: `{said.pattern}` starts at exactly zero", "the parameters that do not"
-            )
+            raise _error(said, said.pattern, f"`{said}`: `{said.pattern}` starts at exactly zero",
+                         "the parameters that do not", "zero has no exponent")  # fmt: skip
         close = "" if "*" in (said.pattern or "*") else nearest(said.pattern or "", every)
-        raise _error(
-            said, said.pattern or quantity, f"`{said}`: there is no such parameter", close or ", ".join(every[:12])
-        )
+        raise _error(said, said.pattern or quantity, f"`{said}`: there is no such parameter",
+                     close or ", ".join(every[:12]), "it would fix nothing")  # fmt: skip
     if value == "global":
         return Fix(said, quantity, dict.fromkeys(names))
     if value in NAMED and value not in graph.widths:
@@ -96,7 +94,8 @@ def _power(trainer: Trainer, said: FixDecl) -> Power:
     example = " ".join(f"{width}^-1/2" for width in widths)
     if isinstance(value, Fraction):
         if value and len(widths) > 1:
-            raise _error(said, said.value, f"`{said}` does not say of which width", example)
+            raise _error(said, said.value, f"`{said}` does not say of which width", example,
+                         "with several widths an exponent is one of each")  # fmt: skip
         return Power.of({widths[0]: value})
     depths = [symbol for symbol, _ in trainer.program.forward.depths]
     for symbol in value or {}:
@@ -104,16 +103,12 @@ def _power(trainer: Trainer, said: FixDecl) -> Power:
             why = "the linear programme knows networks of finite depth, and exponents of the widths"
             raise _error(said, said.value, f"`{said}`: an exponent of the depth {symbol} cannot be fixed", example, why)
         if symbol not in widths:
-            raise _error(
-                said,
-                said.value,
-                f"`{said}`: `{said.value}` is no exponent",
-                f"-1/2, {example}, global, {', '.join(NAMED)}",
-            )
+            raise _error(said, said.value, f"`{said}`: `{said.value}` is no exponent",
+                         f"-1/2, {example}, global, {', '.join(NAMED)}", f"`{symbol}` is no width")  # fmt: skip
     return Power.of(value or {})
 
 
-def _error(said: FixDecl, part: str, message: str, fix: str, why: str = "") -> TensorProgError:
+def _error(said: FixDecl, part: str, message: str, fix: str, why: str) -> TensorProgError:
     """The error for a `part` of a requirement; of the command line, with that part of it shown."""
     if said.span.file != COMMAND_LINE:
         return TensorProgError(message, said.span, why=why, fix=fix or EXAMPLES)

@@ -88,6 +88,32 @@ ROWS = (
         GRAM + "G[j,l] = W[k,j] W[k,l]\noutput f[c] = V[c,l] (G[j,l] h[j])",
         GRAM + "z[k] = W[k,j] h[j]\noutput f[c] = V[c,l] (W[k,l] z[k])",
     ),
+    Row(
+        "function g is not a finite real number at z = 0",
+        "4:11",
+        "fn g(z) = z / 0\nparam U[j,i], V[c,j]\noutput f[c] = V[c,j] g(U[j,i] x[i])",
+        "fn g(z) = z / 2\nparam U[j,i], V[c,j]\nh[j] = g(U[j,i] x[i])\noutput f[c] = V[c,j] h[j]",
+    ),
+    Row(
+        "function g does not depend on z",
+        "4:11",
+        "fn g(z) = 0 * z + 1\nparam U[j,i], V[c,j]\nh[j] = g(U[j,i] x[i])\noutput f[c] = V[c,j] h[j]",
+        "fn g(z) = z + 1\nparam U[j,i], V[c,j]\nh[j] = g(U[j,i] x[i])\noutput f[c] = V[c,j] h[j]",
+    ),
+    Row(
+        "the parameter `U` has no path to the loss",
+        "4:7",
+        "param U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] stop_gradient(h[j])",
+        "param U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]",
+    ),
+    Row(
+        "the parameter `R` has no path to the loss",
+        "4:15",
+        "param U[j,i], R[c,j], V[c,j]\nh[j] = U[j,i] x[i]\nr[c] = R[c,j] h[j]\ng[c] = V[c,j] h[j]\n"
+        "output f[c] = topk[c](r[c], 1) * g[c]",
+        "param U[j,i], R[c,j], V[c,j]\nh[j] = U[j,i] x[i]\nr[c] = R[c,j] h[j]\ng[c] = V[c,j] h[j]\n"
+        "output f[c] = topk[c](r[c], 1) * r[c] * g[c]",
+    ),
     # --- no stable answer
     Row(
         "`scores` grows like n^1/2 after the first updates",
@@ -147,6 +173,12 @@ ROWS = (
         "4:16",
         NAMED.format("adam(beta3 = 0.9)"),
         NAMED.format("adam(beta2 = 0.9)"),
+    ),
+    Row(
+        "a plain number is needed here",
+        "4:26",
+        NAMED.format("sgd(nesterov = n)"),
+        NAMED.format("sgd(momentum = 0.9, nesterov = true)"),
     ),
     Row("`momentum` is 2", "4:15", NAMED.format("sgd(momentum = 2)"), NAMED.format("sgd(momentum = 0.9)")),
     Row(

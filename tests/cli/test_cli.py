@@ -233,7 +233,7 @@ def test_mistake_is_named_at_its_place(row: Row) -> None:
     assert error.message == row.message
     assert error.render().startswith(f"net.tp:{row.place}: error: {row.message}\n")
     assert "^" in error.render()
-    assert error.why or error.fix
+    assert error.why and error.fix
 
 
 @pytest.mark.parametrize("row", ROWS, ids=ROW_IDS)

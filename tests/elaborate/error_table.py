@@ -66,6 +66,20 @@ ROWS = (
     Row("`n` is a size and cannot be called", "4:5", "h = n(x)", "h = tanh(x)"),
     Row("`relu` is a built-in function", "4:1", "fn relu(z) = z\nh = relu(x)", "fn same(z) = z\nh = same(x)"),
     Row("unknown name `y` in the formula of `g`", "4:15", "fn g(z) = z + y\nh = g(x)", "fn g(z) = z + 1\nh = g(x)"),
+    Row(
+        "`W` is not known inside of a block",
+        "5:30",
+        "param W[i]\nblock b(z[..,i]) { y[..,i] = W[i] z[..,i]\nreturn y }\nh = b(x)",
+        "block b(z[..,i]) { param W[i]\ny[..,i] = W[i] z[..,i]\nreturn y }\nh = b(x)",
+    ),
+    Row("`relu` is a function, not a tensor", "4:5", "h = relu * x", "h = relu(x)"),
+    Row("unknown function or block `ReLU`", "4:5", "h = ReLU(x)", "h = relu(x)"),
+    Row(
+        "the value of an unknown multiplier is made of numbers and sizes, not zero",
+        "4:8",
+        "h = ?a{0} * x",
+        "h = ?a{0.5} * x",
+    ),
     Row("`x` is a tensor, not a size", "4:15", "h = linear(x, x)", "h = linear(x, n)"),
     # --- indices and sizes
     Row(

@@ -164,7 +164,7 @@ def test_functions_are_passed_by_name_and_user_functions_recorded() -> None:
 def test_a_block_sees_sizes_of_its_file_but_no_tensors() -> None:
     block = "dim m = 4\nblock b(x[.., i]) { axis j: m; param W[j,i]; y[..,j] = W[j,i] x[..,i]; return y }\n"
     assert_legal(graph_of(SEQUENCE + block + "y = b(x)" + END))
-    with pytest.raises(Exception, match="unknown name `x0`"):
+    with pytest.raises(Exception, match="`x0` is not known inside of a block"):
         graph_of(SEQUENCE + "block b(x[.., i]) { return x + x0 }\ny = b(x)" + END)
 
 

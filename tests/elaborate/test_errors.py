@@ -19,6 +19,7 @@ def test_mistake_is_named_at_its_place(row: Row) -> None:
     assert f"{error.span.line}:{error.span.column}" == row.place
     assert error.render().startswith(f"net.tp:{row.place}: error: {row.message}\n")
     assert "^" in error.render()
+    assert error.why and error.fix
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row.message for row in ROWS])

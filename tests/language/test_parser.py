@@ -49,6 +49,7 @@ def test_each_mistake_has_one_error_at_its_place_and_a_mended_form(row: Row) -> 
     with pytest.raises(ParseError) as caught:
         parse(row.bad, "m.tp")
     assert caught.value.message.startswith(row.message)
+    assert caught.value.why and caught.value.fix
     shown = caught.value.render()
     assert shown.startswith(f"m.tp:{row.place}: error: " if row.place else "m.tp: error: ")
     assert "Traceback" not in shown
