@@ -14,7 +14,7 @@ from tensorprog.calculus import nonlinear
 from tensorprog.calculus.balanced import balanced
 from tensorprog.calculus.carriers import Carriers
 from tensorprog.calculus.contracting import contraction
-from tensorprog.calculus.grades import CONSTANT, EVEN, UNKNOWN, Grade, common, is_zero_mean
+from tensorprog.calculus.grades import ANYTHING, CONSTANT, EVEN, UNKNOWN, Grade, common, entries_of, is_zero_mean
 from tensorprog.calculus.normalising import (
     centred,
     centrings,
@@ -228,6 +228,21 @@ def _split(source: list[int], growing: list[int], axis: int) -> Rule:
     return linear(transform)
 
 
+def _sliding(place: int) -> Rule:
+    """Neighbouring coordinates meet: of an entry's own coordinate nothing is known any more, and flips of whole
+    parameters still flip all."""
+
+    def transform(t: list[Terms]) -> Terms:
+        terms = []
+        for size, raw, g in t[0]:
+            if raw:
+                g = tuple([entries_of(grade, raw) for grade in g])
+            terms.append((size, 0, (*g[:place], (g[place][0], ANYTHING, UNKNOWN), *g[place + 1 :])))
+        return reduce_terms(terms)
+
+    return linear(transform)
+
+
 def _merge(node: Node, arg: Node, axis: int, count: int, sizes: Sizes) -> Rule:
     own = sizes.growing(arg.axes)
     groups: list[list[int]] = []
@@ -254,11 +269,13 @@ def _joint(grades: list[Grade]) -> Grade:
 
 
 def _window(node: Node, arg: Node, axis: int, taps: bool, sizes: Sizes, program: Program) -> Rule:
+    """A part of an axis, or a short window that slides along it, and the adjoints of these."""
     before, after = sizes(arg.axes[axis].dim), sizes(node.axes[axis].dim)
     if not before and not after:
         return linear(lambda t: t[0])
-    if taps or before != after:
-        raise refuse(node, program.nodes, "it slides, or pads to another order of size, along an axis that grows",
-                     "slice growing axes only into parts that grow alike")  # fmt: skip
+    tapped = node if isinstance(node.op, Window) else arg
+    if before != after or (taps and sizes(tapped.axes[axis + 1].dim)):
+        raise refuse(node, program.nodes, "it pads to another order of size, or slides in windows that grow, along an "
+                     "axis that grows", "slice growing axes only into parts that grow alike")  # fmt: skip
     own = sizes.growing(arg.axes)
-    return _split(list(range(len(own))), own, axis)
+    return _sliding(own.index(axis)) if taps else _split(list(range(len(own))), own, axis)

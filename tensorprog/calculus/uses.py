@@ -38,6 +38,18 @@ def occurrences(program: Program) -> list[Occurrence]:
         if isinstance(node.op, Param) or (node.args and all(a in weights for a in node.args)):
             weights.add(node.id)
 
+    def record(param: str, use: str, chain: tuple[int, ...], node: int) -> None:
+        tail: list[int] = []
+        multiplier = None
+        at = node
+        while len(consumers[at]) == 1 and isinstance(after := nodes[consumers[at][0]].op, Scale):
+            at = consumers[at][0]
+            tail.append(at)
+            multiplier = next(iter(after.scalar.unknowns), multiplier)
+        for position, a in enumerate(nodes[node].args):
+            if a == chain[-1]:
+                found.append(Occurrence(param, use, chain, node, position, tuple(tail), multiplier))
+
     def follow(param: str, use: str, chain: tuple[int, ...]) -> None:
         for c in consumers[chain[-1]]:
             op = nodes[c].op
@@ -49,20 +61,11 @@ def occurrences(program: Program) -> list[Occurrence]:
                 or _spreads(program, c)
                 or _keeps_matrix(program, c, chain[-1], weights)
             ):
+                if isinstance(op, Add) and c in weights:
+                    record(param, use, chain, c)
                 follow(param, use, (*chain, c))
-            elif isinstance(op, InvRms):
-                continue  # its own scale does not matter there
-            else:
-                tail: list[int] = []
-                multiplier = None
-                at = c
-                while len(consumers[at]) == 1 and isinstance(after := nodes[consumers[at][0]].op, Scale):
-                    at = consumers[at][0]
-                    tail.append(at)
-                    multiplier = next(iter(after.scalar.unknowns), multiplier)
-                for position, a in enumerate(nodes[c].args):
-                    if a == chain[-1]:
-                        found.append(Occurrence(param, use, chain, c, position, tuple(tail), multiplier))
+            elif not isinstance(op, InvRms):  # there its own scale does not matter
+                record(param, use, chain, c)
 
     for node in nodes:
         if isinstance(node.op, Param):

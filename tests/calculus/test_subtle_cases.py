@@ -309,3 +309,36 @@ loss cross_entropy(f)
     network = Interpreter(found.architecture.program, {"n": 16}, {"n": 16}, found.parametrization)
     gradient = network.run()[found.architecture.program.grads["g"]]
     assert bool(gradient.any()) is trains
+
+
+def test_learned_queries_are_matrix_products_like_any_other() -> None:
+    """Queries and keys made of parameters alone (DETR) have biases added to them, so each is of order 1, and not only
+    their scores are."""
+    found = tp.derive(tp.parse("""
+width n
+dim T = 5, classes = 7, size = 8, d = 3
+axis t: T, s: T, m: n, h: n, e: size, c: classes, i: d
+input x[i]
+param E[t,m], Q[h,e,m], K[h,e,m], b[h,e], k0[h,e], V[s,h,i], R[c,h]
+q[t,h,e] = Q[h,e,m] E[t,m] + b[h,e]
+k[t,h,e] = K[h,e,m] E[t,m] + k0[h,e]
+scores[h,t,s] = q[t,h,e] k[s,h,e]
+a[h,t,s] = softmax[s](scores[h,t,s])
+v[s,h] = V[s,h,i] x[i]
+y[t,h] = a[h,t,s] v[s,h]
+output f[t,c] = R[c,h] y[t,h]
+loss cross_entropy(f)
+"""), "adam")  # fmt: skip
+    assert [found.tensor(name)[0] for name in ("q", "k", "scores")] == [tp.Power()] * 3
+    assert [exponent(found.params[name].init_std) for name in ("E", "Q", "K")] == ["0", "-1/2", "-1/2"]
+
+
+def test_a_short_window_slides_along_an_axis_that_grows() -> None:
+    """Neighbouring coordinates are as random as one; of a product with the coordinate itself nothing cancels (ECA)."""
+    body = "z[j] = tanh(U[j,i] x[i])\ny[j] = w[a] z[j + a]\nm = mean[j](y[j])\nq = mean[j](y[j] * z[j])\n"
+    body += "g[j] = z[j] * y[j] + m + q\noutput f[c] = V[c,j] g[j]"
+    source = net(body, ", w[a]", "dim taps = 3\naxis a: taps")
+    found = tp.derive(tp.parse(source), "adam")
+    assert [exponent(found.tensor(name)[0]) for name in ("y", "m", "q")] == ["0", "-1/2", "0"]
+    assert [exponent(found.tensor(name)[1]) for name in ("y", "m", "q")] == ["0", "0", "0"]
+    assert exponent(found.params["w"].lr) == "0"

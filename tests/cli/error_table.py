@@ -79,8 +79,8 @@ ROWS = (
     Row(
         "the calculus does not cover `y`",
         "6:12",
+        "param U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\ny[j,k] = h[j + k - 1]\noutput f[c] = V[c,j] mean[k](y[j,k])",
         "param U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\ny[j,c] = h[j + c - 1]\noutput f[c] = V[c,j] y[j,c]",
-        "param U[j,c], V[c,j]\ny[j,i] = U[j,c] x[i + c - 1]\noutput f[c] = V[c,j] mean[i](y[j,i])",
     ),
     Row(
         "the calculus does not cover `G`",

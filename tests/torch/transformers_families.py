@@ -48,6 +48,25 @@ def episode() -> dict[str, torch.Tensor]:
             "attention_mask": torch.ones(2, 4)}  # fmt: skip
 
 
+def chunks() -> dict[str, torch.Tensor]:
+    """A length that windows of 4 divide: nothing is padded."""
+    tokens = ids()[:, :12].contiguous()
+    return {"input_ids": tokens, "labels": tokens}
+
+
+def detr(n: int) -> Any:
+    from transformers import DetrConfig, DetrForObjectDetection, ResNetConfig
+
+    backbone = ResNetConfig(embedding_size=8 * n, hidden_sizes=[8 * n, 16 * n], depths=[1, 1], layer_type="basic",
+                            out_features=["stage2"])  # fmt: skip
+    heads = {f"{k}_attention_heads": 2 * n for k in ("encoder", "decoder")}
+    sizes = {f"{k}_ffn_dim": 32 * n for k in ("encoder", "decoder")}
+    config = DetrConfig(use_timm_backbone=False, use_pretrained_backbone=False, backbone=None, backbone_config=backbone,
+                        num_queries=5, d_model=16 * n, encoder_layers=1, decoder_layers=1, num_labels=7, dropout=0.0,
+                        **heads, **sizes)  # fmt: skip
+    return DetrForObjectDetection(config)
+
+
 LL = {"vocab_size": V, "hidden_size": times(16), "intermediate_size": times(40), "num_hidden_layers": 2,
       "num_attention_heads": times(2), "num_key_value_heads": times(1), "head_dim": 8, "max_position_embeddings": 32,
       "use_cache": False, **SPECIAL}  # fmt: skip
@@ -211,5 +230,9 @@ MORE: dict[str, Entry] = {
                   encoder_hidden_size=times(16), intermediate_size=times(32), projection_dim=times(8),
                   num_hidden_layers=2, num_attention_heads=times(1), max_position_embeddings=32, use_cache=False,
                   is_decoder=True, sep_token_id=5, **SPECIAL), text),
+    "longformer": (hugging("LongformerForMaskedLM", "LongformerConfig", **ENCODER, attention_window=4), chunks),
+    "led": (hugging("LEDForConditionalGeneration", "LEDConfig", **{k: v for k, v in S2S.items() if "max_" not in k},
+            max_encoder_position_embeddings=32, max_decoder_position_embeddings=32, attention_window=4), chunks),
+    "detr": (detr, lambda: {"pixel_values": image(32)}),
     "layoutlm": (hugging("LayoutLMForMaskedLM", "LayoutLMConfig", **ENCODER), text),
 }  # fmt: skip

@@ -246,6 +246,7 @@ def lower(
         powers,
         reductions,
         roots,
+        strided,
         views,
     )
 

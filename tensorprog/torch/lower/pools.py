@@ -177,3 +177,21 @@ def patches(low: Lowering, call: Call) -> Value:
     b, c, rows, columns, tall, wide = value.dims
     merged = value.with_dims((b, c + tall + wide, rows + columns))
     return low.view(merged.with_dims(merged.dims[1:]) if single else merged, list(out))
+
+
+@rule("col2im")
+def pasted(low: Lowering, call: Call) -> Value:
+    """F.fold, the adjoint of `patches`: (b, (c taps), positions) to (b, c, h, w), what overlaps added."""
+    value, out = low.plain(low.value(call["self"])), low.out_shape(call)
+    single = len(out) == 3
+    value, (b, c, *sides) = (value.with_dims(((), *value.dims)), ((1,) * low.points, *out)) if single else (value, out)
+    kernel, dilation, padding, stride = (
+        [low.constant_int(k) for k in call[name]] for name in ("kernel_size", "dilation", "padding", "stride")
+    )
+    counts = [(low.constant_int(sides[k][0]) + 2 * padding[k] - dilation[k] * (kernel[k] - 1) - 1) // stride[k] + 1
+              for k in (0, 1)]  # fmt: skip
+    value = low.view(value, [b, c, *((k,) * low.points for k in (*kernel, *counts))])
+    value = value.with_dims(tuple(value.dims[k] for k in (0, 1, 4, 5, 2, 3)))
+    for k in (1, 0):
+        value = low.untap(value, 2 + k, sides[k], stride[k], dilation[k], -padding[k])
+    return value.with_dims(value.dims[1:]) if single else value

@@ -86,17 +86,6 @@ def _masked(low: Lowering, value: Value, change: Callable[[Value], Value]) -> Va
     return replace(moved, mask=(moved_mask, causal and moved.dims[-2:] == value.dims[-2:]))
 
 
-@rule("as_strided")
-def as_strided(low: Lowering, call: Call) -> Value:
-    """Only where it leaves every entry where it is, up to axes of size 1."""
-    before, after = (
-        tuple(s for s in shape if not is_one(s)) for shape in (low.shape(call["self"]), low.out_shape(call))
-    )
-    if before != after or low.number(call["storage_offset"] or 0).coefficient:
-        low.refuse("it reads memory in an order of its own", "an operation on axes, such as unfold or transpose")
-    return low.view(low.plain(low.value(call["self"])), full_shape(low, call, low.value(call["self"])))
-
-
 @rule("permute")
 def permute(low: Lowering, call: Call) -> Value:
     value = low.plain(low.value(call["self"]))
