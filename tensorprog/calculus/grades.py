@@ -164,10 +164,23 @@ def _covers(big: Parity, small: Parity) -> bool:
 
 
 def merged(parities: list[Parity]) -> Parity:
-    """The parity of a sum of terms all of which vanish, or none does."""
+    """The parity of a sum of terms all of which vanish, or none does. Its cover has as few bits as will do: it is lost
+    in products with what depends on one of them."""
     odd, free, _ = common(parities)
+    covers = [parity[2] for parity in parities if odd or not parity[0]]
     cover = 0
-    if all(parity[2] for parity in parities) or (not odd and vanishes(parities[0])):
-        for parity in parities:
-            cover |= parity[2] or parity[0]
+    if all(covers):
+        for mask in covers:
+            cover |= mask
+        if not odd:
+            cover = _hitting([parity[0] for parity in parities if parity[0]], cover)
     return (odd, free, cover)
+
+
+def _hitting(masks: list[int], chosen: int) -> int:
+    """`chosen` and a few bits more, so that each of these masks has one: again and again the bit that most have, the
+    last of several."""
+    while masks := [mask for mask in masks if not mask & chosen]:
+        bits = range(max(masks).bit_length())
+        chosen |= 1 << max(bits, key=lambda k: (sum([mask >> k & 1 for mask in masks]), k))
+    return chosen

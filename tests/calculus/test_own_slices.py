@@ -12,7 +12,7 @@ import pytest
 import tensorprog as tp
 from benchmarks.agreement import trial
 from benchmarks.agreement.family import Family, Look
-from tensorprog.calculus.grades import joint_flip, parity_product, vanishes
+from tensorprog.calculus.grades import Parity, joint_flip, merged, parity_product, vanishes
 from tensorprog.calculus.together import added_together
 from tensorprog.coordcheck.predict import Predictor
 from tensorprog.coordcheck.probes import probes
@@ -75,6 +75,23 @@ def test_a_joint_flip_turns_every_term_of_a_sum(odd: list[int], flipped: int) ->
 def test_a_joint_flip_leaves_out_what_some_term_is_unknown_in() -> None:
     assert joint_flip([(0b011, 0, 0), (0b001, 0b010, 0)]) == 0b001
     assert joint_flip([(0b010, 0, 0), (0b001, 0b010, 0)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("parities", "cover"),
+    [
+        ([(0b0111, 0, 0), (0b0100, 0, 0), (0b1000, 0, 0)], 0b1100),  # the bit of two, and that of the third
+        ([(0b01, 0, 0), (0b10, 0, 0)], 0b11),
+        ([(0b110, 0, 0), (0, 0b011, 0b011)], 0b011),  # what is covered already stays so, and serves the other as well
+        ([(0b011, 0, 0), (0b010, 0, 0)], 0),  # both are odd in one bit: there is no need
+        ([(0b01, 0, 0), (0, 0b10, 0)], 0),  # the second vanishes for no reason
+    ],
+)
+def test_the_cover_of_a_sum_has_as_few_bits_as_will_do(parities: list[Parity], cover: int) -> None:
+    """Every piece of the sum is odd in one of them; a product with what depends on another bit keeps the cover."""
+    found = merged(parities)
+    assert found[2] == cover
+    assert all(odd & (found[0] | cover) or (own and not own & ~cover) for odd, _, own in parities) == vanishes(found)
 
 
 STATES = """width n
