@@ -8,21 +8,28 @@ from __future__ import annotations
 
 from tensorprog.calculus.analysis import Analysis, largest
 from tensorprog.calculus.depth import Depth
-from tensorprog.calculus.terms import Terms
+from tensorprog.calculus.multiply import ContractPlan
+from tensorprog.calculus.nonlinear import entrywise, facts_of
+from tensorprog.calculus.shared import products
+from tensorprog.calculus.terms import Terms, reduce_terms
 from tensorprog.calculus.uses import Occurrence, occurrences, scale_free
-from tensorprog.graph import Add, Contract, Scale
+from tensorprog.functions import BUILTIN
+from tensorprog.graph import Add, Contract, Map, Scale
 
 
 class Demands(Analysis):
-    """An Analysis that knows the uses of every parameter. `uses_of`: parameter -> the implicit multipliers of its uses;
-    `multiplier_at`: Scale node -> its unknown multiplier, where no parameter settles that; `scale_free`: parameters of
-    whose size nothing depends; `started`: those whose start is given; `always_free`: those whose every use has an
-    unknown multiplier behind it; `gains`: see depth.py."""
+    """An Analysis that knows the uses of every parameter. `all_uses`: with those behind functions; `waiting`: the
+    parameters that have such, and move only after these spoke. `uses_of`: parameter -> the implicit multipliers of its
+    uses; `multiplier_at`: Scale node -> its unknown multiplier, where no parameter settles that; `scale_free`: those
+    parameters of whose size nothing depends; `started`: those whose start is given; `always_free`: those whose every
+    use has an unknown multiplier behind it; `gains`: see depth.py."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         forward = self.program.forward
-        self.uses = occurrences(self.program)
+        self.all_uses = occurrences(self.program)
+        self.uses = [occurrence for occurrence in self.all_uses if not occurrence.behind]
+        self.waiting = {occurrence.param for occurrence in self.all_uses if occurrence.behind}
         self.depth = Depth(self.program, self.sizes, self.uses)
         self.gains: dict[int, int] = {}
         self._by_param: dict[str, list[Occurrence]] = {}
@@ -47,6 +54,10 @@ class Demands(Analysis):
         """The uses of one parameter, in graph order."""
         return self._by_param[param]
 
+    def moves_at(self, param: str) -> list[Occurrence]:
+        """Those, and the ones behind functions of it: where its updates show."""
+        return [occurrence for occurrence in self.all_uses if occurrence.param == param]
+
     def constrains(self, occurrence: Occurrence) -> bool:
         """Whether a use has a say in its parameter's initial size: no unknown multiplier stands behind it, or behind
         every use one does."""
@@ -58,15 +69,27 @@ class Demands(Analysis):
         for k in occurrence.chain[1:]:
             rule, op, args = self.rules[k], self.program.nodes[k].op, self.program.nodes[k].args
             assert rule is not None
-            alone = isinstance(op, Add)
-            terms = rule.initial(
-                [terms if a == before else () if alone else self.initial[a] + self.change[a] for a in args]
-            )
+            if isinstance(op, Map):
+                terms = self._sloped(k, op, terms)
+            else:
+                alone = isinstance(op, Add)
+                terms = rule.initial(
+                    [terms if a == before else () if alone else self.initial[a] + self.change[a] for a in args]
+                )
             before = k
             if isinstance(op, Scale) and occurrence.use in op.scalar.unknowns:
                 shift = self.exponents.M[occurrence.use]
                 terms = tuple((size - shift, raw, grades) for size, raw, grades in terms)
         return terms
+
+    def _sloped(self, k: int, op: Map, moved: Terms) -> Terms:
+        """What an update of its argument changes of a function, to first order."""
+        at, function = self.program.nodes[k].args[0], self.functions.get(op.fn) or BUILTIN[op.fn]
+        entries = len(self.sizes.growing(self.program.nodes[k].axes))
+        start, change = entrywise(facts_of(function, 1), entries)
+        x, dx = [self.initial[at]], [self.change[at]]
+        plan = self.sizes.same(ContractPlan((), tuple((axis, axis) for axis in range(entries))))
+        return reduce_terms(products(start(x) + change(x, dx), moved, plan))
 
     def used(self, occurrence: Occurrence, weight: Terms) -> int | None:
         """The size of a use's value for given terms of W, over initial and change terms of x, after its tail.
@@ -90,7 +113,10 @@ class Demands(Analysis):
         return -self.depth.layers(other) - self.gains[other]
 
     def demanded(self, occurrence: Occurrence, weight: Terms) -> int | None:
-        """The size that must not exceed Theta(1): of the use's value, and of the sum over layers that it feeds."""
+        """The size that must not exceed Theta(1): of the use's value, and of the sum over layers that it feeds. None
+        where nothing is met, or only a function of W is."""
+        if occurrence.behind:
+            return None
         initial, change = self.used_terms(occurrence, weight)
         size = self.depth.judged(initial, change)
         if size is None:

@@ -104,7 +104,7 @@ class Explainer:
     def update_binding(self, param: str) -> Binding | None:
         """What fixes the learning rate."""
         step = self.solver.step.get(param, ())
-        return self._binding(self.solver.uses_by_param(param), step, update=True) if step else None
+        return self._binding(self.solver.moves_at(param), step, update=True) if step else None
 
     def _candidates(self, occurrence: Occurrence, weight: Terms) -> Iterator[Binding]:
         node = self.program.nodes[occurrence.node]

@@ -36,10 +36,10 @@ class Solver(Demands):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.by_node: dict[int, list[Occurrence]] = {}
-        for occurrence in self.uses:
+        for occurrence in self.all_uses:
             self.by_node.setdefault(occurrence.node, []).append(occurrence)
         self.demand = Largest(Counter(occurrence.use for occurrence in self.uses))
-        self.speed = Largest(Counter(occurrence.param for occurrence in self.uses))
+        self.speed = Largest(Counter(occurrence.param for occurrence in self.all_uses))
         self.excess = Largest(Counter(self.multiplier_at.values()))
         self.stops = self.by_node.keys() | self.multiplier_at.keys()
         self.step: dict[str, Terms] = {}  # the optimizer's steps so far, at C = 0
@@ -89,7 +89,7 @@ class Solver(Demands):
                 self._share_demands(param)
                 changed = True
         step = (self.nominal or self.step).get(param)
-        if step:
+        if step and (occurrence.behind or param in self.speed.value or param not in self.waiting):
             size = self.used(occurrence, step)
             more = exponents.M[use] + self.share(occurrence) - self.given(occurrence)
             if size is not None and self.speed.report(param, size + more):
@@ -189,7 +189,7 @@ class Solver(Demands):
         """The packed exponent of what a parameter's own change makes of the value of its use (the largest of several),
         compared with what it is to move; None: it does not move. To be asked after training."""
         moved = self.moved.get(name, ())
-        uses = [(o, self.moving(o, moved)) for o in self.uses_by_param(name)] if moved else []
+        uses = [(o, self.moving(o, moved)) for o in self.moves_at(name)] if moved else []
         return max((size + self.exponents.M[o.use] + self.share(o) - self.given(o)
                     for o, size in uses if size is not None), default=None)  # fmt: skip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tensorprog.graph import Add, Contract, Fold, InvRms, Merge, Param, Program, Scale, Split, Window
+from tensorprog.graph import Add, Contract, Fold, InvRms, Map, Merge, Param, Program, Scale, Split, Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +13,8 @@ class Occurrence:
 
     `chain`: from the Param node to the operand, through relabelling nodes and products that leave it a weight
     (`_keeps_matrix`). `node`: what consumes it, as operand `position`. `tail`: the Scale nodes that follow, each the
-    only consumer. `multiplier`: the unknown among them, if any.
+    only consumer. `multiplier`: the unknown among them, if any. `behind`: whether the chain passes a function, as that of
+    W does in (tanh(W) * V) x: such a use bounds how far W may move, not how W starts.
     """
 
     param: str
@@ -23,6 +24,7 @@ class Occurrence:
     position: int
     tail: tuple[int, ...]
     multiplier: str | None
+    behind: bool
 
 
 def occurrences(program: Program) -> list[Occurrence]:
@@ -46,9 +48,10 @@ def occurrences(program: Program) -> list[Occurrence]:
             at = consumers[at][0]
             tail.append(at)
             multiplier = next(iter(after.scalar.unknowns), multiplier)
+        behind = any(isinstance(nodes[k].op, Map) for k in chain)
         for position, a in enumerate(nodes[node].args):
             if a == chain[-1]:
-                found.append(Occurrence(param, use, chain, node, position, tuple(tail), multiplier))
+                found.append(Occurrence(param, use, chain, node, position, tuple(tail), multiplier, behind))
 
     def follow(param: str, use: str, chain: tuple[int, ...]) -> None:
         for c in consumers[chain[-1]]:
@@ -66,6 +69,9 @@ def occurrences(program: Program) -> list[Occurrence]:
                 follow(param, use, (*chain, c))
             elif not isinstance(op, InvRms):  # there its own scale does not matter
                 record(param, use, chain, c)
+                matrix = sum(axis.dim.grows and not axis.loop for axis in nodes[c].axes) > 1
+                if isinstance(op, Map) and c in weights and matrix:
+                    follow(param, use, (*chain, c))
 
     for node in nodes:
         if isinstance(node.op, Param):

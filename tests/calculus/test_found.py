@@ -70,6 +70,14 @@ def test_a_circle_of_demands_ends_in_the_larger_one() -> None:
     assert str(params["E"].lr) == "n"
 
 
+@pytest.mark.parametrize(("which", "lrs"), [("sgd", ["1", "n"]), ("adam", ["n^-1", "n^-1/2"])])
+def test_a_matrix_behind_a_function_moves_as_far_as_the_product_allows(which: str, lrs: list[str]) -> None:
+    """(tanh(B) * A) z: B starts at 1 and A at n^-1/2, so that A times the step of B is one of a hidden matrix, n^-1."""
+    params = derive(next(p for p in FOUND if p.stem == "weight_made_of_two_matrices"), which).params
+    assert [str(params[name].init_std) for name in "AB"] == ["n^-1/2", "1"]
+    assert [str(params[name].lr) for name in "AB"] == lrs
+
+
 def test_a_normalised_tensor_never_grows() -> None:
     """u = y * rms_scale(y) has entries of order 1 before and after y grows, so what reads it is a readout, n^-1."""
     found = derive(next(p for p in FOUND if p.stem == "norm_of_a_small_start"), "muon")
