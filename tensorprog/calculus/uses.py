@@ -13,8 +13,8 @@ class Occurrence:
 
     `chain`: from the Param node to the operand, through relabelling nodes and products that leave it a weight
     (`_keeps_matrix`). `node`: what consumes it, as operand `position`. `tail`: the Scale nodes that follow, each the
-    only consumer. `multiplier`: the unknown among them, if any. `behind`: whether the chain passes a function, as that of
-    W does in (tanh(W) * V) x: such a use bounds how far W may move, not how W starts.
+    only consumer. `multiplier`: the unknown among them, if any. `behind`: whether the chain passes a function, as
+    for W in (tanh(W) * V) x: such a use bounds how far W may move, not how W starts.
     """
 
     param: str
