@@ -20,7 +20,7 @@ from tensorprog.calculus.grades import FLIPS, STAYS
 from tensorprog.calculus.rules import rules_for
 from tensorprog.calculus.shared import Rule, Sizes, describe, power_size
 from tensorprog.calculus.stable import require_unit_streams
-from tensorprog.calculus.stepping import convention, entry_by_entry, lifted, orthogonalised
+from tensorprog.calculus.stepping import convention, entry_by_entry, gradient_of, lifted, lifted_alone, orthogonalised
 from tensorprog.calculus.terms import Replaced, Terms, forget_results, joined, leading
 from tensorprog.calculus.terms import largest as largest  # one place for those who read an analysis
 from tensorprog.calculus.together import added_together
@@ -97,6 +97,8 @@ class Analysis:
         self.optimizers = {n: self.choice.of(parameter) for n, parameter in parameters.items()}
         above = lifted([parameters[n] for n, o in self.optimizers.items() if o.normalisation == "spectral"], self.sizes)
         self.margins = [margin + above for margin in self.margins]
+        self._gradients = {name: gradient_of(self.program, name, o) for name, o in self.optimizers.items()
+                           if name in self.program.updates}  # fmt: skip
 
     def restart(self) -> None:
         """Back to initialisation: no terms, no steps taken."""
@@ -219,10 +221,14 @@ class Analysis:
                 result.append(k)
         return result
 
+    def gradient(self, name: str, *, first: bool = False) -> Terms:
+        """The terms of a parameter's gradient, after the last sweep; `first`: before any step."""
+        found, *alone = (self.initial[k] if first else self.initial[k] + self.change[k] for k in self._gradients[name])
+        return lifted_alone(found, tuple(term for terms in alone for term in terms))
+
     def gradients(self) -> Mapping[str, Terms]:
         """The terms of every parameter's gradient, after the last sweep."""
-        grads = {name: self.program.nodes[node].args[0] for name, node in self.program.updates.items()}
-        return {name: self.initial[grad] + self.change[grad] for name, grad in grads.items()}
+        return {name: self.gradient(name) for name in self._gradients}
 
     def train(self, taken: int | None = None) -> bool:
         """Add this sweep's updates to the parameters' changes; True if any new term appeared. `taken`: how many steps

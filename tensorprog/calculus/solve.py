@@ -250,11 +250,11 @@ class Solver(Demands):
         moved = False
         for name, node in self.program.updates.items():
             grad = self.program.nodes[node].args[0]
-            first = self.update_terms(name, self.initial[grad])
-            later = self.update_terms(name, self.initial[grad] + self.change[grad]) if self.change[grad] else ()
+            first = self.update_terms(name, self.gradient(name, first=True))
+            later = self.update_terms(name, self.gradient(name)) if self.change[grad] else ()
             step = reduce_terms([*first, *later])
             if self.program.forward.loops:
-                before, flat = self.nominal.get(name), self._nominal(name, self.initial[grad] + self.change[grad])
+                before, flat = self.nominal.get(name), self._nominal(name, self.gradient(name))
                 self.nominal[name] = self.update_terms(name, flat)
                 if name in self.speed.value and before and self.nominal[name]:  # layers meet it before its uses speak
                     grown = max(self.nominal[name])[0] - max(before)[0]

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tensorprog.calculus.affine import greatest
 from tensorprog.calculus.grades import Grade, grade_product, is_zero_mean
 from tensorprog.calculus.nonlinear import entrywise
 from tensorprog.calculus.shared import Sizes
 from tensorprog.calculus.terms import Terms, as_entries, interned, reduce_terms
 from tensorprog.functions import Facts
-from tensorprog.graph import Parameter
+from tensorprog.graph import Add, Contract, Input, Parameter, Program, unscaled
 from tensorprog.optimizers import Optimizer
 
 ODD = Facts(constant=False, order=1, next_order=3, parity="odd", degree=None, tail=0)
@@ -24,6 +25,34 @@ def entry_by_entry(gradient: Terms, top: int) -> Terms:
     """An odd function of the sum of the terms, each entry compared with the largest term, of size `top`."""
     value, _ = entrywise(ODD, len(gradient[0][2]))
     return value([tuple([(size - top, raw, grades) for size, raw, grades in gradient])])
+
+
+def lifted_alone(gradient: Terms, alone: Terms) -> Terms:
+    """With the terms that are `alone` in some entries (some of its own): an entrywise step
+    lifts them to the size that the largest terms have elsewhere."""
+    if not alone:
+        return gradient
+    lift = greatest(term[0] for term in gradient) - greatest(term[0] for term in alone)
+    return reduce_terms([*gradient, *[(size + lift, raw, grades) for size, raw, grades in alone]])
+
+
+def gradient_of(program: Program, name: str, optimizer: Optimizer) -> tuple[int, ...]:
+    """The node of a parameter's gradient. Where entries are normalised, and some parts of it come from looking tokens
+    up, also those of the other parts: in rows that no token of the batch chooses, these are alone."""
+    nodes, gradient = program.nodes, program.nodes[program.updates[name]].args[0]
+
+    def parts(k: int) -> list[int]:
+        op, same = nodes[k].op, tuple(range(len(nodes[k].axes)))
+        return [p for a in nodes[k].args for p in parts(a)] if isinstance(op, Add) and {*op.places} == {same} else [k]
+
+    def looked_up(k: int) -> bool:
+        made = nodes[unscaled(nodes, k)]
+        data = (nodes[a].op for a in made.args)
+        return isinstance(made.op, Contract) and any(isinstance(op, Input) and op.kind == "tokens" for op in data)
+
+    found = parts(gradient) if optimizer.normalisation == "entry" else []
+    others = [k for k in found if not looked_up(k)]
+    return (gradient, *others) if len(others) < len(found) else (gradient,)
 
 
 def orthogonalised(gradient: Terms, widths: Sequence[int]) -> Terms:

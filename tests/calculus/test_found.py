@@ -23,6 +23,7 @@ from tensorprog.coordcheck.probes import probes
 from tensorprog.exponents import Power
 from tensorprog.graph import InvRms
 from tensorprog.initial import make_data
+from tensorprog.parametrization import Parametrization
 
 HERE = Path(__file__).parent
 BOUNDS = sorted((HERE / "bounds").glob("*.tp"))  # classes in which the calculus is known to overestimate
@@ -200,3 +201,40 @@ def test_an_orthogonalised_step_mixes_parts_that_meet_along_one_side() -> None:
 
 def test_an_entrywise_step_is_a_function_of_the_sum_of_the_parts_of_a_gradient() -> None:
     assert predicted("product_of_three_parts", "s") == ["n^-1/2", "1", "1", "1"]
+
+
+def looked_up() -> tuple[tp.Derivation, Parametrization]:
+    """An embedding whose other use, a mean, has a gradient that is n^-1/2 of that of the lookup; only 8 of its 64 rows
+    are looked up."""
+    source = """
+width n
+dim d = 64, T = 2, classes = 5
+axis i: d, j: n, c: classes, t: T
+input tokens[t] in d
+input y[i]
+param E[j,i], V[c,j]
+h[j] = mean[t](tanh(E[j,tokens[t]]))
+s[i] = mean[j](E[j,i])
+output g[i] = s[i] * y[i]
+output f[c] = V[c,j] h[j]
+loss cross_entropy(f) + mse(g)
+"""
+    found = derive(tp.parse(source), "adam")
+    one = Power()
+    rule = replace(found.params["E"], multiplier=one, lr=one)
+    unknowns = {**found.parametrization.unknowns, "E@1": one, "E@2": one}
+    used = replace(found.parametrization, params={**found.params, "E": rule}, unknowns=unknowns)
+    return found, used
+
+
+def test_what_is_small_in_the_gradient_of_an_embedding_is_all_there_is_for_tokens_that_the_batch_lacks() -> None:
+    """So the mean moves by as much as the entries do, and not by n^-1/2 of that, as it would without absent tokens."""
+    found, used = looked_up()
+    predictor = Predictor(found, used, 1)
+    at = {p.name: str(predictor.at(p, 1).exponent) for p in probes(found) if p.kind == "value"}
+    assert (at["h"], at["s"]) == ("1", "1")
+
+
+@pytest.mark.slow
+def test_so_it_moves_when_it_is_trained() -> None:
+    assert not trial.judged(*looked_up(), looks=(Look(8),)).counts["disagrees"]
