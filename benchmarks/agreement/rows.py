@@ -21,6 +21,8 @@ for what is not a clean power of the width:
 - a first output that vanishes with width may still outweigh the targets at the top of the ladder, if its constant is
   large (squares of squares). The derivative of a squared error then falls as the output does. What falls too fast in
   such a network is inconclusive (`OUTWEIGHS`);
+- an argument of a function that vanishes with width, and is seen to, may still be large at the top of the ladder: what
+  the function makes of it is not what it makes of a small one. What follows from it does not disagree (`LARGE`);
 - a seed with an exact zero (of relu, say), or one that overflows, is not counted for that tensor, as long as it is one
   of few.
 
@@ -42,7 +44,8 @@ from benchmarks.agreement import evidence
 from benchmarks.agreement.family import Key, Look
 from tensorprog.coordcheck.predict import Prediction, Predictor
 from tensorprog.coordcheck.probes import Probe
-from tensorprog.graph import Loss
+from tensorprog.functions import BUILTIN
+from tensorprog.graph import Loss, Map, Softmax
 
 RATES = (0.25, 4.0, 16.0)  # times the learning rates, at which changes that are not settled are looked at again
 ELSEWHERE, SOMEWHERE = "at other learning rates", "it misses at some learning rates only"
@@ -50,10 +53,12 @@ AT_WIDER, NARROW = "at larger widths", "it agrees at small widths only"
 UNSURE = "whether it misses at larger widths is not known well enough"
 CANCELS, ZERO = "it cancels exactly", "exactly zero"
 OUTWEIGHS = "a first output outweighs the targets"
+LARGE = "an argument that vanishes is still large"
 FEW = 1 / 3  # of the seeds may be left out for an exact zero
 ROUNDING = 64.0  # roundings of the initial value: no change
 MINUTE = 1e-5  # below it a number of a network in single precision may consist of rounding errors
 OUTWEIGHED = 2.0  # times the targets, whose root mean square is 1
+SMALL = 1.0  # the functions of the language have their bends about there
 VANISHES = 1e-4  # what is so much smaller in double precision did
 
 Floats = npt.NDArray[np.float64]
@@ -145,6 +150,10 @@ class Case:
         """The rows, those that disagree at every learning rate and at larger widths told from those that do so at
         some."""
         found = {key: self._verdict(key, row) for key, row in self.rows.items()}
+        large = self._large(found)
+        for key, row in found.items():
+            if row.verdict == "disagrees" and row.reason in (evidence.SLOWER, evidence.FASTER) and key in large:
+                found[key] = replace(row, verdict="inconclusive", reason=LARGE)
         if self._outweighed():
             for key, row in found.items():
                 learns = row.step or row.kind == "gradient"
@@ -159,6 +168,25 @@ class Case:
         starts = [row for (k, t), row in self.rows.items()
                   if not t and self.places[k].kind == "value" and self.places[k].node in outputs]  # fmt: skip
         return any(row.target < 0 and row.sizes[-1] > OUTWEIGHED for row in starts)
+
+    def _large(self, found: Mapping[Key, Row]) -> set[Key]:
+        """The rows that follow from an argument which should vanish, is seen to fall, and is still large."""
+        program, result = self.predictor.program, set[Key]()
+        functions = {**BUILTIN, **self.predictor.analysis.functions}
+        bent = {node.args[0] for node in program.forward.nodes if isinstance(node.op, Softmax) or (
+            isinstance(node.op, Map) and functions[node.op.fn].facts[0].degree is None)}  # fmt: skip
+        for (k, t), row in found.items():
+            place = self.places[k]
+            if place.kind != "value" or place.node not in bent or row.verdict == "disagrees":
+                continue
+            if row.target < 0 and row.high < 0 and row.sizes[-1] > SMALL:
+                behind = {place.node}
+                for node in program.nodes:
+                    if not behind.isdisjoint(node.args):
+                        behind.add(node.id)
+                result |= {(o, step) for o, step in found
+                           if step > t or (step == t and self.places[o].node in behind - {place.node})}  # fmt: skip
+        return result
 
     def _verdict(self, key: Key, row: Row) -> Row:
         if row.verdict == "disagrees" and not confirmed(row, self.other.get(key, {})):

@@ -284,6 +284,26 @@ def test_a_first_output_that_outweighs_the_targets_decides_nothing(output: float
     assert [row.verdict for row in case.verdicts()] == ["agrees", verdict]
 
 
+@pytest.mark.parametrize(
+    ("argument", "slope", "verdict"),
+    [(30.0, -0.5, "inconclusive"), (3.0, -0.5, "disagrees"), (30.0, 0.0, "disagrees")],
+    ids=["large", "small", "not seen to vanish"],
+)
+def test_what_a_function_makes_of_an_argument_that_is_still_large_decides_nothing(
+    argument: float, slope: float, verdict: str
+) -> None:
+    """tanh(z) with z = 30 n^-1/2 is 0.9 at width 512; it does not fall yet."""
+    source = "width n\ndim d = 4, classes = 3\naxis i: d, j: n, c: classes\ninput x[i]\nparam U[j,i], V[c,j]\n"
+    found = derive(parse(source + "z[j] = U[j,i] x[i]\noutput f[c] = V[c,j] tanh(z[j])\nloss mse(f)"), "sgd")
+    small = replace(found.params["U"], init_std=Power.of({"n": Fraction(-1, 2)}))
+    used = replace(found.parametrization, params={**found.params, "U": small})
+    places = [p for p in probes(found) if p.kind == "value" and p.name in ("z", "[tanh(z)]")]
+    case = rows.Case(places, Predictor(found, used, 1), 2, [(0, 0), (1, 0)])
+    values = np.stack([sizes(slope)[None] * argument, sizes(0.0)[None]])
+    case.hear(Look(16), [(0, 0), (1, 0)], values, "float32")
+    assert case.verdicts()[1].verdict == verdict
+
+
 def test_what_cancels_exactly_is_told_from_what_is_small() -> None:
     """sin^2 + cos^2 does not change, in double precision either; a bias of size 1e-6 does."""
     source = """
