@@ -8,17 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tensorprog.errors import TensorProgError
-from tensorprog.torch.changes import (
-    Absorb,
-    Attribute,
-    Changes,
-    ConfigField,
-    InputHook,
-    MultiplierChange,
-    OutputHook,
-    Place,
-)  # fmt: skip
+from tensorprog.torch.changes import Absorb, Changes, MultiplierChange, Place
 from tensorprog.torch.groups import Groups, Setting, Tuned, make_groups
+from tensorprog.torch.place_text import place_text
 from tensorprog.torch.placing import PlacedMultiplier, place_of, put, range_of, take_away
 from tensorprog.torch.ranges import without_ranges
 from tensorprog.torch.rescale import Range, Rescaled, moved, rescale, undo
@@ -90,7 +82,7 @@ def apply(
         warnings.warn("already applied to this model: nothing was changed", AppliedWarning, stacklevel=2)
         return _finished(make_groups(moved_out, parameters, sizes, start, tuned, record.absorbed), changes, clip, ())
     _require_derived(changes)
-    chosen = [(m, m.factor.ratio(sizes, start)) for m in changes.multipliers]
+    chosen = [(m, m.factor.ratio(sizes, start)) for m in changes.multipliers if not m.shared_with]
     places = [(m, k, place_of(m, model, changes, clip, absorb)) for m, k in chosen if k != 1.0]
     absorbed = {place.param: k for _, k, place in places if isinstance(place, Absorb) and place.axis is None}
     groups = make_groups(moved_out, parameters, sizes, start, tuned, absorbed)  # refuses before anything is changed
@@ -208,17 +200,5 @@ def _finished(groups: Groups, changes: Changes, clip: float | None, done: tuple[
 
 def _in_words(done: list[Rescaled], placed: list[PlacedMultiplier]) -> tuple[str, ...]:
     lines = [f"{d.name}: initial values times {d.factor:.6g}" for d in done]
-    for m in placed:
-        match m.place:
-            case Attribute(module, name):
-                where = ".".join(filter(None, (module, name)))
-            case ConfigField(name):
-                where = f"config.{name}"
-            case OutputHook(module):
-                where = f"a hook on the output of {module}"
-            case InputHook(module):
-                where = f"a hook on the input of {module}"
-            case Absorb(param):
-                where = f"absorbed into {param}"
-        lines.append(f"{m.change.name}: times {m.factor:.6g}, {where}")
+    lines += [f"{m.change.name}: times {m.factor:.6g}, {place_text(m.place)}" for m in placed]
     return tuple(lines)

@@ -141,6 +141,7 @@ class MultiplierChange:
     readout) or "range" (of the range `part` of `param`, which is divided by it: then the whole tensor has one learning
     rate). `module`: where it is computed. `now`, `needed`: how the whole fixed factor there scales. `places`: where
     the factor can be put, best first; none that is not known to work stands here. May be empty: then say so.
+    `shared_with`: the multiplier whose place is this one's, too, where a module is called several times.
     """
 
     name: str
@@ -152,6 +153,7 @@ class MultiplierChange:
     param: str = ""
     reason: str = ""
     part: Part | None = None
+    shared_with: str = ""
 
     @property
     def factor(self) -> Power:

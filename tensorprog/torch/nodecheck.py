@@ -20,10 +20,10 @@ from tensorprog.errors import TensorProgError
 from tensorprog.graph import reached
 from tensorprog.torch.building import construct
 from tensorprog.torch.calibrate import base_rates
-from tensorprog.torch.changes import UNIT, Attribute, ConfigField
+from tensorprog.torch.changes import UNIT, Absorb, Attribute, ConfigField
 from tensorprog.torch.hidden import Hidden
 from tensorprog.torch.measure import Rates, Spot, Trained, spots
-from tensorprog.torch.places import behind_hooks, read_through
+from tensorprog.torch.places import behind_hooks, leading, read_through
 from tensorprog.torch.predicted import Predicted
 from tensorprog.torch.training import FIRST, TOP, Floats, Progress, entries
 from tensorprog.torch.trial import moved_by
@@ -77,8 +77,8 @@ def check_model(
 
 
 def _without(p: ImportedDerivation) -> set[int]:
-    """The nodes that have a multiplier in the derivation and not in the model: it cancels further on, or stands at what
-    reads the product."""
+    """The nodes that have a multiplier in the derivation and not in the model, or the other way round: it cancels
+    further on, stands at what reads the product, or is absorbed into a weight."""
     needed, lowered = p.derivation.parametrization.unknowns, p.reading.lowered
     products = [m for m in p.changes.multipliers if m.kind == "product" and needed[m.name] != UNIT]
     found: set[int] = set()
@@ -86,6 +86,8 @@ def _without(p: ImportedDerivation) -> set[int]:
         passed, hooks = read_through(p.reading, lowered.products[m.name])
         if m.places and m.places[0] in hooks:
             found |= passed
+        if m.places and isinstance(m.places[0], Absorb):
+            found |= leading(lowered.graph.nodes, m.places[0].param, set(lowered.products.values()))
     cancelled = [m.name for m in products if m.factor == UNIT]
     return found | (moved_by(p.reading, cancelled) if cancelled else set())
 

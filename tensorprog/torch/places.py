@@ -45,6 +45,7 @@ from tensorprog.torch.changes import (
     ParameterChange,
     Place,
 )
+from tensorprog.torch.place_text import place_text
 from tensorprog.torch.ranges import range_multipliers
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def multiplier_changes(
     graph = reading.lowered.graph
     unknowns = derivation.parametrization.unknowns
     tied = {p for p in graph.parameters if sum(u.kind == "use" and u.param == p for u in graph.unknowns.values()) > 1}
-    found: list[MultiplierChange] = []
+    found: dict[str, MultiplierChange] = {}
     trial = Trial(reading)
     known: dict[object, tuple[int, ...]] = {}
     for name, unknown in graph.unknowns.items():
@@ -85,12 +86,30 @@ def multiplier_changes(
             options = list(_places(reading, trial, name, module, change.kind))
             shapes = tuple(re.sub(r"\d+", "*", place_text(p)) for p in options)
             if (kind, shapes) not in known:
-                known[kind, shapes] = tuple(k for k, p in enumerate(options) if trial.works(name, p))
+                known[kind, shapes] = tuple(k for k, p in enumerate(options) if trial.works([name], p))
             change = replace(change, places=tuple(options[k] for k in known[kind, shapes]))
             if not change.places and change.kind == "product" and trial.idle(name):
                 change = replace(change, needed=change.now, reason="nothing depends on it: it cancels in a quotient")
-        found.append(change)
-    return (*found, *range_multipliers(parameters, trial))
+        found[name] = change
+    return (*_sharing(reading, trial, found), *range_multipliers(parameters, trial))
+
+
+def _sharing(reading: Reading, trial: Trial, found: dict[str, MultiplierChange]) -> Iterator[MultiplierChange]:
+    """The multipliers, those of a module that is called several times with the place that serves all its calls."""
+    homeless: dict[object, list[str]] = {}
+    for name, m in found.items():
+        if m.factor != UNIT and not m.places:
+            homeless.setdefault((m.kind, m.module, m.param, m.now, m.needed), []).append(name)
+    for names in homeless.values():
+        if len(names) > 1:
+            first = found[names[0]]
+            options = dict.fromkeys(
+                o for name in names for o in _places(reading, trial, name, first.module, first.kind)
+            )
+            if places := tuple(o for o in options if trial.works(names, o)):
+                for k, name in enumerate(names):
+                    found[name] = replace(found[name], places=places, shared_with=first.name if k else "")
+    yield from found.values()
 
 
 def present(nodes: tuple[Node, ...], product: int) -> Power:
@@ -161,8 +180,8 @@ def _product_places(reading: Reading, name: str, module: str) -> Iterator[Place]
     yield from _hooks(found)
     seen = {path: window for path, (_, window) in found.items()}
     leads, inside = reached(nodes, nodes[product].args), f"{module}." if module else ""
-    for path, (node, output) in _last_sites(reading).items():  # through sums too, such as rotary positions
-        if path and path.startswith(inside) and path not in seen and node in leads:
+    for path, node, output in _ends(reading):  # through sums too, such as rotary positions
+        if path.startswith(inside) and path not in seen and node in leads:
             seen[path] = None
             yield OutputHook(path, output)
     for argument in range(3):
@@ -172,6 +191,18 @@ def _product_places(reading: Reading, name: str, module: str) -> Iterator[Place]
         own = list(reading.module.get_submodule(path).named_parameters(recurse=False))
         if len(own) == 1 and own[0][1].dim() > 1:
             yield Absorb(f"{path}.{own[0][0]}", *((None,) if window is None else (0, *window)))
+    stored = dict(reading.module.named_parameters())
+    for operand in nodes[product].args:  # a weight without a module of its own
+        factor = nodes[_relabelled(nodes, operand)]
+        ends = [nodes[_relabelled(nodes, a)].op for a in factor.args] if isinstance(factor.op, Contract) else []
+        yield from (Absorb(op.name) for op in ends if isinstance(op, Param) and op.name in stored)
+
+
+def _relabelled(nodes: tuple[Node, ...], node: int) -> int:
+    """What a node is a rearranged multiple of."""
+    while isinstance((op := nodes[node].op), Scale | Split | Merge) or (isinstance(op, Contract) and op.right is None):
+        node = nodes[node].args[0]
+    return node
 
 
 def read_through(reading: Reading, product: int) -> tuple[set[int], list[InputHook]]:
@@ -198,9 +229,8 @@ def _sources_of(reading: Reading, operands: Iterable[int]) -> dict[str, tuple[in
     """The modules whose output these nodes are, up to relabelling, windows, scalars and functions like relu: path ->
     (number of the result, the range of it)."""
     ends: dict[int, list[tuple[str, int]]] = {}
-    for path, (node, output) in _last_sites(reading).items():
-        if path:
-            ends.setdefault(node, []).append((path, output))
+    for path, node, output in _ends(reading):
+        ends.setdefault(node, []).append((path, output))
     found: dict[str, tuple[int, tuple[Dim, Dim] | None]] = {}
     for operand in operands:
         for path, output, window in _linear_sources(reading.lowered.graph.nodes, operand, ends):
@@ -230,10 +260,11 @@ def _other_factors(nodes: tuple[Node, ...], unknown: str) -> list[int]:
 def behind_hooks(reading: Reading, multipliers: Iterable[MultiplierChange]) -> set[int]:
     """The nodes between the output that a hook multiplies for a use of a parameter, and that use: in the model they
     have the factor already."""
-    nodes, last = reading.lowered.graph.nodes, _last_sites(reading)
+    nodes, ends = reading.lowered.graph.nodes, _ends(reading)
     found: set[int] = set()
     for m in multipliers:
-        hooked = {last[p.module][0] for p in m.places if isinstance(p, OutputHook) and p.module != m.module}
+        paths = {p.module for p in m.places if isinstance(p, OutputHook) and p.module != m.module}
+        hooked = {node for path, node, _ in ends if path in paths}
         if m.kind != "use" or not hooked:
             continue
         after: set[int] = set()
@@ -245,6 +276,15 @@ def behind_hooks(reading: Reading, multipliers: Iterable[MultiplierChange]) -> s
                 for factor in _other_factors(nodes, unknown):
                     found |= after & reached(nodes, [factor])
     return found
+
+
+def leading(nodes: tuple[Node, ...], param: str, products: set[int]) -> set[int]:
+    """A parameter and what is made of it on the way to one of the products, which are left out."""
+    found = {node.id for node in nodes if isinstance(node.op, Param) and node.op.name == param}
+    for node in nodes:
+        if found.intersection(node.args) and node.id not in products:
+            found.add(node.id)
+    return found & reached(nodes, products)
 
 
 def _linear_sources(
@@ -295,40 +335,11 @@ def _passes(op: Map) -> bool:
     return not op.derivative and op.fn in BUILTIN and BUILTIN[op.fn].facts[0].degree == 1
 
 
-def _last_sites(reading: Reading) -> dict[str, tuple[int, int]]:
-    """Module -> the node (and number) of the result of its last operation: its output, for simple modules."""
-    result: dict[str, tuple[int, int]] = {}
-    for site in reading.lowered.sites:
-        result[site.module] = (site.node, site.output)
-    return result
-
-
-# --- as text --------------------------------------------------------------------------------------------
-
-
-def place_text(place: Place) -> str:
-    """A place, in one line."""
-    match place:
-        case Attribute(module, name, power):
-            return f"attribute {'.'.join(filter(None, (module, name)))}{_to(power)}"
-        case ConfigField(name, power):
-            return f"config field {name}{_to(power)}"
-        case OutputHook(module, _, axis, start, stop):
-            part = "" if axis is None else f"[.., {start}:{stop}]"
-            return f"hook on the output of {module}{part}"
-        case InputHook(module, argument, axis, start, stop):
-            part = "" if axis is None else f"[.., {start}:{stop}]"
-            return f"hook on the input of {module}{part}" + (f" (argument {argument})" if argument else "")
-        case Absorb(param, _, _, _):
-            return f"absorbed in {param}"
-
-
-def _to(power: Fraction) -> str:
-    return "" if power == 1 else f" (to the power {power})"
-
-
-def place_json(place: Place) -> dict[str, Any]:
-    """A place, as data."""
-    kind = type(place).__name__
-    fields = {key: getattr(place, key) for key in place.__dataclass_fields__}
-    return {"kind": kind, **{k: v if isinstance(v, str | int | bool | None) else str(v) for k, v in fields.items()}}
+def _ends(reading: Reading) -> list[tuple[str, int, int]]:
+    """(module, node, number) of the result of a module's last operation in every call: its output, for simple modules.
+    Of modules with others inside only the last call's."""
+    sites = [site for site in reading.lowered.sites if site.module]
+    last = {site.module: k for k, site in enumerate(sites)}
+    inner = {path.rpartition(".")[0] for path in last}
+    return [(site.module, site.node, site.output) for k, site in enumerate(sites)
+            if k == last[site.module] or (site.module not in inner and sites[k + 1].module != site.module)]  # fmt: skip

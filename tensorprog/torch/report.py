@@ -12,6 +12,7 @@ from tensorprog.dims import Dim
 from tensorprog.exponents import Power
 from tensorprog.parametrization import ParamExponents
 from tensorprog.torch.changes import UNIT, Changes, MultiplierChange, ParameterChange, Part
+from tensorprog.torch.place_text import place_json, place_text
 from tensorprog.torch.places import multiplier_changes
 from tensorprog.torch.present import StartLaw
 
@@ -148,8 +149,6 @@ def _multiplier_section(changes: Changes) -> list[list[str]]:
 
 
 def _where(m: MultiplierChange, *, general: bool) -> str:
-    from tensorprog.torch.places import place_text
-
     if not m.places:
         return "in the model's code: no place outside it was found to work"
     text = place_text(m.places[0])
@@ -175,8 +174,6 @@ def _notes(result: ImportedDerivation) -> list[str]:
 
 def to_json(result: ImportedDerivation) -> dict[str, Any]:
     """`Derivation.to_json` of the graph, and `model`: the parameters and multipliers of the module itself."""
-    from tensorprog.torch.places import place_json
-
     changes, symbols = result.changes, result.changes.symbols
 
     def exponent(power: Power | None) -> dict[str, str] | None:
@@ -201,7 +198,7 @@ def to_json(result: ImportedDerivation) -> dict[str, Any]:
     }  # fmt: skip
     sites = {
         m.name: {"kind": m.kind, "module": m.module, "now": exponent(m.now), "needed": exponent(m.needed),
-                 "places": [place_json(place) for place in m.places]}
+                 "places": [place_json(place) for place in m.places], "shared_with": m.shared_with or None}
         for m in changes.multipliers
     }  # fmt: skip
     return {**result.derivation.to_json(), "model": {"schema": SCHEMA, "parameters": model, "multipliers": sites,

@@ -105,9 +105,9 @@ class Trial:
             )
         return self._matters[place]
 
-    def works(self, name: str, place: Place) -> bool:
-        """Whether the factor at this place is the multiplier."""
-        return self._gives(interpreted(self.reading, {name: FACTOR}), place)
+    def works(self, names: Iterable[str], place: Place) -> bool:
+        """Whether the factor at this place is the multiplier, or all of several together."""
+        return self._gives(interpreted(self.reading, dict.fromkeys(names, FACTOR)), place)
 
     def idle(self, name: str) -> bool:
         """Whether nothing depends on a multiplier: what it multiplies is divided by what has it too."""

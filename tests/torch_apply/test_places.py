@@ -116,7 +116,7 @@ def test_of_two_hooks_that_are_right_the_one_on_the_smaller_tensor_is_used() -> 
     assert {OutputHook("head"), InputHook("head")} <= set(places(p, "head"))
     wide, narrow = Tied(32, "none"), Tied(8, "none")
     done = p.apply(wide, base=1).done, p.apply(narrow, base=1).done
-    assert [next(line for line in lines if "hook" in line).rpartition("a hook on the ")[2] for lines in done] == [
+    assert [next(line for line in lines if "hook" in line).rpartition("hook on the ")[2] for lines in done] == [
         "output of head", "input of head"]  # fmt: skip
 
 
