@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ Rates = float | Mapping[str, float] | None
 
 def require_device(device: str) -> None:
     """Raises TensorProgError unless this machine has it."""
-    if device != "cpu" and not torch.cuda.is_available():
+    if torch.device(device).type != "cpu" and not torch.cuda.is_available():
         raise TensorProgError("there is no CUDA device", why="PyTorch sees none on this machine", fix="--device cpu")
 
 
@@ -132,6 +133,10 @@ class EmittedNetwork:
 
     def step(self, take: Callable[[str, Tensor], None] | None = None) -> float:
         """One training step; the loss before it. `take(op, tensor)` sees every tensor of the forward pass."""
+        with torch.backends.cudnn.flags(enabled=False):  # its convolutions round to ten bits
+            return self._step(take)
+
+    def _step(self, take: Callable[[str, Tensor], None] | None) -> float:
         self._count += 1
         if hasattr(self.optimizer, "take_sampled"):
             self._take_sampled()
@@ -171,9 +176,7 @@ class EmittedNetwork:
 
     def forward(self, take: Callable[[str, Tensor], None] | None = None) -> Tensor:
         """The loss; `take` as in `step`."""
-        if take is None:
-            return self.loss()
-        with _Watch(take):
+        with torch.backends.cudnn.flags(enabled=False), nullcontext() if take is None else _Watch(take):
             return self.loss()
 
 

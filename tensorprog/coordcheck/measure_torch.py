@@ -49,17 +49,20 @@ def plan(
     widths: Mapping[str, int],
     base: Mapping[str, int],
     batch: int,
+    device: str = "cpu",
 ) -> Plan:
-    """Finds the nodes among the tensors of the emitted program at these widths.
+    """Finds the nodes among the tensors of the emitted program at these widths. The trial run is made on the device of
+    the measurement: another one may have other kernels.
 
     Raises TensorProgError if the program computes another loss than the interpreter.
     """
     architecture = derivation.architecture
     sizes = [tuple(sorted(given.items())) for given in (widths, base)]
-    key = (architecture.source, tuple(architecture.depths.items()), repr(parametrization), tuple(nodes), *sizes, batch)
+    key = (architecture.source, tuple(architecture.depths.items()), repr(parametrization), tuple(nodes), *sizes, batch,
+           device)  # fmt: skip
     if key in _PLANS:
         return _PLANS[key]
-    network = EmittedNetwork(derivation, parametrization, widths, base, batch=batch, seed=0)
+    network = EmittedNetwork(derivation, parametrization, widths, base, batch=batch, seed=0, device=device)
     interpreter = Interpreter(
         architecture.program, widths, base, parametrization, batch=batch, functions=architecture.functions
     )
@@ -72,7 +75,7 @@ def plan(
     ops: list[str] = []
 
     def take(op: str, tensor: Tensor) -> None:
-        array = tensor.detach().numpy().copy()  # an operation in place may change it later
+        array = tensor.detach().cpu().numpy().copy()  # an operation in place may change it later
         seen.append((_square(array), array))
         ops.append(op)
 
@@ -138,7 +141,7 @@ def measure(
     if any(p.kind in PRODUCTS for p in probes):
         raise TensorProgError("the parts of products are not measured in the emitted program",
                               fix="--backend numpy, or no --also split")  # fmt: skip
-    found = plan(derivation, parametrization, nodes, widths, base, batch)
+    found = plan(derivation, parametrization, nodes, widths, base, batch, device)
     network = EmittedNetwork(derivation, parametrization, widths, base, batch=batch, seed=seed, lr=lr, dtype=dtype,
                               device=device, decays=decays)  # fmt: skip
     wanted = set(found.places.values())

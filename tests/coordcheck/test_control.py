@@ -16,7 +16,6 @@ from tensorprog.coordcheck import run
 from tensorprog.coordcheck.control import put_wrong
 from tensorprog.coordcheck.ladder import Ladder
 from tensorprog.coordcheck.probes import probes
-from tensorprog.errors import TensorProgError
 from tests.shared import derive, load, stack, tiers
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.tp"))
@@ -62,21 +61,6 @@ def test_a_budget_buys_seeds_and_the_same_seeds_say_the_same(monkeypatch: pytest
     assert f"{long.seeds} seeds within a budget of 1.5 s" in long.render()
     again = check(MLP, **{**options, "max_seeds": long.seeds})
     assert again.seeds == long.seeds and again.rows == long.rows
-
-
-def test_a_device_that_is_not_there_is_refused() -> None:
-    with pytest.raises(TensorProgError, match="NumPy does not run on `cuda`"):
-        check(MLP, device="cuda", widths=[16, 32])
-
-
-@pytest.mark.torch
-def test_cuda_is_refused_without_a_cuda_device() -> None:
-    if __import__("torch").cuda.is_available():
-        report = check(MLP, backend="torch", device="cuda", widths=[32, 64, 128], seeds=3, steps=1)
-        assert report.rows and report.control is not None and report.control.caught
-        return
-    with pytest.raises(TensorProgError, match="there is no CUDA device"):
-        check(MLP, backend="torch", device="cuda", widths=[16, 32])
 
 
 @pytest.mark.parametrize("path", tiers(EXAMPLES, ("mlp", "rnn", "lora")))
