@@ -39,10 +39,12 @@ class Mark:
 
 
 def stable_region(
-    regions: Sequence[Region], marks: Sequence[Mark], x: str, y: str, title: str = "", theme: Theme = LIGHT
-) -> Figure:
+    regions: Sequence[Region], marks: Sequence[Mark], x: str, y: str, title: str = "", theme: Theme = LIGHT,
+    *, seen: tuple[Vertex, Vertex] | None = None,
+) -> Figure:  # fmt: skip
     """The regions in the plane of two exponents, called `x` and `y`, with named points. Exponents are exact; every
-    region says its name and has a hatch of its own."""
+    region says its name and has a hatch of its own. `seen`: opposite corners of the part of the plane that the regions
+    were cut to; the picture ends where they were cut, as a region may go on there."""
     grounds = {"stable": (theme.falls, ""), "unstable": (theme.grows, "///"), "trivial": (theme.band, "..."),
                "maximal": (theme.agrees, "")}  # fmt: skip
     xs = [float(v[0]) for region in regions for v in region.vertices] + [float(mark.at[0]) for mark in marks]
@@ -51,10 +53,12 @@ def stable_region(
     with drawing(**{"hatch.linewidth": 0.4}):
         figure = new_figure(left + SIZE + right, bottom + SIZE + top, theme)
         axes = new_axes(figure, (left, bottom, SIZE, SIZE), theme)
-        for values, limit, ticks in ((xs, axes.set_xlim, axes.set_xticks), (ys, axes.set_ylim, axes.set_yticks)):
+        across, along = zip(*seen, strict=True) if seen else ((), ())
+        for values, ends, limit, ticks in ((xs, across, axes.set_xlim, axes.set_xticks),
+                                           (ys, along, axes.set_ylim, axes.set_yticks)):  # fmt: skip
             low, high = min(values, default=0.0), max(values, default=1.0)
             pad = 0.06 * (high - low or 1.0)
-            limit(low - pad, high + pad)
+            limit(low if low in ends else low - pad, high if high in ends else high + pad)
             step = Fraction(1, 2) if high - low <= 3 else Fraction(1)
             marks_ = [k * step for k in range(int(low / step) - 1, int(high / step) + 2) if low <= k * step <= high]
             ticks([float(t) for t in marks_], [str(t).replace("-", "\N{MINUS SIGN}") for t in marks_])
@@ -92,4 +96,8 @@ def stable_plane(found: Classification, theme: Theme = LIGHT) -> Figure:
     name = found.parametrization.name.rpartition("/")[2]
     title = found.architecture.file.replace("\\", "/").rpartition("/")[2]
     x, y = (f"exponent of {label}" for label in found.region.labels)
-    return stable_region(regions, [Mark(name, found.region.here)], x, y, f"{title} under {found.optimizer}", theme)
+    from tensorprog.programme.region import REACH
+
+    (a, b), title = found.region.here, f"{title} under {found.optimizer}"
+    seen = (a - REACH, b - REACH), (a + REACH, b + REACH)
+    return stable_region(regions, [Mark(name, found.region.here)], x, y, title, theme, seen=seen)

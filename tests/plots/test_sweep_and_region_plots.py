@@ -91,6 +91,15 @@ def test_regions_are_drawn_at_their_vertices() -> None:
         assert word in picture
 
 
+def test_a_picture_of_a_region_ends_where_the_region_was_cut() -> None:
+    """A side of the polygon where it was cut is no boundary of what is stable: it lies on the frame of the picture."""
+    corners = ((Fraction(-2), Fraction(0)), (Fraction(1), Fraction(0)), (Fraction(1), Fraction(1)))
+    seen = (Fraction(-2), Fraction(-2)), (Fraction(2), Fraction(2))
+    (axes,) = stable_region([Region("stable", corners)], [], "a", "c", seen=seen).axes
+    assert axes.get_xlim()[0] == -2 and axes.get_xlim()[1] > 1
+    assert axes.get_ylim()[0] < 0 and axes.get_ylim()[1] > 1
+
+
 def test_the_plane_of_a_classification_has_the_polygon_s_vertices_and_is_written_whole(tmp_path: Path) -> None:
     """`classify --region X,Y --save FILE`: the polygon that the text tells, and the parametrization as a mark."""
     command = ["classify", "examples/mlp.tp", "--optimizer", "adam", "--lr", "-1", "--region", "lr[W2],init_std[W3]"]
