@@ -54,6 +54,7 @@ class _Story:
         self.optimizer = self.solver.optimizers[param]
         self.sized = sized(derivation.solution, param)
         self.a = gauge(derivation.form, self.sized)
+        self.told = False
 
     def power(self, size: int | None) -> str:
         return self.explainer.power(size)
@@ -100,7 +101,7 @@ class _Story:
         binding = self.explainer.update_binding(self.param)
         if binding is None:
             return lines[0] + "\n  its gradient is exactly zero: no learning rate matters"
-        lines.append(f"  gradient entries ~ {self.power(self.sized.gradient)} (gauge without multipliers)")
+        lines += self._gradient(self.optimizer.linear)
         step = binding_step(self.explainer, binding)
         lines.append(f"  a step of {self.optimizer.name} ({self._normalisation()}) has entries lr * {step}")
         how = "as far as its value is large" if self.solver.given(binding.occurrence) else "by Theta(1)"
@@ -122,16 +123,26 @@ class _Story:
         lines = [f"weight_decay  {self.exponents.weight_decay or 'none'}", f"  {reason}"]
         gradient, value, normalised = self.sized.gradient, self.sized.value, not self.optimizer.linear
         if self.optimizer.decay == "coupled" and normalised and gradient is not None and value is not None:
+            lines += self._gradient()
             g, w = self.power(gradient - self.a), self.power(value + self.a)
             lines.append(f"  gradient entries ~ {g}, entries of w ~ {w} (form {self.derivation.form})")
         return "\n".join(lines)
 
     def eps(self) -> str:
         reason = self.derivation.reasons[self.param].get("eps", "this optimizer has none whose scale matters")
-        return f"eps  {self.exponents.eps or 'none'}\n  {reason}"
+        why = [] if self.exponents.eps is None else self._gradient()
+        return "\n".join([f"eps  {self.exponents.eps or 'none'}", f"  {reason}", *why])
 
     def other(self, name: str) -> str:
         return f"{name}  {dict(self.exponents.others)[name]}\n  {self.derivation.reasons[self.param][name]}"
+
+    def _gradient(self, matters: bool = True) -> list[str]:
+        """The size of the gradient's entries; where it matters, and for the first time, with its whole chain."""
+        lines = [f"  gradient entries ~ {self.power(self.sized.gradient)} (gauge without multipliers)"]
+        if matters and not self.told:
+            self.told = True
+            lines += ["    why the gradient is so:", *(f"      {line}" for line in self.explainer.gradient(self.param))]
+        return lines
 
     def _normalisation(self) -> str:
         relative = ", relative to the parameter's size" if self.optimizer.relative else ""

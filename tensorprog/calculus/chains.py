@@ -36,6 +36,13 @@ Replay = tuple[list[Place], Sums]
 class Chains(Explainer):
     """An explainer that follows terms back, too."""
 
+    def gradient(self, param: str) -> list[str]:
+        """Lines that lead from the largest term of a parameter's gradient back to the loss."""
+        grad, snapshot = self.program.grads[param], self.solution.snapshot
+        parts = ((INITIAL, snapshot.initial[grad]), (CHANGE, snapshot.change[grad]))
+        places = [(part, term) for part, terms in parts for term in terms]
+        return self.chain(grad, *max(places, key=lambda place: place[1][0])) if places else []
+
     def chain(self, node: int, part: str, target: Term, depth: int = 24) -> list[str]:
         """Lines that lead from `target`, a term of a part of node, back to inputs and parameters."""
         lines: list[str] = []
@@ -58,6 +65,8 @@ class Chains(Explainer):
         match node.op:
             case Input() | Const():
                 return f"{head}: data or a constant", None
+            case LossGrad():
+                return f"{head}: the derivative of the loss is Theta(1)", None
             case Param(name):
                 if part == INITIAL:
                     return f"{head}: its initialisation", None
@@ -71,9 +80,11 @@ class Chains(Explainer):
         if found is None:
             return head, None
         parents, sums = found
-        rule = self._rule(node, sums)
         following = max(parents, key=self._interest)
-        if isinstance(node.op, Scale | Add) and not node.name and following[2] == target:
+        beside = [None if place is following else self.power(place[2][0]) for place in parents]
+        rule = self._rule(node, sums, beside)
+        backward = k >= len(self.program.forward.nodes)
+        if isinstance(node.op, Scale | Add) and following[2] == target and (not node.name or backward):
             return "", following
         return f"{head}: {rule}", following
 
@@ -136,10 +147,12 @@ class Chains(Explainer):
     def _label(self, k: int) -> str:
         return describe(self.program.nodes[k], self.program.nodes)
 
-    def _rule(self, node: Node, sums: Sums) -> str:
+    def _rule(self, node: Node, sums: Sums, beside: list[str | None]) -> str:
+        """How the operands make the value. `beside`: the sizes of those that the chain does not follow."""
         match node.op:
             case Contract(_, right, _):
-                names = " with ".join(f"`{self._label(a)}`" for a in node.args)
+                names = " with ".join(f"`{self._label(a)}`" + (f" ~ {size}" if size else "")
+                                      for a, size in zip(node.args, beside, strict=True))  # fmt: skip
                 if sums:
                     return f"contraction of {names}; {'; '.join(map(str, sums))}"
                 kind = "product" if right is not None else "sum or transposition"
@@ -154,7 +167,5 @@ class Chains(Explainer):
                 return "softmax along a finite axis"
             case InvRms():
                 return "one over the root mean square"
-            case LossGrad():
-                return "the derivative of the loss is Theta(1)"
             case _:
                 return type(node.op).__name__.lower()

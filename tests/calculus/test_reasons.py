@@ -41,6 +41,19 @@ def test_a_reason_counts_the_multipliers_behind_a_use() -> None:
     assert "the multipliers behind it scale it by n^-1\n  => lr * 1 = Theta(1)" in scaled.explain("C", "lr")
 
 
+@pytest.mark.parametrize(("optimizer", "quantity"), [("sgd", "lr"), ("adam", "eps"), ("adam", "weight_decay")])
+def test_a_number_that_the_gradient_decides_is_led_back_to_the_loss(optimizer: str, quantity: str) -> None:
+    """n^-1 at C, for C starts there; times n^-1/2 at B, with a sum of n terms of mean zero."""
+    story = " ".join(tp.derive(tp.parse(MLP.format(scale=1)), optimizer).explain("A", quantity).split())
+    links = [
+        "contraction of `d g` with `B` ~ n^-1/2; the sum over k (n terms) is zero mean",
+        "product of `d f` with `C` ~ n^-1, nothing that grows is summed",
+        "`d f` ~ 1, even in every random parameter: the derivative of the loss is Theta(1)",
+    ]
+    places = [story.find(link) for link in links]
+    assert -1 not in places and places == sorted(places), story
+
+
 def test_a_start_that_is_fixed_smaller_is_not_called_out_of_balance() -> None:
     text = MLP.format(scale="?out").replace("C[c,k] tanh(g[k])", "C[c,k] g[k]")
     found = tp.derive(tp.parse(text), fixes=["init[C] = -3/2", "?out = 0"])
