@@ -77,12 +77,6 @@ ROWS = (
         "width n\naxis t: 4\ninput tokens[t] in 8\nx = embedding(tokens, n)\noutput f = readout(x, 3)\nloss mse(f)",
     ),
     Row(
-        "the calculus does not cover `y`",
-        "6:12",
-        "param U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\ny[j,k] = h[j + k - 1]\noutput f[c] = V[c,j] mean[k](y[j,k])",
-        "param U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\ny[j,c] = h[j + c - 1]\noutput f[c] = V[c,j] y[j,c]",
-    ),
-    Row(
         "the calculus does not cover `G`",
         "6:10",
         GRAM + "G[j,l] = W[k,j] W[k,l]\noutput f[c] = V[c,l] (G[j,l] h[j])",
