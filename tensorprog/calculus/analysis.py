@@ -17,6 +17,7 @@ from tensorprog.calculus.affine import greatest
 from tensorprog.calculus.bits import allotted, start
 from tensorprog.calculus.gates import gating
 from tensorprog.calculus.grades import FLIPS, STAYS
+from tensorprog.calculus.pieces import Piece, pieces
 from tensorprog.calculus.rules import rules_for
 from tensorprog.calculus.shared import Rule, Sizes, describe, power_size
 from tensorprog.calculus.stable import require_unit_streams
@@ -90,6 +91,7 @@ class Analysis:
         for node in self.program.nodes:
             for a in node.args:
                 self._readers[a].append(node.id)
+        self.pieces = pieces(self.program)
         self.stops: Container[int] = ()
         self.restart()
         self.choice = choose(self.optimizer)
@@ -172,12 +174,24 @@ class Analysis:
 
     def sweep(self, count: int | None = None) -> bool:
         """Bring every stale node (of the first `count`) up to date once, in order; True if any node's terms moved."""
-        for k in (*self._params, *self._moved_scales()):
-            self.stale[k] = BOTH
+        self._mark()
         moved = False
         for k in range(len(self.stale) if count is None else count):
             if k in self.stops:
                 self.visit(k)
+            if self.stale[k]:
+                moved |= self.evaluate(k)
+        return moved
+
+    def _mark(self) -> None:
+        """What does not follow from other nodes is stale."""
+        for k in (*self._params, *self._moved_scales()):
+            self.stale[k] = BOTH
+
+    def update(self, piece: Piece) -> bool:
+        """Bring the stale nodes of a piece up to date once; True if any node's terms moved."""
+        moved = False
+        for k in piece.nodes:
             if self.stale[k]:
                 moved |= self.evaluate(k)
         return moved
@@ -262,26 +276,31 @@ class Analysis:
         return result
 
     def settle(self) -> bool:
-        """Sweep until nothing moves (once, but where layers read each other); True if anything moved. Raises
-        NoPowerLawError if sizes grow from layer to layer, or those of a post-norm stream grow at all. Small terms may
-        alternate for ever, where many of them are merged now in one way, now in another: after half of the sweeps, none
-        is let go."""
-        moved = self.sweep()
-        if not self.program.forward.loops:
-            return moved
-        for count in range(MAX_SWEEPS):
-            self.joining = count > MAX_SWEEPS // 2
-            if not self.sweep():
-                self.joining = False
-                require_unit_streams(self.program, self.initial, self.change)
-                return moved
-        loop = self.program.forward.loops[0]
-        raise NoPowerLawError(
-            "no power law in the depth: sizes grow from layer to layer",
-            loop.span,
-            why="a layer multiplies what it gets by more than one, so that the stack grows exponentially",
-            fix="`x = x + ?branch * (..)` in the loop",
-        )
+        """Bring all nodes up to date, those that layers make of each other until nothing moves; True if anything did.
+        Raises NoPowerLawError if sizes grow from layer to layer, or those of a post-norm stream grow at all. Small
+        terms may alternate for ever, where many of them are merged now in one way, now in another: after half of the
+        sweeps, none is let go."""
+        self._mark()
+        moved = False
+        for piece in self.pieces:
+            for count in range(MAX_SWEEPS):
+                self.joining = count > MAX_SWEEPS // 2
+                if not self.update(piece):
+                    break
+                moved = True
+                if not piece.circular:
+                    break
+            else:
+                loop = self.program.forward.loops[0]
+                raise NoPowerLawError(
+                    "no power law in the depth: sizes grow from layer to layer",
+                    loop.span,
+                    why="a layer multiplies what it gets by more than one, so that the stack grows exponentially",
+                    fix="`x = x + ?branch * (..)` in the loop",
+                )
+        self.joining = False
+        require_unit_streams(self.program, self.initial, self.change)
+        return moved
 
     def fixpoint(self) -> Snapshot:
         """What holds for every finite number of steps. Raises CalculusError if sizes keep growing."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from tensorprog.calculus.analysis import BOTH, MAX_SWEEPS, Exponents, Snapshot
 from tensorprog.calculus.demands import Demands
+from tensorprog.calculus.pieces import Piece
 from tensorprog.calculus.rank import require_finite_rank
 from tensorprog.calculus.settling import Circle, Largest
 from tensorprog.calculus.stable import assert_stable
@@ -212,24 +213,30 @@ class Solver(Demands):
         nothing. What stands from sweeps under other exponents could keep itself alive around the loop."""
         if not self.program.forward.loops:
             return
-        self.solved = True
         if self._runs_away():  # the learning rates are not yet right: begin training anew with these initial sizes
             self.runaways += 1
-            self.moved = {}
-            self._runs_away()
-        self.solved = False
+            if self.moved:
+                self.moved = {}
+                self._runs_away()
         self.gains = self.depth.gains(self.initial, self.scalar_size)
 
     def _runs_away(self) -> bool:
-        """Sweeps from nothing until the layers agree; True if they do not, and sizes still move. (Terms may be merged
-        now in one way, now in another, of the same sizes.)"""
+        """From nothing until the layers agree; True if they do not, and sizes still move. (Terms may be merged now in
+        one way, now in another, of the same sizes.)"""
         self.clear()
-        sizes: list[tuple[int | None, int | None]] = []
-        for _ in range(LAYER_SWEEPS):
-            if not self.sweep():
-                return False
-            before, sizes = sizes, list(zip(map(largest, self.initial), map(largest, self.change), strict=True))
-        return sizes != before
+        self._mark()
+        grown = False
+        for piece in self.pieces:
+            for _ in range(LAYER_SWEEPS if piece.circular else 1):
+                before = self._sizes(piece)
+                if not self.update(piece):
+                    break
+            else:
+                grown |= piece.circular and self._sizes(piece) != before
+        return grown
+
+    def _sizes(self, piece: Piece) -> list[tuple[int | None, int | None]]:
+        return [(largest(self.initial[k]), largest(self.change[k])) for k in piece.nodes]
 
     def _state(self) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
         return dict(self.exponents.A), dict(self.exponents.C), dict(self.exponents.M)

@@ -19,6 +19,7 @@ from tensorprog.optimizers import Optimizer
 
 ODD = Facts(constant=False, order=1, next_order=3, parity="odd", degree=None, tail=0)
 Grades = tuple[Grade, ...]
+Sides = tuple[Grades, Grades, Grades]
 
 
 def entry_by_entry(gradient: Terms, top: int) -> Terms:
@@ -63,19 +64,22 @@ def orthogonalised(gradient: Terms, widths: Sequence[int]) -> Terms:
     Parts that meet along one side mix there: if a_i . a_j is of the order of the norms, a_i b_j^T is a part as well.
     """
     alike = reduce_terms([(0, 0, (as_entries(term) if term[1] else term)[2]) for term in gradient])
-    known = dict.fromkeys([grades for _, _, grades in alike])
     rows, end = int(0 in widths), len(widths)
+    known = {(g[:rows], g[rows:end], g[end:]) for _, _, g in alike}  # of a_i, of b_i, along layers
     new = 0 < rows < end and len(known) > 1
     while new:
-        left, right = (
-            {g: [h for h in known if _meet(g[side], h[side])] for g in known}
-            for side in (slice(rows), slice(rows, end))
-        )
-        mixed = [interned((*g[:rows], *k[rows:end], *map(_three, g[end:], h[end:], k[end:])))
-                 for g in known for h in right[g] for k in left[h]]  # fmt: skip
-        new = not known.keys() >= set(mixed)
-        known |= dict.fromkeys(mixed)
-    return reduce_terms([(0, 0, grades) for grades in known])
+        mixed = _mixed(known)
+        new = not known >= mixed
+        known |= mixed
+    return reduce_terms([(0, 0, interned(a + b + layers)) for a, b, layers in known])
+
+
+def _mixed(known: set[Sides]) -> set[Sides]:
+    """The parts a_i (b_i . b_j) (a_j . a_k) b_k^T in which neither sum vanishes."""
+    along_a, along_b = ({(v, w) for v in side for w in side if _meet(v, w)}
+                        for side in ({a for a, _, _ in known}, {b for _, b, _ in known}))  # fmt: skip
+    half = {(a, a_j, _times(g, h)) for a, b, g in known for a_j, b_j, h in known if (b, b_j) in along_b}
+    return {(a, b, _times(g, h)) for a, a_j, g in half for a_k, b, h in known if (a_j, a_k) in along_a}
 
 
 def lifted(matrices: Sequence[Parameter], sizes: Sizes) -> int:
@@ -107,5 +111,5 @@ def _meet(one: Grades, other: Grades) -> bool:
     return not any(is_zero_mean(grade_product(g, h)) for g, h in zip(one, other, strict=True))
 
 
-def _three(g: Grade, h: Grade, k: Grade) -> Grade:
-    return grade_product(grade_product(g, h), k)
+def _times(one: Grades, other: Grades) -> Grades:
+    return tuple(map(grade_product, one, other))
