@@ -23,6 +23,14 @@ class Hidden:
         0 if there is none that the operands show."""
         return max(self._independent(node, step), self._other_terms(node, step), self._first_order(node, step))
 
+    def independent(self, node: int, step: int) -> float:
+        """Of a sum over axes of a tensor: how large it would be at the top of the ladder if the entries it sums were
+        independent; 0 for all else."""
+        summed, top = self._predictor.summed(node), self._ladder.rungs[-1]
+        if summed is None or summed[0] not in self._at or not set(summed[1].symbols) <= set(top):
+            return 0.0
+        return self._top(summed[0], step) * float(np.sqrt(float(summed[1].evaluate(top))))
+
     def _independent(self, node: int, step: int) -> float:
         """Behind an aligned sum: how large it would be if its terms were independent. Its aligned part may be small: an
         update that many positions share is aligned little with each, and few entries of the logits of a tied embedding

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from fractions import Fraction
+from functools import partial
 from itertools import pairwise
 from math import gcd
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ from tensorprog.torch.building import construct
 from tensorprog.torch.calibrate import base_rates
 from tensorprog.torch.changes import UNIT, Absorb, Attribute, ConfigField
 from tensorprog.torch.hidden import Hidden
+from tensorprog.torch.looks import Rows, second_looks
 from tensorprog.torch.measure import Rates, Spot, Trained, spots
 from tensorprog.torch.places import behind_hooks, leading, read_through
 from tensorprog.torch.predicted import Predicted
@@ -61,19 +63,22 @@ def check_model(
     behind = behind_hooks(p.reading, (m for m in p.changes.multipliers if m.factor != UNIT)) | _without(p)
     places = [spot for spot in every if unmodified or not (spot.probe.node in behind or _moved(p, spot))]
     trained = Trained(p, tuple(places), _base(ladder), tuple(keep), unmodified).aligned(ladder.rungs[0])
-    rate = lr if lr is not None else base_rates(trained, ladder.rungs[0])
-    predictor = Predicted(p, steps)
+    rates: Rates = (lambda *_: lr) if lr is not None else base_rates(trained, ladder.rungs[0])
+    judged = partial(_rows, trained.spots, Predicted(p, steps))
     values = np.zeros((len(trained.spots), steps + 1, 2, len(ladder.rungs), 0))
-    rows: tuple[Row, ...] = ()
+    rows: Rows = {}
     while values.shape[4] < most:
         more = range(values.shape[4], min(values.shape[4] + seeds, most))
-        values = np.concatenate([values, _measure(trained, ladder, more, steps, rate, progress)], axis=4)
-        rows = _rows(trained.spots, predictor, values, ladder)
-        if not any(judge.wants_seeds(row, values.shape[4]) for row in rows):
+        values = np.concatenate([values, _measure(trained, ladder, rates, more, steps, progress)], axis=4)
+        rows = judged(values, ladder)
+        if not any(judge.wants_seeds(row, values.shape[4]) for row in rows.values()):
             break
+    if not unmodified and not keep:  # what else is trained than was derived has no second chance
+        same = partial(_measure, trained, seeds=range(values.shape[4]), steps=steps, progress=None)
+        rows = second_looks(rows, values, ladder, rates, same, judged, climb=widths is None)
     left_out = tuple(spot.probe.name for spot in every if spot not in trained.spots)
     return CheckReport(p.reading.name, p.derivation.optimizer, "derived", "module", ladder.sizes, values.shape[4],
-                       steps, lr, TOLERANCE, rows, left_out)  # fmt: skip
+                       steps, lr, TOLERANCE, tuple(rows.values()), left_out)  # fmt: skip
 
 
 def _without(p: ImportedDerivation) -> set[int]:
@@ -113,30 +118,32 @@ def _moved(p: ImportedDerivation, spot: Spot) -> bool:
     )  # fmt: skip
 
 
-def _rows(spots: Sequence[Spot], predictor: Predicted, values: Floats, ladder: Ladder) -> tuple[Row, ...]:
-    """The rows of all spots, from `values` [spot, step, size and size of independent terms over it, rung, seed]."""
+def _rows(spots: Sequence[Spot], predictor: Predicted, values: Floats, ladder: Ladder) -> Rows:
+    """The rows, by positions of spot and step, from `values` [spot, step, size and that of independent terms over it,
+    rung, seed]."""
     unit = ROUNDING * float(np.finfo(np.float32).eps)
     hidden = Hidden(predictor, {spot.probe.node: k for k, spot in enumerate(spots)}, values, ladder)
-    rows: list[Row] = []
+    rows: dict[tuple[int, int], Row] = {}
     for k, spot in enumerate(spots):
         for t in range(values.shape[1]):
             sizes = values[k, t, 0]
             if np.isnan(sizes).all():
                 continue
             rounding = unit * float(np.nanmax(values[k, 0, 0])) if t else 0.0
-            limits = judge.Limits(rounding, hidden=hidden.behind(spot.probe.node, t))
-            rows.append(judge.row(spot.probe, t, predictor.at(spot.probe, t), None, sizes, ladder, limits))
-    return tuple(rows)
+            node = spot.probe.node
+            limits = judge.Limits(rounding, hidden.independent(node, t) if t else 0.0, hidden=hidden.behind(node, t))
+            rows[k, t] = judge.row(spot.probe, t, predictor.at(spot.probe, t), None, sizes, ladder, limits)
+    return rows
 
 
 def _measure(
-    trained: Trained, ladder: Ladder, seeds: range, steps: int, rate: float | Rates, progress: Progress | None
+    trained: Trained, ladder: Ladder, rates: Rates, seeds: range, steps: int, progress: Progress | None
 ) -> Floats:
-    """Sizes [spot, 2 + steps, rung, seed], as `Trained.sizes`."""
+    """Sizes [spot, 1 + steps, 2, rung, seed], as `Trained.sizes`."""
     found, done, total = [], 0, len(seeds) * sum(size**2 for size in ladder.sizes)
     for rung, size in zip(ladder.rungs, ladder.sizes, strict=True):
         for seed in seeds:
-            found.append(trained.sizes(rung, seed, rate, steps))
+            found.append(trained.sizes(rung, seed, rates, steps))
             done += size**2
             if progress:
                 progress(done, total, seeds.stop)

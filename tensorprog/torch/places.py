@@ -85,7 +85,7 @@ def multiplier_changes(
             kind = (re.sub(r"\d+", "*", name), re.sub(r"\d+", "*", module), power)
             options = list(_places(reading, trial, name, module, change.kind))
             shapes = tuple(re.sub(r"\d+", "*", place_text(p)) for p in options)
-            if (kind, shapes) not in known:
+            if not known.get((kind, shapes)):  # where one has no place, its like may (conv1 before a norm, conv2 not)
                 known[kind, shapes] = tuple(k for k, p in enumerate(options) if trial.works([name], p))
             change = replace(change, places=tuple(options[k] for k in known[kind, shapes]))
             if not change.places and change.kind == "product" and trial.idle(name):

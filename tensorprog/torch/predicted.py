@@ -15,6 +15,7 @@ from tensorprog.derivation import Derivation
 from tensorprog.dims import Dim
 from tensorprog.graph import (
     Add,
+    Const,
     Contract,
     Graph,
     InvRms,
@@ -111,6 +112,18 @@ class Predicted:
         (arg,) = nodes[node].args
         count = prod((nodes[arg].axes[k].dim for k in op.axes), start=Dim.of(1))
         return (unscaled(nodes, arg), count) if count.grows else None
+
+    def summed(self, node: int) -> tuple[int, Dim] | None:
+        """Of a sum over axes, and perhaps a number: what is summed, and how many entries of it; None for all other
+        nodes."""
+        nodes = self._whole.program.nodes
+        op, args = nodes[node].op, [a for a in nodes[node].args if not isinstance(nodes[a].op, Const)]
+        if isinstance(op, Add) and len(args) == 1:
+            return self.summed(args[0])
+        if not isinstance(op, Contract) or op.right is not None or len(op.out) == len(op.left):
+            return None
+        axes = zip(op.left, nodes[args[0]].axes, strict=True)
+        return args[0], prod((axis.dim for index, axis in axes if index not in op.out), start=Dim.of(1))
 
     def _sums(self, node: int) -> bool:
         nodes = self._whole.program.nodes

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -9,7 +12,11 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 import tensorprog.torch as tpt  # noqa: E402
+from tensorprog.coordcheck.ladder import Ladder  # noqa: E402
+from tensorprog.coordcheck.looks import RATES, WIDER  # noqa: E402
 from tensorprog.coordcheck.probes import Probe  # noqa: E402
+from tensorprog.coordcheck.report import Row  # noqa: E402
+from tensorprog.torch.looks import second_looks  # noqa: E402
 from tensorprog.torch.predicted import Predicted  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -140,3 +147,53 @@ def test_a_maximum_that_starts_at_minus_infinity_is_what_it_is_compared_with():
     assert not [row for row in report.rows if row.verdict == "disagrees"], str(report)
     assert of(report, "(top): div #3", "init").verdict == "agrees"
     assert not [row for row in report.rows if "assemble" in row.tensor]
+
+
+class Routed(nn.Module):
+    """Scores of experts, of which two are chosen and divided by their sum."""
+
+    def __init__(self, n, experts):
+        super().__init__()
+        self.inp, self.gate, self.out = nn.Linear(8, 8 * n), nn.Linear(8 * n, experts, bias=False), nn.Linear(8 * n, 5)
+        self.experts = nn.Parameter(torch.randn(experts, 8 * n, 8 * n) / (8 * n) ** 0.5)
+
+    def forward(self, x):
+        h = torch.relu(self.inp(x))
+        scores = torch.sigmoid(self.gate(h))
+        best, chosen = scores.topk(2, -1)
+        weights = torch.zeros_like(scores).scatter(1, chosen, best / best.sum(-1, keepdim=True))
+        return self.out(torch.einsum("be,edf,bd->bf", weights, self.experts, h))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("experts", "verdict"), [(4, "agrees"), (2, "inconclusive")])
+def test_scores_divided_by_their_sum_move_against_each_other_where_all_are_chosen(experts, verdict):
+    given = torch.randn(12, 8, generator=torch.Generator().manual_seed(1))
+    p = tpt.derive(lambda n: Routed(n, experts), inputs=given, optimizer="adamw")
+    row = of(p.check((8, 16, 32, 64), seeds=4, steps=1), "(top): sum")
+    assert (row.predicted, row.verdict, "nearly cancel" in row.reason) == ("0", verdict, verdict != "agrees"), row
+
+
+def test_what_disagrees_is_looked_at_again_at_smaller_rates_and_further_up():
+    """A first change that falls at these rates only, a start that does so on this ladder only, and a change that always
+    disagrees."""
+    rows = {(k, t): Row("", t, part, "0", -0.5, -0.6, -0.4, "disagrees")
+            for k, t, part in ((0, 1, "change"), (1, 0, "init"), (2, 1, "change"))}  # fmt: skip
+    ladder, seen = Ladder.of(("n",), (8, 16)), []
+
+    def measure(rungs, rates):
+        seen.append((rungs.sizes, rates("w", None)))
+        return np.zeros((3, 2, 2, len(rungs.rungs), 1))
+
+    def judged(values, rungs):
+        assert values.shape[3] == len(rungs.rungs)
+        right = (0, 1) if rungs == ladder else (1, 0)
+        return {**rows, right: replace(rows[right], verdict="agrees")}
+
+    for climb, wanted in ((False, [RATES, "", ""]), (True, [RATES, WIDER, ""])):
+        found = second_looks(rows, np.zeros((3, 2, 2, 2, 1)), ladder, lambda *_: 1.0, measure, judged, climb=climb)
+        assert [row.reason for row in found.values()] == wanted
+        assert [row.verdict for row in found.values()] == ["inconclusive" if why else "disagrees" for why in wanted]
+    assert seen == [((8, 16), 0.25), ((8, 16), 0.25), ((32,), 1.0)]
+    fine = {at: replace(row, verdict="agrees") for at, row in rows.items()}
+    assert second_looks(fine, np.zeros(0), ladder, lambda *_: 1.0, measure, judged, climb=True) is fine

@@ -257,3 +257,30 @@ def test_what_stands_between_a_hook_and_its_use_is_left_out_of_the_check(hidden:
     report = transposed(torch.relu, hidden)[1].check((32, 64, 128, 256), seeds=3, steps=2)
     assert report.verdict != "disagrees", str(report)
     assert [name.partition(" #")[0] for name in report.left_out] == ["(top): relu"]
+
+
+class Standardised(nn.Linear):
+    """A weight over its own spread, as in BiT."""
+
+    def forward(self, x: Any) -> Any:
+        w = self.weight - self.weight.mean(1, keepdim=True)
+        return nn.functional.linear(x, w * (w.square().mean(1, keepdim=True) + 1e-6).rsqrt())
+
+
+class Cancelled(nn.Module):
+    """Two such layers: behind the first a norm takes its multiplier away, behind the second a residual sum does not."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.inp, self.out, self.norm = nn.Linear(6, n), nn.Linear(n, 3), nn.LayerNorm(n)
+        self.mix1, self.mix2 = Standardised(n, n, bias=False), Standardised(n, n, bias=False)
+
+    def forward(self, x: Any) -> Any:
+        x = self.inp(x)
+        return self.out(x + self.mix2(torch.relu(self.norm(self.mix1(x)))))
+
+
+def test_a_layer_finds_a_place_though_none_of_its_like_does() -> None:
+    p = tpt.derive(lambda n: Cancelled(8 * n), torch.randn(4, 6))
+    found = {m.module: (str(m.needed), bool(m.places)) for m in p.changes.multipliers if m.kind == "product"}
+    assert found == {"mix1": ("1", False), "mix2": ("n^-1", True)}

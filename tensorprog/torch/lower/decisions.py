@@ -11,6 +11,7 @@ import numpy as np
 from tensorprog.graph import Map, Scalar
 from tensorprog.torch.lower.data import BIG, MASKED
 from tensorprog.torch.lower.elementwise import MINUS, causal_mask, product, with_mask
+from tensorprog.torch.lower.nodes import scalar_of
 from tensorprog.torch.lower.registry import rule
 from tensorprog.torch.lower.values import Value
 from tensorprog.torch.trace import Ref
@@ -76,20 +77,25 @@ def where(low: Lowering, call: Call) -> Value:
         condition, yes, no = call["condition"], call["self"], call["other"]
     else:
         condition, yes, no = call["mask"], call["value"], call["self"]
-    if not (isinstance(condition, Ref) and low.zipped.leaf(condition.value) is not None):
-        chosen = low.value(condition)
-        rest = low.shift(low.scale(chosen, MINUS), Scalar())
-        return _sum(low, [(chosen, yes), (rest, no)])
-    arrays = low.data.at(condition.value)
-    others = tuple(~a.astype(bool) for a in arrays)
-    for live, fill, masked in ((no, yes, arrays), (yes, no, others)):
+    fixed = isinstance(condition, Ref) and low.zipped.leaf(condition.value) is not None
+    arrays = low.data.at(condition.value) if fixed else ()
+    for live, fill, chosen in ((no, yes, True), (yes, no, False)):
         number = low.operand(fill)
         if isinstance(number, Scalar) and number.coefficient <= -BIG:
             value = low.value(live)
+            if not fixed:
+                hit = low.value(condition)
+                hit = hit if chosen else low.shift(low.scale(hit, MINUS), Scalar())
+                return with_mask(low, value, low.scale(hit, scalar_of(MASKED)), False)
+            masked = arrays if chosen else tuple(~a.astype(bool) for a in arrays)
             if not any(a.any() for a in masked):
                 return value
             filled = tuple(np.where(a, MASKED, 0.0) for a in masked)
             return with_mask(low, value, low.data.real(filled, "mask"), causal_mask(masked))
+    if not fixed:
+        hit = low.value(condition)
+        return _sum(low, [(hit, yes), (low.shift(low.scale(hit, MINUS), Scalar()), no)])
+    others = tuple(~a.astype(bool) for a in arrays)
     if all(a.all() for a in arrays):
         return low.value(yes)
     if not any(a.any() for a in arrays):
