@@ -200,7 +200,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
             self._alive.append(result)
             return result
         bound = self._bind(func, args, kwargs)
-        if name == "as_strided":  # what it reads depends on where the tensor's entries are
+        if name in ("as_strided", "as_strided_"):  # what it reads depends on where the tensor's entries are
             bound |= {"own_stride": list(args[0].stride()), "own_offset": args[0].storage_offset()}
         recorded = tree_map(lambda t: Ref(self.value(t)) if isinstance(t, torch.Tensor) else t, bound)
         result = func(*args, **kwargs)

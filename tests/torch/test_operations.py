@@ -79,6 +79,7 @@ OPERATIONS = {
     "unfold": lambda h, y: F.unfold(images(y), (3, 2), padding=1, stride=2),
     "fold": lambda h, y: F.fold(F.unfold(images(y), (3, 2), padding=1, stride=2), (7, 7), (3, 2), padding=1, stride=2),
     "overlapping chunks": lambda h, y: pairs(y).as_strided((6, 2, 10, 2, 3), (49, 14, 1, 7, 0), 5),
+    "in place": lambda h, y: (2 * y).as_strided_((7, 6), (1, 7)) + y.T,
     "adaptive_max_pool2d": lambda h, y: F.adaptive_max_pool2d(images(y)[..., :6, :], (3, 1)),
     "a tensor of one number": lambda h, y: torch.zeros(7, 7) * y[:, :, None] + torch.ones(7, 7) + y[:, None, :1],
     "a sum of squares in another order": lambda h, y: (pairs(y).mT * pairs(y).mT).sum(1).add(1e-6).rsqrt(),
