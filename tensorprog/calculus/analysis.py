@@ -19,16 +19,15 @@ from tensorprog.calculus.gates import gating
 from tensorprog.calculus.grades import FLIPS, STAYS
 from tensorprog.calculus.pieces import Piece, pieces
 from tensorprog.calculus.rules import rules_for
-from tensorprog.calculus.shared import Rule, Sizes, describe, power_size
-from tensorprog.calculus.stable import require_unit_streams
+from tensorprog.calculus.shared import Rule, Sizes, power_size
+from tensorprog.calculus.stable import blow_up, require_unit_streams, runaway
 from tensorprog.calculus.stepping import convention, entry_by_entry, gradient_of, lifted, lifted_alone, orthogonalised
 from tensorprog.calculus.terms import Replaced, Terms, forget_results, joined, leading
 from tensorprog.calculus.terms import largest as largest  # one place for those who read an analysis
 from tensorprog.calculus.together import added_together
-from tensorprog.errors import CalculusError, NoPowerLawError
 from tensorprog.exponents import Units
 from tensorprog.functions import Function
-from tensorprog.graph import InvRms, Param, Parameter, Program, Scale
+from tensorprog.graph import Param, Parameter, Program, Scale
 from tensorprog.optimizers import Choice
 from tensorprog.optimizers.choice import choose
 
@@ -291,13 +290,7 @@ class Analysis:
                 if not piece.circular:
                     break
             else:
-                loop = self.program.forward.loops[0]
-                raise NoPowerLawError(
-                    "no power law in the depth: sizes grow from layer to layer",
-                    loop.span,
-                    why="a layer multiplies what it gets by more than one, so that the stack grows exponentially",
-                    fix="`x = x + ?branch * (..)` in the loop",
-                )
+                raise runaway(self.program, self.initial, self.sizes)
         self.joining = False
         require_unit_streams(self.program, self.initial, self.change)
         return moved
@@ -310,16 +303,4 @@ class Analysis:
         for _ in range(MAX_SWEEPS):
             if not self.train() or not self.settle():
                 return self.snapshot()
-        forward = self.program.forward.nodes
-        first = next((n for n in forward if n.name and (largest(self.change[n.id]) or 0) > 0), None)
-        norm = next((n for n in forward if isinstance(n.op, InvRms) and not self.initial[n.args[0]]), None)
-        why = "the exponents of the initialisation, the multipliers or the learning rates are too large"
-        if norm is not None:
-            why = (f"`{describe(norm, forward)}` divides by the norm of what is exactly zero at the start: once that "
-                   "moves a little, gradients are large")  # fmt: skip
-        raise CalculusError(
-            f"training blows up{f', first in `{first.name}`' if first else ''}: sizes grow at every step",
-            first.span if first else forward[0].span,
-            why=why,
-            fix="normalise something that is not zero at the start, or add it to something that is not" if norm else "",
-        )
+        raise blow_up(self.program, self.initial, self.change)

@@ -18,10 +18,10 @@ from tensorprog.calculus.demands import Demands
 from tensorprog.calculus.pieces import Piece
 from tensorprog.calculus.rank import require_finite_rank
 from tensorprog.calculus.settling import Circle, Largest
-from tensorprog.calculus.stable import assert_stable
+from tensorprog.calculus.stable import assert_stable, runaway
 from tensorprog.calculus.terms import Terms, largest, reduce_terms
 from tensorprog.calculus.uses import Occurrence
-from tensorprog.errors import CalculusError, NoPowerLawError
+from tensorprog.errors import CalculusError
 from tensorprog.exponents import Units
 from tensorprog.functions import Function
 from tensorprog.graph import Param, Program, Scale
@@ -201,12 +201,7 @@ class Solver(Demands):
     def _require_power_law(self, *, settled: bool) -> None:
         """Raises NoPowerLawError if there are layers and sizes grow from one to the next, or nothing settles."""
         if self.program.forward.loops and (self.runaways > PATIENCE or not settled):
-            raise NoPowerLawError(
-                "no power law in the depth: sizes grow from layer to layer",
-                self.program.forward.loops[0].span,
-                why="whatever the exponents, a layer multiplies what it gets by more than one",
-                fix="`x = x + ?branch * (..)` in the loop, or a normalisation of what a layer reads",
-            )
+            raise runaway(self.program, self.initial, self.sizes)
 
     def _relax(self) -> None:
         """With the exponents as they are, the sizes that layers have from each other: those that follow from

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from tensorprog.calculus.shared import describe
+from tensorprog.calculus.shared import Sizes, describe
 from tensorprog.calculus.terms import Terms, largest
 from tensorprog.errors import CalculusError, NoPowerLawError
 from tensorprog.exponents import Units
 from tensorprog.functions import BUILTIN, Function
-from tensorprog.graph import Add, Loss, Map, Program, Scale, Softmax, TopK
+from tensorprog.graph import Add, InvRms, Loss, Map, Program, Scale, Softmax, TopK
 
 if TYPE_CHECKING:
     from tensorprog.calculus.analysis import Snapshot
@@ -28,6 +28,47 @@ def require_unit_streams(program: Program, initial: Sequence[Terms], change: Seq
                     why="every later layer shrinks the share of an earlier one by the same factor",
                     fix="`?branch *` in front of what is added",
                 )  # fmt: skip
+
+
+def blow_up(program: Program, initial: Sequence[Terms], change: Sequence[Terms]) -> CalculusError:
+    """The error where sizes grow at every step of training."""
+    nodes = program.forward.nodes
+    first = next((n for n in nodes if n.name and (largest(change[n.id]) or 0) > 0), None)
+    norm = next((n for n in nodes if isinstance(n.op, InvRms) and not initial[n.args[0]]), None)
+    why = "the exponents of the initialisation, the multipliers or the learning rates are too large"
+    if norm is not None:
+        why = (f"`{describe(norm, nodes)}` divides by the norm of what is exactly zero at the start: once that "
+               "moves a little, gradients are large")  # fmt: skip
+    return CalculusError(
+        f"training blows up{f', first in `{first.name}`' if first else ''}: sizes grow at every step",
+        (first or nodes[0]).span,
+        why=why,
+        fix="normalise something that is not zero at the start, or add it to something that is not" if norm else "",
+    )
+
+
+def runaway(program: Program, initial: Sequence[Terms], sizes: Sizes) -> NoPowerLawError:
+    """The error where sizes grow from layer to layer: it names what every layer adds once more, if something is."""
+    nodes = program.nodes
+    pending = [(stream.increment, loop.axis.dim) for loop in program.forward.loops for stream in loop.streams]
+    for k, dim in pending:
+        args = nodes[k].args
+        if not isinstance(nodes[k].op, Add) or any(axis.loop for a in args for axis in nodes[a].axes):
+            pending += [(a, dim) for a in args if isinstance(nodes[k].op, Add | Scale)]
+            continue
+        size = largest(initial[k])
+        if size is not None and sum(sizes.units.part(size + sizes(dim), symbol) for symbol in dim.symbols) > 0:
+            source = nodes[args[0]]
+            return NoPowerLawError(
+                f"no power law in the depth: every layer adds `{describe(source, nodes)}` once more", source.span,
+                why="it is the same in all layers, so that their sum grows like their number",
+                fix=f"`?inject * {source.name or '(..)'}` in the loop",
+            )  # fmt: skip
+    return NoPowerLawError(
+        "no power law in the depth: sizes grow from layer to layer", program.forward.loops[0].span,
+        why="a layer multiplies what it gets by more than one, so that the stack grows exponentially",
+        fix="`x = x + ?branch * (..)` in the loop, or a normalisation of what a layer reads",
+    )  # fmt: skip
 
 
 def sensitive(program: Program, *, sums: bool = True) -> set[int]:

@@ -189,6 +189,12 @@ def test_a_stack_without_a_power_law_is_derived_at_finite_depth_and_says_so(case
     assert "no power law in the depth" in found.render()
 
 
+def test_what_every_layer_adds_once_more_is_named_and_a_multiplier_takes_it() -> None:
+    outside = "z[k] = tanh(h[k])\n" + ONE.replace("BRANCH", "?b * (W[k,j] tanh(h[j])) + INJECT z[k]")
+    assert "every layer adds `z` once more" in network(outside.replace("INJECT ", "")).note
+    assert depth(network(outside.replace("INJECT", "?i *")).multipliers["i"]) == "-1"
+
+
 def test_the_error_names_the_loop() -> None:
     with pytest.raises(NoPowerLawError, match="residual") as raised:
         _ = parse(stack(NO_LAW["no residual stream"])).symbolic.graph
