@@ -265,7 +265,9 @@ def derive(
         try:
             return derived(architecture.symbolic)
         except NoPowerLawError as error:
-            return replace(derived(architecture), note=error.message)
+            several = len(architecture.model.widths) > 1 and architecture.model.regime is None
+            hint = "; of widths in proportion none may be found: `regime n << m` declares an order" if several else ""
+            return replace(derived(architecture), note=error.message + hint)
 
 
 def known_form(form: str) -> str:

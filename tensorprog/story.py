@@ -30,13 +30,15 @@ def explain(derivation: Derivation, param: str, quantity: str | None = None) -> 
     if param not in derivation.params:
         known = [*derivation.params, *derivation.multipliers]
         raise TensorProgError(f"no parameter or multiplier `{param}`", file=derivation.architecture.file,
+                              why="what is derived are exponents of parameters and multipliers",
                               fix=nearest(param, known) or ", ".join(known[:12]))  # fmt: skip
     others = [name for name, _ in derivation.params[param].others]
     wanted = [ALIASES.get(quantity, quantity)] if quantity is not None else [*QUANTITIES, *others]
     for name in wanted:
         if name not in (*QUANTITIES, *others):
             quantities = ", ".join(["init, lr, multiplier, weight_decay", *others])
-            raise TensorProgError(f"no quantity `{name}`", fix=f"{quantities} or eps")
+            raise TensorProgError(f"no quantity `{name}`", fix=f"{quantities} or eps",
+                                  why=f"nothing else is derived of `{param}`")  # fmt: skip
     story = _Story(derivation, param)
     blocks = [story.other(name) if name in others else getattr(story, name)() for name in wanted]
     axes = derivation.architecture.graph.parameters[param].axes

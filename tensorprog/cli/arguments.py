@@ -68,7 +68,7 @@ def derived(arguments: argparse.Namespace, *, symbolic: bool = False) -> Derivat
 def depth(text: str) -> tuple[str, int]:
     name, _, value = text.partition("=")
     if not name.isidentifier() or not value.isdigit() or not 1 <= int(value) <= MAX_DEPTH:
-        raise argparse.ArgumentTypeError(f"{text!r}: write a depth symbol and a number, such as L=4")
+        raise argparse.ArgumentTypeError(f"{text!r}: write a depth symbol and a number up to {MAX_DEPTH}, such as L=4")
     return name, int(value)
 
 

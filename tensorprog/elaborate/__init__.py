@@ -99,7 +99,8 @@ def _elaborate(arch: Arch, context: Context, given: Sequence[FixDecl]) -> Model:
     widths = declare_widths(arch.statements, top)
     for name in depths:
         if name not in context.used_depths:
-            raise ShapeError(f"the file has no depth `{name}`", fix=f"`depth {name}`",
+            raise ShapeError(f"the file has no depth `{name}`",
+                             fix=", ".join(f"`{known}`" for known in context.used_depths) or f"`depth {name}`",
                              why="only a `depth` symbol can be unrolled at another depth")  # fmt: skip
     flat = flatten(arch.statements, top)
     declare(flat, top)

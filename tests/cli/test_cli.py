@@ -116,7 +116,7 @@ def test_fmt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["drive", MLP], "invalid choice: 'drive'"),
         (["derive"], "the following arguments are required: FILE"),
         (["derive", MLP, "--format", "xml"], "invalid choice: 'xml'"),
-        (["derive", MLP, "--depth", "L"], "'L': write a depth symbol and a number, such as L=4"),
+        (["derive", MLP, "--depth", "L"], "'L': write a depth symbol and a number up to 1024, such as L=4"),
         (["derive", GPT, "--depth", "L=0"], "'L=0': write a depth symbol"),
         (["emit", MLP, "--base-width", "0"], "'0': write a width such as 256, or n=256"),
         (["emit", MLP, "--framework", "jax"], "invalid choice: 'jax'"),
