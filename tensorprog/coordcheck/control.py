@@ -21,7 +21,7 @@ from tensorprog.parametrization import Parametrization
 
 RUNGS, SEEDS, MOST_SEEDS = 3, 4, 8  # of a control: it is meant to be cheap
 LOUDER = 4  # times the calibrated rate of the wrong parameter, if what others do hides its error at that one
-CANDIDATES = 6  # parameters considered: what an early one does wrong shows in most tensors
+CANDIDATES = 6  # parameters considered, of those that move: what an early one does wrong shows in most tensors
 ERROR = Fraction(1, 2)
 
 
@@ -53,7 +53,8 @@ def put_wrong(derivation: Derivation, places: Sequence[Probe], ladder: Ladder) -
     uses: dict[str, set[int]] = {}
     for use in derivation.solution.solver.uses:
         uses.setdefault(use.param, set()).add(use.node)
-    trained = [name for name in uses if derivation.params[name].lr is not None]
+    moved = {p.param for p in places if p.param and p.kind == "value" and right.at(p, steps).exponent is not None}
+    trained = [name for name in uses if name in moved and derivation.params[name].lr is not None]
     best: Wrong | None = None
     shown = (False, 0)  # of the best: in the value of its use, in how many activations
     for name in trained[:CANDIDATES]:

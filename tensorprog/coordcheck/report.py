@@ -100,7 +100,8 @@ class CheckReport:
     tolerance: float
     rows: tuple[Row, ...]
     left_out: tuple[str, ...] = ()  # tensors that the backend's program does not make
-    control: Control | None = None  # None: not run, or no wrong exponent would show
+    control: Control | None = None
+    uncontrolled: bool = False  # a control was asked for, but no exponent put wrong would show
     fault: Fault | None = None
     budget: float | None = None  # seconds; None: none was set
     axis: tuple[str, ...] = ()  # the symbols whose sizes `widths` are: of widths, or of depths

@@ -122,7 +122,8 @@ def check(
         parametrization="derived" if derived else used.name, backend=backend, widths=ladder.sizes,
         seeds=values.shape[3], steps=steps, lr=lr, tolerance=TOLERANCE, rows=rows,
         left_out=tuple(probe.name for probe in places if probe.name not in measured),
-        control=controlled, fault=fault, budget=budget, axis=ladder.axis,
+        control=controlled, uncontrolled=control and controlled is None, fault=fault, budget=budget,
+        axis=ladder.axis,
         held={} if network else {w: size for w, size in ladder.held.items() if w in derivation.widths},
     )  # fmt: skip
 

@@ -64,6 +64,8 @@ def table(report: CheckReport, *, color: bool, every: bool) -> str:
         tail.append(str(report.fault))
     if report.control:
         tail.append(str(report.control))
+    if report.uncontrolled:
+        tail.append("no negative control: no learning rate put wrong would show in an activation by then")
     if report.left_out:
         tail.append(
             f"not measured: {counted(len(report.left_out), 'tensor')} that the {report.backend} program does not make"

@@ -6,6 +6,7 @@ import itertools
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,19 @@ EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.tp"))
 MLP = Path(__file__).parents[2] / "examples" / "mlp.tp"
 
 
+ZERO_READOUT = """
+width n
+dim d = 8, classes = 4
+axis i: d, j: n, k: n, c: classes
+input x[i]
+param A1[j,i], A2[k,j], A3[k,j], A4[k,j], A5[k,j], A6[k,j], O[c,k] = zeros
+z[j] = relu(A1[j,i] x[i])
+h[k] = A2[k,j] z[j] + A3[k,j] z[j] + A4[k,j] z[j] + A5[k,j] z[j] + A6[k,j] z[j]
+output f[c] = O[c,k] h[k]
+loss cross_entropy(f)
+"""
+
+
 @pytest.mark.parametrize("optimizer", tiers(["sgd", "adam", "muon"], ["adam"]))
 def test_the_control_is_caught_in_an_activation(optimizer: str) -> None:
     control = check(MLP, optimizer, widths=[64, 128, 256, 512], seeds=5, steps=1).control
@@ -29,6 +43,19 @@ def test_the_control_is_caught_in_an_activation(optimizer: str) -> None:
     assert control.tensor not in derive(MLP).params
     assert control.measured is not None and abs(abs(control.measured) - 0.5) < 0.2
     assert control.derived != control.trained
+
+
+def test_the_control_is_of_what_moves_by_then() -> None:
+    """Behind a readout that starts at zero nothing but the readout moves in the first step."""
+    report = check(parse(ZERO_READOUT), widths=[32, 64, 128], seeds=3, max_seeds=3, steps=1)
+    assert report.control is not None and report.control.caught and report.control.param == "O"
+
+
+def test_a_check_without_a_control_says_so() -> None:
+    options: dict[str, Any] = {"widths": [16, 32, 64], "seeds": 3, "max_seeds": 3, "steps": 1}
+    nothing = parse(ZERO_READOUT.replace("= zeros\n", "= zeros frozen\n"))
+    assert "no negative control: no learning rate" in check(nothing, **options).render()
+    assert "negative control" not in check(nothing, **options, control=False).render()
 
 
 def test_a_control_that_is_not_caught_makes_the_check_inconclusive(monkeypatch: pytest.MonkeyPatch) -> None:
