@@ -20,12 +20,12 @@ def table(report: TransferReport, *, color: bool = False) -> str:
     symbol = " = ".join(report.axis)
     base = ", ".join(f"{s} = {n}" for s, n in report.base.items())
     fixed = "" if report.lr is None else f", lr {report.lr:g}"
-    head = (f"{report.file}: transfer of {words(report.sweep)} along {symbol}, {report.optimizer}{fixed}; "
+    head = (f"{report.file}: transfer of {words(report.sweep)} along {symbol}, {report.optimizer}{fixed}",
             f"data {report.data}; {report.steps} steps of {report.batch} examples, {report.seeds} seeds; "
             f"base {base}")  # fmt: skip
     header = ("parametrization", symbol, f"best {words(report.sweep)}", "95% interval", "loss", "values tried")
     rows = [_row(report, optimum) for optimum in report.optima]
-    lines = [fold(head), "", *align(rows, header), ""]
+    lines = [*map(fold, head), "", *align(rows, header), ""]
     for drift, wider in zip(report.drifts, report.wider, strict=True):
         lines += [fold(line) for line in _findings(report, drift, wider)] + [""]
     return "\n".join([*_colored(lines, color), *_cost(report)]) + "\n"
