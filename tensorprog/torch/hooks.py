@@ -4,6 +4,7 @@ compiled and sharded. They hang on modules, never on tensors, and do not enter t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -21,10 +22,24 @@ class _Multiply:
     def _times(self, x: Tensor) -> Tensor:
         if self.axis is None:
             return x * self.factor
-        factors = x.new_ones(x.shape[self.axis])  # one product with a vector: slices would cost more going backward
-        factors[self.start : self.stop] = self.factor
         behind = x.ndim - 1 - self.axis if self.axis >= 0 else -1 - self.axis
-        return x * factors.view(-1, *[1] * behind)
+        known = type(x) is torch.Tensor and not torch.compiler.is_compiling()  # a compiler makes and fuses its own
+        made = _kept if known else _factors
+        return x * made(self.factor, self.start, self.stop, x.shape[self.axis], behind, x.dtype, x.device)
+
+
+def _factors(k: float, start: int, stop: int, size: int, behind: int, dtype: Any, device: Any) -> Tensor:
+    """A vector with k in a range, 1 elsewhere: one product with it, since slices would cost more going backward."""
+    factors = torch.ones(size, dtype=dtype, device=device)
+    factors[start:stop] = k
+    return factors.view(-1, *[1] * behind)
+
+
+@lru_cache(maxsize=256)
+def _kept(*arguments: Any) -> Tensor:
+    """The same, made once: in a small model that costs as much as the product."""
+    with torch.inference_mode(False):  # for those who train later
+        return _factors(*arguments)
 
 
 @dataclass(frozen=True)
