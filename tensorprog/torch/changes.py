@@ -21,6 +21,7 @@ from fractions import Fraction
 
 from tensorprog.dims import Dim
 from tensorprog.exponents import Power
+from tensorprog.optimizers import OPTIMIZERS, Optimizer
 from tensorprog.parametrization import ParamExponents
 
 UNIT = Power()
@@ -54,6 +55,7 @@ class ParameterChange:
     are those of the first. Parts whose `lr` (or
     `weight_decay`, `eps`) differ have no right value of it in one parameter group.
     `refused`: why nothing could be derived ("" if something was); then `needed` keeps everything as it is.
+    `own`: the optimizer, where the table has none of that name.
     """
 
     name: str
@@ -67,6 +69,12 @@ class ParameterChange:
     parts: tuple[Part, ...] = ()
     reasons: Mapping[str, str] = field(default_factory=dict)
     refused: str = ""
+    own: Optimizer | None = None
+
+    @property
+    def row(self) -> Optimizer:
+        """The optimizer that updates it."""
+        return self.own or OPTIMIZERS[self.optimizer]
 
     @property
     def init_factor(self) -> Power:

@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 from tensorprog.errors import TensorProgError
-from tensorprog.optimizers import OPTIMIZERS, Optimizer
+from tensorprog.optimizers import Optimizer
 from tensorprog.torch.changes import UNIT, Changes, ParameterChange
 
 # The factor of torch.optim.Muon's step: unless told, it is sqrt(max(1, rows/cols)), also where none was derived.
@@ -74,8 +74,7 @@ def make_groups(
         tensor = parameters[p.name]
         if not tensor.requires_grad:
             continue
-        optimizer = OPTIMIZERS[p.optimizer]
-        values = _values(p, tensor, optimizer, tuned, sizes, base, absorbed.get(p.name, 1.0), several)
+        values = _values(p, tensor, tuned, sizes, base, absorbed.get(p.name, 1.0), several)
         group = merged.setdefault((p.optimizer, *values.items()), {"params": [], "param_names": [], **values})
         if several:
             group["optimizer"] = p.optimizer
@@ -91,13 +90,13 @@ def make_groups(
 def _values(
     p: ParameterChange,
     tensor: Any,
-    optimizer: Optimizer,
     tuned: Tuned,
     sizes: Mapping[str, int],
     base: Mapping[str, int],
     k: float,
     several: bool,
 ) -> dict[str, float]:
+    optimizer = p.row
     defaults, shift = dict(optimizer.defaults), shifts(optimizer)
     if several and isinstance(tuned.lr, int | float):
         raise TensorProgError("two optimizers need two learning rates", why=f"`{p.name}` belongs to {p.optimizer}",

@@ -19,7 +19,6 @@ from tensorprog.calculus.analysis import Exponents, largest
 from tensorprog.coordcheck.predict import Predictor
 from tensorprog.derivation import SCHEMA
 from tensorprog.exponents import Power
-from tensorprog.optimizers import OPTIMIZERS
 from tensorprog.tables import counted
 from tensorprog.torch.changes import (
     UNIT,
@@ -194,7 +193,7 @@ def _decay_size(c: ParameterChange) -> Fraction | None:
     """The exponent of what one weight decay for all widths takes per step, where that is not as it should be. None too
     where the optimizer decays only on request."""
     decay = c.needed.weight_decay
-    default = dict(OPTIMIZERS[c.optimizer].defaults).get("weight_decay", 0)
+    default = dict(c.row.defaults).get("weight_decay", 0)
     return None if decay is None or c.refused or not default or not decay.degree else -decay.degree
 
 

@@ -227,16 +227,17 @@ class Trained:
         torch.manual_seed(seed)
         built = construct(lambda _: call(reading.build, rung), seed, given)
         built.module.train()
+        known = {**OPTIMIZERS, **{c.optimizer: c.row for c in self.p.changes.parameters}}
         rates = rate if callable(rate) else lambda *_: rate  # one number serves several optimizers, too
         if self.unmodified:
-            tiny = {"eps": TINY} if "eps" in dict(OPTIMIZERS[self.p.derivation.optimizer].defaults) else {}
+            tiny = {"eps": TINY} if "eps" in dict(known[self.p.derivation.optimizer].defaults) else {}
             groups: Any = [{"params": [w], "lr": rates(name, w), **tiny}
                            for name, w in built.module.named_parameters() if w.requires_grad]  # fmt: skip
         else:
-            used = {OPTIMIZERS[c.optimizer].eps for c in self.p.changes.parameters}
+            used = {c.row.eps for c in self.p.changes.parameters}
             eps = TINY if used <= {None, Size(gradient=1)} else None  # Shampoo's is of use: it hides rounding
             groups = apply(self.p.changes, built.module, self.base, rates, 0.0, eps, keep=self.keep)
-        return built, torch_optimizer(self.p.derivation.optimizer, groups)
+        return built, torch_optimizer(self.p.derivation.optimizer, groups, known=known)
 
     def forward(
         self, built: Built, take: Callable[[int, Tensor], None], started: dict[int, tuple[Tensor, ...]] | None = None

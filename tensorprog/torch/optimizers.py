@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,7 +10,8 @@ import torch
 from tensorprog.emission.format import Code
 from tensorprog.emission.optimizers import construction, definitions
 from tensorprog.errors import TensorProgError
-from tensorprog.optimizers import OPTIMIZERS, Optimizer, optimizer_for
+from tensorprog.optimizers import OPTIMIZERS, Optimizer
+from tensorprog.optimizers.table import fitting
 from tensorprog.suggest import nearest
 
 
@@ -25,24 +26,26 @@ class Many:
             optimizer.step()
 
 
-def torch_optimizer(name: str, groups: Any, lr: float | None = None) -> Any:
-    """The optimizer for a name of `tensorprog.optimizers` (`groups`: parameters, or parameter groups).
+def torch_optimizer(
+    name: str, groups: Any, lr: float | None = None, known: Mapping[str, Optimizer] = OPTIMIZERS
+) -> Any:
+    """The optimizer for a name among `known` (`groups`: parameters, or parameter groups).
 
     Muon comes together with the optimizer of what has fewer than two axes. Raises TensorProgError for a name that is
     unknown, or whose step needs more than a gradient at the parameters.
     """
-    if name not in OPTIMIZERS:
-        raise TensorProgError(f"unknown optimizer `{name}`", fix=nearest(name, OPTIMIZERS) or ", ".join(OPTIMIZERS))
+    if name not in known:
+        raise TensorProgError(f"unknown optimizer `{name}`", fix=nearest(name, known) or ", ".join(known))
     groups = [g if isinstance(g, dict) else {"params": [g]} for g in groups]
     by_name: dict[str, list[dict[str, Any]]] = {}
     for group in groups:
         for axes in (0, 2):
             members = [p for p in group["params"] if (p.ndim >= 2) == (axes == 2)]
             if members:
-                row = OPTIMIZERS[group["optimizer"]] if "optimizer" in group else optimizer_for(name, axes)
+                row = known[group["optimizer"]] if "optimizer" in group else fitting(known[name], axes)
                 kept = {k: v for k, v in group.items() if k not in ("params", "param_names", "optimizer")}
                 by_name.setdefault(row.name, []).append({**kept, "params": members})
-    made = [_one(OPTIMIZERS[key], members, lr) for key, members in by_name.items()]
+    made = [_one(known[key], members, lr) for key, members in by_name.items()]
     return made[0] if len(made) == 1 else Many(made)
 
 

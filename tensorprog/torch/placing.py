@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from tensorprog.errors import TensorProgError
-from tensorprog.optimizers import OPTIMIZERS
 from tensorprog.torch.changes import (
     Absorb,
     Attribute,
@@ -50,7 +49,7 @@ def place_of(m: MultiplierChange, model: Module, changes: Changes, clip: float |
                 if clip is not None:
                     why = ("absorbing it into a weight changes that weight's gradient, and so the global gradient "
                            "norm, which is clipped")  # fmt: skip
-                elif axis is not None and any(shifts(OPTIMIZERS[change.optimizer]).values()):
+                elif axis is not None and any(shifts(change.row).values()):
                     rows = f"{place.start} to {place.stop} (of axis {axis})"
                     why = f"absorbed into `{param}`, rows {rows} would need another learning rate than the others"
                 else:

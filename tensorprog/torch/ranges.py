@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from tensorprog.dims import Dim
 from tensorprog.exponents import Power
-from tensorprog.optimizers import OPTIMIZERS, Optimizer
+from tensorprog.optimizers import Optimizer
 from tensorprog.torch.changes import (
     UNIT,
     Absorb,
@@ -37,7 +37,7 @@ def range_multipliers(parameters: tuple[ParameterChange, ...], trial: Trial) -> 
     """For every range whose learning rate is not that of the largest range of its tensor: the factor that makes it so,
     if there is a place for it at the module that holds the tensor."""
     for p in parameters:
-        optimizer = OPTIMIZERS[p.optimizer]
+        optimizer = p.row
         if len({part.needed.lr for part in p.parts}) < 2 or not _by_entry(optimizer):
             continue
         usual = max(p.parts, key=_size).needed.lr
@@ -79,7 +79,7 @@ def without_ranges(changes: Changes) -> Changes:
     hyperparameters are what this makes them."""
     factors = {(m.param, m.part.start): m.needed for m in changes.multipliers if m.part is not None}
     return replace(changes, parameters=tuple(
-        replace(p, parts=tuple(_divided(part, factors.get((p.name, part.start), UNIT), OPTIMIZERS[p.optimizer])
+        replace(p, parts=tuple(_divided(part, factors.get((p.name, part.start), UNIT), p.row)
                                for part in p.parts)) for p in changes.parameters))  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from tensorprog import tables
 from tensorprog.derivation import Derivation
 from tensorprog.dims import Dim
 from tensorprog.exponents import Power
+from tensorprog.optimizers import OPTIMIZERS, Optimizer
 from tensorprog.parametrization import ParamExponents
 from tensorprog.torch.changes import UNIT, Changes, MultiplierChange, ParameterChange, Part
 from tensorprog.torch.place_text import place_json, place_text
@@ -41,8 +42,9 @@ def _parameter(reading: Reading, derivation: Derivation, name: str) -> Parameter
     if not graph_names:
         unchanged = ParamExponents(UNIT, start.power, None, None, None)
         why = "frozen" if not reading.trained[name] else "no gradient reaches it"
-        return ParameterChange(name, aliases, shape, start.kind, start.power, unchanged, derivation.optimizer,
-                               frozen=True, reasons={"lr": why})  # fmt: skip
+        usual = derivation.optimizer
+        return ParameterChange(name, aliases, shape, start.kind, start.power, unchanged, usual, frozen=True,
+                               reasons={"lr": why}, own=_own(derivation, usual))  # fmt: skip
     first = graph_names[0]
     needed = derivation.params[first]
     reasons = derivation.reasons[first]
@@ -62,7 +64,14 @@ def _parameter(reading: Reading, derivation: Derivation, name: str) -> Parameter
         found = ()
     optimizer = derivation.solution.solver.optimizers[first].name
     return ParameterChange(name, aliases, shape, start.kind, start.power, needed, optimizer,
-                           frozen=needed.lr is None, parts=found, reasons=reasons)  # fmt: skip
+                           frozen=needed.lr is None, parts=found, reasons=reasons,
+                           own=_own(derivation, optimizer))  # fmt: skip
+
+
+def _own(derivation: Derivation, name: str) -> Optimizer | None:
+    """The optimizer of that name, if it is not the table's."""
+    found = (o for o in derivation.solution.solver.optimizers.values() if o.name == name)
+    return next((o for o in found if o is not OPTIMIZERS.get(name)), None)
 
 
 def _joined(parts: tuple[Part, ...]) -> tuple[Part, ...]:

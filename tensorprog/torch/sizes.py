@@ -86,9 +86,9 @@ def sizes_of(changes: Changes, model: Module) -> dict[str, int]:
 
 def base_sizes(changes: Changes, base: int | Mapping[str, int]) -> dict[str, int]:
     """The base value of every symbol. Raises TensorProgError for an unknown or missing symbol, or a size below 1."""
-    given = dict.fromkeys(changes.symbols, base) if isinstance(base, int) else dict(base)
-    if set(given) != set(changes.symbols):
-        raise TensorProgError(f"the base needs a value for each of {', '.join(changes.symbols)}",
+    given = dict(base) if isinstance(base, Mapping) else dict.fromkeys(changes.symbols, base)
+    if set(given) != set(changes.symbols) or not all(isinstance(value, int) for value in given.values()):
+        raise TensorProgError(f"the base needs a whole number for each of {', '.join(changes.symbols)}",
                               fix="base={" + ", ".join(f'"{s}": 4' for s in changes.symbols) + "}")  # fmt: skip
     if any(value < 1 for value in given.values()):
         raise TensorProgError("a base width must be at least 1")

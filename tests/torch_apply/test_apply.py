@@ -366,7 +366,7 @@ def test_another_model_is_refused():
     other.hidden = nn.Linear(WIDE, WIDE + 1)
     refused(other, by_hand.mlp(), r"has an axis of 25; where n = 24|has an axis of 24; where n = 25")
     refused(models.mlp(WIDE)[0], by_hand.mlp(), "at least 1", base=0)
-    refused(models.mlp(WIDE)[0], by_hand.mlp(), "the base needs a value", base={"m": 4})
+    refused(models.mlp(WIDE)[0], by_hand.mlp(), "the base needs a whole number", base={"m": 4})
 
 
 def test_weights_that_are_not_there_yet_are_refused():

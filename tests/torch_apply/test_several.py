@@ -10,6 +10,7 @@ from torch import nn  # noqa: E402
 
 import tensorprog.torch as tpt  # noqa: E402
 from tensorprog.errors import TensorProgError  # noqa: E402
+from tensorprog.optimizers.table import optimizer as defined  # noqa: E402
 from tensorprog.torch.optimizers import torch_optimizer  # noqa: E402
 from tests.torch_apply import models  # noqa: E402
 
@@ -42,7 +43,7 @@ def test_independent_widths_each_count_where_they_are_summed(two_widths):
     assert rates["enter.weight"] == 1 and rates["leave.weight"] == pytest.approx(1 / 3)
     torch.testing.assert_close(model.leave.weight, before["leave.weight"] * 3**-0.5)  # n^-1/2 now, n^-1 needed
     assert torch.equal(model.down.weight, before["down.weight"])
-    with pytest.raises(TensorProgError, match="the base needs a value for each of hidden, ffn"):
+    with pytest.raises(TensorProgError, match="the base needs a whole number for each of hidden, ffn"):
         two_widths.apply(Block(24, 160), base={"hidden": 8})
 
 
@@ -97,6 +98,17 @@ def test_the_muon_of_pytorch_steps_as_the_one_that_was_derived(name):
 def test_optimizers_that_pytorch_lacks_are_checked_too(name):
     report = tpt.derive(models.mlp, optimizer=name).check(widths=[32, 64, 128, 256], seeds=2, steps=2)
     assert report.verdict != "disagrees", str(report)
+
+
+def test_an_optimizer_of_ones_own_is_applied_and_checked():
+    signs = defined("optimizer signs(lr = 0.1) { step = sign(g) }")
+    p = tpt.derive(models.mlp, optimizer=signs)
+    groups = p.apply(models.mlp(24)[0], base=8)
+    rates = {name: g["lr"] for g in groups for name in g["param_names"]}
+    assert rates["hidden.weight"] == pytest.approx(0.1 / 3) and rates["first.weight"] == 0.1
+    assert p.lint().findings[0].exponent == "1"
+    report = p.check(widths=[16, 32, 64], seeds=1, steps=1)
+    assert report.optimizer == "signs" and not {"hidden: addmm"} - {row.tensor for row in report.rows}
 
 
 def test_an_optimizer_that_wants_a_second_gradient_cannot_be_checked():
