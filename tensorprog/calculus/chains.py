@@ -29,6 +29,9 @@ from tensorprog.graph import (
     TopK,
 )
 
+# What only moves entries about.
+_MOVES = {"Split": "an axis seen as several", "Merge": "several axes seen as one", "Window": "entries read by position",
+          "Fold": "entries put at positions"}  # fmt: skip
 Place = tuple[int, str, Term]  # a node, one of its two parts, a term of that part
 Replay = tuple[list[Place], Sums]
 
@@ -168,4 +171,5 @@ class Chains(Explainer):
             case InvRms():
                 return "one over the root mean square"
             case _:
-                return type(node.op).__name__.lower()
+                kind = type(node.op).__name__
+                return _MOVES.get(kind, kind.lower())

@@ -140,9 +140,10 @@ class Explainer:
             return None
         aligned = value[0] - x[0] - y[0] == sum(s.full for s in plan.summed)
         labels: dict[int, tuple[str, str]] = {}
+        kept = {axis.label for axis in node.axes}  # `W[j,k] s[k]` may meet an s that was made with the label j
         for indices, arg in zip((op.left, op.right or ()), args, strict=False):
             for i, axis in zip(indices, arg.axes, strict=True):
-                if self.solver.sizes(axis.dim) and i not in op.out:
+                if self.solver.sizes(axis.dim) and i not in op.out and (i not in labels or labels[i][0] in kept):
                     labels[i] = (axis.label or "its axis", str(axis.dim))
         return value, tuple(
             Sum(*label, aligned, self._because(x, y, summed, aligned=aligned))

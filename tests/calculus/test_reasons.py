@@ -54,6 +54,14 @@ def test_a_number_that_the_gradient_decides_is_led_back_to_the_loss(optimizer: s
     assert -1 not in places and places == sorted(places), story
 
 
+def test_a_sum_is_named_by_the_index_that_is_summed() -> None:
+    square = (
+        MLP.format(scale=1).replace("B[k,j]", "B[j,k]").replace("g[k] = B[j,k] tanh(h[j])", "g[j] = B[j,k] tanh(h[k])")
+    )
+    story = tp.derive(tp.parse(square.replace("C[c,k]", "C[c,j]").replace("g[k]", "g[j]"))).explain("B", "lr")
+    assert "the sum over k (n terms) is aligned" in story
+
+
 def test_a_start_that_is_fixed_smaller_is_not_called_out_of_balance() -> None:
     text = MLP.format(scale="?out").replace("C[c,k] tanh(g[k])", "C[c,k] g[k]")
     found = tp.derive(tp.parse(text), fixes=["init[C] = -3/2", "?out = 0"])
