@@ -31,6 +31,7 @@ from tensorprog.torch.changes import (
     OutputHook,
     ParameterChange,
 )
+from tensorprog.torch.groups import shifts
 from tensorprog.torch.measure import Spot, spots
 
 if TYPE_CHECKING:
@@ -186,7 +187,8 @@ def _quantities(p: ImportedDerivation, changes: Changes) -> Iterator[tuple[str, 
         if power != UNIT:
             m = _change_of(changes, unknown, p)
             wrong = Exponents(right.A, right.C, {**right.M, unknown: 0})
-            yield "multiplier", m.name, m.now, m.needed, wrong, _multiplier_fix(m)
+            if not m.shared_with:  # one line mends both
+                yield "multiplier", m.name, m.now, m.needed, wrong, _multiplier_fix(m, changes)
 
 
 def _decay_size(c: ParameterChange) -> Fraction | None:
@@ -222,10 +224,11 @@ def _used_at(p: ImportedDerivation, places: Sequence[Spot], param: str) -> int:
 
 
 def _change_of(changes: Changes, unknown: str, p: ImportedDerivation) -> MultiplierChange:
-    """The change that a multiplier of the graph is among: of the same module, and of the same parameter or none."""
+    """The change that a multiplier of the graph is: a product's has its name, a use's its module and parameter."""
     module, _ = p.reading.lowered.multipliers[unknown]
     param = p.reading.lowered.graph.unknowns[unknown].param
-    return next(m for m in changes.multipliers if m.module == module and m.param == param)
+    found = [m for m in changes.multipliers if m.module == module and m.param == param]
+    return next((m for m in found if m.name == unknown), found[0])
 
 
 def _ratio(power: Power) -> str:
@@ -244,8 +247,9 @@ def _root(factor: str, power: Fraction) -> str:
     return factor if power == 1 else f"({factor}) ** {float(1 / power):g}"
 
 
-def _multiplier_fix(m: MultiplierChange) -> str:
+def _multiplier_fix(m: MultiplierChange, changes: Changes) -> str:
     factor = _ratio(m.factor)
+    whole = "the model"
     for place in m.places:
         match place:
             case ConfigField(name, power):
@@ -253,11 +257,13 @@ def _multiplier_fix(m: MultiplierChange) -> str:
             case Attribute(module, name, power):
                 return f"{f'{module}.' if module else ''}{name} *= {_root(factor, power)}"
             case OutputHook(module, _, None):
-                return f"multiply the output of {module} by {factor}"
+                return f"multiply the output of {module or whole} by {factor}"
             case OutputHook(module, _, axis, start, stop):
                 return f"multiply entries {start} to {stop} (axis {axis}) of the output of {module} by {factor}"
             case InputHook(module):
-                return f"multiply the input of {module} by {factor}"
+                return f"multiply the input of {module or whole} by {factor}"
             case Absorb(param):
-                return f"multiply {param} by {factor}, and its learning rate as the optimizer wants it"
-    return f"in {m.module or 'the model'}, multiply by {factor}"
+                owed = shifts(changes.parameter(param).row).items()
+                also = [f"its {name} by {_ratio(m.factor**e)}" for name, e in owed if e]
+                return ", ".join([f"multiply the initial {param} by {factor}", *also])
+    return f"in {m.module or whole}, multiply by {factor}"

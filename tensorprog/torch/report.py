@@ -173,6 +173,8 @@ def _notes(result: ImportedDerivation) -> list[str]:
     lines = [f"global gradient norm = {tables.power_text(changes.gradient_norm)}"]
     if not changes.needed:
         lines.append("the model is already in muP for this optimizer: nothing to change")
+    if len(changes.symbols) > 1:
+        lines.append("widths in proportion: what --emit-tp writes derives for other orders, too (`regime`)")
     for note in result.reading.lowered.notes:
         lines += wrap(f"note: {note}", tables.LINE_WIDTH, subsequent_indent="  ")
     return lines

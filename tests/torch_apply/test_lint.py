@@ -133,3 +133,29 @@ def test_the_command_prints_the_findings_and_how_to_mend_them(tmp_path: Path, ca
     assert report["schema"] == 1 and {f["what"] for f in report["findings"]} == {"lr", "init", "eps"}
     assert main(["lint", f"{path}:nothing"]) == 2
     assert "has no function" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["mlp", pytest.param("nanogpt", marks=pytest.mark.slow)])
+def test_each_line_says_what_applying_does(name):
+    """Its factor at a width is the one by which apply changes the same quantity there."""
+    build, n, base = getattr(models, name), 24, 8
+    p = tpt.derive(build, optimizer="adamw")
+    torch.manual_seed(0)
+    model = build(n)[0]
+    before = {k: float(w.detach().norm()) for k, w in model.named_parameters()}
+    groups = p.apply(model, base=base, lr=1.0, weight_decay=1.0, eps=1.0)
+    after = {k: float(w.detach().norm()) for k, w in model.named_parameters()}
+    group = {k: g for g in groups for k in g["param_names"]}
+    kinds = set()
+    for f in p.lint().findings:
+        line, kinds = f.fix.replace("base_n", str(base)), kinds | {f.what}
+        if f.what == "multiplier":
+            factor = line.rpartition(" by ")[2]
+            assert f"{f.where}: times {eval(factor, {'n': n}):.6g}" in "\n".join(groups.done)
+        elif f.what == "init":
+            factor = line.partition(f"{f.where}.mul_(")[2].removesuffix(")")
+            assert eval(factor, {"n": n}) == pytest.approx(after[f.where] / before[f.where], rel=1e-5)
+        else:
+            setting, _, factor = line.removeprefix("a parameter group with ").partition(" * ")
+            assert eval(factor, {"n": n}) == pytest.approx(group[f.where][setting])
+    assert kinds >= {"lr", "init", "weight decay", "eps"} if name == "mlp" else kinds >= {"lr", "multiplier"}
