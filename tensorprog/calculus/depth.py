@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from tensorprog.calculus.grades import is_zero_mean
 from tensorprog.calculus.shared import Sizes
@@ -42,6 +43,7 @@ class Depth:
 
     def __init__(self, program: Program, sizes: Sizes, uses: list[Occurrence]) -> None:
         self.program, self.sizes = program, sizes
+        self.part = cache(self._part)
         self.feeds: dict[int, Feed] = {}
         self.takes: dict[int, bool] = {}
         for loop in program.forward.loops:
@@ -104,7 +106,7 @@ class Depth:
 
     # --- sizes --------------------------------------------------------------------------------------
 
-    def part(self, size: int) -> int:
+    def _part(self, size: int) -> int:
         """The powers of depths in a packed exponent."""
         return sum(self.sizes.units.part(size, symbol) for symbol in self.symbols)
 

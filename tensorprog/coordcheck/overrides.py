@@ -33,8 +33,9 @@ class Override:
     power: Power
 
 
-def override(text: str, widths: Sequence[str]) -> Override:
-    """Reads `quantity[name]=exponent`: the exponent of the only width, or a product such as `n^-1 m^1/2`.
+def override(text: str, widths: Sequence[str], depths: Sequence[str] = ()) -> Override:
+    """Reads `quantity[name]=exponent`: the exponent of the only width, or a product such as `n^-1 m^1/2` or
+    `L^-1 n^-1`.
 
     Raises TensorProgError for anything else."""
     found = re.fullmatch(r"\s*(\w+)\s*\[\s*(\S+)\s*\]\s*=\s*(.+?)\s*", text)
@@ -44,17 +45,17 @@ def override(text: str, widths: Sequence[str]) -> Override:
     if quantity not in QUANTITIES:
         known = nearest(quantity, QUANTITIES) or ", ".join(QUANTITIES)
         raise TensorProgError(f"no quantity `{quantity}` to set in `{text}`", fix=known)
-    return Override(QUANTITIES[quantity], name, _power(exponent, widths, text))
+    return Override(QUANTITIES[quantity], name, _power(exponent, widths, depths, text))
 
 
-def _power(exponent: str, widths: Sequence[str], text: str) -> Power:
+def _power(exponent: str, widths: Sequence[str], depths: Sequence[str], text: str) -> Power:
     example = " ".join(f"{w}^-1/2" for w in widths)
     found = read_power(exponent)
     if isinstance(found, Fraction):
         if found and len(widths) > 1:
             raise TensorProgError(f"`{text}` does not say which width", fix=f"{text.partition('=')[0]}={example}")
         found = {widths[0]: found}
-    if found is None or not found.keys() <= set(widths):
+    if found is None or not found.keys() <= {*widths, *depths}:
         why = f"`{exponent}` is no power of a width"
         raise TensorProgError(f"`{text}` sets no exponent", why=why, fix=f"-1, or {example}")
     if not ordinary(found) or any(MOST_PARTS % e.denominator for e in found.values()):

@@ -143,7 +143,8 @@ def _trained(
     if not overrides:
         return used, frozenset()
     name = "derived" if used is derivation.parametrization else used.name
-    used, touched = put(derivation, used, [override(text, derivation.widths) for text in overrides])
+    depths = [symbol for symbol in derivation.symbols if symbol not in derivation.widths]
+    used, touched = put(derivation, used, [override(text, derivation.widths, depths) for text in overrides])
     return replace(used, name=", ".join([name, *overrides])), touched
 
 

@@ -36,6 +36,18 @@ repeat L {
  a[k] = V[k,j] h[j] + T[k,i] x[i] + c[k]
  h[k] = h[k] + ?b * tanh(a[k]) + ?c * z[k]
 }"""
+U = (
+    ONE
+    + """
+param S[k,j]
+g[k] = tanh(S[k,j] h[j])
+repeat L {
+ param W[k,m], V[m,j]
+ a[m] = V[m,j] g[j] + h[m]
+ g[k] = g[k] + ?e * (W[k,m] relu(a[m]))
+}
+h[k] = h[k] + g[k]"""
+)
 DEPTHS = (4, 8, 16, 32)
 REZERO = """repeat L {
  param W[k,m], V[m,j], g[] = zeros
@@ -75,7 +87,9 @@ def test_every_tensor_of_an_unrolled_network_is_a_copy_of_one_of_the_symbolic(lo
 @pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 @pytest.mark.parametrize(
-    "loop", [ONE, TWO, TIED, POST, FED], ids=["one matrix", "two matrices", "tied", "post-norm", "fed from outside"]
+    "loop",
+    [ONE, TWO, TIED, POST, FED, U],
+    ids=["one matrix", "two matrices", "tied", "post-norm", "fed from outside", "a U"],
 )
 def test_every_size_has_the_exponent_of_the_symbolic_depth(loop: str, optimizer: str) -> None:
     """Depth-muP (L^-1/2), CompleteP (L^-1), a weight-tied loop (L^-1), and norms between the layers, at width 64."""
@@ -84,6 +98,15 @@ def test_every_size_has_the_exponent_of_the_symbolic_depth(loop: str, optimizer:
     assert report.count("agrees") >= 0.85 * len(report.rows), str(report)
     assert report.axis == ("L",)
     assert report.control is not None and report.control.caught
+
+
+@pytest.mark.slow
+def test_an_exponent_of_the_depth_that_is_put_otherwise_is_caught_and_predicted() -> None:
+    put = ["lr[layers.*.W]=L^-1/2 n^-1"]
+    report = check(derive(parse(stack(TWO)), "adam"), overrides=put, depths=DEPTHS, seeds=4, steps=1, control=False)
+    assert {row.tensor for row in report.rows if row.verdict == "disagrees"} >= {"layers.*.W"}
+    assert all(row.calculus_verdict == "agrees" for row in report.rows if row.tensor == "layers.*.W")
+    assert not any(row.calculus_verdict == "disagrees" for row in report.rows), str(report)
 
 
 @pytest.mark.slow
