@@ -1,8 +1,8 @@
-"""Where a weight of a layer is only ever multiplied with what is centred, as one looks at the graph.
+"""Where a weight is only ever multiplied with what is centred, as one looks at the graph.
 
 W x has a part in common with what W^T was applied to: W W^T y is y and something random. Backpropagation applies W^T to
-gradients, and behind a layer norm these are centred. So the first part of W x, which all layers may have in common, is
-centred as well; of the rest each layer has its own (see `multiply.multiply`).
+gradients, and behind a centring these are centred. So the first part of W x is centred as well, which all layers of a
+loop may have in common; the rest is as random as if W were fresh, and each layer has its own (see `multiply.multiply`).
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ Axes = set[tuple[int, int]]  # nodes, each with one of its axes
 
 
 def balanced(program: Program, sizes: Sizes) -> dict[int, tuple[bool, bool]]:
-    """Contractions that keep one growing axis of a matrix of a layer and sum the other -> whether it is the left and
+    """Contractions that keep one growing axis of a weight and sum the other -> whether it is the left and
     the right operand that is such a matrix, where all that is summed over the axis they keep is centred along it."""
-    nodes, parameters = program.nodes, program.forward.parameters
+    nodes = program.nodes
     weights: dict[int, str] = {}
     for node in nodes:
         match node.op:
-            case Param(name) if parameters[name].layers is not None and len(sizes.widths(node.axes)) == 2:
+            case Param(name) if len(sizes.widths(node.axes)) == 2:
                 weights[node.id] = name
             case Scale() if node.args[0] in weights:
                 weights[node.id] = weights[node.args[0]]

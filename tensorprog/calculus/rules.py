@@ -60,7 +60,7 @@ def rules_for(
     sizes: Sizes,
 ) -> list[Rule | None]:
     """The rule of every node; None for Param and Update nodes, whose terms the analysis supplies."""
-    carriers, balances = Carriers(program, sizes), balanced(program, sizes) if program.forward.loops else {}
+    carriers, balances = Carriers(program, sizes), balanced(program, sizes)
     return [_rule(node, program, sizes, scalar_size, functions, carriers, balances) for node in program.nodes]
 
 

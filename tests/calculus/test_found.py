@@ -184,6 +184,11 @@ def test_centring_takes_away_what_is_alike_along_the_axis() -> None:
     assert predicted("centred_sigmoid", "m")[0] == "1"
 
 
+def test_a_weight_whose_transpose_meets_centred_gradients_alone_moves_no_mean() -> None:
+    """B B^T y is y, which is centred, and something random: so the mean of x moves by n^-1/2 in the first step."""
+    assert predicted("mean_of_a_stream_before_its_norm", "[x] #2")[:2] == ["n^-1/2", "n^-1/2"]
+
+
 def test_sigmoid_is_odd_but_for_a_constant() -> None:
     """Its mean over coordinates, in a stream that nothing else breaks the symmetry of, moves at order n^-1/2 only."""
     assert predicted("centred_sigmoid", "[h] #2") == ["1", "n^-1/2", "n^-1/2", "n^-1/2"]
