@@ -5,12 +5,13 @@ from __future__ import annotations
 import gc
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import permutations
 
 from tensorprog.architecture import Architecture
 from tensorprog.calculus.solve import Solution, Solver, prepare, solve
-from tensorprog.errors import TensorProgError
-from tensorprog.exponents import Units
+from tensorprog.errors import NoPowerLawError, TensorProgError
+from tensorprog.exponents import Degrees, Units
 from tensorprog.graph import Graph, Scale
 from tensorprog.optimizers import Choice
 
@@ -26,11 +27,35 @@ def solved(architecture: Architecture, choice: Choice, regime: Regime | None = N
     try:
         units = units_of(architecture.graph, regime)
         with collector_at_rest():
-            solution = solve(architecture.program, units, choice, architecture.functions)
+            solution = _solved(architecture, choice, units)
     except TensorProgError as error:
         raise error.located(architecture.source, architecture.file) from None
     architecture.solved.append(((choice, regime), solution))
     return solution
+
+
+def _solved(architecture: Architecture, choice: Choice, units: Units) -> Solution:
+    """Widths that grow in proportion are told apart by breaking ties, and a tie that is broken alike in every layer is
+    taken for growth. Then the answer is that for an order of the widths, if it is right in proportion, too: of the same
+    degrees as where they are one width."""
+    try:
+        return solve(architecture.program, units, choice, architecture.functions)
+    except NoPowerLawError:
+        widths, *depths = units.groups
+        if len(widths) == 1 or set(widths) != set(architecture.graph.widths):
+            raise
+        degrees = Degrees(widths, *depths, denominator=units.denominator)
+        together = solve(architecture.program, degrees, choice, architecture.functions).exponents
+        for order in permutations(widths):
+            ordered = units_of(architecture.graph, (order, "<<"))
+            with suppress(NoPowerLawError):
+                found = solve(architecture.program, ordered, choice, architecture.functions)
+                one = found.exponents
+                if all(degrees.pack_power(ordered.unpack(size)) == there[name]
+                       for here, there in ((one.A, together.A), (one.C, together.C), (one.M, together.M))
+                       for name, size in here.items()):  # fmt: skip
+                    return found
+        raise
 
 
 def unsolved(architecture: Architecture, choice: Choice, finer: int = 1) -> Solver:
