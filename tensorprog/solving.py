@@ -11,10 +11,11 @@ from itertools import permutations
 from tensorprog.architecture import Architecture
 from tensorprog.calculus.solve import Solution, Solver, prepare, solve
 from tensorprog.errors import NoPowerLawError, TensorProgError
-from tensorprog.exponents import Degrees, Units
+from tensorprog.exponents import Degrees, Power, Units
 from tensorprog.graph import Graph, Scale
 from tensorprog.optimizers import Choice
 
+MANY_WIDTHS = 3  # of more there are too many orders to derive for each
 Regime = tuple[tuple[str, ...], str]  # widths, and how they grow: "proportional", or "<<" (each below the next)
 
 
@@ -35,27 +36,36 @@ def solved(architecture: Architecture, choice: Choice, regime: Regime | None = N
 
 
 def _solved(architecture: Architecture, choice: Choice, units: Units) -> Solution:
-    """Widths that grow in proportion are told apart by breaking ties, and a tie that is broken alike in every layer is
-    taken for growth. Then the answer is that for an order of the widths, if it is right in proportion, too: of the same
-    degrees as where they are one width."""
-    try:
+    """Of widths in proportion, sizes that differ by a power of n/m are told apart by breaking ties, alike everywhere.
+    In deep networks this adds up: to odd powers, to what looks like growth from layer to layer. But what is so for
+    every order of the widths is so in proportion; then the answer is that for an order, if it has the right degrees."""
+    widths = units.groups[0] if units.groups else ()
+    if not 2 <= len(widths) <= MANY_WIDTHS:
         return solve(architecture.program, units, choice, architecture.functions)
+    ordered = []
+    for order in permutations(widths):
+        with suppress(TensorProgError):
+            ordered.append(solved(architecture, choice, (order, "<<")))
+    degrees = Degrees(*units.groups, denominator=units.denominator)
+    try:
+        plain = solve(architecture.program, units, choice, architecture.functions)
+        others = [_exponents(one) for one in ordered]
+        alike = {key for key in _exponents(plain) if len({other[key] for other in others}) == 1}
+        if all(others[0][key] == power for key, power in _exponents(plain).items() if key in alike):
+            return plain
     except NoPowerLawError:
-        widths, *depths = units.groups
-        if len(widths) == 1 or set(widths) != set(architecture.graph.widths):
-            raise
-        degrees = Degrees(widths, *depths, denominator=units.denominator)
-        together = solve(architecture.program, degrees, choice, architecture.functions).exponents
-        for order in permutations(widths):
-            ordered = units_of(architecture.graph, (order, "<<"))
-            with suppress(NoPowerLawError):
-                found = solve(architecture.program, ordered, choice, architecture.functions)
-                one = found.exponents
-                if all(degrees.pack_power(ordered.unpack(size)) == there[name]
-                       for here, there in ((one.A, together.A), (one.C, together.C), (one.M, together.M))
-                       for name, size in here.items()):  # fmt: skip
-                    return found
-        raise
+        plain = solve(architecture.program, degrees, choice, architecture.functions)
+
+    def right(solution: Solution) -> dict[tuple[str, str], int]:
+        return {key: degrees.pack_power(power) for key, power in _exponents(solution).items()}
+
+    return next((one for one in ordered if right(one) == right(plain)), plain)
+
+
+def _exponents(solution: Solution) -> dict[tuple[str, str], Power]:
+    """By kind and name."""
+    kinds = {"A": solution.exponents.A, "C": solution.exponents.C, "M": solution.exponents.M}
+    return {(kind, name): solution.solver.units.unpack(size) for kind, of in kinds.items() for name, size in of.items()}
 
 
 def unsolved(architecture: Architecture, choice: Choice, finer: int = 1) -> Solver:
