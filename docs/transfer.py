@@ -53,9 +53,9 @@ EXPERIMENTS = (
     Experiment("convnet", "sgd", (8, 16, 32, 64, 128), 40, 16, 4),
     Experiment("convnet", "adam", (16, 32, 64, 128, 256), 40, 16, 4),
     Experiment("convnet", "muon", (16, 64, 256), 40, 4, 3),
-    Experiment("gpt", "sgd", (16, 32, 64, 128, 256), 100, 8, 3),
+    Experiment("gpt", "sgd", (16, 64, 256), 100, 8, 4),
     Experiment("gpt", "adam", (16, 32, 64, 128, 256), 100, 8, 4),
-    Experiment("gpt", "muon", (32, 128, 512), 30, 2, 3),
+    Experiment("gpt", "muon", (16, 64, 256), 60, 8, 4),
 )
 
 
