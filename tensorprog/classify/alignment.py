@@ -57,7 +57,8 @@ def read_alignment(text: str) -> Alignment | None:
     numbers = [read_number(part) for part in text.split(",")]
     exponents = [e for e in numbers if e is not None and _HALF <= e <= 1]
     if len(numbers) != 3 or exponents != numbers:
-        raise TensorProgError(f"`{text}` is no alignment", fix="derived, full, none, or alpha,omega,u such as 1,1/2,1")
+        raise TensorProgError(f"`{text}` is no alignment", fix="derived, full, none, or alpha,omega,u such as 1,1/2,1",
+                              why="it gives exponents of the sums in dW x, W dx and dW dx")  # fmt: skip
     return Alignment(*exponents)
 
 

@@ -62,7 +62,8 @@ def classify(
             _require_nothing_fixed(architecture, parametrization)
             parametrization = read(trainer, parametrization, lr)
         elif lr is not None:
-            raise TensorProgError("`lr` has no meaning for given exponents", fix="a named parametrization, or no `lr`")
+            raise TensorProgError("`lr` has no meaning for given exponents", fix="a named parametrization, or no `lr`",
+                                  why="they have learning rates already")  # fmt: skip
         elif isinstance(parametrization, str):
             derivation = derive(architecture, trainer.choice).unrolled()
             parametrization = replace(derivation.parametrization, name=derivation.what)
@@ -92,7 +93,8 @@ def classify(
 def _require_nothing_fixed(architecture: Architecture, name: str) -> None:
     for fix in architecture.fixes:
         raise TensorProgError(f"the file fixes exponents, and `{name}` gives them all", fix.span,
-                              fix="--parametrization derived, or a file without `fix`")  # fmt: skip
+                              fix="--parametrization derived, or a file without `fix`",
+                              why="one of the two would be lost")  # fmt: skip
 
 
 def _changes(trainer: Trainer, parametrization: Parametrization) -> tuple[Change, ...] | str:

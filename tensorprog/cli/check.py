@@ -84,7 +84,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.module is not None:
         return module.run(arguments)
     if arguments.file is None:
-        raise TensorProgError("there is nothing to check", fix="tpcalc check FILE, or --module my_model.py:build")
+        raise TensorProgError("there is nothing to check", fix="tpcalc check FILE, or --module my_model.py:build",
+                              why="a check measures one network")  # fmt: skip
     workers(arguments)
     save = saver(arguments)
     _, report = measured(arguments)
@@ -107,7 +108,8 @@ def measured(arguments: argparse.Namespace) -> tuple[Derivation, CheckReport]:
     """The derivation and the check that the arguments ask for."""
     if arguments.lr_exponent is not None and arguments.parametrization == "derived":
         raise TensorProgError("--lr-exponent has no meaning for the derived parametrization",
-                              fix="--parametrization sp, or no --lr-exponent")  # fmt: skip
+                              fix="--parametrization sp, or no --lr-exponent",
+                              why="what is derived has learning rates of its own")  # fmt: skip
     jobs = workers(arguments)
     from tensorprog.api import check
 

@@ -36,9 +36,9 @@ def run(arguments: argparse.Namespace) -> int:
     from tensorprog.classify import classify
 
     if arguments.save is not None and arguments.region is None:
-        raise TensorProgError(
-            "--save draws the plane of two exponents", fix="--region 'lr[W1],lr[W2]' --save plane.svg"
-        )
+        raise TensorProgError("--save draws the plane of two exponents",
+                              fix="--region 'lr[W1],lr[W2]' --save plane.svg",
+                              why="a picture has two directions")  # fmt: skip
     save = saver(arguments)
     architecture = load(arguments.file, dict(arguments.depth))
     found = classify(architecture, arguments.parametrization, arguments.optimizer, arguments.lr,
@@ -54,5 +54,7 @@ def _pair(text: str | None) -> tuple[str, str] | None:
         return None
     first, comma, second = text.partition(",")
     if not (first and comma and second):
-        raise TensorProgError(f"`{text}` does not name two exponents", fix="--region 'lr[W1],lr[W2]'")
+        raise TensorProgError(
+            f"`{text}` does not name two exponents", fix="--region 'lr[W1],lr[W2]'", why="a plane has two directions"
+        )
     return first, second

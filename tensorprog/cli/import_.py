@@ -55,4 +55,6 @@ def _widths(text: str | None) -> Any:
         return {name: [int(w) for w in values.split(",")] for name, _, values in
                 (part.partition("=") for part in text.split())}  # fmt: skip
     except ValueError:
-        raise TensorProgError(f"{text!r} are no widths", fix="--widths 3,5,7,10") from None
+        raise TensorProgError(
+            f"{text!r} are no widths", fix="--widths 3,5,7,10", why="the sizes at several widths say which axes grow"
+        ) from None

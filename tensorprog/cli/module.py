@@ -16,7 +16,8 @@ _UNDERSTOOD = ("module", "file", "optimizer", "lr", "widths", "seeds", "steps", 
 def run(arguments: argparse.Namespace) -> int:
     """`--module my_model.py:build`, with --optimizer, --lr, --widths, --seeds, --steps, --all and --format."""
     if arguments.file is not None:
-        raise TensorProgError("--module takes the place of FILE", fix=f"tpcalc check --module {arguments.module}")
+        raise TensorProgError("--module takes the place of FILE", fix=f"tpcalc check --module {arguments.module}",
+                              why="one network is checked at a time")  # fmt: skip
     for name, value in vars(arguments).items():
         if name not in _UNDERSTOOD and value != arguments.default_of(name):
             option = "--" + name.replace("_", "-")

@@ -37,12 +37,15 @@ def saver(arguments: argparse.Namespace) -> Callable[[Any], None]:
     if path is None:
         for option, value in (("--plot", plot), ("--theme", theme)):
             if value is not None:
-                raise TensorProgError(f"{option} is about a picture", fix=f"--save picture.svg, or no {option}")
+                raise TensorProgError(
+                    f"{option} is about a picture", fix=f"--save picture.svg, or no {option}", why="no picture is drawn"
+                )
         return lambda _: None
     from tensorprog import plots
 
     if not path.absolute().parent.is_dir():
-        raise TensorProgError(f"cannot write {path}: No such file or directory")
+        raise TensorProgError(f"cannot write {path}: No such file or directory", why="its folder is not there",
+                              fix="the name of a file in a folder that is")  # fmt: skip
     draw = getattr(plots, arguments.plots[plot or next(iter(arguments.plots))])
     colours, ending = plots.THEMES[theme or "light"], path.suffix.lower().lstrip(".")
     return lambda result: write_whole(path, plots.render(draw(result, colours), ending))

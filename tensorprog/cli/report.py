@@ -35,7 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     output: Path = arguments.output
     if not output.absolute().parent.is_dir():
-        raise TensorProgError(f"cannot write {output}: No such file or directory")
+        raise TensorProgError(f"cannot write {output}: No such file or directory", why="its folder is not there",
+                              fix="the name of a file in a folder that is")  # fmt: skip
     transfers = [_read(path) for path in arguments.transfer]
     derivation, check = (derived(arguments), None) if arguments.no_check else measured(arguments)
     commands = {"This page": shlex.join(["tpcalc", *arguments.words])}
@@ -52,4 +53,5 @@ def _read(path: Path) -> TransferReport:
         raise TensorProgError(f"cannot read {path}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise TensorProgError(f"{path} holds no result of a transfer experiment",
-                              fix="tpcalc transfer FILE --format json > transfer.json") from None  # fmt: skip
+                              fix="tpcalc transfer FILE --format json > transfer.json",
+                              why="it is no JSON of that command") from None  # fmt: skip

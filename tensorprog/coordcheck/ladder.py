@@ -72,13 +72,18 @@ class Ladder:
 def require_climb(sizes: Sequence[int], what: str = "widths", example: str = "64,128,256,512") -> None:
     """Raises TensorProgError unless there are two or more sizes, increasing."""
     if len(sizes) < 2 or any(a >= b for a, b in pairwise(sizes)) or sizes[0] < 1:
-        raise TensorProgError(f"the {what} must be at least two, increasing", fix=f"--{what} {example}")
+        raise TensorProgError(
+            f"the {what} must be at least two, increasing", fix=f"--{what} {example}", why="a slope needs two of them"
+        )
 
 
 def require_runs(seeds: int, steps: int, max_seeds: int | None = None) -> None:
     """Raises TensorProgError unless there are networks to train: `seeds` of each size, then up to `max_seeds`."""
     if seeds < 1 or steps < 1:
-        raise TensorProgError("seeds and steps must be at least 1", fix="--seeds 5 --steps 3")
+        raise TensorProgError(
+            "seeds and steps must be at least 1", fix="--seeds 5 --steps 3", why="nothing else can be measured"
+        )
     if max_seeds is not None and max_seeds < seeds:
         raise TensorProgError(f"{seeds} seeds to begin with are more than the {max_seeds} allowed at most",
-                              fix=f"--seeds {max_seeds}, or --max-seeds {seeds}")  # fmt: skip
+                              fix=f"--seeds {max_seeds}, or --max-seeds {seeds}",
+                              why="seeds are only added")  # fmt: skip

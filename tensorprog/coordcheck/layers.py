@@ -34,9 +34,11 @@ def depth_ladder(derivation: Derivation, depths: Sequence[int], widths: Sequence
         file = derivation.architecture.file
         if derivation.note:
             raise TensorProgError(f"there are no exponents of the depth in {file}", why=derivation.note)
-        raise TensorProgError(f"{file} has no symbolic depth", fix="`depth L` and `repeat L { .. }`, without --depth")
+        raise TensorProgError(f"{file} has no symbolic depth", fix="`depth L` and `repeat L { .. }`, without --depth",
+                              why="exponents of the depth are those of a loop that is not unrolled")  # fmt: skip
     if widths is not None and len(widths) != 1:
-        raise TensorProgError("either the widths or the depths vary, not both", fix="--widths 64 --depths 4,8,16,32")
+        raise TensorProgError("either the widths or the depths vary, not both", fix="--widths 64 --depths 4,8,16,32",
+                              why="one ladder is measured at a time")  # fmt: skip
     require_climb(depths, "depths", "4,8,16,32")
     width = widths[0] if widths else DEFAULT_WIDTH
     symbols = tuple(symbol for symbol in derivation.symbols if symbol not in derivation.widths)

@@ -140,7 +140,8 @@ def measure(
     nodes = [p.node for p in probes if p.param is None and p.kind in ("value", "argument")]
     if any(p.kind in PRODUCTS for p in probes):
         raise TensorProgError("the parts of products are not measured in the emitted program",
-                              fix="--backend numpy, or no --also split")  # fmt: skip
+                              fix="--backend numpy, or no --also split",
+                              why="it computes a product at once")  # fmt: skip
     found = plan(derivation, parametrization, nodes, widths, base, batch, device)
     network = EmittedNetwork(derivation, parametrization, widths, base, batch=batch, seed=seed, lr=lr, dtype=dtype,
                               device=device, decays=decays)  # fmt: skip

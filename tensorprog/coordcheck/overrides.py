@@ -40,11 +40,14 @@ def override(text: str, widths: Sequence[str], depths: Sequence[str] = ()) -> Ov
     Raises TensorProgError for anything else."""
     found = re.fullmatch(r"\s*(\w+)\s*\[\s*(\S+)\s*\]\s*=\s*(.+?)\s*", text)
     if not found:
-        raise TensorProgError(f"`{text}` sets no exponent", fix=EXAMPLE)
+        raise TensorProgError(
+            f"`{text}` sets no exponent", fix=EXAMPLE, why="a quantity, a name and an exponent are wanted"
+        )
     quantity, name, exponent = found.groups()
     if quantity not in QUANTITIES:
         known = nearest(quantity, QUANTITIES) or ", ".join(QUANTITIES)
-        raise TensorProgError(f"no quantity `{quantity}` to set in `{text}`", fix=known)
+        raise TensorProgError(f"no quantity `{quantity}` to set in `{text}`", fix=known,
+                              why="only what a parametrization has can be put otherwise")  # fmt: skip
     return Override(QUANTITIES[quantity], name, _power(exponent, widths, depths, text))
 
 
@@ -53,13 +56,15 @@ def _power(exponent: str, widths: Sequence[str], depths: Sequence[str], text: st
     found = read_power(exponent)
     if isinstance(found, Fraction):
         if found and len(widths) > 1:
-            raise TensorProgError(f"`{text}` does not say which width", fix=f"{text.partition('=')[0]}={example}")
+            raise TensorProgError(f"`{text}` does not say which width", fix=f"{text.partition('=')[0]}={example}",
+                                  why="with several widths an exponent is one of each")  # fmt: skip
         found = {widths[0]: found}
     if found is None or not found.keys() <= {*widths, *depths}:
         why = f"`{exponent}` is no power of a width"
         raise TensorProgError(f"`{text}` sets no exponent", why=why, fix=f"-1, or {example}")
     if not ordinary(found) or any(MOST_PARTS % e.denominator for e in found.values()):
-        raise TensorProgError(f"`{text}` sets an exponent out of the ordinary", fix="one such as -1, 1/2 or -3/4")
+        raise TensorProgError(f"`{text}` sets an exponent out of the ordinary", fix="one such as -1, 1/2 or -3/4",
+                              why="sizes must be told apart exactly")  # fmt: skip
     return Power.of(found)
 
 
@@ -79,7 +84,7 @@ def put(
         named = [name for name in params if fnmatchcase(name, o.name)]
         if not named:
             fix = nearest(o.name, params) or ", ".join(list(params)[:8])
-            raise TensorProgError(f"no parameter `{o.name}` to set", fix=fix)
+            raise TensorProgError(f"no parameter `{o.name}` to set", fix=fix, why="it would change nothing")
         having = [name for name in named if getattr(params[name], o.quantity) is not None]
         if not having:
             quantity = next(short for short, long in QUANTITIES.items() if long == o.quantity)

@@ -80,15 +80,18 @@ def check(
         ladder = width_ladder(derivation, widths, climb)
     else:
         if climb is not None:
-            raise TensorProgError("either a width or the depths climb, not both", fix="--depths without --climb")
+            raise TensorProgError("either a width or the depths climb, not both", fix="--depths without --climb",
+                                  why="one ladder is measured at a time")  # fmt: skip
         ladder, also = depth_ladder(derivation, depths, widths), ()
     require_runs(seeds, steps, max_seeds)
     if device != "cpu" and backend != "torch":
-        raise TensorProgError(f"NumPy does not run on `{device}`", fix="--backend torch, or --device cpu")
+        raise TensorProgError(f"NumPy does not run on `{device}`", fix="--backend torch, or --device cpu",
+                              why="it computes on the processor alone")  # fmt: skip
     deadline = None if budget is None else time.monotonic() + budget
     unknown = sorted(set(also) - set(EXTRAS))
     if unknown:
-        raise TensorProgError(f"nothing called `{unknown[0]}` can be measured", fix=", ".join(EXTRAS))
+        raise TensorProgError(f"nothing called `{unknown[0]}` can be measured", fix=", ".join(EXTRAS),
+                              why="only these are known besides the tensors of the graph")  # fmt: skip
     used, touched = _trained(derivation, parametrization, lr_exponent, overrides)
     places = tuple(p for p in probes(derivation, also) if depths is None or p.kind == "value")
     demanded = Predictor(derivation, used, steps, derivation.solution.exponents, orders=True)

@@ -152,4 +152,4 @@ def _backend(name: str) -> Callable[..., Measurement]:
         from tensorprog.coordcheck.measure_torch import measure as measure_torch
 
         return measure_torch
-    raise TensorProgError(f"unknown backend `{name}`", fix="numpy or torch")
+    raise TensorProgError(f"unknown backend `{name}`", fix="numpy or torch", why="a backend trains the network")

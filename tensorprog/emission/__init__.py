@@ -35,5 +35,7 @@ def emit(
     multiplier without exponents, and where a size is not whole at the base widths.
     """
     if framework != "torch":
-        raise TensorProgError(f"there is no emission for {framework!r}", fix="torch")
+        raise TensorProgError(
+            f"there is no emission for {framework!r}", fix="torch", why="programs are written in its words"
+        )
     return emit_torch(model, parametrization, base, source_name, what, maximal)

@@ -29,7 +29,8 @@ def emit_torch(
         check_identifier(symbol)
     for symbol in model.widths:
         if base.get(symbol, 0) < 1:
-            raise TensorProgError(f"there is no base width for {symbol}", fix=f"{symbol}=64, for example")
+            raise TensorProgError(f"there is no base width for {symbol}", fix=f"{symbol}=64, for example",
+                                  why="constants are relative to the base widths")  # fmt: skip
     known = {**depths, **base}
     file = Emission(model, parametrization, known)
     name = camel_case(PurePath(source_name.replace("\\", "/")).name.rpartition(".")[0] or source_name)
@@ -115,7 +116,8 @@ def _optimizers(file: Emission) -> tuple[list[Optimizer], dict[str, dict[str, fl
             if rule is not None and rule.lr is not None and not row.parameter.frozen:
                 chosen = updater(row, parametrization)
                 if found.setdefault(chosen.name, chosen) != chosen:
-                    raise TensorProgError(f"two optimizers are called `{chosen.name}`", fix="another name for one")
+                    raise TensorProgError(f"two optimizers are called `{chosen.name}`", fix="another name for one",
+                                          why="hyperparameters are listed by the optimizer's name")  # fmt: skip
     default = parametrization.optimizer
     options = dict(file.model.optimizer_options) if file.model.optimizer == default else {}
     values = {

@@ -80,9 +80,12 @@ def transfer(
     does not depend on it. Raises TensorProgError for unusable arguments.
     """
     if seeds < 1 or steps < 1 or batch < 1 or jobs < 1:
-        raise TensorProgError("steps, batch, seeds and jobs must be at least 1")
+        raise TensorProgError(
+            "steps, batch, seeds and jobs must be at least 1", why="nothing would be trained", fix="numbers from 1 on"
+        )
     if sweep == "lr" and lr is not None:
-        raise TensorProgError("the learning rate is swept, so it cannot be fixed", fix="the grid's values instead")
+        raise TensorProgError("the learning rate is swept, so it cannot be fixed", fix="the grid's values instead",
+                              why="one of the two would be lost")  # fmt: skip
     sampled = next((o.name for o in derivation.solution.solver.optimizers.values() if o.sampled), None)
     if sampled is not None:
         raise TensorProgError(f"{sampled} cannot be trained here", why="its step needs targets drawn from the model")
@@ -144,7 +147,7 @@ def _sources(
             name, used = given, read(derivation.solution.solver, given)
         found[name] = emit(derivation.architecture.model, used, base, source_name="network.tp")
     if not found:
-        raise TensorProgError("there is no parametrization to train", fix="derived")
+        raise TensorProgError("there is no parametrization to train", fix="derived", why="curves are of one or more")
     return found
 
 

@@ -33,7 +33,7 @@ def load_data(name: str, wanted: tuple[Slot, ...], file: str) -> Data:
     module, colon, function = name.partition(":")
     if colon and all(part.isidentifier() for part in module.split(".")) and function.isidentifier():
         return fitted(name, wanted, _called(name, module, function), file)
-    raise TensorProgError(f"unknown data `{name}`", fix=KINDS)
+    raise TensorProgError(f"unknown data `{name}`", fix=KINDS, why="a network is trained on data")
 
 
 def default_data(wanted: tuple[Slot, ...]) -> str:

@@ -64,18 +64,21 @@ def sweep_of(derivation: Derivation, name: str, values: Sequence[float] | None =
                                   (", ".join(f"`?{k}`" for k in known) or "none"))  # fmt: skip
         return Sweep(name, 0.0, step)
     if name not in SWEEPS:
-        raise TensorProgError(f"`{name}` cannot be swept", fix=", ".join(SWEEPS) + " or multiplier:NAME")
+        raise TensorProgError(f"`{name}` cannot be swept", fix=", ".join(SWEEPS) + " or multiplier:NAME",
+                              why="what is swept is a hyperparameter of the training")  # fmt: skip
     if name == "lr":
         return Sweep(name, coordinate(name, defaults["lr"]), step)
     if name == "init":
         return Sweep(name, 0.0, step)
     if name == "weight_decay":
         if optimizer.decay == "none":
-            raise TensorProgError(f"{optimizer.name} has no weight decay")
+            raise TensorProgError(f"{optimizer.name} has no weight decay", why="its steps do not decay the weights",
+                                  fix="--sweep lr, or an optimizer such as adamw")  # fmt: skip
         return Sweep(name, coordinate(name, defaults.get(name) or DECAY), step)
     momentum = defaults.get("beta1", defaults.get("momentum"))
     if momentum is None:
-        raise TensorProgError(f"{optimizer.name} has no momentum")
+        raise TensorProgError(f"{optimizer.name} has no momentum", why="its steps have no memory",
+                              fix="--sweep lr, or an optimizer such as adam")  # fmt: skip
     return Sweep(name, coordinate(name, momentum or 0.5), step, highest=0.0)
 
 
@@ -84,4 +87,4 @@ def _require_grid(name: str, values: Sequence[float]) -> None:
     if not values or any(not low <= v < top for v in values) or len(set(values)) != len(values):
         fix = "0.5,0.75,0.875" if name == "momentum" else "0.01,0.02,0.04"
         raise TensorProgError(f"no grid for {name}: {', '.join(f'{v:g}' for v in values) or 'no values'}",
-                              fix=f"different numbers, such as {fix}")  # fmt: skip
+                              fix=f"numbers such as {fix}", why="its values differ, and lie in the range")  # fmt: skip

@@ -22,7 +22,6 @@ def read(solver: Solver, name: str, lr: Fraction | None = None) -> Parametrizati
     """A parametrization by its name, or from a file whose name ends in `.toml` (see `named` and `read_own`).
     Raises TensorProgError if there is none, or for an `lr` beyond any use."""
     if lr is not None and abs(lr) > LARGEST:
-        raise TensorProgError(
-            f"a global learning rate ~ n^{lr} is out of the ordinary", fix="one such as -1, 1/2 or -3/4"
-        )
+        raise TensorProgError(f"a global learning rate ~ n^{lr} is out of the ordinary",
+                              fix="one such as -1, 1/2 or -3/4", why="sizes must be told apart exactly")  # fmt: skip
     return read_own(solver, Path(name), lr) if name.endswith(".toml") else named(solver, name, lr)

@@ -19,7 +19,9 @@ def in_gauge(solver: Solver, parametrization: Parametrization) -> Exponents:
         try:
             return solver.units.pack_power(power)
         except ValueError as error:
-            raise TensorProgError(f"{error}", fix="exponents such as -1/2 or 2/3") from None
+            raise TensorProgError(
+                f"{error}", fix="exponents such as -1/2 or 2/3", why="sizes must be told apart exactly"
+            ) from None
 
     packed = Exponents({}, {}, {key: pack(power) for key, power in parametrization.unknowns.items()})
     for name, exponents in parametrization.params.items():

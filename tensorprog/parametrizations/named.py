@@ -23,7 +23,8 @@ def named(solver: Solver, name: str, lr: Fraction | None = None) -> Parametrizat
     """
     if name not in NAMED:
         known = ", ".join(["derived", *NAMED])
-        raise TensorProgError(f"unknown parametrization `{name}`", fix=f"{known}, or a file such as mine.toml")
+        raise TensorProgError(f"unknown parametrization `{name}`", fix=f"{known}, or a file such as mine.toml",
+                              why="its exponents must be known")  # fmt: skip
     graph = solver.program.forward
     width = Power.of({graph.widths[0]: 1})
     params: dict[str, ParamExponents] = {}
@@ -87,6 +88,7 @@ def _rate(name: str, row: Kind, optimizer: Optimizer) -> Fraction:
         raise TensorProgError(
             f"no learning rates of `{name}` are published for {optimizer.name}",
             fix="--lr E for one learning rate n^E, or a file such as mine.toml with rates of your own",
+            why="they depend on how large a step is",
         )
     return found
 

@@ -79,7 +79,8 @@ def inequalities(trainer: Trainer, start: Exponents) -> tuple[Inequality, ...]:
         looks += 1
         if looks > MAX_LOOKS:
             raise CalculusError("this network has too many constraints to list",
-                                fix="--region X,Y for a plane through them")  # fmt: skip
+                                fix="--region X,Y for a plane through them",
+                                why="there is one for every term of every tensor")  # fmt: skip
         found = tableau.maximise(directions[explored])
         assert isinstance(found, Optimum)
         news = [programme.look(found.x, steps).news for steps in (1, 2, MAX_SWEEPS)]  # of one step: the simplest

@@ -74,7 +74,8 @@ def read_axis(trainer: Trainer, text: str) -> Axis:
     if quantity not in QUANTITIES or not names:
         example = next(iter(graph.parameters))
         raise TensorProgError(f"`{text}` is no exponent of this program",
-                              fix=f"lr[{example}], init_std[{example}], multiplier[{example}], or ?name")  # fmt: skip
+                              fix=f"lr[{example}], init_std[{example}], multiplier[{example}], or ?name",
+                              why="a direction is an exponent of the program")  # fmt: skip
     return Axis(text, quantity, names)
 
 
