@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import permutations
@@ -230,6 +230,7 @@ def derive(
     optimizer_for: Mapping[str, str | Optimizer] | None = None,
     decay_policy: str | None = None,
     fixes: Sequence[str] = (),
+    progress: Callable[[float, float], None] | None = None,
 ) -> Derivation:
     """The maximal update parametrization of an architecture under an optimizer, in one of the equivalent forms.
 
@@ -238,7 +239,8 @@ def derive(
     parameter names -> that of those parameters. `form`: a name in `tensorprog.calculus.forms.FORMS` (default table8).
     `decay_policy`: a name in `tensorprog.optimizers.policies.POLICIES` (default product). `fixes`: exponents that are
     given, such as "lr[*] = 0" (fixing.py); with these, or `fix` statements in the file, the result is the best stable
-    completion of them (programme/completion.py). A multiplier that is fixed to a power of a depth is put into the
+    completion of them (programme/completion.py), which takes a while: `progress` is told the work that is
+    done and that is allowed. A multiplier that is fixed to a power of a depth is put into the
     network as that number, and the rest is derived. Raises TensorProgError (a
     message with its place in the file) if the program is ill-formed, not covered by the calculus, or has no stable
     maximal answer.
@@ -256,7 +258,7 @@ def derive(
             from tensorprog.programme.completion import complete
 
             return complete(architecture, fixes, optimizer, form, vectors=vectors, optimizer_for=optimizer_for,
-                            decay_policy=policy)  # fmt: skip
+                            decay_policy=policy, progress=progress)  # fmt: skip
 
         def derived(architecture: Architecture) -> Derivation:
             return _derive(architecture, architecture.choice(optimizer, vectors, optimizer_for), form, policy)

@@ -53,13 +53,16 @@ def add_depth(sub: argparse.ArgumentParser) -> None:
 def derived(arguments: argparse.Namespace, *, symbolic: bool = False) -> Derivation:
     """What the shared arguments ask for. `symbolic`: depths stay symbols, whatever finite ones are given."""
     from tensorprog.architecture import load
+    from tensorprog.cli.terminal import passing_bar
     from tensorprog.derivation import derive
 
     depths = {} if symbolic else dict(arguments.depth)
-    return derive(
-        load(arguments.file, depths), arguments.optimizer, arguments.form, vectors=arguments.vectors,
-        optimizer_for=in_order(arguments.optimizer_for), decay_policy=arguments.decay_policy, fixes=arguments.fix,
-    )  # fmt: skip
+    with passing_bar() as progress:
+        return derive(
+            load(arguments.file, depths), arguments.optimizer, arguments.form, vectors=arguments.vectors,
+            optimizer_for=in_order(arguments.optimizer_for), decay_policy=arguments.decay_policy, fixes=arguments.fix,
+            progress=progress,
+        )  # fmt: skip
 
 
 # --- types of values --------------------------------------------------------------------------------

@@ -7,11 +7,14 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tensorprog.errors import TensorProgError
 
 OK, DISAGREES, BAD_INPUT = 0, 1, 2  # exit codes
+PATIENCE = 1.5  # seconds of silence, before a bar is shown for what is usually quick
 
 
 def show(text: str, *, prose: bool = False) -> int:
@@ -62,6 +65,24 @@ class Bar:
         end = "\r\x1b[K" if done >= total else "\x1b[K"
         sys.stderr.write(f"\r[{'#' * filled}{'.' * (30 - filled)}] {int(100 * done / total):3d}%{left}{end}")
         sys.stderr.flush()
+
+
+@contextmanager
+def passing_bar() -> Iterator[Callable[[float, float], None] | None]:
+    """What shows on a terminal how far some work is, if it takes long; nothing is left of it afterwards."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    bar, begun = Bar(), time.monotonic()
+
+    def show(done: float, total: float) -> None:
+        if time.monotonic() - begun > PATIENCE:
+            bar.show(done, total)
+
+    try:
+        yield show
+    finally:
+        show(1, 1)
 
 
 def _clock(seconds: float) -> str:

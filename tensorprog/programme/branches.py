@@ -9,7 +9,7 @@ Source: branch and bound, A. H. Land, A. G. Doig 1960.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -54,42 +54,59 @@ class Constraint:
 
     def on(self, sides: Mapping[Plane, int]) -> Row | None:
         """The constraint on these sides; None where one of its guards is open."""
+        if not all(plane in sides for plane, _ in self.guards):
+            return None
         coefficients: dict[int, Fraction | int] = dict(self.row.coefficients)
         bound = self.row.bound
         for plane, weight in self.guards:
-            side = sides.get(plane)
-            if side is None:
-                return None
-            if side * weight < 0:
+            if sides[plane] * weight < 0:
                 bound += weight * plane.level
                 for j, c in plane.coefficients:
                     coefficients[j] = coefficients.get(j, 0) + weight * c
         return Row({j: c for j, c in coefficients.items() if c}, bound)
 
-    def excess(self, point: Sequence[Fraction]) -> Fraction:
-        """By how much, at least, a point violates it."""
-        return -self.row.slack(point) + sum(
-            (min(ZERO, (w > 0 or -1) * p.over(point)) * abs(w) for p, w in self.guards), ZERO
-        )
+    def excess(self, point: Sequence[Fraction], over: dict[Plane, Fraction]) -> Fraction:
+        """By how much, at least, a point violates it. `over`: how far above planes the point is, as far as known."""
+        excess = -self.row.slack(point)
+        for plane, weight in self.guards:
+            if excess <= 0:
+                break
+            if plane not in over:
+                over[plane] = plane.over(point)
+            excess += min(ZERO, over[plane] * weight)
+        return excess
+
+
+Planes = frozenset[Plane]
+NONE: Planes = frozenset()
 
 
 class Branch:
-    """A choice of `sides`, and the linear programme there. `numbered`: row of the tableau -> constraint."""
+    """A choice of `sides`, and the linear programme there. `numbered`: row of the tableau -> constraint; `needs`: the
+    planes whose sides were chosen for it to hold. `chosen`: whether any side was chosen, not implied."""
 
     def __init__(self, tableau: Tableau) -> None:
         self.tableau = tableau
         self.numbered: dict[int, Constraint] = {}
+        self.needs: dict[int, Planes] = {}
         self.sides: dict[Plane, int] = {}
-        self.chosen = False  # whether any side was chosen, not implied
+        self.chosen = False
+        self._because: dict[Plane, Planes] = {}  # of a side: the planes whose sides were chosen for it
         self._entered = 0  # constraints that were looked at
         self._open: list[Constraint] = []  # those of them that have an open guard
 
+    def copy(self) -> Branch:
+        other = Branch(self.tableau.copy())
+        other.numbered, other.needs, other.chosen = dict(self.numbered), dict(self.needs), self.chosen
+        other.sides, other._because = dict(self.sides), dict(self._because)
+        other._entered, other._open = self._entered, list(self._open)
+        return other
+
     def child(self, plane: Plane, side: int) -> Branch:
         """The part on one side of a plane."""
-        other = Branch(self.tableau.copy())
-        other.numbered, other.sides = dict(self.numbered), {**self.sides, plane: side}
-        other.chosen, other._entered, other._open = True, self._entered, list(self._open)
-        other._add(Constraint(plane.below(side), "side", ""))
+        other = self.copy()
+        other.sides[plane], other._because[plane], other.chosen = side, frozenset({plane}), True
+        other._add(Constraint(plane.below(side), "side", ""), frozenset({plane}))
         return other
 
     def enter(self, constraints: Sequence[Constraint]) -> bool:
@@ -105,43 +122,54 @@ class Branch:
                 self._open.append(constraint)
             else:
                 new = True
-                self._add(replace(constraint, row=row, guards=constraint.guards if self.chosen else ()))
+                needs = NONE.union(*(self._because[plane] for plane, _ in constraint.guards))
+                self._add(replace(constraint, row=row, guards=constraint.guards if self.chosen else ()), needs)
         return new
 
-    def _add(self, constraint: Constraint) -> None:
-        self.numbered[self.tableau.add(constraint.row)] = constraint
+    def _add(self, constraint: Constraint, needs: Planes) -> None:
+        number = self.tableau.add(constraint.row)
+        self.numbered[number], self.needs[number] = constraint, needs
 
-    @property
-    def feasible(self) -> bool:
-        return not isinstance(self.tableau.maximise({}), Infeasible)
+    def needed(self, rows: Iterable[int]) -> Planes:
+        """The planes whose sides were chosen for some rows to hold."""
+        return NONE.union(*(self.needs[k] for k in rows if k in self.needs))
+
+    def contradiction(self) -> Planes | None:
+        """The planes whose sides were chosen for there to be nothing in the branch; None: there is something."""
+        found = self.tableau.maximise({})
+        return self.needed(found.conflict) if isinstance(found, Infeasible) else None
 
     def question(self, point: Sequence[Fraction]) -> Sequence[Plane]:
         """The planes on whose sides it depends whether the point violates something: of the open constraint with the
         fewest of them that is violated most. None of the open ones is violated: no planes."""
-        found = []
+        found, over = [], dict[Plane, Fraction]()
         for constraint in self._open:
-            excess = constraint.excess(point)
+            excess = constraint.excess(point, over)
             if excess > 0:
                 planes = list(dict.fromkeys(plane for plane, _ in constraint.guards if plane not in self.sides))
                 found.append((len(planes), -excess, planes))
         return min(found, key=lambda one: one[:2])[2] if found else ()
 
-    def implied(self, plane: Plane) -> int:
-        """The side on which everything here lies; 0: there is something on both."""
+    def implied(self, plane: Plane) -> bool:
+        """Whether everything here lies on one side; that side is then noted."""
         for side in (1, -1):
-            row = plane.below(side)
-            if self.holds(row):
-                return side
-        return 0
+            needs = self.holds(plane.below(side))
+            if needs is not None:
+                self.sides[plane], self._because[plane] = side, needs
+                return True
+        return False
 
-    def holds(self, row: Row, other: Row | None = None) -> bool:
-        """Whether a constraint holds everywhere here; or is nowhere violated by more than another."""
+    def holds(self, row: Row, other: Row | None = None) -> Planes | None:
+        """If a constraint holds everywhere here, or is nowhere violated by more than another: the planes whose sides
+        were chosen for it to."""
         terms: dict[int, Fraction | int] = dict(row.coefficients)
         for j, c in other.coefficients.items() if other is not None else ():
             terms[j] = terms.get(j, 0) - c
         try:
             found = self.tableau.maximise({j: c for j, c in terms.items() if c})
         except UnboundedError:
-            return False
+            return None
         assert isinstance(found, Optimum)
-        return found.value <= row.bound - (other.bound if other is not None else 0)
+        if found.value > row.bound - (other.bound if other is not None else 0):
+            return None
+        return self.needed(found.duals)

@@ -20,9 +20,10 @@ from tensorprog.fixing import read_requirement
 from tensorprog.optimizers import Choice, Optimizer
 from tensorprog.optimizers.policies import DEFAULT_POLICY
 from tensorprog.programme import show
-from tensorprog.programme.complete import Completed, Programme
+from tensorprog.programme.complete import Completed, solve
 from tensorprog.programme.fixes import Fix, requirements
 from tensorprog.programme.refusals import ConflictError
+from tensorprog.programme.search import Progress
 from tensorprog.programme.trajectory import Trainer, require_own_steps
 from tensorprog.solving import unsolved
 from tensorprog.syntax import FixDecl
@@ -100,11 +101,13 @@ def complete(
     optimizer_for: Mapping[str, str | Optimizer] | None = None,
     decay_policy: str | None = None,
     alignment: Alignment | None = None,
+    progress: Progress | None = None,
 ) -> Completion:
     """The stable exponents that keep what is fixed and make the updates as large as possible, the smallest first; then
     the initial sizes, then the multipliers (programme/complete.py). Arguments as for `derive`; `fixes`: requirements
     such as "lr[*] = 0" (fixing.py), besides those of the file, which they overrule where both speak of the same
-    exponent; `alignment`: assumed instead of derived (classify/alignment.py).
+    exponent; `alignment`: assumed instead of derived (classify/alignment.py); `progress`: told how much
+    of the work that is allowed (a fixed amount) is done.
 
     Raises ConflictError with a minimal set of conflicting requirements, CalculusError for a program that the calculus
     does not cover, TensorProgError for a requirement that makes no sense.
@@ -117,7 +120,8 @@ def complete(
     policy = decay_policy or DEFAULT_POLICY
     try:
         trainer = trainer_for(architecture, choice, alignment=alignment)
-        fixed, completed = _of_any_order(trainer, architecture, given, derived_or_zero(architecture, choice, trainer))
+        start = derived_or_zero(architecture, choice, trainer)
+        fixed, completed = _of_any_order(trainer, architecture, given, start, progress)
         solution = as_solution(completed)
         parametrization = parametrize(solution, form, policy)
     except TensorProgError as error:
@@ -128,7 +132,7 @@ def complete(
 
 
 def _of_any_order(
-    trainer: Trainer, architecture: Architecture, given: Sequence[FixDecl], start: Exponents
+    trainer: Trainer, architecture: Architecture, given: Sequence[FixDecl], start: Exponents, progress: Progress | None
 ) -> tuple[tuple[Fix, ...], Completed]:
     """What is fixed, and the solution. Of widths in proportion n^1/2 m^-1/2 neither grows nor vanishes, but an answer
     in monomials must decide: the programme holds it to be larger than 1. If that alone makes what is fixed impossible,
@@ -139,7 +143,7 @@ def _of_any_order(
         other = replace(trainer, units=units, exponents=_repacked(start, trainer.units, units))
         fixed = requirements(other, architecture.fixes, given)
         try:
-            return fixed, _solved(other, fixed, other.exponents)
+            return fixed, _solved(other, fixed, other.exponents, progress)
         except ConflictError as error:
             if not error.tied:
                 raise
@@ -152,17 +156,17 @@ def _of_any_order(
     )  # fmt: skip
 
 
-def _solved(trainer: Trainer, fixes: Sequence[Fix], start: Exponents) -> Completed:
+def _solved(trainer: Trainer, fixes: Sequence[Fix], start: Exponents, progress: Progress | None) -> Completed:
     """The solution. Of conflicting requirements, those are left out without which the others still conflict."""
     try:
-        return Programme(trainer, fixes, start).solve()
+        return solve(trainer, fixes, start, progress=progress)
     except ConflictError as error:
         worst = error
     kept = [fix for fix in fixes if fix.text in worst.fixes]
     for fix in tuple(kept):
         fewer = [other for other in kept if other is not fix]
         try:
-            Programme(trainer, fewer, start).solve(best=False)
+            solve(trainer, fewer, start, anything=True, progress=progress)
         except CalculusError:
             continue  # it is open whether these can be had together
         except ConflictError as error:

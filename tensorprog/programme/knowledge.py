@@ -37,6 +37,9 @@ class Look:
         return [sorted(known.values()) for known in self.sizes]
 
 
+FEW = 2  # guards
+
+
 class Knowledge:
     """`constraints` on the unknowns, as far as they are known, and the forms to aim at: `aims` of own updates (by
     parameter), of initial values (by use) and of what multipliers make (by name). `point`: where it was looked last."""
@@ -173,12 +176,14 @@ class Knowledge:
             self.unknowns.trainer = self.trainer
 
     def _learn(self, size: int, what: str, node: int) -> bool:
-        """That a size be at most 0. What holds only behind guards is worth knowing where it is violated."""
+        """That a size be at most 0; whether that is worth another look. What holds only behind many guards is worth
+        knowing where it is violated."""
         guards = size.below if isinstance(size, Form) else {}
-        if guards and size <= 0:
+        if len(guards) > FEW and size <= 0:
             return False
         row, common = self._row(size)
-        return self._add(row, "stability", what, node, [self._guard(g, Fraction(k, common)) for g, k in guards.items()])
+        new = self._add(row, "stability", what, node, [self._guard(g, Fraction(k, common)) for g, k in guards.items()])
+        return new and not (guards and size <= 0)
 
     def _aim(self, known: dict[str, Row], sizes: Mapping[str, int]) -> bool:
         """Aim at forms that are larger here than those aimed at before, and were not given up with the constraints that

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol
 
-from tensorprog.programme.branches import ZERO, Branch, Constraint
+from tensorprog.programme.branches import NONE, ZERO, Branch, Constraint, Planes
 from tensorprog.programme.simplex import Optimum, Row
 from tensorprog.programme.unknowns import Affine
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """Parameters whose own updates vanish like n^exponent, and the constraints that allow no more."""
+    """Parameters whose own updates vanish like n^exponent, and the constraints that allow no more; `needs`: the planes
+    whose sides were chosen for that (branches.py)."""
 
     params: tuple[str, ...]
     exponent: Fraction
     binding: tuple[Constraint, ...]
+    needs: Planes = NONE
 
 
 def row_of(affine: Affine, bound: Fraction) -> Row:
@@ -92,7 +94,8 @@ class Stages:
                     for j, c in (constraints[k].row if k in constraints else self.rows[k]).coefficients.items():
                         residual[j] = residual.get(j, ZERO) + y * c
                 fixed = self.programme.fixed_by(j for j, c in residual.items() if c and j != level)
-                self.lost.append(Lost(tuple(tight.values()), found.value, (*fixed, *binding)))
+                needs = self.branch.needed(found.duals)
+                self.lost.append(Lost(tuple(tight.values()), found.value, (*fixed, *binding), needs))
             for k, name in tight.items():
                 row = forms[name]
                 self.tableau.remove(k)
@@ -100,6 +103,17 @@ class Stages:
                 self._add(Row({j: -c for j, c in row.coefficients.items()}, -row.bound - found.value))
         for k in rows:
             self.tableau.remove(k)
+
+    def deciding(self, best: Sequence[Fraction]) -> Iterator[Lost]:
+        """What shows that nothing in the branch has larger updates than these, worst first."""
+        known = 0
+        for one in self.lost:
+            if one.exponent >= 0:
+                break  # as large as anything stable has
+            yield one
+            known += len(one.params)
+            if one.exponent < best[known - 1]:
+                break
 
     def _look_early(self, found: Optimum) -> None:
         """Now and then, see whether it is worth going on: there may be constraints that are not known yet."""

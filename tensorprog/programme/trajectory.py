@@ -14,7 +14,8 @@ from tensorprog.calculus.uses import Occurrence
 from tensorprog.errors import CalculusError
 from tensorprog.optimizers import Optimizer
 
-MOST_EFFORT = 100_000  # for one prediction
+MOST_EFFORT = 150_000  # for one prediction; in units of some 10 microseconds
+EVALUATION = 4  # of these, besides the pairs of terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,8 @@ class ManyTermsError(CalculusError):
 class Trainer(Solver):
     """A solver that predicts instead: its exponents are given, and may be forms. `strict`: of widths in proportion,
     n^1/2 m^-1/2 is too large as well (or m^1/2 n^-1/2, if m stands first in the units). `most`: how many terms a
-    change may have (0: any number); far from balance hardly two have the same size, and they multiply."""
+    tensor may have (0: any number); far from balance hardly two have the same size, and they multiply. `effort`: of all
+    predictions so far, a measure of their work that does not depend on the machine."""
 
     strict: bool = False
     most: int = 0
@@ -60,7 +62,7 @@ class Trainer(Solver):
         super().__post_init__()
         self.solved = True
         self.watched = watched(self)
-        self.effort = 0  # of all predictions: terms that were worked out, squared, as they multiply
+        self.effort = 0
         self._spent = 0  # of that, before this one
 
     def update_terms(self, name: str, gradient: Terms) -> Terms:
@@ -72,10 +74,11 @@ class Trainer(Solver):
     def evaluate(self, k: int) -> bool:
         """Raises ManyTermsError."""
         moved = super().evaluate(k)
-        self.effort += len(self.change[k]) ** 2
-        if self.most and (len(self.change[k]) > self.most or self.effort > self._spent + MOST_EFFORT):
+        initial, change = len(self.initial[k]), len(self.change[k])
+        self.effort += EVALUATION + initial**2 + change**2  # terms multiply
+        if self.most and (max(initial, change) > self.most or self.effort > self._spent + MOST_EFFORT):
             node = self.program.nodes[k]
-            raise ManyTermsError(f"the change of `{describe(node, self.program.nodes)}` has too many terms", node.span)
+            raise ManyTermsError(f"`{describe(node, self.program.nodes)}` has too many terms", node.span)
         return moved
 
     def run(

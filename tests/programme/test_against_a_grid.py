@@ -13,7 +13,7 @@ import tensorprog as tp
 from tensorprog.calculus import affine
 from tensorprog.calculus.analysis import Exponents
 from tensorprog.classify.regime import trainer_for
-from tensorprog.programme import complete as complete_module
+from tensorprog.programme import search
 from tensorprog.programme.completion import complete
 from tensorprog.programme.refusals import ConflictError
 from tests.shared import load, tiers
@@ -127,6 +127,6 @@ def test_behind_norms_the_standard_start_has_a_completion(example: str, optimize
 def test_without_the_other_side_of_a_norm_it_would_be_called_a_conflict(monkeypatch: pytest.MonkeyPatch) -> None:
     """Negative control: what bounds something normalised is taken to hold for all exponents."""
     monkeypatch.setattr(affine, "_guard", lambda large, small: {})
-    monkeypatch.setattr(complete_module, "SLOWER", ())
+    monkeypatch.setattr(search, "SMALLER", ())
     with pytest.raises(ConflictError):
         complete(load("examples/unet.tp"), ["init = sp"], "sgd")

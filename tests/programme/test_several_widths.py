@@ -14,7 +14,7 @@ from tensorprog.errors import CalculusError
 from tensorprog.exponents import Degrees, Power, Units
 from tensorprog.optimizers.choice import choose
 from tensorprog.programme import completion
-from tensorprog.programme.complete import Programme
+from tensorprog.programme.complete import solve
 from tensorprog.programme.completion import Completion
 from tests.shared import tiers
 
@@ -63,7 +63,7 @@ def test_with_nothing_fixed_it_is_what_the_local_solver_derives(regime: str, opt
     start = trainer.exponents
     if (regime, optimizer) == ("regime n << m", "sgd"):  # from nothing it takes more rounds than there are
         start = completion.derived_or_zero(network(regime), choose(optimizer), trainer)
-    found = Programme(trainer, [], start).solve()
+    found = solve(trainer, [], start)
     assert found.exponents == completion.derived_or_zero(network(regime), choose(optimizer), found.unknowns.trainer)
     assert not found.lost and found.trajectory.stable
 
