@@ -10,7 +10,7 @@ from itertools import permutations
 
 from tensorprog.architecture import Architecture
 from tensorprog.calculus.solve import Solution, Solver, prepare, solve
-from tensorprog.errors import NoPowerLawError, TensorProgError
+from tensorprog.errors import TensorProgError
 from tensorprog.exponents import Degrees, Power, Units
 from tensorprog.graph import Graph, Scale
 from tensorprog.optimizers import Choice
@@ -39,27 +39,29 @@ def _solved(architecture: Architecture, choice: Choice, units: Units) -> Solutio
     """Of widths in proportion, sizes that differ by a power of n/m are told apart by breaking ties, alike everywhere.
     In deep networks this adds up: to odd powers, to what looks like growth from layer to layer. But what is so for
     every order of the widths is so in proportion; then the answer is that for an order, if it has the right degrees."""
-    widths = units.groups[0] if units.groups else ()
-    if not 2 <= len(widths) <= MANY_WIDTHS:
+
+    def answer(units: Units) -> Solution:
         return solve(architecture.program, units, choice, architecture.functions)
+
+    widths, *depths = units.groups or ((),)
+    if not 2 <= len(widths) <= MANY_WIDTHS or set(widths) != set(architecture.graph.widths):
+        return answer(units)
     ordered = []
     for order in permutations(widths):
         with suppress(TensorProgError):
             ordered.append(solved(architecture, choice, (order, "<<")))
     degrees = Degrees(*units.groups, denominator=units.denominator)
-    try:
-        plain = solve(architecture.program, units, choice, architecture.functions)
-        others = [_exponents(one) for one in ordered]
-        alike = {key for key in _exponents(plain) if len({other[key] for other in others}) == 1}
-        if all(others[0][key] == power for key, power in _exponents(plain).items() if key in alike):
-            return plain
-    except NoPowerLawError:
-        plain = solve(architecture.program, degrees, choice, architecture.functions)
+    found = answer(degrees if depths else units)
+    answers = [_exponents(one) for one in ordered]
+    agreed = set.intersection(*(set(one.items()) for one in answers)) if answers else set()
+    keys = {key for key, _ in agreed}
+    if not depths and {item for item in _exponents(found).items() if item[0] in keys} == agreed:
+        return found
 
     def right(solution: Solution) -> dict[tuple[str, str], int]:
         return {key: degrees.pack_power(power) for key, power in _exponents(solution).items()}
 
-    return next((one for one in ordered if right(one) == right(plain)), plain)
+    return next((one for one in ordered if right(one) == right(found)), found)
 
 
 def _exponents(solution: Solution) -> dict[tuple[str, str], Power]:

@@ -134,3 +134,10 @@ loss mse(f)
             assert mine is None or (mine["n"] + mine["m"], mine["L"]) == (theirs["n"], theirs["L"])
     rates = {"adam": ["n^-1", "m^-1"], "sgd": ["L m n^-1", "L m^-1 n"]}[optimizer]
     assert [str(two.params[f"layers.*.mlp.W{k}"].lr) for k in (1, 2)] == rates
+
+
+def test_an_order_of_some_widths_leaves_the_others_in_proportion_to_the_fastest() -> None:
+    found = derive(
+        parse(RECTANGLES.replace("n, m", "n, m, p").replace("l: n", "l: p") + "regime m << p\n"), "adam", "table3"
+    )
+    assert found.params["A"].init_std == spectral_std("m", "n", "m")
