@@ -21,7 +21,12 @@ class Hidden:
     def behind(self, node: int, step: int) -> float:
         """How large the vanishing part of a node is at the top of the ladder: at the start (step 0), or of its change.
         0 if there is none that the operands show."""
-        return max(self._independent(node, step), self._other_terms(node, step), self._first_order(node, step))
+        own = max(self._independent(node, step), self._other_terms(node, step), self._first_order(node, step))
+        below = self._predictor.linear(node)
+        if below is None or below not in self._at:
+            return own
+        share = min(self.behind(below, t) / (self._top(below, t) or 1.0) for t in {0, step})
+        return max(own, share * self._top(node, step))  # a linear map keeps the shares of the parts of what it is given
 
     def independent(self, node: int, step: int) -> float:
         """Of a sum over axes of a tensor: how large it would be at the top of the ladder if the entries it sums were

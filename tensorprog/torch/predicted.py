@@ -113,6 +113,21 @@ class Predicted:
         count = prod((nodes[arg].axes[k].dim for k in op.axes), start=Dim.of(1))
         return (unscaled(nodes, arg), count) if count.grows else None
 
+    def linear(self, node: int) -> int | None:
+        """What a node is a product of with a weight, and perhaps with a bias, up to relabelling and numbers; None for
+        all other nodes."""
+        nodes = self._whole.program.nodes
+        while isinstance(op := nodes[node].op, Scale | Split | Merge | Contract | Add):
+            args = [a for a in nodes[node].args if not isinstance(nodes[unscaled(nodes, a)].op, Param)]
+            if len(args) != 1:
+                return None
+            if isinstance(op, Contract) and op.right is not None:
+                return args[0]
+            if isinstance(op, Contract) and len(op.out) < len(op.left):
+                return None
+            node = args[0]
+        return None
+
     def summed(self, node: int) -> tuple[int, Dim] | None:
         """Of a sum over axes, and perhaps a number: what is summed, and how many entries of it; None for all other
         nodes."""
