@@ -27,6 +27,7 @@ correlated part of a matrix product, hat Z and dot Z); the sign-flip grading mak
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 Parity = tuple[int, int, int]
@@ -181,6 +182,10 @@ def _hitting(masks: list[int], chosen: int) -> int:
     """`chosen` and a few bits more, so that each of these masks has one: again and again the bit that most have, the
     last of several."""
     while masks := [mask for mask in masks if not mask & chosen]:
-        bits = range(max(masks).bit_length())
-        chosen |= 1 << max(bits, key=lambda k: (sum([mask >> k & 1 for mask in masks]), k))
+        having: Counter[int] = Counter()
+        for mask in masks:
+            while mask:
+                having[mask & -mask] += 1
+                mask &= mask - 1
+        chosen |= max(having, key=lambda bit: (having[bit], bit))
     return chosen
