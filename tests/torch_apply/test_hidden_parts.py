@@ -168,12 +168,13 @@ class Routed(nn.Module):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("experts", "verdict"), [(4, "agrees"), (2, "inconclusive")])
-def test_scores_divided_by_their_sum_move_against_each_other_where_all_are_chosen(experts, verdict):
+@pytest.mark.parametrize("experts", [4, 2])
+def test_scores_divided_by_their_sum_move_against_each_other_where_all_are_chosen(experts):
     given = torch.randn(12, 8, generator=torch.Generator().manual_seed(1))
     p = tpt.derive(lambda n: Routed(n, experts), inputs=given, optimizer="adamw")
     row = of(p.check((8, 16, 32, 64), seeds=4, steps=1), "(top): sum")
-    assert (row.predicted, row.verdict, "nearly cancel" in row.reason) == ("0", verdict, verdict != "agrees"), row
+    assert row.predicted == "0" and row.verdict != "disagrees"
+    assert ("nearly cancel" in row.reason, row.measured < -0.4) == (experts == 2, experts == 2), row
 
 
 def test_what_disagrees_is_looked_at_again_at_smaller_rates_and_further_up():
