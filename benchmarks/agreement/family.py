@@ -14,7 +14,7 @@ from tensorprog.coordcheck.calibrate import base_rates
 from tensorprog.coordcheck.measure import measure, planned
 from tensorprog.coordcheck.probes import Probe
 from tensorprog.derivation import Derivation
-from tensorprog.graph import Add, InvRms, Node, Scale
+from tensorprog.graph import Add, Contract, InvRms, Node, Scale
 from tensorprog.norms import centred, normalised
 from tensorprog.optimizers.choice import find
 from tensorprog.parametrization import Parametrization
@@ -48,10 +48,23 @@ def without_epsilon(derivation: Derivation) -> Derivation:
     return replace(derivation, architecture=architecture)
 
 
-def idle_norms(nodes: Sequence[Node]) -> set[int]:
-    """Inverse norms of what a norm over the same axes has already divided by its own, perhaps without its mean once
-    more: of order 1, and changed by epsilon alone, which the networks here are without. There is nothing to measure."""
-    return {node.id for node in nodes if isinstance(node.op, InvRms) and _has_norm(nodes, node.args[0], node.op)}
+def idle(nodes: Sequence[Node]) -> set[int]:
+    """Nodes that change by epsilon alone, which the networks here are without, so that there is nothing to measure:
+    inverse norms of what a norm over the same axes has already divided by its own, perhaps without its mean once more;
+    |x|^2 over these axes of such an x; and what is computed from these alone."""
+    norms, found = {node.op for node in nodes if isinstance(node.op, InvRms)}, set[int]()
+    for node in nodes:
+        match node.op:
+            case InvRms():
+                known = _has_norm(nodes, node.args[0], node.op)
+            case Contract(left, right, out) if left == right and node.args[0] == node.args[1]:
+                axes = tuple(k for k, index in enumerate(left) if index not in out)
+                known = any(norm.axes == axes and _has_norm(nodes, node.args[0], norm) for norm in norms)
+            case _:
+                known = bool(node.args) and found.issuperset(node.args)
+        if known:
+            found.add(node.id)
+    return found
 
 
 def _has_norm(nodes: Sequence[Node], value: int, norm: InvRms) -> bool:

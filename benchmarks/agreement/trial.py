@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from benchmarks.agreement.campaign import campaign_program
-from benchmarks.agreement.family import WIDER, Family, Look, idle_norms
+from benchmarks.agreement.family import WIDER, Family, Look, idle
 from benchmarks.agreement.parametrizations import perturbed
 from benchmarks.agreement.rows import RATES, Case, Row, alike
 from tensorprog.architecture import parse
@@ -118,9 +118,9 @@ def prepared(
     derivation: Derivation, used: Parametrization, wrong: tuple[str, ...] = (), expected: Parametrization | None = None
 ) -> Hearing:
     """Everything that can be predicted, to be judged."""
-    idle = idle_norms(derivation.architecture.graph.nodes)
+    still = idle(derivation.architecture.graph.nodes)
     places = tuple(p for p in probes(derivation)
-                   if p.kind in ("value", "gradient") and p.name != "loss" and p.node not in idle)  # fmt: skip
+                   if p.kind in ("value", "gradient") and p.name != "loss" and p.node not in still)  # fmt: skip
     predictor = Predictor(derivation, expected or used, STEPS)
     grows = _first_growth(predictor)
     family = Family(derivation, used, places, max(1, min(STEPS, grows)))

@@ -16,7 +16,7 @@ from benchmarks.agreement import __main__ as main
 from benchmarks.agreement import evidence, rows, shrink
 from benchmarks.agreement.__main__ import finished
 from benchmarks.agreement.campaign import campaign_program
-from benchmarks.agreement.family import WIDER, Look, idle_norms
+from benchmarks.agreement.family import WIDER, Look, idle
 from benchmarks.agreement.parametrizations import perturbed
 from benchmarks.agreement.trial import LOOKS, control, judged, opened, prepared, trial
 from tensorprog.api import derive
@@ -222,8 +222,8 @@ def test_what_grows_faster_must_do_so_at_smaller_learning_rates_too() -> None:
 
 
 def test_a_norm_of_what_the_same_norm_made_has_nothing_to_measure() -> None:
-    """Its inverse changes by epsilon alone, and so it does if the mean of what has none is taken off between. With a
-    gain, or a mean, between, or other axes, it changes."""
+    """Its inverse changes by epsilon alone, and so it does if the mean of what has none is taken off between, and so
+    does the length. With a gain, or a mean, between, or other axes, it changes."""
     source = """
     width n
     axis i: 4, t: 3, j: n
@@ -238,11 +238,13 @@ def test_a_norm_of_what_the_same_norm_made_has_nothing_to_measure() -> None:
     m[t,j] = y[t,j] - mean[j](y[t,j])
     u[t,j] = 3 * m[t,j] * rms_scale[j](m[t,j])
     again[t] = rms_scale[j](u[t,j] - mean[j](u[t,j]))
-    output f[t] = idle[t] * gained[t] * across * late[t] * again[t]
+    length[t] = cos(y[t,j] y[t,j])
+    mixed[t] = y[t,j] h[t,j]
+    output f[t] = idle[t] * gained[t] * across * late[t] * again[t] * length[t] * mixed[t]
     loss mse(f)
     """
     nodes = parse(source).graph.nodes
-    assert [nodes[k].name for k in idle_norms(nodes)] == ["idle", "again"]
+    assert {nodes[k].name for k in idle(nodes)} - {""} == {"idle", "again", "length"}
 
 
 def test_the_control_asks_only_where_the_two_predictions_are_different_powers() -> None:
