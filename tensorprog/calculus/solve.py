@@ -44,6 +44,7 @@ class Solver(Demands):
         self.excess = Largest(Counter(self.multiplier_at.values()))
         self.stops = self.by_node.keys() | self.multiplier_at.keys()
         self.step: dict[str, Terms] = {}  # the optimizer's steps so far, at C = 0
+        self._stepped: dict[str, object] = {}  # and what they were made of
         self.nominal: dict[str, Terms] = {}  # steps of gradients that have the powers of the depth they should have
         self.runaways = 0  # how often sizes grew from layer to layer
         self.unsettled = False
@@ -250,11 +251,14 @@ class Solver(Demands):
     def _take_steps(self) -> bool:
         """The optimizer's steps from this sweep's gradients: the first step's and the later ones'."""
         moved = False
-        for name, node in self.program.updates.items():
-            grad = self.program.nodes[node].args[0]
-            first = self.update_terms(name, self.gradient(name, first=True))
-            later = self.update_terms(name, self.gradient(name)) if self.change[grad] else ()
-            step = reduce_terms([*first, *later])
+        for name, (grad, *alone) in self._gradients.items():
+            known = [(self.initial[k], self.change[k]) for k in (grad, *alone)], self.exponents.A[name]
+            step = self.step.get(name, ())
+            if self._stepped.get(name) != known:
+                self._stepped[name] = known
+                first = self.update_terms(name, self.gradient(name, first=True))
+                later = self.update_terms(name, self.gradient(name)) if self.change[grad] else ()
+                step = reduce_terms([*first, *later])
             if self.program.forward.loops:
                 before, flat = self.nominal.get(name), self._nominal(name, self.gradient(name))
                 self.nominal[name] = self.update_terms(name, flat)
