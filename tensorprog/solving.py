@@ -9,7 +9,8 @@ from contextlib import contextmanager, suppress
 from itertools import permutations
 
 from tensorprog.architecture import Architecture
-from tensorprog.calculus.solve import Solution, Solver, prepare, solve
+from tensorprog.calculus.solve import Solution, prepare, solve
+from tensorprog.calculus.solver import Solver
 from tensorprog.errors import TensorProgError
 from tensorprog.exponents import Degrees, Power, Units
 from tensorprog.graph import Graph, Scale

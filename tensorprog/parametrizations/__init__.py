@@ -6,7 +6,7 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
-from tensorprog.calculus.solve import Solver
+from tensorprog.calculus.solver import Solver
 from tensorprog.errors import TensorProgError
 from tensorprog.parametrization import Parametrization
 from tensorprog.parametrizations.gauge import in_gauge

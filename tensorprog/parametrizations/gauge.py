@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tensorprog.calculus.analysis import Exponents
-from tensorprog.calculus.solve import Solver
+from tensorprog.calculus.solver import Solver
 from tensorprog.errors import TensorProgError
 from tensorprog.exponents import Power
 from tensorprog.parametrization import Parametrization

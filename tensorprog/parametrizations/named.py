@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from tensorprog.calculus.solve import Solver
+from tensorprog.calculus.solver import Solver
 from tensorprog.dims import ONE, Dim
 from tensorprog.errors import TensorProgError
 from tensorprog.exponents import Power

@@ -10,7 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from tensorprog.calculus.solve import Solver
+from tensorprog.calculus.solver import Solver
 from tensorprog.errors import TensorProgError
 from tensorprog.exponents import Power
 from tensorprog.parametrization import Parametrization, ParamExponents

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tensorprog.calculus.analysis import MAX_SWEEPS, Exponents, Snapshot, largest
 from tensorprog.calculus.shared import describe
-from tensorprog.calculus.solve import Solver
+from tensorprog.calculus.solver import Solver
 from tensorprog.calculus.stable import sensitive
 from tensorprog.calculus.terms import Terms
 from tensorprog.calculus.uses import Occurrence

@@ -1,0 +1,267 @@
+"""The exponents that make every update Theta(1), read off locally, in graph order, until nothing moves.
+
+For every use of a parameter W (a contraction with some x, followed by its fixed scalars):
+    A_W = the largest gain the use sees over all terms, initial and change, of x       (its value stays Theta(1))
+    C_W = the size of (the optimizer's step at C = 0) contracted with x                 (its update is Theta(1))
+and for every unknown multiplier: minus the largest term of what it multiplies. Uses of one W that differ in
+their demands get implicit multipliers; a use whose value only an unknown multiplier consumes demands nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from tensorprog.calculus.analysis import BOTH, MAX_SWEEPS, Exponents
+from tensorprog.calculus.demands import Demands
+from tensorprog.calculus.pieces import Piece
+from tensorprog.calculus.settling import Circle, Largest
+from tensorprog.calculus.stable import runaway
+from tensorprog.calculus.terms import Terms, largest, reduce_terms
+from tensorprog.calculus.uses import Occurrence
+from tensorprog.errors import CalculusError
+from tensorprog.graph import Param, Scale
+
+LAYER_SWEEPS = 12  # until the terms of a layer have gone through all others
+PATIENCE = 3  # so often may they grow on the way, while the exponents are not yet right
+
+
+class Solver(Demands):
+    """Demands whose sweeps settle the exponents on their way."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.by_node: dict[int, list[Occurrence]] = {}
+        for occurrence in self.all_uses:
+            self.by_node.setdefault(occurrence.node, []).append(occurrence)
+        self.demand = Largest(Counter(occurrence.use for occurrence in self.uses))
+        self.speed = Largest(Counter(occurrence.param for occurrence in self.all_uses))
+        self.excess = Largest(Counter(self.multiplier_at.values()))
+        self.stops = self.by_node.keys() | self.multiplier_at.keys()
+        self.step: dict[str, Terms] = {}  # the optimizer's steps so far, at C = 0
+        self._stepped: dict[str, object] = {}  # and what they were made of
+        self.nominal: dict[str, Terms] = {}  # steps of gradients that have the powers of the depth they should have
+        self.runaways = 0  # how often sizes grew from layer to layer
+        self.unsettled = False
+        self.solved = False
+
+    # --- one sweep ----------------------------------------------------------------------------------
+
+    def visit(self, node: int) -> None:
+        if self.solved:
+            return
+        for occurrence in self.by_node.get(node, ()):
+            self._settle(occurrence)
+        name = self.multiplier_at.get(node)
+        if name is not None:
+            operand = self.program.nodes[node].args[0]
+            size = self.depth.judged(self.initial[operand], self.change[operand])
+            scale = self.program.nodes[node].op
+            assert isinstance(scale, Scale)
+            if size is not None and node in self.depth.takes:
+                size = max(size, self._over_layers(node, operand, size))
+            if size is not None:
+                others = self.scalar_size(scale) - self.exponents.M[name]
+                places = self.excess.places[name]
+                if self.excess.report(name, size + others):
+                    self.exponents.M[name] = -self.excess.value[name]
+                    self.unsettled |= places > 1
+                    self.stale[node] = BOTH
+
+    def _over_layers(self, node: int, operand: int, size: int) -> int:
+        """The size of what the multiplier at `node` multiplies, summed over all layers (see depth.py): aligned where
+        two matrices meet, or nothing but updates is there."""
+        if self.depth.takes[node] or not self.initial[operand]:
+            return size - self.depth.part(size) + self.depth.layers(node)
+        return self.depth.over_layers(operand, size, self.initial[operand])
+
+    def _settle(self, occurrence: Occurrence) -> None:
+        exponents, param, use = self.exponents, occurrence.param, occurrence.use
+        changed = False
+        gain = self.demanded(occurrence, self.unit_terms(self.program.forward.parameters[param]))
+        if gain is not None:
+            if occurrence.multiplier is not None:
+                gain -= exponents.M[occurrence.multiplier]
+            if self.demand.report(use, gain):
+                self._share_demands(param)
+                changed = True
+        step = (self.nominal or self.step).get(param)
+        if step and (occurrence.behind or param in self.speed.value or param not in self.waiting):
+            size = self.used(occurrence, step)
+            more = exponents.M[use] + self.share(occurrence) - self.given(occurrence)
+            if size is not None and self.speed.report(param, size + more):
+                exponents.C[param] = self.speed.value[param]
+                self._move(param)
+                changed = True
+        if changed:
+            self.unsettled |= self.speed.places[param] > 1
+            for k in occurrence.chain:
+                self.stale[k] = BOTH
+                self.evaluate(k)
+
+    def given(self, occurrence: Occurrence) -> int:
+        """The size of a use's value where the parameter has no say in it: what follows must take it away again."""
+        free = occurrence.param in self.scale_free and occurrence.multiplier is None
+        return self.demand.value.get(occurrence.use, 0) if free else 0
+
+    def _share_demands(self, param: str) -> None:
+        """A = the least demanding use that constrains it; the others get implicit multipliers."""
+        exponents, demands = self.exponents, self.demand.value
+        if param in self.scale_free or param in self.started:
+            return
+        constraining = {o.use for o in self.uses_by_param(param) if self.constrains(o)}
+        known = [demands[u] for u in self.uses_of[param] if u in demands and u in constraining]
+        if not known:
+            return
+        exponents.A[param] = min(known)
+        for use in self.uses_of[param]:
+            if use in demands and use in constraining:
+                exponents.M[use] = exponents.A[param] - demands[use]
+
+    def _move(self, param: str) -> None:
+        lr = self.exponents.C[param]
+        self.moved[param] = tuple((size - lr, raw, grades) for size, raw, grades in self.step[param])
+
+    # --- to the end ---------------------------------------------------------------------------------
+
+    def solve(self) -> Exponents:
+        """Sweep until nothing moves. Raises CalculusError if that does not end.
+
+        Sweeps may run in circles: one parameter's demand rests on the speed of another, which follows a sweep later.
+        Then the largest demands of the circle hold until everything rests, and are let go to see that it stays.
+        """
+        circle = Circle()
+        for count in range(2 * MAX_SWEEPS):
+            if count:
+                self._relax()
+            self.unsettled = False
+            before = self._state()
+            moved = self.sweep()
+            for tracker in (self.demand, self.speed, self.excess):
+                moved |= tracker.close()
+            for param in self.uses_of:
+                self._share_demands(param)
+            for name, value in self.excess.value.items():
+                self.exponents.M[name] = -value
+            for name, value in self.speed.value.items():
+                if self.exponents.C[name] != value:
+                    self.exponents.C[name] = value
+                    self._move(name)
+            steady = not moved or (bool(self.program.forward.loops) and self._state() == before)
+            if not self._take_steps() and steady and not self.unsettled:
+                if not circle.held or circle.known:
+                    self._require_power_law(settled=True)
+                    self.solved = True
+                    return self.exponents
+                circle.known, self.demand.floor, self.excess.floor = True, {}, {}
+            elif circle.quiet(self._state() == before):  # terms that alternate without consequence
+                self._require_power_law(settled=True)
+                self.solved = True
+                return self.exponents
+            elif circle.closes(self.exponents, {**self.demand.value, **self.excess.value}):
+                self.demand.floor = self.excess.floor = circle.held
+        self._require_power_law(settled=False)
+        moving = circle.moving or next(iter(self.exponents.A), "")
+        node = next((n for n in self.program.forward.nodes if isinstance(n.op, Param) and n.op.name == moving), None)
+        raise CalculusError(
+            f"the exponents of `{moving}` do not settle", (node or self.program.forward.nodes[0]).span,
+            why="each sweep over the graph asks for other exponents than the one before",
+        )  # fmt: skip
+
+    def held(self) -> dict[str, int]:
+        """Parameters that start smaller than the sizes ask for at the derived exponents -> what those ask: at larger
+        starts they ask for more, so that none is in balance, and the update of none of their uses is Theta(1)."""
+        degree, found = self.units.degree, {}
+        for name, size in self.exponents.A.items():
+            asked = self.asked(name) if self.program.forward.parameters[name].init.kind != "zeros" else None
+            if asked is not None and degree(asked) < degree(size):
+                found[name] = asked
+        return found
+
+    def moving(self, occurrence: Occurrence, moved: Terms) -> int | None:
+        """The size of a use's value for the change of its parameter alone."""
+        return self.used(occurrence, moved)
+
+    def contribution(self, name: str) -> int | None:
+        """The packed exponent of what a parameter's own change makes of the value of its use (the largest of several),
+        compared with what it is to move; None: it does not move. To be asked after training."""
+        moved = self.moved.get(name, ())
+        uses = [(o, self.moving(o, moved)) for o in self.moves_at(name)] if moved else []
+        return max((size + self.exponents.M[o.use] + self.share(o) - self.given(o)
+                    for o, size in uses if size is not None), default=None)  # fmt: skip
+
+    def falls_short(self) -> dict[str, int]:
+        """Parameters whose own change moves no use of theirs by Theta(1) -> their contribution."""
+        return {name: size for name in self.program.updates if (size := self.contribution(name))}
+
+    def _require_power_law(self, *, settled: bool) -> None:
+        """Raises NoPowerLawError if there are layers and sizes grow from one to the next, or nothing settles."""
+        if self.program.forward.loops and (self.runaways > PATIENCE or not settled):
+            raise runaway(self.program, self.initial, self.sizes)
+
+    def _relax(self) -> None:
+        """With the exponents as they are, the sizes that layers have from each other: those that follow from
+        nothing. What stands from sweeps under other exponents could keep itself alive around the loop."""
+        if not self.program.forward.loops:
+            return
+        if self._runs_away():  # the learning rates are not yet right: begin training anew with these initial sizes
+            self.runaways += 1
+            if self.moved:
+                self.moved = {}
+                self._runs_away()
+        self.gains = self.depth.gains(self.initial, self.scalar_size)
+
+    def _runs_away(self) -> bool:
+        """From nothing until the layers agree; True if they do not, and sizes still move. (Terms may be merged now in
+        one way, now in another, of the same sizes.)"""
+        self.clear()
+        self._mark()
+        grown = False
+        for piece in self.pieces:
+            for _ in range(LAYER_SWEEPS if piece.circular else 1):
+                before = self._sizes(piece)
+                if not self.update(piece):
+                    break
+            else:
+                grown |= piece.circular and self._sizes(piece) != before
+        return grown
+
+    def _sizes(self, piece: Piece) -> list[tuple[int | None, int | None]]:
+        return [(largest(self.initial[k]), largest(self.change[k])) for k in piece.nodes]
+
+    def _state(self) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
+        return dict(self.exponents.A), dict(self.exponents.C), dict(self.exponents.M)
+
+    def _nominal(self, name: str, gradient: Terms) -> Terms:
+        """The terms of a parameter's gradient, with the power of the depth that they have where every update in a
+        layer is as large as it may be: the gain from its use to the stream."""
+        parameter = self.program.forward.parameters[name]
+        powers = []
+        for occurrence in self._by_param.get(name, ()):
+            layers = self.depth.layers(occurrence.node) if parameter.layers is None else 0
+            powers.append(self.gains.get(occurrence.node, 0) + layers + self.late_size(occurrence))
+        power = max(powers, default=0)
+        return tuple([(size - self.depth.part(size) + power, raw, grades) for size, raw, grades in gradient])
+
+    def _take_steps(self) -> bool:
+        """The optimizer's steps from this sweep's gradients: the first step's and the later ones'."""
+        moved = False
+        for name, (grad, *alone) in self._gradients.items():
+            known = [(self.initial[k], self.change[k]) for k in (grad, *alone)], self.exponents.A[name]
+            step = self.step.get(name, ())
+            if self._stepped.get(name) != known:
+                self._stepped[name] = known
+                first = self.update_terms(name, self.gradient(name, first=True))
+                later = self.update_terms(name, self.gradient(name)) if self.change[grad] else ()
+                step = reduce_terms([*first, *later])
+            if self.program.forward.loops:
+                before, flat = self.nominal.get(name), self._nominal(name, self.gradient(name))
+                self.nominal[name] = self.update_terms(name, flat)
+                if name in self.speed.value and before and self.nominal[name]:  # layers meet it before its uses speak
+                    grown = max(self.nominal[name])[0] - max(before)[0]
+                    self.exponents.C[name] += max(grown, 0)
+            if step != self.step.get(name, ()):
+                self.step[name] = step
+                moved = True
+                if name in self.speed.value:
+                    self._move(name)
+        return moved
