@@ -15,6 +15,7 @@ from tests.shared import ROOT, python
 MLP = ROOT / "examples" / "mlp.tp"
 
 
+@pytest.mark.slow
 def test_text_path_and_architecture_are_derived_alike() -> None:
     from_text, from_file = parse(MLP.read_text()), load(MLP)
     results = [derive(subject, "adam") for subject in (from_text, from_file, MLP, str(MLP))]
@@ -35,6 +36,7 @@ def test_a_derivation_prints_as_text_json_and_html() -> None:
     assert "W2" in result.explain("W2", "lr")
 
 
+@pytest.mark.slow
 def test_emission_takes_a_path_an_architecture_or_a_derivation() -> None:
     derivation = derive(MLP, "adam")
     texts = {emit(subject, "adam", base_width=64) for subject in (MLP, load(MLP), derivation)}
@@ -45,6 +47,7 @@ def test_emission_takes_a_path_an_architecture_or_a_derivation() -> None:
     assert emit(derivation, form="table3") == emit(MLP, "adam", "table3")
 
 
+@pytest.mark.slow
 def test_unusable_arguments_name_the_file() -> None:
     with pytest.raises(TensorProgError, match="no width symbol `m`"):
         emit(MLP, base_width={"m": 3})

@@ -84,7 +84,7 @@ def all_forms(name: str, optimizer: str) -> dict[str, Derivation]:
 
 
 @pytest.mark.parametrize(("name", "optimizer", "width"), CASES)
-@pytest.mark.parametrize("backend", [pytest.param("torch", marks=pytest.mark.torch), "numpy"])
+@pytest.mark.parametrize("backend", [pytest.param("torch", marks=[pytest.mark.torch, pytest.mark.slow]), "numpy"])
 def test_all_forms_have_the_same_losses_bit_for_bit(name: str, optimizer: str, width: int, backend: str) -> None:
     run = torch_losses if backend == "torch" else numpy_losses
     forms = all_forms(name, optimizer)
@@ -112,7 +112,7 @@ def wrong(parametrization: Parametrization, quantity: str, amount: Fraction) -> 
 
 
 @pytest.mark.parametrize("quantity", ["multiplier", "init_std", "lr", "eps"])
-@pytest.mark.parametrize("backend", [pytest.param("torch", marks=pytest.mark.torch), "numpy"])
+@pytest.mark.parametrize("backend", [pytest.param("torch", marks=[pytest.mark.torch, pytest.mark.slow]), "numpy"])
 def test_a_wrong_exponent_shows(quantity: str, backend: str) -> None:
     run = torch_losses if backend == "torch" else numpy_losses
     derivation = derive(EXAMPLES / "mlp.tp", "adam", "table9")

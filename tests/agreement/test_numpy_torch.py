@@ -60,6 +60,7 @@ def test_five_steps_of_training_agree(path: Path, optimizer: str) -> None:
         assert name not in architecture.program.updates or np.any(w != start[name]), f"{name} was not trained"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", tiers(MEASURED, ("mlp", "rnn", "gpt", "odds")))
 def test_every_tensor_is_found_and_measured_as_numpy_measures_it(path: Path) -> None:
     derivation = derive(path, "adam").unrolled()

@@ -271,6 +271,7 @@ def test_conditional_scaling_starting_at_zero_has_the_same_learning_rate(optimiz
     assert {name: e.lr for name, e in zero.items()} == {name: e.lr for name, e in normal.items()}
 
 
+@pytest.mark.slow
 def test_low_rank_adapters_on_a_random_base_learn_at_rates_n_apart() -> None:
     """LoRA+ (arXiv:2402.12354): whatever the rank, lr of B over lr of A is n under Adam and n^2 under SGD."""
     source = """{head}

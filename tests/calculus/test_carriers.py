@@ -61,6 +61,7 @@ def test_what_is_centred_cancels_with_what_carries_none_of_its_rows(name: str) -
     assert predicted == "n^1/2" and abs(slope - 0.5) < 0.2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", tiers(TOGETHER, ("itself", "the matrix passed back")))
 def test_nothing_cancels_with_what_carries_the_same_rows(name: str) -> None:
     predicted, slope = starts(TOGETHER[name])

@@ -124,6 +124,7 @@ def test_without_a_multiplier_the_last_matrix_takes_it(act: str) -> None:
     assert lr(found) == {"layers.*.W": "-1", "layers.*.V": "-1/2", "layers.*.b": "-1/2"}
 
 
+@pytest.mark.slow
 def test_a_gpt_without_branch_multipliers_scales_its_projections_as_gpt_2_does() -> None:
     """Attention and mlp in pre-norm, with biases. Source: Radford et al. 2019 (GPT-2), section 2.3."""
     text = (EXAMPLES / "gpt.tp").read_text()

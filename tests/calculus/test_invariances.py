@@ -344,6 +344,7 @@ def transpose(text: Text, random: Random) -> Text:
 REWRITINGS = (reorder, split_sum, insert_one, name_operand, name_argument, swap_factors, transpose)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROGRAMS)
 @examples(4)
 @given(seed=st.integers(0, 10**6), optimizer=st.sampled_from(OPTIMIZERS))
@@ -389,6 +390,7 @@ PRODUCTS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("product", tiers(PRODUCTS, PRODUCTS[:1]))
 def test_factors_of_a_product_commute(product: str) -> None:
     """In any order, and with intermediate results."""

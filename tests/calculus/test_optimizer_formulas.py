@@ -80,6 +80,7 @@ SAME = {  # a row and its formula
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", tiers(SAME, ("adam",)))
 def test_a_formula_and_the_row_of_the_same_optimizer_agree(name: str) -> None:
     """Two witnesses: data written by hand with a hand-written step, and the formula's inferred data and its step."""
@@ -225,6 +226,7 @@ def test_the_file_s_own_optimizers_are_trained_on_both_backends(backend: str) ->
 # --- in Python --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_an_optimizer_in_a_few_lines_of_python() -> None:
     def rule(step, w, g):
         w -= step.hyper["lr"] * np.cbrt(g) / (np.cbrt(np.abs(g)) + step.hyper["eps"])

@@ -119,6 +119,7 @@ def test_a_gain_that_the_next_norm_takes_away_is_refused() -> None:
         assert ("no power law" in found.note) == (not covered)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("branch", ["relu(W[k,j] h[j])", "?b * relu(W[k,j] h[j])"])
 def test_branches_that_are_not_small_have_no_power_law_after_a_norm(branch: str) -> None:
     found = network(f"repeat L {{\n  param W[k,j]\n  h[k] = h[k] + {branch}\n  h = layernorm(h)\n}}")

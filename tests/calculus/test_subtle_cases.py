@@ -94,6 +94,7 @@ def test_mixed_parity_by_formula() -> None:
     assert exponent(tp.derive(tp.parse(source), "adam").tensor("m")[0]) == "0"
 
 
+@pytest.mark.slow
 def test_a_zero_initialised_readout_has_the_same_learning_rate() -> None:
     plain = net("z[j] = relu(U[j,i] x[i])\noutput f[c] = V[c,j] z[j]")
     zero = plain.replace("V[c,j]\n", "V[c,j] = zeros\n", 1)

@@ -24,6 +24,7 @@ def test_every_update_of_a_derived_example_is_as_large_as_stability_allows(examp
     assert classify(tp.load(f"examples/{example}.tp"), "derived", optimizer, advice=False).maximal
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("example", tiers(WEAK, ["lora"]))
 def test_maps_through_a_finite_rank_are_maximal_under_adam_and_not_under_sgd(example: str) -> None:
     """No start is in balance (docs/explanation/calculus.md, section 8). That is said, and which parameter it is. Both

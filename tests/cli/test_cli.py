@@ -79,6 +79,7 @@ def test_command_prints_its_result_and_nothing_else(
     assert err == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("example", tiers(sorted((ROOT / "examples").glob("*.tp")), ("mlp", "gpt")))
 def test_no_line_of_a_derivation_is_longer_than_a_terminal(example: Path) -> None:
     for optimizer in ("adam", "muon"):

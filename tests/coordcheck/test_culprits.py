@@ -64,6 +64,7 @@ def test_standard_parametrization_with_a_small_sgd_rate_is_the_fault_of_the_firs
     assert (found.param, found.quantity, found.trained, found.repaired) == ("W1", "lr", "n^-1", "n^1/2")
 
 
+@pytest.mark.slow
 def test_a_constant_epsilon_of_adam_is_named() -> None:
     text = PERCEPTRON + "optimizer adam(eps = 1e-3)\n"
     found = fault(text, "adam", ["eps[*]=0"])

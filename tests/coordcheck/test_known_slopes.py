@@ -89,6 +89,7 @@ def test_the_parts_of_a_product_show_what_its_sum_hides() -> None:
     assert report.fault is not None and (report.fault.param, report.fault.quantity) == ("W2", "lr")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", tiers(["sgd", "adam", "muon"], ["adam"]))
 def test_spectral_norms_and_updates_scale_as_their_terms_say(optimizer: str) -> None:
     """Matrices start random and change by a finite rank; Yang, Simon & Bernstein 2023 (arXiv:2310.17813): in muP both

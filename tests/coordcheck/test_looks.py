@@ -92,6 +92,7 @@ def test_growth_of_all_entries_of_all_networks_still_disagrees(monkeypatch: pyte
     assert row(monkeypatch, lambda _, sizes, n: sizes * n**0.5, widths=None).verdict == "disagrees"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("param", "error"), tiers([("W1", HALF), ("W2", -HALF), ("W3", HALF)], ("W1-1/2",)))
 def test_no_look_excuses_a_wrong_prediction(param: str, error: Fraction) -> None:
     """Trained with one learning rate that the calculus knows nothing of."""

@@ -127,6 +127,7 @@ def test_neural_tangent_parametrization_freezes_the_features() -> None:
         assert (row.calculus, row.calculus_verdict) == (slope, "agrees"), tensor
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("param", "sign"), tiers(product(("W1", "W2", "W3"), (1, -1)), ("W2-1",)))
 def test_one_wrong_learning_rate_is_caught(param: str, sign: int) -> None:
     """Negative control: one exponent put wrong by 1/2, up or down, makes the check disagree at that parameter, and
@@ -181,6 +182,7 @@ def test_a_wrong_attention_scale_is_caught_inside_the_block() -> None:
     assert row.verdict == "disagrees" and (row.measured or 0) > 0.3
 
 
+@pytest.mark.slow
 def test_a_check_is_deterministic() -> None:
     one, two = (check(EXAMPLES / "mlp.tp", widths=[16, 32, 64], seeds=3, max_seeds=3, steps=1) for _ in range(2))
     assert one.to_json() == two.to_json()

@@ -40,6 +40,7 @@ def made_up(verdicts: dict[str, str], sizes: Sizes = ((1.0, 1.1), (1.0, 0.9))) -
     return CheckReport("made-up.tp", "adam", "derived", "numpy", (64, 128), 2, 1, None, 0.2, rows)
 
 
+@pytest.mark.slow
 def test_every_series_is_drawn_with_the_slope_and_the_mark_of_its_row(standard: CheckReport) -> None:
     figure = coordinate_check(standard)
     panels = {axes.get_title(loc="left"): axes for axes in figure.axes}

@@ -113,6 +113,7 @@ def test_no_point_of_a_grid_contradicts_what_is_claimed(seed: int) -> None:
     assert claims_hold(seed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("example", "optimizer"), tiers([("bert", "adam"), ("unet", "sgd"), ("dit", "adam")], ["unet-sgd"])
 )

@@ -215,6 +215,7 @@ def test_without_that_constraint_the_answer_is_worse(monkeypatch: pytest.MonkeyP
     assert not found.certified
 
 
+@pytest.mark.slow
 def test_a_prediction_far_from_balance_is_not_followed_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     """Terms of different sizes are not merged, and multiply: their number is bounded, and what is then not known to be
     the best is not called so."""

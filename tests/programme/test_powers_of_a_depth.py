@@ -67,6 +67,7 @@ def test_a_power_that_leaves_nothing_stable_is_refused_as_in_the_file(fix: str, 
     assert fixed.value.message == written.value.message
 
 
+@pytest.mark.slow
 def test_the_command_line_overrules_the_file_either_way() -> None:
     given = tp.derive(tp.parse(SOURCE + "fix ?branch = L^-1\n"), "adam", fixes=["?branch = L^-1/2"])
     assert given.params == tp.derive(in_place("L^(-1/2)"), "adam").params

@@ -78,6 +78,7 @@ def test_every_form_is_there_with_the_numbers_of_the_table() -> None:
             assert " ".join((name, shape, *cells)) in shown, form
 
 
+@pytest.mark.slow
 def test_every_row_unfolds_to_its_reasons_and_the_chain() -> None:
     derivation = derive(MLP, "adam")
     reasons, chains = Page(page_of()).texts[".why"], Page(page_of()).texts[".chain"]
@@ -105,6 +106,7 @@ def test_the_check_is_told_row_by_row_and_what_disagrees_comes_first(page: str) 
     assert report.verdict == "disagrees" and "check: disagrees" in page
 
 
+@pytest.mark.slow
 def test_sections_without_a_result_are_left_out() -> None:
     bare = Page(page_of())
     assert set(bare.having("id")) & {"check", "transfer"} == set()
@@ -136,6 +138,7 @@ loss mse(f)
 """
 
 
+@pytest.mark.slow
 def test_nothing_in_the_file_becomes_markup() -> None:
     derivation = derive(parse(EVIL, '<b onclick="x()">&amp;$x$.tp'), "adam")
     text = report_page(derivation, emit(derivation), commands={"<i>": "tpcalc '<u>'"})

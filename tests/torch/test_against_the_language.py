@@ -68,6 +68,7 @@ def like(names: dict[str, str], actual: Any) -> dict[str, str]:
     return {name: names[name] for name in actual}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("tied", "optimizer"), tiers(product((False, True), ("sgd", "adamw")), ["True-adamw"]))
 def test_nanogpt_is_the_example_gpt(tied: bool, optimizer: str) -> None:
     result = derive(lambda n: NanoGPT(4 * n, n, tied=tied), tokens(3, 6), optimizer)

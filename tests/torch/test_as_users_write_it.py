@@ -232,6 +232,7 @@ LOSSES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", tiers(LOSSES, ("nested",)))
 def test_whatever_a_model_returns_its_exponents_are_those_of_its_logits(name):
     p = tpt.derive(lambda n: Returns(n, LOSSES[name]), inputs=ROWS, optimizer="adam")

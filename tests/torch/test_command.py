@@ -54,6 +54,7 @@ def test_the_json_holds_the_derivation_and_the_model(place: Path, capsys: pytest
     assert (model["init_now"], model["needed"]["init_std"]) == ({"n": "-1/2"}, {"n": "-1"})
 
 
+@pytest.mark.slow
 def test_the_emitted_file_derives_to_the_same(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / "network.tp"
     assert main(["import", f"{place}:build", "--emit-tp", str(target)]) == 0

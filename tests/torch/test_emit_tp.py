@@ -120,6 +120,7 @@ def test_a_block_of_the_language_is_used_where_the_module_is_exactly_it(inner: A
     assert text_difference(reading) < 1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("inner", "block"), [
     pytest.param(lambda n: Attention(n, scale=0.3), "attention", marks=pytest.mark.slow),
     pytest.param(lambda n: nn.LayerNorm(8 * n, eps=1e-3), "layernorm", marks=pytest.mark.slow),
@@ -132,6 +133,7 @@ def test_what_differs_from_a_block_of_the_language_is_written_out(inner: Any, bl
     assert text_difference(reading) < 1e-12
 
 
+@pytest.mark.slow
 def test_parameters_that_two_layers_share_are_passed_to_the_block() -> None:
     class Shared(nn.Module):
         def __init__(self, n: int) -> None:
@@ -151,6 +153,7 @@ def test_parameters_that_two_layers_share_are_passed_to_the_block() -> None:
     assert text_difference(reading) < 1e-12
 
 
+@pytest.mark.slow
 def test_names_that_mean_something_else_in_the_language_are_changed() -> None:
     def build(n: int) -> nn.Module:
         names = {"lambda": nn.Linear(5, n), "softmax": nn.ReLU(), "n": nn.Linear(n, n), "2-b": nn.ReLU(),

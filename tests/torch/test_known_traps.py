@@ -90,6 +90,7 @@ def test_a_depthwise_convolution_is_a_vector() -> None:
     assert needed(found, "1.weight") == (ONE, ONE)
 
 
+@pytest.mark.slow
 def test_attention_with_a_growing_head_dim_needs_a_smaller_scale_and_with_more_heads_none() -> None:
     grown = changes(lambda n: NanoGPT(4 * n, 2), tokens(3, 6))
     scores = [m for m in grown.multipliers if m.kind == "product"]

@@ -72,6 +72,7 @@ def losses(model: Any, groups: Any, steps: int = 4) -> list[float]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layers", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_one_place_serves_all_calls_and_gets_the_factor_once(layers: bool) -> None:
     """As if the code had the factors itself; weights without a module absorb theirs."""

@@ -38,6 +38,7 @@ class Loud(nn.Module):
         return self.next(self.out(10 * torch.tanh(self.inp(x))))
 
 
+@pytest.mark.slow
 def test_a_first_output_beside_a_bias_is_hidden_and_not_wrong():
     """The product starts at n^-1/2; the bias, which lasts, is the smaller one on the whole ladder. A linear map of both
     shows no more of it."""
@@ -90,6 +91,7 @@ class Scaled(nn.Module):
         return self.head(x + torch.tanh(self.mid(x))) * self.logit_scale
 
 
+@pytest.mark.slow
 def test_a_product_before_the_number_that_its_multiplier_is_put_into_is_not_judged():
     p = tpt.derive(Scaled, inputs=torch.tensor([[1, 2, 3], [4, 5, 6]]), optimizer="adamw")
     (moved,) = (m for m in p.changes.multipliers if m.places)

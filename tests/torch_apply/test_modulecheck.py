@@ -64,6 +64,7 @@ def mup_mlp(n):
     return module, inputs, loss
 
 
+@pytest.mark.slow
 def test_nothing_is_wrong_with_a_network_in_mup():
     report = check_module(mup_mlp, mup_adam, widths=LADDER, steps=2)
     assert report.wrong == () and report.exit_code == 0, str(report)

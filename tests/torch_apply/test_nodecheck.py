@@ -18,6 +18,7 @@ def disagreeing(report):
     return {row.tensor for row in report.rows if row.verdict == "disagrees"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", tiers(["adamw", "sgd"], ["adamw"]))
 def test_an_applied_perceptron_agrees_everywhere_and_an_unmodified_one_does_not(optimizer):
     p = tpt.derive(models.mlp, optimizer=optimizer)

@@ -59,6 +59,7 @@ def places(p: Any, module: str) -> tuple[Any, ...]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("how", "first"), [
     pytest.param("config", ConfigField("logits_scaling", Fraction(-1)), marks=pytest.mark.slow),
     ("square", Attribute("", "logit_scale", Fraction(2))),
@@ -84,6 +85,7 @@ def test_a_number_that_is_the_multiplier_takes_it_with_the_power_to_which_it_sta
     assert all(torch.equal(a, b) for a, b in zip(start, model.parameters(), strict=True))
 
 
+@pytest.mark.slow
 def test_a_weight_without_a_bias_can_take_the_factor_of_the_scores_and_trains_alike() -> None:
     p = derived("none")
     assert Absorb("q.weight") in places(p, "") and isinstance(places(p, "")[0], Attribute)
@@ -107,10 +109,12 @@ def test_with_a_clipped_norm_nothing_is_absorbed() -> None:
     assert model.scale != 32**-0.5  # in the attribute instead
 
 
+@pytest.mark.slow
 def test_a_tied_weight_cannot_absorb_the_factor_of_one_use() -> None:
     assert not any(isinstance(place, Absorb) for place in places(derived("none"), "head"))
 
 
+@pytest.mark.slow
 def test_of_two_hooks_that_are_right_the_one_on_the_smaller_tensor_is_used() -> None:
     p = derived("none")
     assert {OutputHook("head"), InputHook("head")} <= set(places(p, "head"))

@@ -41,6 +41,7 @@ def power(exponent):
     return pytest.approx(RATIO**exponent, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_spread_of_a_tied_embedding_does_not_grow():
     """Its gradient as an embedding wants entries of order 1; its use as a readout gets a factor, not its weights."""
     found, _, model = applied(lambda n: models.nanogpt(n, layers=1))
@@ -114,6 +115,7 @@ def test_input_weights_and_biases_of_an_lstm_keep_their_spread():
     assert found["leave.weight"] == (power(-0.5), power(-1))
 
 
+@pytest.mark.slow
 def test_a_deep_copy_is_trained_like_the_original():
     """What must change hangs on the module and on the groups, not on tensors that a copy loses."""
     build = lambda n: models.nanogpt(n, layers=1)  # noqa: E731

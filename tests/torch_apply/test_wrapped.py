@@ -57,6 +57,7 @@ def shard(module):
     fully_shard(module, mesh=mesh)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", ["apply", "shard"])
 def test_sharded_training_is_the_same(one_process, first):
     module, inputs, loss = gpt()

@@ -37,6 +37,7 @@ def test_the_grid_is_extended_until_the_optimum_lies_inside(tmp_path: Path) -> N
     assert all(o.value is not None and 1e-3 < o.value < 1 for o in report.optima)
 
 
+@pytest.mark.slow
 def test_without_extension_an_optimum_outside_is_refused(tmp_path: Path) -> None:
     report = small(tmp_path / "d.npz", values=(1e-5, 2e-5, 4e-5), extend=False)
     assert {o.status for o in report.optima} == {"above"}
