@@ -14,9 +14,8 @@ if TYPE_CHECKING:
     from tensorprog.torch.lower import Lowering
     from tensorprog.torch.zipped import Call
 
-Walks = dict[
-    tuple[int, ...], tuple[int, ...]
-]  # axes seen as one -> where it begins, how far a step of each new axis is
+# Axes seen as one -> where the walk along them begins, and how far it goes with a step of each new axis.
+Walks = dict[tuple[int, ...], tuple[int, ...]]
 
 
 @rule("as_strided")
