@@ -21,9 +21,10 @@ from tensorprog.optimizers import Choice, Optimizer
 from tensorprog.optimizers.policies import DEFAULT_POLICY, POLICIES
 from tensorprog.parametrization import Parametrization, ParamExponents
 from tensorprog.reasons import reasons
-from tensorprog.solving import MANY_WIDTHS, Regime, collector_at_rest, solved
+from tensorprog.solving import Regime, collector_at_rest, solved
 
 SCHEMA = 1
+MANY_WIDTHS = 3  # above so many, their orders are not all tried
 QUANTITIES = ("multiplier", "init_std", "lr", "weight_decay", "eps")
 
 
@@ -266,7 +267,9 @@ def derive(
         try:
             return derived(architecture.symbolic)
         except NoPowerLawError as error:
-            return replace(derived(architecture), note=error.message)
+            several = len(architecture.model.widths) > 1 and architecture.model.regime is None
+            hint = "; of widths in proportion none may be found: `regime n << m` declares an order" if several else ""
+            return replace(derived(architecture), note=error.message + hint)
 
 
 def known_form(form: str) -> str:

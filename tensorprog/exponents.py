@@ -170,13 +170,12 @@ class Units:
 
 
 class Degrees(Units):
-    """Units in which symbols that grow in proportion are one: of an exponent vector only the total degree in each group
-    counts."""
+    """Units in which symbols that grow in proportion are one: of an exponent vector only the total degree counts."""
 
-    def __init__(self, *groups: tuple[str, ...], denominator: int = 840) -> None:
-        super().__init__(*(group[:1] for group in groups), denominator=denominator)
-        self._all = groups
-        self._weight = {symbol: self._weight[group[0]] for group in groups for symbol in group}
+    def __init__(self, symbols: tuple[str, ...], *, denominator: int = 840) -> None:
+        super().__init__(symbols[:1], denominator=denominator)
+        self._all = symbols
+        self._weight = dict.fromkeys(symbols, 1)
 
     def finer(self, denominator: int) -> Units:
-        return Degrees(*self._all, denominator=denominator)
+        return Degrees(self._all, denominator=denominator)

@@ -5,18 +5,16 @@ from __future__ import annotations
 import gc
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from itertools import permutations
+from contextlib import contextmanager
 
 from tensorprog.architecture import Architecture
 from tensorprog.calculus.solve import Solution, prepare, solve
 from tensorprog.calculus.solver import Solver
 from tensorprog.errors import TensorProgError
-from tensorprog.exponents import Degrees, Power, Units
+from tensorprog.exponents import Units
 from tensorprog.graph import Graph, Scale
 from tensorprog.optimizers import Choice
 
-MANY_WIDTHS = 3  # of more there are too many orders to derive for each
 Regime = tuple[tuple[str, ...], str]  # widths, and how they grow: "proportional", or "<<" (each below the next)
 
 
@@ -29,46 +27,11 @@ def solved(architecture: Architecture, choice: Choice, regime: Regime | None = N
     try:
         units = units_of(architecture.graph, regime)
         with collector_at_rest():
-            solution = _solved(architecture, choice, units)
+            solution = solve(architecture.program, units, choice, architecture.functions)
     except TensorProgError as error:
         raise error.located(architecture.source, architecture.file) from None
     architecture.solved.append(((choice, regime), solution))
     return solution
-
-
-def _solved(architecture: Architecture, choice: Choice, units: Units) -> Solution:
-    """Of widths in proportion, sizes that differ by a power of n/m are told apart by breaking ties, alike everywhere.
-    In deep networks this adds up: to odd powers, to what looks like growth from layer to layer. But what is so for
-    every order of the widths is so in proportion; then the answer is that for an order, if it has the right degrees."""
-
-    def answer(units: Units) -> Solution:
-        return solve(architecture.program, units, choice, architecture.functions)
-
-    widths, *depths = units.groups or ((),)
-    if not 2 <= len(widths) <= MANY_WIDTHS or set(widths) != set(architecture.graph.widths):
-        return answer(units)
-    ordered = []
-    for order in permutations(widths):
-        with suppress(TensorProgError):
-            ordered.append(solved(architecture, choice, (order, "<<")))
-    degrees = Degrees(*units.groups, denominator=units.denominator)
-    found = answer(degrees if depths else units)
-    answers = [_exponents(one) for one in ordered]
-    agreed = set.intersection(*(set(one.items()) for one in answers)) if answers else set()
-    keys = {key for key, _ in agreed}
-    if not depths and {item for item in _exponents(found).items() if item[0] in keys} == agreed:
-        return found
-
-    def right(solution: Solution) -> dict[tuple[str, str], int]:
-        return {key: degrees.pack_power(power) for key, power in _exponents(solution).items()}
-
-    return next((one for one in ordered if right(one) == right(found)), found)
-
-
-def _exponents(solution: Solution) -> dict[tuple[str, str], Power]:
-    """By kind and name."""
-    kinds = {"A": solution.exponents.A, "C": solution.exponents.C, "M": solution.exponents.M}
-    return {(kind, name): solution.solver.units.unpack(size) for kind, of in kinds.items() for name, size in of.items()}
 
 
 def unsolved(architecture: Architecture, choice: Choice, finer: int = 1) -> Solver:

@@ -107,37 +107,3 @@ def test_a_wrong_power_of_one_width_shows_on_its_own_ladder_alone() -> None:
     }
     assert counts["m"] == 0
     assert counts["n"] >= 3
-
-
-@pytest.mark.parametrize("widths", ["n, m", "m, n"])
-@pytest.mark.parametrize("optimizer", ["adam", pytest.param("sgd", marks=pytest.mark.slow)])
-def test_a_stack_with_two_widths_in_proportion_has_the_powers_of_one_with_one(widths: str, optimizer: str) -> None:
-    """A tie between the widths that is broken alike in every layer is no growth with the depth. Learning rates are
-    attributed as in both orders: under Adam each to its own fan-in."""
-    source = """
-depth L
-axis i: 5
-input x0[i]
-x = linear(x0, n)
-repeat L { x = x + ?b * mlp(rmsnorm(x), hidden = HIDDEN, act = relu) }
-output f = readout(rmsnorm(x), 7)
-loss mse(f)
-"""
-    one = derive(parse("width n" + source.replace("HIDDEN", "4 n")), optimizer)
-    two = derive(parse(f"width {widths}{source.replace('HIDDEN', 'm')}"), optimizer)
-    assert not two.note
-    assert str(two.multipliers["b"]) == "L^-1"
-    for name, there in one.params.items():
-        here = two.params[name]
-        for mine, theirs in ((here.init_std, there.init_std), (here.lr, there.lr), (here.multiplier, there.multiplier)):
-            assert (mine is None) == (theirs is None)
-            assert mine is None or (mine["n"] + mine["m"], mine["L"]) == (theirs["n"], theirs["L"])
-    rates = {"adam": ["n^-1", "m^-1"], "sgd": ["L m n^-1", "L m^-1 n"]}[optimizer]
-    assert [str(two.params[f"layers.*.mlp.W{k}"].lr) for k in (1, 2)] == rates
-
-
-def test_an_order_of_some_widths_leaves_the_others_in_proportion_to_the_fastest() -> None:
-    found = derive(
-        parse(RECTANGLES.replace("n, m", "n, m, p").replace("l: n", "l: p") + "regime m << p\n"), "adam", "table3"
-    )
-    assert found.params["A"].init_std == spectral_std("m", "n", "m")
