@@ -95,7 +95,8 @@ def test_every_extra_that_is_named_anywhere_exists() -> None:
 
 
 COMMANDS = next(a.choices for a in parser()._actions if isinstance(a, argparse._SubParsersAction))
-ELSEWHERE = {"--write", "--again", "--networks", "--seed", "--out", "--jobs", "--report", "--shrink", "--indent"}  # of others
+# Of the campaign, and of the scripts that make these pages.
+ELSEWHERE = {"--write", "--again", "--networks", "--seed", "--out", "--jobs", "--report", "--shrink", "--indent"}
 
 
 OPTIONS = [action.option_strings for command in COMMANDS.values() for action in command._actions]
