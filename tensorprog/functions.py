@@ -144,3 +144,8 @@ _ROWS = (  # name, formula; facts of f, facts of f'; PyTorch
 # fmt: on
 
 BUILTIN: dict[str, Function] = {row.name: row for row in _ROWS}
+
+
+def find(name: str, own: Mapping[str, Function]) -> Function:
+    """The function of a name: the file's `own`, else the built-in one."""
+    return own.get(name) or BUILTIN[name]

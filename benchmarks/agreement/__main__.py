@@ -45,11 +45,11 @@ def run(number: int, looks: int) -> dict[str, Any]:
 
 def predicted(number: int) -> str:
     """The digest of what is predicted of a network now; "" if it is refused."""
-    from benchmarks.agreement.trial import opened
+    from benchmarks.agreement.trial import opened, posed
     from tensorprog.errors import TensorProgError
 
     try:
-        return opened(number).predicted
+        return opened(number, *posed(number)).predicted
     except TensorProgError:
         return ""
 
@@ -174,9 +174,11 @@ def main() -> int:
     with ExitStack() as stack:
         each = map if arguments.jobs == 1 else stack.enter_context(ProcessPoolExecutor(arguments.jobs)).map
         if arguments.again:
+            from tensorprog.cli.terminal import write_whole
+
             now = each(predicted, [line["number"] for line in known])
             known = [line for line, digest in zip(known, now, strict=True) if line.get("predicted") == digest]
-            out.write_text("".join(json.dumps(line) + "\n" for line in known))
+            write_whole(out, "".join(json.dumps(line) + "\n" for line in known))
         done = {line["number"] for line in known}
         left = [] if arguments.report else [number for number in wanted if number not in done]
         file = stack.enter_context(out.open("a"))

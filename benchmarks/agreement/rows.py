@@ -44,7 +44,7 @@ from benchmarks.agreement import evidence
 from benchmarks.agreement.family import Key, Look
 from tensorprog.coordcheck.predict import Prediction, Predictor
 from tensorprog.coordcheck.probes import Probe
-from tensorprog.functions import BUILTIN
+from tensorprog.functions import find
 from tensorprog.graph import Loss, Map, Softmax
 
 RATES = (0.25, 4.0, 16.0)  # times the learning rates, at which changes that are not settled are looked at again
@@ -172,9 +172,9 @@ class Case:
     def _large(self, found: Mapping[Key, Row]) -> set[Key]:
         """The rows that follow from an argument which should vanish, is seen to fall, and is still large."""
         program, result = self.predictor.program, set[Key]()
-        functions = {**BUILTIN, **self.predictor.analysis.functions}
+        functions = self.predictor.analysis.functions
         bent = {node.args[0] for node in program.forward.nodes if isinstance(node.op, Softmax) or (
-            isinstance(node.op, Map) and functions[node.op.fn].facts[0].degree is None)}  # fmt: skip
+            isinstance(node.op, Map) and find(node.op.fn, functions).facts[0].degree is None)}  # fmt: skip
         for (k, t), row in found.items():
             place = self.places[k]
             if place.kind != "value" or place.node not in bent or row.verdict == "disagrees":

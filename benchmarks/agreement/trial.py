@@ -86,9 +86,9 @@ class Hearing:
 def trial(number: int, looks: Sequence[Look] = LOOKS) -> Trial:
     """Network `number` of the campaign: its program, its optimizer and its parametrization follow from the number.
     `looks`: how far to go where rows are not settled."""
-    optimizer, source = OPTIMIZERS[number % len(OPTIMIZERS)], campaign_program(number)
+    source, optimizer = posed(number)
     try:
-        hearing = opened(number)
+        hearing = opened(number, source, optimizer)
     except TensorProgError as error:
         return Trial(number, optimizer, (), source, f"{error.message}: {error.why}", "", {}, {}, {}, ())
     predicted = hearing.predicted
@@ -96,10 +96,15 @@ def trial(number: int, looks: Sequence[Look] = LOOKS) -> Trial:
     return Trial(number, optimizer, hearing.wrong, source, "", predicted, v.counts, v.how, v.control, v.rows)
 
 
-def opened(number: int) -> Hearing:
+def posed(number: int) -> tuple[str, str]:
+    """The program of network `number`, and its optimizer."""
+    return campaign_program(number), OPTIMIZERS[number % len(OPTIMIZERS)]
+
+
+def opened(number: int, source: str, optimizer: str) -> Hearing:
     """What is trained and predicted of network `number`; nothing is trained yet. Raises TensorProgError if it is
     refused."""
-    derivation = derive(parse(campaign_program(number)), OPTIMIZERS[number % len(OPTIMIZERS)])
+    derivation = derive(parse(source), optimizer)
     if number // len(OPTIMIZERS) % 2:
         return prepared(derivation, *perturbed(derivation, number))
     return prepared(derivation, derivation.parametrization)

@@ -13,7 +13,7 @@ from tensorprog.calculus.nonlinear import entrywise, facts_of
 from tensorprog.calculus.shared import products
 from tensorprog.calculus.terms import Terms, reduce_terms
 from tensorprog.calculus.uses import Occurrence, occurrences, scale_free
-from tensorprog.functions import BUILTIN
+from tensorprog.functions import find
 from tensorprog.graph import Add, Contract, Map, Scale
 
 
@@ -33,8 +33,11 @@ class Demands(Analysis):
         self.depth = Depth(self.program, self.sizes, self.uses)
         self.gains: dict[int, int] = {}
         self._by_param: dict[str, list[Occurrence]] = {}
-        for occurrence in self.uses:
-            self._by_param.setdefault(occurrence.param, []).append(occurrence)
+        self._moving: dict[str, list[Occurrence]] = {}
+        for occurrence in self.all_uses:
+            self._moving.setdefault(occurrence.param, []).append(occurrence)
+            if not occurrence.behind:
+                self._by_param.setdefault(occurrence.param, []).append(occurrence)
         self.uses_of: dict[str, tuple[str, ...]] = {}
         for name, unknown in forward.unknowns.items():
             if unknown.kind == "use":
@@ -56,7 +59,7 @@ class Demands(Analysis):
 
     def moves_at(self, param: str) -> list[Occurrence]:
         """Those, and the ones behind functions of it: where its updates show."""
-        return [occurrence for occurrence in self.all_uses if occurrence.param == param]
+        return self._moving.get(param, [])
 
     def constrains(self, occurrence: Occurrence) -> bool:
         """Whether a use has a say in its parameter's initial size: no unknown multiplier stands behind it, or behind
@@ -84,7 +87,7 @@ class Demands(Analysis):
 
     def _sloped(self, k: int, op: Map, moved: Terms) -> Terms:
         """What an update of its argument changes of a function, to first order."""
-        at, function = self.program.nodes[k].args[0], self.functions.get(op.fn) or BUILTIN[op.fn]
+        at, function = self.program.nodes[k].args[0], find(op.fn, self.functions)
         entries = len(self.sizes.growing(self.program.nodes[k].axes))
         start, change = entrywise(facts_of(function, 1), entries)
         x, dx = [self.initial[at]], [self.change[at]]

@@ -9,7 +9,7 @@ from tensorprog.calculus.shared import Sizes, describe
 from tensorprog.calculus.terms import Terms, largest
 from tensorprog.errors import CalculusError, NoPowerLawError
 from tensorprog.exponents import Units
-from tensorprog.functions import BUILTIN, Function
+from tensorprog.functions import Function, find
 from tensorprog.graph import Add, InvRms, Loss, Map, Program, Scale, Softmax, TopK
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def blown_up(program: Program, snapshot: Snapshot, functions: Mapping[str, Funct
             a = node.args[0]
             size = largest(snapshot.initial[a] + snapshot.change[a])
             if isinstance(node.op, Map):
-                function = functions.get(node.op.fn) or BUILTIN[node.op.fn]
+                function = find(node.op.fn, functions)
                 facts = function.facts[node.op.derivative]
                 exact = facts.degree is not None or facts.tail == 1
             else:

@@ -29,8 +29,8 @@ def entry_by_entry(gradient: Terms, top: int) -> Terms:
 
 
 def lifted_alone(gradient: Terms, alone: Terms) -> Terms:
-    """With the terms that are `alone` in some entries (some of its own): an entrywise step
-    lifts them to the size that the largest terms have elsewhere."""
+    """A gradient for an entrywise step. `alone`: those of its terms that some entries have alone; there the step lifts
+    them to the size that the largest terms have elsewhere."""
     if not alone:
         return gradient
     lift = greatest(term[0] for term in gradient) - greatest(term[0] for term in alone)
@@ -40,7 +40,7 @@ def lifted_alone(gradient: Terms, alone: Terms) -> Terms:
 def gradient_of(program: Program, name: str, optimizer: Optimizer) -> tuple[int, ...]:
     """The node of a parameter's gradient. Where entries are normalised, and some parts of it come from looking tokens
     up, also those of the other parts: in rows that no token of the batch chooses, these are alone."""
-    nodes, gradient = program.nodes, program.nodes[program.updates[name]].args[0]
+    nodes, gradient = program.nodes, program.grads[name]
 
     def parts(k: int) -> list[int]:
         op, same = nodes[k].op, tuple(range(len(nodes[k].axes)))

@@ -11,12 +11,8 @@ A tensor is a sum of terms. A term is `(size, raw, grades)`:
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 from tensorprog.calculus.grades import CENTRED, NOTHING, SAME, Grade, entries_of, includes, merged, vanishes
-
-if TYPE_CHECKING:
-    pass
 
 Term = tuple[int, int, tuple[Grade, ...]]
 Terms = tuple[Term, ...]

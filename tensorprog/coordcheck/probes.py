@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tensorprog.calculus.shared import describe
 from tensorprog.derivation import Derivation
-from tensorprog.functions import BUILTIN
+from tensorprog.functions import find
 from tensorprog.graph import Const, Contract, Input, Loss, Map, Merge, Node, Param, Scale, Softmax, Split, Window
 
 EXTRAS = ("split", "spectral", "updates", "gradients")
@@ -103,7 +103,7 @@ def bounded(derivation: Derivation, node: Node) -> bool:
     """Whether a node is a bounded function of its argument, one that saturates (a step is as it is at any size)."""
     if not isinstance(node.op, Map):
         return isinstance(node.op, Softmax)
-    function = derivation.architecture.functions.get(node.op.fn) or BUILTIN[node.op.fn]
+    function = find(node.op.fn, derivation.architecture.functions)
     facts = function.facts[node.op.derivative]
     return facts.tail == 0 and facts.degree is None
 

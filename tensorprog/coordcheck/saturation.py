@@ -17,7 +17,7 @@ from tensorprog.coordcheck.probes import Probe, arguments
 from tensorprog.coordcheck.report import Row
 from tensorprog.coordcheck.statistics import TOLERANCE, fit
 from tensorprog.derivation import Derivation
-from tensorprog.functions import BUILTIN, Function
+from tensorprog.functions import Function, find
 from tensorprog.graph import Map
 
 GROWS = 0.1  # an argument whose slope is above this, with its whole interval; of its change: above the tolerance
@@ -25,10 +25,6 @@ DULL = 0.8  # a function whose values spread less than this many per cent wider 
 _SAMPLES = 4001
 
 Floats = npt.NDArray[np.float64]
-
-
-def _function(derivation: Derivation, name: str) -> Function:
-    return derivation.architecture.functions.get(name) or BUILTIN[name]
 
 
 def spread_degree(run: Any, size: float) -> float:
@@ -72,7 +68,7 @@ def saturated(
             size = float(f"{rms(values[k, t, -1]):.3g}")
             for node in behind[probe.node]:
                 op = nodes[node].op
-                function = _function(derivation, op.fn) if isinstance(op, Map) else None
+                function = find(op.fn, derivation.architecture.functions) if isinstance(op, Map) else None
                 name, derivative = (op.fn, op.derivative) if isinstance(op, Map) else ("softmax", 0)
                 if _dull(function, derivative, size):
                     found.setdefault(t, {})[node] = f"the argument `{probe.name}` of {name}"

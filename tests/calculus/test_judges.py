@@ -18,7 +18,7 @@ from benchmarks.agreement.__main__ import finished
 from benchmarks.agreement.campaign import campaign_program
 from benchmarks.agreement.family import WIDER, Look, idle
 from benchmarks.agreement.parametrizations import perturbed
-from benchmarks.agreement.trial import LOOKS, control, judged, opened, prepared, trial
+from benchmarks.agreement.trial import LOOKS, control, judged, opened, posed, prepared, trial
 from tensorprog.api import derive
 from tensorprog.architecture import parse
 from tensorprog.coordcheck.predict import Predictor
@@ -346,7 +346,7 @@ def test_only_what_is_predicted_otherwise_is_judged_again(tmp_path: Path, monkey
     out = tmp_path / "out.jsonl"
     known = [
         {"number": number, "predicted": digest, "counts": {}}
-        for number, digest in ((5, opened(5).predicted), (6, "other"))
+        for number, digest in ((5, opened(5, *posed(5)).predicted), (6, "other"))
     ]
     out.write_text("".join(json.dumps(line) + "\n" for line in known))
     monkeypatch.setattr(main, "run", lambda number, looks: {"number": number, "crashed": "not run here"})
