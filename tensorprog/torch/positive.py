@@ -35,6 +35,8 @@ POSITIVE: Mapping[str, Function] = {
     "root": Function("root", "sqrt(z)", (Facts(True, 1, 2, "none", None, 1), Facts(True, 1, 2, "none", None, 0)),
                      (np.sqrt, _root_slope), "torch.sqrt({x})"),
 }  # fmt: skip
+SHIFTED = {"log": ("log1p", "log((1 + z)^2 + 1e-30) / 2"), "root": ("sqrt1p", "sqrt(sqrt((1 + z)^2 + 1e-30))")}
+"""In the language, which wants functions that are finite everywhere and smooth at 0: name and formula of f(1 + z)."""
 NAMES = {"log": "a logarithm", "root": "a square root"}
 
 

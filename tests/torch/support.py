@@ -68,24 +68,26 @@ def text_difference(reading: Reading, change: Callable[[str], str] = str) -> flo
     renamed = {new: arrays[old] for new, old in zip(text.graph.parameters, emitted.parameters, strict=True)}
     inputs = [n for n in cut.nodes if isinstance(n.op, Input) and n.op.name in emitted.inputs]
     data = {n.op.name: reading.lowered.data[n.op.name][0] for n in inputs}
-    wanted = _outputs(cut, differentiate(cut), point, arrays, data)
+    wanted = _outputs(cut, differentiate(cut), POSITIVE, point, arrays, data)
     worst = []
     for merged in (True, False):  # an axis that holds the batch has it in front, or behind
         given = {emitted.inputs[n.op.name]: _batch_first(data[n.op.name], n, point, merged) for n in inputs}
-        found = _outputs(text.graph, text.program, point, renamed, given)
+        found = _outputs(text.graph, text.program, text.functions, point, renamed, given)
         right = [_batch_first(value, cut.nodes[number], point, merged) for number, value in wanted.items()]
         worst.append(max(float(np.abs(a - b.reshape(a.shape)).max() / np.abs(a).max())
                          for a, b in zip(right, found.values(), strict=True)))  # fmt: skip
     return min(worst)
 
 
-def _outputs(graph: Graph, program: Any, point: dict[str, int], arrays: Any, data: Any) -> dict[int, Any]:
+def _outputs(graph: Graph, program: Any, functions: Any, point: dict[str, int], arrays: Any, data: Any
+             ) -> dict[int, Any]:  # fmt: skip
     """Node -> value, of the graph's outputs in order of computation."""
     sizes = {s: v for s, v in point.items() if s != BATCH_SYMBOL}
     neutral = ParamExponents(Power(), Power(), Power(), None, None)
     parametrization = Parametrization("sp", "sgd", dict.fromkeys(graph.parameters, neutral),
                                       dict.fromkeys(graph.unknowns, Power()))  # fmt: skip
-    interpreter = Interpreter(program, sizes, sizes, parametrization, batch=point.get(BATCH_SYMBOL, 1))
+    interpreter = Interpreter(program, sizes, sizes, parametrization, functions=functions,
+                              batch=point.get(BATCH_SYMBOL, 1))  # fmt: skip
     interpreter.set_params(arrays)
     kept = sorted({node for _, node in graph.outputs})
     values = interpreter.run({**interpreter.data, **data}, keep=set(kept), backward=False)

@@ -166,3 +166,41 @@ def test_names_that_mean_something_else_in_the_language_are_changed() -> None:
     reading = read64(build, reals(4, 5))
     assert text_difference(reading) < 1e-12
     assert derive_reading(reading, "adam").to_tp().isascii()
+
+
+class SoftExperts(nn.Module):
+    """Experts weighted by a softmax that is a line of its own, a logarithm and a root."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.first, self.router, self.last = nn.Linear(5, n), nn.Parameter(torch.randn(n, 4)), nn.Linear(n, 3)
+        self.experts = nn.Parameter(torch.randn(4, n, n) * n**-0.5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.first(x)
+        y = torch.einsum("ebd,be->bd", torch.einsum("bd,edf->ebf", h, self.experts), torch.softmax(h @ self.router, -1))
+        return self.last(torch.sqrt(1 + torch.log(2 + torch.sigmoid(h + y))))
+
+
+class Transposed(nn.Module):
+    """A bare weight that is read by its rows, and by its columns."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.randn(n, 5))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(F.linear(x, self.w)) @ self.w
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("build", [SoftExperts, Transposed])
+def test_bare_weights_are_written_as_they_are_used(build: Any) -> None:
+    reading = read64(build, reals(4, 5))
+    assert text_difference(reading) < 1e-12
+    derive_reading(reading, "adam").to_tp()
+
+
+def test_a_weight_used_through_its_transpose_has_a_multiplier_for_each_use() -> None:
+    p = tpt.derive(Transposed, torch.randn(4, 5), "adam")
+    assert [str(p.changes.multipliers[k].needed) for k in range(2)] == ["1", "n^-1"]

@@ -19,6 +19,7 @@ from tensorprog.torch.emit_tp.plan import Plan
 from tensorprog.torch.emit_tp.regions import whole
 from tensorprog.torch.emit_tp.standard import Standard
 from tensorprog.torch.emit_tp.text import number_text, refuse
+from tensorprog.torch.positive import SHIFTED
 
 __all__ = ["Emitted", "emit_tp"]
 
@@ -53,6 +54,11 @@ def emit_tp(graph: Graph, classes: Mapping[str, str], points: Sequence[Mapping[s
         *([DEPTH] if any("\nrepeat " in f"\n{row}" for row in body.rows) else []),
         f"width {', '.join(graph.widths)}",
         *("axis " + ", ".join(axes[k : k + 8]) for k in range(0, len(axes), 8)),
+        *(
+            f"fn {name}(z) = {formula}  # of positive 1 + z"
+            for fn, (name, formula) in SHIFTED.items()
+            if fn in plan.maps
+        ),
         "",
         *scope.inputs.values(),
         "",

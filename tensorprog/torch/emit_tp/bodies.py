@@ -237,7 +237,7 @@ def _whole(row: Row) -> Row:
     """A row in which every tensor has the same indices, on whole tensors."""
     if not row.left or "(" in row.left:
         return row
-    right = row.right.replace(f"[{row.left}]", "")
+    right = re.sub(rf"{re.escape(f'[{row.left}]')}(?!\()", "", row.right)  # but what a softmax works over
     if right == row.right or re.search(r"[\[?]|[\w)] +[\w(]", right):
         return row
     return replace(row, left=None, right=right, is_call=re.fullmatch(r"\w+\(\w+\)", right) is not None)

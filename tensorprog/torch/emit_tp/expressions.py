@@ -28,7 +28,7 @@ from tensorprog.torch.emit_tp.products import Products
 from tensorprog.torch.emit_tp.references import ATOM, PRODUCT, SUM
 from tensorprog.torch.emit_tp.scope import seen, visible
 from tensorprog.torch.emit_tp.text import dim_text, number_text, refuse, tiles
-from tensorprog.torch.positive import POSITIVE
+from tensorprog.torch.positive import SHIFTED
 
 DEFAULT_EPS = InvRms(()).eps
 
@@ -71,10 +71,11 @@ class Line(Products):
                 return self.reference(node, indices), ATOM
             case Scale(scalar):
                 return self.scaled(node, scalar, indices)
-            case Map(fn, 0) if fn in POSITIVE:
-                raise refuse(f"the {fn} of a tensor")
             case Map(fn, 0):
-                return f"{fn}({self.operand(node.args[0], indices, SUM)})", ATOM
+                inner = self.operand(node.args[0], indices, SUM)
+                if fn not in SHIFTED:
+                    return f"{fn}({inner})", ATOM
+                return f"{SHIFTED[fn][0]}({inner} - 1)", ATOM
             case StopGrad():
                 return f"stop_gradient({self.operand(node.args[0], indices, SUM)})", ATOM
             case Add(places):

@@ -91,6 +91,11 @@ class Plan:
         return frozenset(reached(self.graph.nodes, [*self.outputs, *losses]))
 
     @cached_property
+    def maps(self) -> frozenset[str]:
+        """The functions that are written."""
+        return frozenset(n.op.fn for n in self.graph.nodes if isinstance(n.op, Map) and n.id in self.written)
+
+    @cached_property
     def owners(self) -> tuple[str, ...]:
         """Per node the path of its module: that of the next result which the recording names, but where a result is
         only seen in another way, that of the result."""

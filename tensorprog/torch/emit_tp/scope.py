@@ -17,6 +17,7 @@ from tensorprog.graph import Axis, Input, Node, Parameter
 from tensorprog.lexing import TAKEN
 from tensorprog.torch.emit_tp.plan import Key, Plan
 from tensorprog.torch.emit_tp.text import init_text, refuse
+from tensorprog.torch.positive import SHIFTED
 
 GROWING, FINITE = "ijklpqr", "tsuvwyabcdgho"
 LONGEST = 60
@@ -30,8 +31,9 @@ WORDS = frozenset(
 def is_reserved(name: str) -> bool:
     """Whether the language or the generated code means something else by a name."""
     blocks = {block.name for block in standard_blocks()}
+    functions = {written for written, _ in SHIFTED.values()}
     return (keyword.iskeyword(name) or name in TAKEN or name in WORDS or name in BUILTIN or name in blocks
-            or name.startswith("__"))  # fmt: skip
+            or name in functions or name.startswith("__"))  # fmt: skip
 
 
 def seen(dim: Dim) -> Dim | None:

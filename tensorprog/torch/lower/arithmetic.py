@@ -142,9 +142,7 @@ class Arithmetic(Axes):
                 j = list(right).index(label)
                 if a.dims[i] and b.dims[j]:
                     a, b = self.align(a, i, b, j)
-        summed = tuple(k for k, label in enumerate(left) if label not in out)
-        a = self.use(a, ("contract", summed))
-        b = self.use(b, ("contract", tuple(k for k, label in enumerate(right) if label not in out)))
+        a, b = (self.use(v, ("contract", _summed(labels, v, out))) for v, labels in ((a, left), (b, right)))
         number: dict[tuple[Hashable, int], int] = {}
         first, second = (_indices(number, labels, v, len(self.axes(v))) for v, labels in ((a, left), (b, right)))
         groups: dict[Hashable, Group] = {}
@@ -203,6 +201,12 @@ class Arithmetic(Axes):
             self.unknowns[name] = Unknown(name)
             self.sites[name] = (self.module, self.place)
         return replace(value, node=self.emit(Scale(Scalar(unknowns=(name,))), (value.node,), self.axes(value)))
+
+
+def _summed(labels: Sequence[Hashable], value: Value, out: Sequence[Hashable]) -> tuple[int | None, ...]:
+    """The axes of a node that are summed, however the tensor is turned: those of W in `W x`, in `y W` others."""
+    gone = {a.axis for label, group in zip(labels, value.dims, strict=True) if label not in out for a in group}
+    return tuple(sorted(gone, key=lambda axis: -1 if axis is None else axis))
 
 
 def _indices(

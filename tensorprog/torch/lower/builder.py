@@ -40,8 +40,9 @@ class Builder(Arithmetic):
 
     def sum(self, value: Value, dims: Sequence[int], keep: bool, mean: bool = False) -> Value:
         """Over axes of the tensor."""
-        value = self.use(self.plain(value), "sum")
+        value = self.plain(value)
         gone = [a for d in dims for a in value.dims[d]]
+        value = self.use(value, ("sum", tuple(a.axis for a in gone)))
         real = {a.axis for a in gone if a.axis is not None}
         result = self._summed_product(value, real, dims, keep) or self._without(value, real, dims, keep)
         for atom in gone:
