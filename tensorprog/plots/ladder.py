@@ -32,15 +32,17 @@ from tensorprog.plots.style import (
 )
 
 FILLS: dict[str, Any] = {"init": "none", "change": "full"}  # of the marks
-PANEL, GAP, MARGIN = (1.55, 1.05), (0.18, 0.42), (0.62, 0.62, 0.15, 0.88)  # inches; margins: left, bottom, right, top
+SIGNS = {"init": "\N{WHITE CIRCLE}", "change": "\N{BLACK CIRCLE}"}  # the same in a line of text
+PANEL, GAP, MARGIN = (1.2, 1.0), (0.18, 0.44), (0.6, 0.7, 0.15, 1.02)  # inches; margins: left, bottom, right, top
 DODGE = 0.09  # octaves of width by which initial values stand left, changes right
-PANELS = 24  # at most
-LONGEST = 25  # letters of a panel's title
+PANELS = 12  # at most: what three columns show legibly where a page is 400 pixels wide
+LONGEST = 17  # letters of a panel's title
+TICKS = 4  # widths that are named, at most
 ROOM = 0.35  # octaves above and below
 
 
 def coordinate_check(
-    report: CheckReport, theme: Theme = LIGHT, *, columns: int = 4, limit: int = PANELS, heading: bool = True
+    report: CheckReport, theme: Theme = LIGHT, *, columns: int = 3, limit: int = PANELS, heading: bool = True
 ) -> Figure:
     """One panel per tensor (at most `limit`: see `select.chosen`): sizes over the ladder of widths with their 95%
     intervals, the predicted slope dashed, the verdict as the mark's shape and colour.
@@ -52,10 +54,10 @@ def coordinate_check(
     shown = chosen(report, limit)
     columns = max(1, min(columns, len(shown)))
     lines = math.ceil(len(shown) / columns)
-    left, bottom, right, top = MARGIN if heading else (*MARGIN[:3], 0.4)
+    left, bottom, right, top = MARGIN if heading else (*MARGIN[:3], 0.42)
     width = left + columns * PANEL[0] + (columns - 1) * GAP[0] + right
     handles = _handles(report, shown, theme)
-    legend_columns = min(len(handles), max(2, int(width / 1.05)))
+    legend_columns = min(len(handles), max(2, int(width / 1.1)))
     bottom += 0.17 * (math.ceil(len(handles) / legend_columns) - 1)
     height = bottom + lines * PANEL[1] + (lines - 1) * GAP[1] + top
     low, high = _range(report, shown)
@@ -71,9 +73,9 @@ def coordinate_check(
         if heading:
             _heading(figure, report, len(shown), theme)
         figure.legend(handles=handles, loc="lower center", ncols=legend_columns, **legend_style(theme))
-        label = f"size, relative to the smallest {symbol(report)}"
-        figure.text(0.13 / width, 0.5, label, rotation=90, color=theme.muted,
-                    fontsize=SMALL, va="center", ha="center")  # fmt: skip
+        said: dict[str, Any] = {"color": theme.muted, "fontsize": SMALL, "va": "center", "ha": "center"}
+        figure.text(0.13 / width, 0.5, f"size, relative to that at the smallest {symbol(report)}", rotation=90, **said)
+        figure.text(0.5, (bottom - 0.32) / height, symbol(report), **said)
     return figure
 
 
@@ -95,8 +97,9 @@ def _range(report: CheckReport, shown: list[Group]) -> tuple[float, float]:
         found = _series(report, row)
         if found is not None:
             low, high = min(low, *(found[0] - found[1])), max(high, *(found[0] + found[1]))
-            end = math.log2(report.widths[-1] / report.widths[0]) * float(Fraction(row.predicted or 0))
-            low, high = min(low, end), max(high, end)
+            for exponent in (row.predicted, row.calculus):
+                end = math.log2(report.widths[-1] / report.widths[0]) * float(Fraction(exponent or 0))
+                low, high = min(low, end), max(high, end)
     return low - ROOM, high + ROOM
 
 
@@ -106,7 +109,7 @@ def _scales(
     ends = math.log2(widths[0]), math.log2(widths[-1])
     axes.set_xlim(ends[0] - ROOM, ends[1] + ROOM)
     axes.set_ylim(low, high)
-    every = math.ceil(len(widths) / 5)
+    every = math.ceil(len(widths) / TICKS)
     ticks = widths[::every]
     axes.set_xticks([math.log2(n) for n in ticks], [str(n) for n in ticks] if last else [""] * len(ticks))
     step = max(1, math.ceil((high - low) / 6))
@@ -132,7 +135,7 @@ def _panel(axes: Axes, report: CheckReport, group: Group, theme: Theme) -> None:
         1.04,
         _claims(group, report.steps, symbol(report)),
         transform=axes.transAxes,
-        fontsize=SMALL - 0.5,
+        fontsize=SMALL,
         color=theme.muted,
     )
     logs = np.log2(np.array(report.widths, dtype=np.float64))
@@ -161,23 +164,23 @@ def _line(axes: Axes, x: Floats, exponent: str | None, color: str, dashes: tuple
 
 
 def _claims(group: Group, steps: int, of: str) -> str:
-    """The predictions in words: `init n^0, change n^-1 (step 2)`."""
-    claims = []
-    for row in group.rows:
-        name = f"{role(row)} " if row.part.endswith(role(row)) else ""
-        claims.append(name + power(row.predicted, of) + (f" (step {row.step})" if row.step and steps > 1 else ""))
-    return ", ".join(claims)
+    """The predictions, each behind its mark: `○ n^0  ● n^-1, step 2`."""
+    return "  ".join(
+        f"{SIGNS[role(row)]} {power(row.predicted, of)}" + (f", step {row.step}" if row.step and steps > 1 else "")
+        for row in group.rows
+    )
 
 
 def _heading(figure: Figure, report: CheckReport, shown: int, theme: Theme) -> None:
     width, height = figure.get_size_inches()
     total = len(groups(report))
-    some = "" if shown == total else f"; {shown} of {total} tensors are shown, those that agree least among them"
+    some = "" if shown == total else f"\n{shown} of {total} tensors, those that agree least among them"
     name = report.file.replace("\\", "/").rpartition("/")[2]
     parametrization = "muP" if report.parametrization == "derived" else report.parametrization
     figure.text(0.13 / width, 1 - 0.16 / height, f"{plain(name)} under {report.optimizer}, {parametrization}",
                 fontsize=LARGE, fontweight="bold", color=theme.ink, va="center")  # fmt: skip
-    figure.text(0.13 / width, 1 - 0.36 / height, counts(report) + some, fontsize=SMALL, color=theme.muted, va="center")
+    figure.text(0.13 / width, 1 - 0.3 / height, counts(report) + some, fontsize=SMALL, color=theme.muted, va="top",
+                linespacing=1.4)  # fmt: skip
 
 
 def _handles(report: CheckReport, shown: list[Group], theme: Theme) -> list[Line2D]:

@@ -17,7 +17,7 @@ from tensorprog.derivation import Derivation
 from tensorprog.hptransfer.report import TransferReport
 from tensorprog.hptransfer.show import curves
 from tensorprog.plots.forest import slope_forest
-from tensorprog.plots.ladder import PANELS, coordinate_check
+from tensorprog.plots.ladder import coordinate_check
 from tensorprog.plots.network import computation_graph
 from tensorprog.plots.select import chosen, counts, groups
 from tensorprog.plots.style import DARK, LIGHT, WORDS
@@ -26,6 +26,7 @@ from tensorprog.report.content import all_forms, facts, file_name, provenance
 from tensorprog.report.pictures import Pictures, theme_colors
 
 CODE_STYLES = ("xcode", "github-dark")  # of Pygments, for light and dark
+PANELS = 20  # tensors whose sizes are drawn, at most
 MOST = 12  # rows that do not agree are listed up to this number; the whole table has all
 SIGNS = {"agrees": "\N{BLACK CIRCLE}", "inconclusive": "\N{BLACK DIAMOND}", "disagrees": "\N{HEAVY MULTIPLICATION X}"}
 
@@ -86,7 +87,7 @@ class Checked:
 
 def _checked(check: CheckReport, pictures: Pictures) -> Checked:
     def sizes(columns: int) -> Markup:
-        return pictures.svg(lambda theme: coordinate_check(check, theme, columns=columns, heading=False),
+        return pictures.svg(lambda theme: coordinate_check(check, theme, columns=columns, limit=PANELS, heading=False),
                             "Sizes of the tensors against the width")  # fmt: skip
 
     def slopes(narrow: bool) -> Markup:
@@ -95,7 +96,7 @@ def _checked(check: CheckReport, pictures: Pictures) -> Checked:
 
     others = sorted((row for row in check.rows if row.verdict != "agrees"), key=lambda row: WORDS.index(row.verdict))
     return Checked(
-        Picture(sizes(4), sizes(2)), Picture(slopes(False), slopes(True)),
+        Picture(sizes(5), sizes(2)), Picture(slopes(False), slopes(True)),
         counts(check), _shown(check), tuple(others[:MOST]),
         max(0, len(others) - MOST), check.render(every=True),
     )  # fmt: skip
