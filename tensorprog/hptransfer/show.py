@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tensorprog.hptransfer.report import Drift, Optimum, TransferReport, Wider
@@ -18,17 +17,29 @@ COLORS = {"transfers": GREEN, "drifts": RED, "inconclusive": YELLOW}
 def table(report: TransferReport, *, color: bool = False) -> str:
     """For people."""
     symbol = " = ".join(report.axis)
-    base = ", ".join(f"{s} = {n}" for s, n in report.base.items())
     fixed = "" if report.lr is None else f", lr {report.lr:g}"
     head = (f"{report.file}: transfer of {words(report.sweep)} along {symbol}, {report.optimizer}{fixed}",
-            f"data {report.data}; {report.steps} steps of {report.batch} examples, {report.seeds} seeds; "
-            f"base {base}")  # fmt: skip
+            setting(report))  # fmt: skip
     header = ("parametrization", symbol, f"best {words(report.sweep)}", "95% interval", "loss", "values tried")
     rows = [_row(report, optimum) for optimum in report.optima]
     lines = [*map(fold, head), "", *align(rows, header), ""]
-    for drift, wider in zip(report.drifts, report.wider, strict=True):
-        lines += [fold(line) for line in _findings(report, drift, wider)] + [""]
-    return "\n".join([*_colored(lines, color), *_cost(report)]) + "\n"
+    for first, *others in findings(report):
+        lines += [fold(first), *(fold(f"  {line}") for line in others), ""]
+    return "\n".join([*_colored(lines, color), cost(report)]) + "\n"
+
+
+def setting(report: TransferReport) -> str:
+    """What was trained, in a line."""
+    base = ", ".join(f"{s} = {n}" for s, n in report.base.items())
+    return f"data {report.data}; {report.steps} steps of {report.batch} examples, {report.seeds} seeds; base {base}"
+
+
+def origin(report: TransferReport) -> str:
+    """What one needs to train the same again, beside `setting`."""
+    sizes = f"{' = '.join(report.axis)} = {', '.join(map(str, report.sizes))}"
+    made = ", ".join(f"{package} {version}" for package, version in report.versions.items())
+    names = ", ".join(report.parametrizations)
+    return f"{report.file}, {report.optimizer}, form {report.form}: {names} at {sizes}; {setting(report)}; {made}"
 
 
 def words(sweep: str) -> str:
@@ -54,7 +65,12 @@ def _row(report: TransferReport, o: Optimum) -> tuple[str, ...]:
     return (o.parametrization, size, f"{o.value:.3g}", interval, f"{o.loss:.4g}", str(o.tried))
 
 
-def _findings(report: TransferReport, drift: Drift, wider: Wider) -> Sequence[str]:
+def findings(report: TransferReport) -> list[list[str]]:
+    """What follows, of every parametrization: how its optimum moves, then what that means."""
+    return [_findings(report, drift, wider) for drift, wider in zip(report.drifts, report.wider, strict=True)]
+
+
+def _findings(report: TransferReport, drift: Drift, wider: Wider) -> list[str]:
     what, symbol = words(report.sweep), " = ".join(report.axis)
     lines = []
     if drift.octaves is None:
@@ -63,10 +79,10 @@ def _findings(report: TransferReport, drift: Drift, wider: Wider) -> Sequence[st
         lines.append(f"{drift.parametrization}: the best {what} moves by {movement(drift)} octaves per doubling of "
                      f"{symbol}: {drift.verdict}")  # fmt: skip
     if drift.at_largest is not None and drift.best_at_largest is not None:
-        lines.append(f"  loss at {symbol} = {report.sizes[-1]}: {drift.at_largest:.4g} with the best {what} of "
+        lines.append(f"loss at {symbol} = {report.sizes[-1]}: {drift.at_largest:.4g} with the best {what} of "
                      f"{symbol} = {report.sizes[0]}, {drift.best_at_largest:.4g} with the best of its own")  # fmt: skip
     count = wider.better + wider.alike + wider.worse
-    text = f"  larger at the same {what}: better {wider.better} of {count} times"
+    text = f"larger at the same {what}: better {wider.better} of {count} times"
     text += f", alike {wider.alike}, worse {wider.worse}"
     if wider.worst:
         value, small, large = wider.worst
@@ -74,11 +90,12 @@ def _findings(report: TransferReport, drift: Drift, wider: Wider) -> Sequence[st
     return [*lines, text]
 
 
-def _cost(report: TransferReport) -> list[str]:
+def cost(report: TransferReport) -> str:
+    """What tuning the smallest network saves."""
     small, large = report.sizes[0], report.sizes[-1]
     symbol, ratio = " = ".join(report.axis), report.flops[large] / report.flops[small]
-    return [f"cost of a run: {report.flops[small]:.2g} FLOPs at {symbol} = {small}, {report.flops[large]:.2g} at "
-            f"{symbol} = {large}: tuning the small one saves a factor of {ratio:.3g}"]  # fmt: skip
+    return (f"cost of a run: {report.flops[small]:.2g} FLOPs at {symbol} = {small}, {report.flops[large]:.2g} at "
+            f"{symbol} = {large}: tuning the small one saves a factor of {ratio:.3g}")  # fmt: skip
 
 
 def curves(report: TransferReport) -> Sweep:

@@ -27,6 +27,7 @@ from tensorprog.plots.style import (
     symbol,
 )
 
+LINES = 60  # at most
 LETTER, GAP, LINE = 0.062, 0.14, 0.19  # inches
 TOP, BOTTOM, RIGHT = 0.62, 0.78, 0.14
 COLUMN = {False: 1.65, True: 1.15}  # narrow or not
@@ -35,7 +36,7 @@ REACH = 3.0  # slopes further out than this beyond all predictions are drawn at 
 
 
 def slope_forest(
-    report: CheckReport, theme: Theme = LIGHT, *, limit: int = 60, narrow: bool = False, heading: bool = True
+    report: CheckReport, theme: Theme = LIGHT, *, limit: int = LINES, narrow: bool = False, heading: bool = True
 ) -> Figure:
     """One line per tensor (at most `limit`: see `select.chosen`), one column for starts and one for changes: a box at
     the predicted exponent, as wide as the tolerance, and the measured slope with its 95% interval, the verdict as shape

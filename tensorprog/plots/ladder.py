@@ -69,6 +69,7 @@ def coordinate_check(
             y = height - top - PANEL[1] - line * (PANEL[1] + GAP[1])
             axes = new_axes(figure, (x, y, *PANEL), theme)
             _scales(axes, report.widths, low, high, theme, first=column == 0, last=k + columns >= len(shown))
+            axes.set_label(group.name)
             _panel(axes, report, group, theme)
         if heading:
             _heading(figure, report, len(shown), theme)
@@ -128,7 +129,7 @@ def _ratio(octaves: int) -> str:
 
 def _panel(axes: Axes, report: CheckReport, group: Group, theme: Theme) -> None:
     axes.set_title(
-        plain(shortened(group.name, LONGEST)), fontsize=NORMAL, color=theme.ink, loc="left", pad=13, fontweight="bold"
+        plain(shortened(group.tensor, LONGEST)), fontsize=NORMAL, color=theme.ink, loc="left", pad=13, fontweight="bold"
     )
     axes.text(
         0,
@@ -164,11 +165,13 @@ def _line(axes: Axes, x: Floats, exponent: str | None, color: str, dashes: tuple
 
 
 def _claims(group: Group, steps: int, of: str) -> str:
-    """The predictions, each behind its mark: `○ n^0  ● n^-1, step 2`."""
-    return "  ".join(
+    """What is measured, unless it is the tensor itself, and the predictions behind their marks:
+    `spectral ○ n^0 ● n^-1, step 2`."""
+    claims = [
         f"{SIGNS[role(row)]} {power(row.predicted, of)}" + (f", step {row.step}" if row.step and steps > 1 else "")
         for row in group.rows
-    )
+    ]
+    return " ".join([group.what, *claims]).strip()
 
 
 def _heading(figure: Figure, report: CheckReport, shown: int, theme: Theme) -> None:

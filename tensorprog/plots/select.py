@@ -18,10 +18,15 @@ Floats = npt.NDArray[np.float64]
 @dataclass(frozen=True, slots=True)
 class Group:
     """What is drawn of a tensor, together: its start and its change, each at the step that agrees least. Whatever else
-    is measured of it (its spectral norm, its gradient, a part of a product) is a group of its own, and named so."""
+    is measured of it (its spectral norm, its gradient, a part of a product: `what`) is a group of its own."""
 
-    name: str
+    tensor: str
+    what: str
     rows: tuple[Row, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.tensor} {self.what}".strip()
 
     @property
     def badness(self) -> int:
@@ -36,13 +41,13 @@ def role(row: Row) -> str:
 
 def groups(report: CheckReport) -> list[Group]:
     """All groups, in the order in which their first rows come."""
-    worst: dict[str, dict[str, Row]] = {}
+    worst: dict[tuple[str, str], dict[str, Row]] = {}
     for row in report.rows:
         what = row.part.removesuffix(role(row)).strip()
-        known = worst.setdefault(f"{row.tensor} {what}".strip(), {})
+        known = worst.setdefault((row.tensor, what), {})
         if role(row) not in known or WORDS.index(row.verdict) < WORDS.index(known[role(row)].verdict):
             known[role(row)] = row
-    return [Group(name, tuple(rows.values())) for name, rows in worst.items()]
+    return [Group(*key, tuple(rows.values())) for key, rows in worst.items()]
 
 
 def chosen(report: CheckReport, limit: int) -> list[Group]:

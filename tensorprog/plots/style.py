@@ -130,5 +130,8 @@ def plain(text: str) -> str:
 
 
 def shortened(name: str, length: int) -> str:
-    """The end of a dotted path, which tells more than its beginning."""
-    return name if len(name) <= length else "…" + name[1 - length :]
+    """The end of a dotted path, which tells more than its beginning: whole parts of it, if one has room."""
+    if len(name) <= length:
+        return name
+    tail = name[1 - length :]
+    return "…" + (tail.partition(".")[2] or tail)

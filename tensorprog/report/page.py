@@ -15,8 +15,8 @@ from pygments.lexers import PythonLexer
 from tensorprog.coordcheck.report import CheckReport, Row
 from tensorprog.derivation import Derivation
 from tensorprog.hptransfer.report import TransferReport
-from tensorprog.hptransfer.show import curves
-from tensorprog.plots.forest import slope_forest
+from tensorprog.hptransfer.show import cost, curves, findings, origin, setting
+from tensorprog.plots.forest import LINES, slope_forest
 from tensorprog.plots.ladder import coordinate_check
 from tensorprog.plots.network import computation_graph
 from tensorprog.plots.select import chosen, counts, groups
@@ -63,7 +63,7 @@ def report_page(
         widths=derivation.widths, facts=facts(derivation), source=derivation.architecture.source.rstrip("\n"),
         network=network, forms=all_forms(derivation), code=_highlighted(code), check=check, checked=checked,
         transferred=transferred, commands=dict(commands or {}), signs=SIGNS,
-        provenance=provenance(derivation, ("torch",) if check and check.backend == "torch" else ()),
+        provenance=provenance(derivation, ("torch",) if transfers or (check and check.backend == "torch") else ()),
         colors={"light": theme_colors(LIGHT), "dark": theme_colors(DARK)}, mixes=pictures.variables,
         code_styles=_code_styles(),
     )  # fmt: skip
@@ -80,6 +80,7 @@ class Checked:
     slopes: Picture
     counts: str
     shown: str
+    listed: str
     not_agreeing: tuple[Row, ...]
     more: int
     table: str
@@ -97,27 +98,33 @@ def _checked(check: CheckReport, pictures: Pictures) -> Checked:
     others = sorted((row for row in check.rows if row.verdict != "agrees"), key=lambda row: WORDS.index(row.verdict))
     return Checked(
         Picture(sizes(5), sizes(2)), Picture(slopes(False), slopes(True)),
-        counts(check), _shown(check), tuple(others[:MOST]),
+        counts(check), _shown(check, PANELS), _shown(check, LINES), tuple(others[:MOST]),
         max(0, len(others) - MOST), check.render(every=True),
     )  # fmt: skip
 
 
-def _shown(check: CheckReport) -> str:
-    panels, tensors = len(chosen(check, PANELS)), len(groups(check))
-    if panels == tensors:
+def _shown(check: CheckReport, limit: int) -> str:
+    shown, tensors = len(chosen(check, limit)), len(groups(check))
+    if shown == tensors:
         return ""
-    return f"Shown are {panels} of {tensors} tensors: first those that do not agree, then others all over the network."
+    return f"Shown are {shown} of {tensors} tensors: those that do not agree, then others all over the network."
 
 
 @dataclass(frozen=True, slots=True)
 class Transferred:
-    """The section about one transfer experiment. `verdict`: in the words of a check."""
+    """The section about one transfer experiment. `verdict`: in the words of a check, and `said` in its own. `findings`:
+    of every parametrization, how its optimum moves, then what that means."""
 
     title: str
+    what: str
     verdict: str
     said: str
+    setting: str
+    findings: list[list[str]]
+    cost: str
     curves: Picture
     table: str
+    origin: str
 
 
 def _transferred(report: TransferReport, pictures: Pictures) -> Transferred:
@@ -127,7 +134,10 @@ def _transferred(report: TransferReport, pictures: Pictures) -> Transferred:
         return pictures.svg(lambda theme: transfer_curves(sweep, theme, columns=columns, heading=False), sweep.title)
 
     verdict = {"transfers": "agrees", "drifts": "disagrees"}.get(report.verdict, "inconclusive")
-    return Transferred(sweep.title, verdict, report.verdict, Picture(drawn(3), drawn(1)), report.render())
+    return Transferred(
+        sweep.title, f"{sweep.quantity} along {sweep.size}", verdict, report.verdict, setting(report),
+        findings(report), cost(report), Picture(drawn(3), drawn(1)), report.render(), origin(report),
+    )  # fmt: skip
 
 
 # --- text ---------------------------------------------------------------------------------------------

@@ -17,8 +17,9 @@ from tensorprog.cli import main  # noqa: E402
 from tensorprog.coordcheck.report import CheckReport, Row  # noqa: E402
 from tensorprog.errors import TensorProgError  # noqa: E402
 from tensorprog.plots import DARK, LIGHT, THEMES, Theme, coordinate_check, render, slope_forest  # noqa: E402
+from tensorprog.plots.ladder import GAP, PANEL  # noqa: E402
 from tensorprog.plots.select import chosen, groups, role  # noqa: E402
-from tensorprog.plots.style import MARKS  # noqa: E402
+from tensorprog.plots.style import MARKS, shortened  # noqa: E402
 from tests.shared import ROOT, python  # noqa: E402
 
 MLP = str(ROOT / "examples" / "mlp.tp")
@@ -42,8 +43,8 @@ def made_up(verdicts: dict[str, str], sizes: Sizes = ((1.0, 1.1), (1.0, 0.9))) -
 
 @pytest.mark.slow
 def test_every_series_is_drawn_with_the_slope_and_the_mark_of_its_row(standard: CheckReport) -> None:
-    figure = coordinate_check(standard)
-    panels = {axes.get_title(loc="left"): axes for axes in figure.axes}
+    figure = coordinate_check(standard, limit=99)
+    panels = {axes.get_label(): axes for axes in figure.axes}
     assert set(panels) == {group.name for group in groups(standard)} >= {row.tensor for row in standard.rows}
     drawn = 0
     for group in groups(standard):
@@ -113,6 +114,24 @@ def test_a_large_network_keeps_every_row_that_does_not_agree() -> None:
     assert {"layers.33.h", "t7", "[t8 t9]", "t49"} <= set(shown)
     assert shown == [name for name in verdicts if name in shown]  # in forward order
     assert sum(name.startswith("layers.") for name in shown) == 1
+
+
+def test_the_plot_is_legible_where_a_page_is_400_pixels_wide() -> None:
+    figure = coordinate_check(made_up({f"h{k}.attention.projection": "agrees" for k in range(40)}), limit=12)
+    points = 72 * figure.get_size_inches()[0]
+    texts = [text for axes in figure.axes for text in (axes.title, *axes.texts, *axes.get_xticklabels()) if text]
+    assert len(figure.axes) == 12 and len({round(axes.get_position().x0, 3) for axes in figure.axes}) == 3
+    assert min(text.get_fontsize() for text in texts) * 400 / points >= 8  # pixels
+    letters = max(len(axes.get_title(loc="left")) for axes in figure.axes)
+    assert letters * 0.65 * 8 < 72 * (PANEL[0] + GAP[0])  # bold letters are at most 0.65 of their height wide
+
+
+@pytest.mark.parametrize(("name", "length", "shown"), [
+    ("readout.W", 17, "readout.W"), ("layers.0.attention.Wk", 17, "…0.attention.Wk"),
+    ("layers.0.layernorm.shift", 17, "…layernorm.shift"), ("embedding_of_tokens", 17, "…edding_of_tokens"),
+])  # fmt: skip
+def test_a_long_name_keeps_the_whole_parts_of_its_end(name: str, length: int, shown: str) -> None:
+    assert shortened(name, length) == shown and len(shown) <= length
 
 
 @pytest.mark.parametrize("sizes", [((0.0, 0.0), (0.0, 0.0)), ((1.0, None), (1.0, 2.0)), ()])

@@ -107,6 +107,19 @@ def test_the_check_is_told_row_by_row_and_what_disagrees_comes_first(page: str) 
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_the_transfer_is_told_with_its_protocol_and_findings(page: str) -> None:
+    seen = Page(page)
+    section, head, last = (" ".join(text.split()) for text in (seen.texts["section"][-2], *seen.texts["header"],
+                                                               seen.texts["section"][-1]))  # fmt: skip
+    assert "transfer: transfers" in head and "lr along n" in head
+    assert "data digits; 50 steps of 8 examples, 2 seeds; base n = 32" in section
+    for finding in ("moves by +0.01 [-0.04, +0.06] octaves per doubling of n: transfers", "with the best lr of n = 32",
+                    "worse 5 (most at 0.1, from 32 to 64)", "saves a factor of 4"):  # fmt: skip
+        assert finding in section
+    assert "derived, sp at n = 32, 64" in last and "torch 2" in last
+
+
 def test_sections_without_a_result_are_left_out() -> None:
     bare = Page(page_of())
     assert set(bare.having("id")) & {"check", "transfer"} == set()
