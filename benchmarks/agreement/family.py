@@ -23,6 +23,7 @@ BATCH = 4
 BASE = 4  # the base width: far below the ladder, so that what vanishes with width is small on all of it
 LADDER = (64, 128, 256, 512)
 WIDER = (*LADDER, 1024, 2048)
+EACH = "*"  # of a Look: one parameter after the other
 EPSILON = 1e-30  # of normalisations: arguments may vanish like n^-3
 ADAM = Fraction(1, 10**18)  # the base epsilon of optimizers that have one: gradients may vanish like n^-7/2
 
@@ -96,11 +97,13 @@ def _divided(nodes: Sequence[Node], x: Node, norm: InvRms) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Networks to train: `seeds` of each width. `rate`: times the learning rates of a check."""
+    """Networks to train: `seeds` of each width. `rate`: times the learning rates of a check, or that of the parameter
+    `raised` alone (EACH: one after the other, those that matter)."""
 
     seeds: int
     rate: float = 1.0
     widths: tuple[int, ...] = LADDER
+    raised: str = ""
 
     @property
     def wider(self) -> bool:
@@ -117,7 +120,7 @@ class Family:
     places: Sequence[Probe]
     steps: int
     dtype: str = "float32"
-    _done: dict[tuple[float, int, int], Floats] = field(default_factory=dict)
+    _done: dict[tuple[str, float, int, int], Floats] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.derivation = without_epsilon(self.derivation)
@@ -144,10 +147,11 @@ class Family:
         that were asked for then can be asked for now."""
         wanted = sorted({k for k, _ in (*rows, *also)})
         steps = min(self.steps, max(1, max(t for _, t in rows)))
-        lr = {name: look.rate * rate for name, rate in self.rates.items()}
+        lr = {name: look.rate * rate if look.raised in ("", name) else rate for name, rate in self.rates.items()}
+        of = look.raised, look.rate
         for width in look.widths:
             at = dict.fromkeys(self.derivation.widths, width)
-            missing = [seed for seed in range(look.seeds) if (look.rate, width, seed) not in self._done]
+            missing = [seed for seed in range(look.seeds) if (*of, width, seed) not in self._done]
             if not missing:
                 continue
             plan = planned(self.derivation, self.used, at, self.base, BATCH, lr, self.dtype)
@@ -156,6 +160,6 @@ class Family:
                 found[wanted, : steps + 1] = measure(
                     self.derivation, self.used, [self.places[k] for k in wanted], at, self.base, seed=seed, steps=steps,
                     batch=BATCH, lr=lr, dtype=self.dtype, plan=plan)  # fmt: skip
-                self._done[look.rate, width, seed] = found
-        grid = [self._done[look.rate, width, seed] for width in look.widths for seed in range(look.seeds)]
+                self._done[*of, width, seed] = found
+        grid = [self._done[*of, width, seed] for width in look.widths for seed in range(look.seeds)]
         return np.stack(grid, axis=-1).reshape(len(self.places), self.steps + 1, len(look.widths), look.seeds)

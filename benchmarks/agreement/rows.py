@@ -18,6 +18,8 @@ for what is not a clean power of the width:
 - a large part that vanishes with width may hide on the ladder what lasts. So what misses is looked at once more at
   larger widths, and agrees if it does there (`AT_WIDER`). It disagrees only if it disagrees there, too, and does not
   move to the prediction (else: inconclusive, `UNSURE` or evidence.py's `MOVES`);
+- one learning rate may be far below what would show. What grows more slowly than predicted agrees if it follows its
+  prediction with this rate raised alone (raised.py, `RAISED`);
 - a first output that vanishes with width may still outweigh the targets at the top of the ladder, if its constant is
   large (squares of squares). The derivative of a squared error then falls as the output does. What falls too fast in
   such a network is inconclusive (`OUTWEIGHS`);
@@ -49,6 +51,7 @@ from tensorprog.graph import Loss, Map, Softmax
 
 RATES = (0.25, 4.0, 16.0)  # times the learning rates, at which changes that are not settled are looked at again
 ELSEWHERE, SOMEWHERE = "at other learning rates", "it misses at some learning rates only"
+RAISED = "with one learning rate raised"
 AT_WIDER, NARROW = "at larger widths", "it agrees at small widths only"
 UNSURE = "whether it misses at larger widths is not known well enough"
 CANCELS, ZERO = "it cancels exactly", "exactly zero"
@@ -100,11 +103,15 @@ class Case:
     rows: dict[Key, Row] = field(default_factory=dict)
     other: dict[Key, dict[float, Row]] = field(default_factory=dict)  # at other learning rates
     wider: dict[Key, Row] = field(default_factory=dict)  # between larger widths
+    carriers: dict[Key, frozenset[str]] = field(default_factory=dict)  # of what disagrees: see raised.py
+    raised: dict[Key, Row] = field(default_factory=dict)  # agrees with the rate of one of them raised
 
     def wanted(self, look: Look, beside: Collection[Key] = ()) -> list[Key]:
         """What a look is for. Initial values do not depend on learning rates. More seeds at another rate are of use
         only where it is not clear that the row misses at that rate. Larger widths are for what misses, more seeds
         there for what would disagree; and, where they are trained for the rows `beside`, for those in any case."""
+        if look.raised:
+            return [key for key, names in self.carriers.items() if look.raised in names and key not in self.raised]
         if look.wider:
             return [key for key in self.rows if key in beside or self._open(key)]
         return [key for key in self.pending
@@ -117,7 +124,10 @@ class Case:
                        self.grows, self.level, dtype, None if single is None else single[k, t])  # fmt: skip
             if row is None:
                 continue
-            if look.wider:
+            if look.raised:
+                if row.verdict == "agrees":
+                    self.raised[k, t] = replace(row, reason=RAISED)
+            elif look.wider:
                 self.wider[k, t] = row
             elif look.rate == 1:
                 self.rows[k, t] = row
@@ -149,6 +159,10 @@ class Case:
     def verdicts(self) -> list[Row]:
         """The rows, those that disagree at every learning rate and at larger widths told from those that do so at
         some."""
+        return list(self.found().values())
+
+    def found(self) -> dict[Key, Row]:
+        """The same, by place and step."""
         found = {key: self._verdict(key, row) for key, row in self.rows.items()}
         large = self._large(found)
         for key, row in found.items():
@@ -159,7 +173,7 @@ class Case:
                 learns = row.step or row.kind == "gradient"
                 if learns and row.verdict == "disagrees" and row.reason == evidence.SLOWER:
                     found[key] = replace(row, verdict="inconclusive", reason=OUTWEIGHS)
-        return list(found.values())
+        return found | self.raised
 
     def _outweighed(self) -> bool:
         """Whether an output with a squared error is larger than its targets at the start, though it vanishes."""

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from benchmarks.agreement.campaign import campaign_program
-from benchmarks.agreement.family import WIDER, Family, Look, idle
+from benchmarks.agreement.family import EACH, WIDER, Family, Look, idle
 from benchmarks.agreement.parametrizations import perturbed
+from benchmarks.agreement.raised import RAISES, carriers
 from benchmarks.agreement.rows import RATES, Case, Row, alike
 from tensorprog.architecture import parse
 from tensorprog.calculus.analysis import largest
@@ -27,7 +28,7 @@ OPTIMIZERS = ("sgd", "adam", "muon")
 STEPS = 3
 LOOKS = (  # one after the other, each at what is not settled then: more seeds, other learning rates, larger widths
     Look(8), Look(16), *(Look(8, rate) for rate in RATES), Look(32), *(Look(16, rate) for rate in RATES),
-    Look(4, widths=WIDER), Look(48), Look(8, widths=WIDER),
+    Look(4, widths=WIDER), Look(48), Look(8, widths=WIDER), Look(8, raised=EACH),
 )  # fmt: skip
 CONTROL = 0.001  # the level at which a row of the control disagrees
 
@@ -139,7 +140,7 @@ def heard(hearing: Hearing, looks: Sequence[Look]) -> Verdicts:
     """Trains it, and judges."""
     family, cases = hearing.family, hearing.cases
     own = cases[0]
-    for look in looks:
+    for look in unrolled(looks, hearing):
         wanted = [own.wanted(look)]
         wanted += [case.wanted(look, wanted[0]) for case in cases[1:]]
         if not wanted[0]:
@@ -163,6 +164,18 @@ def heard(hearing: Hearing, looks: Sequence[Look]) -> Verdicts:
     how = dict(Counter(row.reason for row in rows if row.verdict == "agrees" and row.reason))
     others = Counter(row.verdict for case in cases[1:] for row in case.verdicts())
     return Verdicts(counts, how, dict(others), tuple(r for r in rows if r.verdict in ("disagrees", "inconclusive")))
+
+
+def unrolled(looks: Sequence[Look], hearing: Hearing) -> Iterator[Look]:
+    """The looks; that which raises rates, for each parameter that carries what disagrees by then, and each factor."""
+    for look in looks:
+        if look.raised != EACH:
+            yield look
+            continue
+        for case in hearing.cases:
+            case.carriers = carriers(hearing.derivation, case)
+        for name in sorted(set().union(*hearing.cases[0].carriers.values())):
+            yield from (replace(look, raised=name, rate=rate) for rate in RAISES)
 
 
 def control(derivation: Derivation, own: Case) -> Case:

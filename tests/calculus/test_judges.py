@@ -16,9 +16,10 @@ from benchmarks.agreement import __main__ as main
 from benchmarks.agreement import evidence, rows, shrink
 from benchmarks.agreement.__main__ import finished
 from benchmarks.agreement.campaign import campaign_program
-from benchmarks.agreement.family import WIDER, Look, idle
+from benchmarks.agreement.family import EACH, WIDER, Look, idle
 from benchmarks.agreement.parametrizations import perturbed
-from benchmarks.agreement.trial import LOOKS, control, judged, opened, posed, prepared, trial
+from benchmarks.agreement.raised import carriers
+from benchmarks.agreement.trial import LOOKS, control, heard, judged, opened, posed, prepared, trial
 from tensorprog.api import derive
 from tensorprog.architecture import parse
 from tensorprog.coordcheck.predict import Predictor
@@ -272,6 +273,51 @@ loss cross_entropy(f)
         everything = [(k, t) for k in range(len(places)) for t in range(2)]
         own = rows.Case(places, Predictor(found, used, 3), 4, everything)
         assert min(len(control(found, own).pending), 1) == count
+
+
+missing = measured(-0.5, verdict="disagrees")
+HIDDEN = """
+width n
+dim d = 8, classes = 4
+axis i: d, j: n, k: n, c: classes
+input x[i]
+param E[j,i], W[k,j], V[c,k]
+z[j] = E[j,i] x[i]
+s[] = mean[j](square(z[j]))
+h[k] = W[k,j] z[j]
+output f[c] = V[c,k] (h[k] * tanh(s[]))
+loss mse(f)
+"""
+
+
+def test_the_calculus_knows_whose_updates_carry_a_prediction() -> None:
+    """|z|^2 moves with E; after one update h does with E or with W, and the output with all."""
+    carried = {"s": {"E"}, "h": {"E", "W"}, "f": {"E", "W", "V"}}
+    found = derive(parse(HIDDEN), "adam")
+    places = [p for p in probes(found) if p.kind == "value" and p.name in carried]
+    case = rows.Case(places, Predictor(found, found.parametrization, 1), 2, [])
+    case.rows = {(k, 1): replace(missing, reason=evidence.SLOWER) for k in range(3)}
+    assert {places[k].name: set(names) for (k, _), names in carriers(found, case).items()} == carried
+    case.rows = {(k, 1): replace(missing, reason=evidence.FASTER) for k in range(3)}
+    assert not carriers(found, case)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("power", "verdict"), [(0, "agrees"), (Fraction(-1, 2), "disagrees")])
+def test_what_a_small_learning_rate_hides_is_seen_when_it_alone_is_raised(power: Fraction, verdict: str) -> None:
+    """s moves by order 1 with E, and is seen to if E's rate is raised, be it 1/64 of what shows. If E learns too slowly
+    by n^(1/2), it is not seen at any rate."""
+    found = derive(parse(HIDDEN), "adam")
+    slow = replace(found.params["E"], lr=found.params["E"].lr * Power.of({"n": power}))
+    used = replace(found.parametrization, params={**found.params, "E": slow})
+    hearing = prepared(found, used, expected=found.parametrization)
+    case, family = hearing.cases[0], hearing.family
+    family.__dict__["rates"] = {**family.rates, "E": family.rates["E"] / 64}
+    key = next((k, 1) for k, p in enumerate(case.places) if (p.name, p.kind) == ("s", "value"))
+    case.rows, case.pending = {key: replace(missing, reason=evidence.SLOWER)}, []
+    heard(hearing, [Look(8, raised=EACH)])
+    assert case.verdicts()[0].verdict == verdict
+    assert verdict == "disagrees" or case.verdicts()[0].reason == rows.RAISED
 
 
 @pytest.mark.parametrize(("output", "verdict"), [(100.0, "inconclusive"), (10.0, "disagrees")])
