@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import permutations
 from typing import Any
 
 from tensorprog.architecture import Architecture
+from tensorprog.attribution import ambiguous, attribute, attributed, orders
 from tensorprog.calculus.analysis import largest
 from tensorprog.calculus.forms import DEFAULT_FORM, FORMS, gradient_norm, parametrize
 from tensorprog.calculus.solve import Solution
 from tensorprog.errors import NoPowerLawError, TensorProgError
-from tensorprog.exponents import Power
+from tensorprog.exponents import Degrees, Power
 from tensorprog.graph import Graph
 from tensorprog.optimizers import Choice, Optimizer
 from tensorprog.optimizers.policies import DEFAULT_POLICY, POLICIES
@@ -24,8 +26,8 @@ from tensorprog.reasons import reasons
 from tensorprog.solving import Regime, collector_at_rest, solved
 
 SCHEMA = 1
-MANY_WIDTHS = 3  # above so many, their orders are not all tried
 QUANTITIES = ("multiplier", "init_std", "lr", "weight_decay", "eps")
+MANY_WIDTHS = 3  # above so many, their orders are not all tried
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,9 @@ class Derivation:
     """The result of `derive`: `parametrization` holds the exponents, `solution` what they follow from.
 
     Where depths are symbols (`architecture.rolled`), a parameter `layers.*.W` stands for that of every layer. `note`:
-    why a depth is not a symbol, though the file has one. `given`: what is fixed besides the file's `fix` statements; a
-    derivation in which anything is fixed is a `programme.completion.Completion`."""
+    why a depth is not a symbol, though the file has one. `ordered`: solutions in orders of the widths, where those in
+    proportion need them (attribution.py). `given`: what is fixed besides the file's `fix` statements; a derivation in
+    which anything is fixed is a `programme.completion.Completion`."""
 
     architecture: Architecture
     optimizer: str
@@ -43,6 +46,7 @@ class Derivation:
     parametrization: Parametrization
     decay_policy: str = DEFAULT_POLICY
     note: str = ""
+    ordered: tuple[Solution, ...] = ()
     given: tuple[str, ...] = ()
 
     @property
@@ -57,7 +61,7 @@ class Derivation:
     @property
     def symbols(self) -> tuple[str, ...]:
         """The symbols that exponents may have: widths, and depths that are symbols."""
-        return self.solution.solver.units.symbols
+        return tuple(symbol for group in self.solution.solver.units.given for symbol in group)
 
     @property
     def what(self) -> str:
@@ -74,13 +78,25 @@ class Derivation:
     def remarks(self) -> list[str]:
         """What is to be said besides the numbers."""
         own = ", ".join(f"`{name}` by {power}" for name, power in self.vanishing.items())
-        return [f"stable, but not maximal: own updates move their uses by less than Theta(1), {own}"] if own else []
+        short = f"stable, but not maximal: own updates move their uses by less than Theta(1), {own}"
+        return [*([short] if own else []), *self.of_degrees]
+
+    @property
+    def of_degrees(self) -> list[str]:
+        """Where sizes are known by their degree in several widths alone, how reasons put it."""
+        units = self.solution.solver.units
+        if not isinstance(units, Degrees):
+            return []
+        return [f"{', '.join(units.given[0])} grow in proportion: reasons give sizes as powers of {units.symbols[0]}"]
 
     @property
     def vanishing(self) -> dict[str, Power]:
         """Parameters whose own update does not move their use by Theta(1), and by how much it does."""
-        solver = self.solution.solver
-        return {name: solver.units.unpack(size) for name, size in solver.falls_short().items()}
+
+        def moved(name: str) -> Power:
+            return self._attributed(lambda one: one.solver.contribution(name)) or Power()
+
+        return {name: moved(name) for name in self.solution.solver.falls_short()}
 
     def why(self, param: str, quantity: str) -> list[str]:
         """What `explain` says of one number besides the chain that leads to it."""
@@ -149,7 +165,7 @@ class Derivation:
     @property
     def gradient_norm(self) -> Power | None:
         """The exponent of the norm of the whole gradient in this form: what a global clip compares with."""
-        return gradient_norm(self.solution, self.form)
+        return self._attributed(lambda one: gradient_norm(one, self.form))
 
     def tensor(self, name: str) -> tuple[Power | None, Power | None]:
         """Exponents of a named tensor's initial value and of its change in training (None: exactly zero)."""
@@ -160,44 +176,23 @@ class Derivation:
 
     def sizes(self, node: int) -> tuple[Power | None, Power | None]:
         """The same for node number `node` of the forward graph."""
-        units, snapshot = self.solution.solver.units, self.solution.snapshot
-        initial, change = largest(snapshot.initial[node]), largest(snapshot.change[node])
-        return (None if initial is None else units.unpack(initial), None if change is None else units.unpack(change))
+        return (self._attributed(lambda one: largest(one.snapshot.initial[node])),
+                self._attributed(lambda one: largest(one.snapshot.change[node])))  # fmt: skip
+
+    def _attributed(self, ask: Callable[[Solution], int | None]) -> Power | None:
+        """What is asked of a solution, a packed exponent, attributed to the widths."""
+
+        def power(one: Solution) -> Power | None:
+            size = ask(one)
+            return None if size is None else one.solver.units.unpack(size)
+
+        return attributed(power(self.solution), [power(one) for one in self.ordered], self.solution.solver.units)
 
     def to_json(self) -> dict[str, Any]:
         """The machine-readable result (documented in docs/reference/json-schema.md)."""
-        graph, symbols = self.architecture.graph, self.symbols
+        from tensorprog import tables
 
-        def exponent(power: Power | None) -> dict[str, str] | None:
-            return None if power is None else power.as_json(symbols)
-
-        parameters = {}
-        for name, exponents in self.params.items():
-            entry: dict[str, Any] = {"shape": [str(axis.dim) for axis in graph.parameters[name].axes]}
-            for quantity in QUANTITIES:
-                entry[quantity] = exponent(getattr(exponents, quantity))
-            entry |= {name: exponent(power) for name, power in exponents.others}
-            entry["optimizer"] = self.solution.solver.optimizers[name].name
-            entry["reasons"] = self.reasons[name]
-            parameters[name] = entry
-        tensors = {}
-        for node in graph.nodes:
-            if node.name and node.name not in tensors:
-                initial, change = self.sizes(node.id)
-                tensors[node.name] = {"init": exponent(initial), "change": exponent(change)}
-        return {
-            "schema": SCHEMA,
-            "file": self.architecture.file,
-            "optimizer": self.optimizer,
-            "form": self.form,
-            "decay_policy": self.decay_policy,
-            "depths": dict(graph.depths),
-            "gradient_norm": exponent(self.gradient_norm),
-            "parameters": parameters,
-            "multipliers": {name: exponent(power) for name, power in self.multipliers.items()},
-            "tensors": tensors,
-            "vanishing": {name: exponent(power) for name, power in self.vanishing.items()},
-        }
+        return tables.as_json(self)
 
     def render(self, format: str = "table", *, color: bool = False) -> str:
         """As `table`, `json`, `markdown` or `latex`."""
@@ -267,9 +262,7 @@ def derive(
         try:
             return derived(architecture.symbolic)
         except NoPowerLawError as error:
-            several = len(architecture.model.widths) > 1 and architecture.model.regime is None
-            hint = "; of widths in proportion none may be found: `regime n << m` declares an order" if several else ""
-            return replace(derived(architecture), note=error.message + hint)
+            return replace(derived(architecture), note=error.message)
 
 
 def known_form(form: str) -> str:
@@ -288,4 +281,13 @@ def _derive(
         parametrization = parametrize(solution, form, policy)
     except TensorProgError as error:
         raise error.located(architecture.source, architecture.file) from None
-    return Derivation(architecture, choice.default.name, form, solution, parametrization, policy)
+    if not ambiguous(parametrization, solution.solver.units):
+        return Derivation(architecture, choice.default.name, form, solution, parametrization, policy)
+    ordered = []
+    for order in orders(solution.solver.units, architecture.graph.widths):
+        with suppress(TensorProgError):
+            other = solved(architecture, choice, (order, "<<"))
+            ordered.append((other, parametrize(other, form, policy)))
+    parametrization = attribute(parametrization, [other for _, other in ordered], solution.solver.units)
+    return Derivation(architecture, choice.default.name, form, solution, parametrization, policy,
+                      ordered=tuple(other for other, _ in ordered))  # fmt: skip

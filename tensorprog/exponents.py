@@ -75,7 +75,7 @@ class Units:
     """
 
     def __init__(self, *groups: tuple[str, ...], denominator: int = 840, base: int = BASE) -> None:
-        self.groups = tuple(group for group in groups if group)
+        self.given = self.groups = tuple(group for group in groups if group)
         self.symbols = tuple(symbol for group in self.groups for symbol in group)
         self.denominator, self.base = denominator, base
         self._single = single = all(len(group) == 1 for group in self.groups)  # then the degrees are the exponents
@@ -123,9 +123,9 @@ class Units:
         """The factor of a packed exponent that is a power of one symbol, packed."""
         return self.pack({symbol: self.unpack(size)[symbol]})
 
-    def finer(self, denominator: int) -> Units:
+    def finer(self, denominator: int, base: int = WIDE) -> Units:
         """The same with another denominator, and room for any."""
-        return Units(*self.groups, denominator=denominator, base=WIDE)
+        return type(self)(*self.given, denominator=denominator, base=base)
 
     # --- as rational numbers: for a linear programme, in which solutions have denominators of their own ------------
 
@@ -170,12 +170,10 @@ class Units:
 
 
 class Degrees(Units):
-    """Units in which symbols that grow in proportion are one: of an exponent vector only the total degree counts."""
+    """Units in which symbols that grow in proportion are one: of an exponent vector only the total degree in each group
+    counts. It is unpacked as a power of the first."""
 
-    def __init__(self, symbols: tuple[str, ...], *, denominator: int = 840) -> None:
-        super().__init__(symbols[:1], denominator=denominator)
-        self._all = symbols
-        self._weight = dict.fromkeys(symbols, 1)
-
-    def finer(self, denominator: int) -> Units:
-        return Degrees(self._all, denominator=denominator)
+    def __init__(self, *groups: tuple[str, ...], denominator: int = 840, base: int = BASE) -> None:
+        super().__init__(*(group[:1] for group in groups), denominator=denominator, base=base)
+        self.given = groups
+        self._weight = {symbol: self._weight[group[0]] for group in groups for symbol in group}

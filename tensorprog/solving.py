@@ -11,7 +11,7 @@ from tensorprog.architecture import Architecture
 from tensorprog.calculus.solve import Solution, prepare, solve
 from tensorprog.calculus.solver import Solver
 from tensorprog.errors import TensorProgError
-from tensorprog.exponents import Units
+from tensorprog.exponents import Degrees, Units
 from tensorprog.graph import Graph, Scale
 from tensorprog.optimizers import Choice
 
@@ -39,7 +39,7 @@ def unsolved(architecture: Architecture, choice: Choice, finer: int = 1) -> Solv
     are than needed. Raises TensorProgError if the program is ill-formed or not covered by the calculus."""
     try:
         units = units_of(architecture.graph, architecture.model.regime)
-        units = Units(*units.groups, denominator=units.denominator * finer)
+        units = units.finer(units.denominator * finer, units.base)
         return prepare(architecture.program, units, choice, architecture.functions)
     except TensorProgError as error:
         raise error.located(architecture.source, architecture.file) from None
@@ -47,7 +47,7 @@ def unsolved(architecture: Architecture, choice: Choice, finer: int = 1) -> Solv
 
 def units_of(graph: Graph, regime: Regime | None = None) -> Units:
     """Units fine enough for every exponent that the file writes, and for halves and thirds of them; widths outgrow
-    depths."""
+    depths. Along a symbolic depth no ties between widths in proportion are broken: in all layers alike, they add up."""
     scalars = [node.op.scalar for node in graph.nodes if isinstance(node.op, Scale)]
     scalars += [unknown.base for unknown in graph.unknowns.values()]
     denominators = {power.denominator for scalar in scalars for _, power in scalar.powers}
@@ -57,7 +57,8 @@ def units_of(graph: Graph, regime: Regime | None = None) -> Units:
                               fix="exponents such as 1/2 or -3/4",
                               why="all exponents are counted in one small unit")  # fmt: skip
     depths = tuple(sorted({symbol for loop in graph.loops for symbol in loop.axis.dim.symbols}))
-    return Units(*_groups(graph.widths, regime), depths, denominator=denominator)
+    groups = *_groups(graph.widths, regime), depths
+    return (Degrees if depths and len(groups[0]) > 1 else Units)(*groups, denominator=denominator)
 
 
 def _groups(widths: tuple[str, ...], declared: Regime | None) -> tuple[tuple[str, ...], ...]:

@@ -44,7 +44,7 @@ def explain(derivation: Derivation, param: str, quantity: str | None = None) -> 
     axes = derivation.architecture.graph.parameters[param].axes
     shape = ", ".join(f"{axis.label or '.'}: {axis.dim}" for axis in axes)
     head = f"{param} [{shape}]   optimizer {story.optimizer.name}, form {derivation.form}"
-    return _folded("\n\n".join([head, *blocks]))
+    return _folded("\n\n".join(["\n".join([head, *derivation.of_degrees]), *blocks]))
 
 
 class _Story:

@@ -6,13 +6,11 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from html import escape
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from tensorprog.derivation import QUANTITIES, SCHEMA, Derivation
 from tensorprog.exponents import Power
 from tensorprog.optimizers.policies import DEFAULT_POLICY, POLICIES
-
-if TYPE_CHECKING:
-    from tensorprog.derivation import Derivation
 
 LINE_WIDTH = 118  # of what is printed in a terminal
 FEW_NAMES = 6  # more names than that are not repeated before a reason that most parameters share
@@ -174,6 +172,42 @@ def fold(line: str, width: int = LINE_WIDTH) -> str:
     """A long line broken between words, its continuation further indented."""
     indent = " " * (len(line) - len(line.lstrip()))
     return "\n".join(wrap(line, max(width, 40), subsequent_indent=indent + "    ", **WHOLE_WORDS)) or line
+
+
+def as_json(derivation: Derivation) -> dict[str, Any]:
+    """The machine-readable result (documented in docs/reference/json-schema.md)."""
+    graph, symbols = derivation.architecture.graph, derivation.symbols
+
+    def exponent(power: Power | None) -> dict[str, str] | None:
+        return None if power is None else power.as_json(symbols)
+
+    parameters = {}
+    for name, exponents in derivation.params.items():
+        entry: dict[str, Any] = {"shape": [str(axis.dim) for axis in graph.parameters[name].axes]}
+        for quantity in QUANTITIES:
+            entry[quantity] = exponent(getattr(exponents, quantity))
+        entry |= {name: exponent(power) for name, power in exponents.others}
+        entry["optimizer"] = derivation.solution.solver.optimizers[name].name
+        entry["reasons"] = derivation.reasons[name]
+        parameters[name] = entry
+    tensors = {}
+    for node in graph.nodes:
+        if node.name and node.name not in tensors:
+            initial, change = derivation.sizes(node.id)
+            tensors[node.name] = {"init": exponent(initial), "change": exponent(change)}
+    return {
+        "schema": SCHEMA,
+        "file": derivation.architecture.file,
+        "optimizer": derivation.optimizer,
+        "form": derivation.form,
+        "decay_policy": derivation.decay_policy,
+        "depths": dict(graph.depths),
+        "gradient_norm": exponent(derivation.gradient_norm),
+        "parameters": parameters,
+        "multipliers": {name: exponent(power) for name, power in derivation.multipliers.items()},
+        "tensors": tensors,
+        "vanishing": {name: exponent(power) for name, power in derivation.vanishing.items()},
+    }
 
 
 def render_derivation(derivation: Derivation, format: str, *, color: bool = False) -> str:

@@ -176,11 +176,11 @@ def _decay(optimizer: Optimizer, policy: Policy, s: Sized) -> int | None:
     return None if s.gradient is None else s.gradient + min(shrink - s.step, -s.value)
 
 
-def gradient_norm(solution: Solution, form: str) -> Power | None:
-    """The exponent of the global gradient norm (over all trained parameters) in a form: what a clip compares."""
+def gradient_norm(solution: Solution, form: str) -> int | None:
+    """The packed exponent of the global gradient norm (over all trained parameters) in a form: what a clip compares."""
     found = [_norm_of(solution, form, name) for name in solution.solver.program.updates]
     known = [norm for norm in found if norm is not None]
-    return solution.solver.units.unpack(max(known)) if known else None
+    return max(known, default=None)
 
 
 def _norm(solution: Solution, form: str, optimizer: Optimizer) -> int:

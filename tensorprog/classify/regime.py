@@ -18,7 +18,7 @@ from tensorprog.classify.rate import Rate, largest_rate
 from tensorprog.classify.views import stability, stable_region
 from tensorprog.derivation import derive
 from tensorprog.errors import CalculusError, TensorProgError
-from tensorprog.exponents import Power, Units
+from tensorprog.exponents import Power
 from tensorprog.graph import Add, Contract, Input, Map, Node, Param, Program, Scale, Softmax
 from tensorprog.optimizers import Choice, Optimizer
 from tensorprog.parametrization import Parametrization
@@ -133,7 +133,7 @@ def fine_enough(trainer: Trainer, parametrization: Parametrization) -> Trainer:
     denominator = lcm(units.denominator, *(e.denominator for power in powers for _, e in power.exponents))
     if denominator == units.denominator or denominator > LARGEST:
         return trainer
-    return replace(trainer, units=Units(*units.groups, denominator=denominator))
+    return replace(trainer, units=units.finer(denominator, units.base))
 
 
 def _verdicts(

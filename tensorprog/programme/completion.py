@@ -138,8 +138,8 @@ def _of_any_order(
     in monomials must decide: the programme holds it to be larger than 1. If that alone makes what is fixed impossible,
     it is held to be smaller, in every order of the widths. Raises CalculusError if none will do."""
     tied = None
-    for groups in product(*(permutations(group) for group in trainer.units.groups)):
-        units = Units(*groups, denominator=trainer.units.denominator, base=trainer.units.base)
+    for groups in product(*(permutations(group) for group in trainer.units.given)):
+        units = type(trainer.units)(*groups, denominator=trainer.units.denominator, base=trainer.units.base)
         other = replace(trainer, units=units, exponents=_repacked(start, trainer.units, units))
         fixed = requirements(other, architecture.fixes, given)
         try:

@@ -9,7 +9,10 @@ import pytest
 
 from tensorprog.api import check, derive
 from tensorprog.architecture import parse
+from tensorprog.calculus.forms import parametrize
 from tensorprog.coordcheck.calibrate import base_widths, width_ladder
+from tensorprog.coordcheck.predict import Predictor
+from tensorprog.coordcheck.probes import Probe
 from tensorprog.errors import TensorProgError
 from tensorprog.exponents import Power, Units
 
@@ -107,3 +110,68 @@ def test_a_wrong_power_of_one_width_shows_on_its_own_ladder_alone() -> None:
     }
     assert counts["m"] == 0
     assert counts["n"] >= 3
+
+
+STACK = """
+depth L
+axis i: 5
+input x0[i]
+x = linear(x0, n)
+repeat L { x = x + ?b * mlp(rmsnorm(x), hidden = HIDDEN, act = relu) }
+output f = readout(rmsnorm(x), 7)
+loss mse(f)
+"""
+RATES = {"adam": ["n^-1", "m^-1"], "sgd": ["L m n^-1", "L m^-1 n"], "muon": ["m^1/2 n^-1/2", "m^-1/2 n^1/2"]}
+
+
+@pytest.mark.parametrize("widths", ["n, m", "m, n"])
+@pytest.mark.parametrize("optimizer", RATES)
+def test_a_stack_with_two_widths_in_proportion_has_the_powers_of_one_with_one(widths: str, optimizer: str) -> None:
+    """A tie between the widths that is broken alike in every layer is no growth with the depth. Learning rates are
+    attributed as in both orders: under Adam each to its own fan-in."""
+    one = derive(parse("width n" + STACK.replace("HIDDEN", "4 n")), optimizer)
+    two = derive(parse(f"width {widths}{STACK.replace('HIDDEN', 'm')}"), optimizer)
+    assert not two.note
+    assert str(two.multipliers["b"]) == "L^-1"
+    for name, there in one.params.items():
+        here = two.params[name]
+        for mine, theirs in ((here.init_std, there.init_std), (here.lr, there.lr), (here.multiplier, there.multiplier)):
+            assert (mine is None) == (theirs is None)
+            assert mine is None or (mine["n"] + mine["m"], mine["L"]) == (
+                theirs and theirs["n"],
+                theirs and theirs["L"],
+            )
+    assert [str(two.params[f"layers.*.mlp.W{k}"].lr) for k in (1, 2)] == RATES[optimizer]
+    assert [str(two.params[f"layers.*.mlp.W{k}"].init_std) for k in (1, 2)] == ["n^-1/2", "m^-1/2"]
+    assert f"reasons give sizes as powers of {widths[0]}" in two.explain("layers.*.mlp.W2", "lr")
+    assert set(two.to_json()["parameters"]["layers.*.mlp.W1"]["lr"]) == {"n", "m", "L"}
+
+
+def test_at_a_finite_depth_rates_belong_to_the_widths_they_have_in_both_orders() -> None:
+    """Only monomials change, no degree: what is predicted in proportion for the two is the same."""
+    source = f"width n, m{STACK.replace('HIDDEN', 'm').replace('?b * ', '')}".replace("depth L", "depth L = 4")
+    found = derive(parse(source.replace("repeat L", "repeat 4")), "sgd")
+    assert {str(found.params[f"layers.{k}.mlp.W1"].lr) for k in range(4)} == {"m n^-1"}
+    assert str(found.params["linear.W"].lr) == "n"
+    plain = parametrize(found.solution, found.form)
+    assert str(plain.params["linear.W"].lr) == "m^2 n^-1"  # as ties are broken: of the same degree
+    one, other = Predictor(found, plain, 1), Predictor(found, found.parametrization, 1)
+    for node in found.architecture.graph.nodes:
+        powers = [predictor.at(Probe(node.name, node.id), 1).exponent for predictor in (one, other)]
+        assert powers[0] == powers[1] or (powers[0] and powers[1] and powers[0].degree == powers[1].degree)
+
+
+def test_an_order_of_some_widths_leaves_the_others_in_proportion_to_the_fastest() -> None:
+    found = derive(
+        parse(RECTANGLES.replace("n, m", "n, m, p").replace("l: n", "l: p") + "regime m << p\n"), "adam", "table3"
+    )
+    assert found.params["A"].init_std == spectral_std("m", "n", "m")
+
+
+@pytest.mark.slow
+def test_a_stack_with_two_widths_follows_its_exponents_in_width_and_depth() -> None:
+    found = derive(parse("width n, m" + STACK.replace("HIDDEN", "m")), "adam")
+    for ladder in ({"steps": 2}, {"steps": 2, "depths": (4, 8, 16, 32)}):
+        report = check(found, seeds=6, **ladder)  # type: ignore[arg-type]
+        assert report.count("disagrees") == 0, str(report)
+        assert report.control is not None and report.control.caught
