@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tensorprog.calculus.grades import CONSTANT, EVEN, NOTHING, STAYS, Grade, Parity
+from tensorprog.calculus.grades import CONSTANT, EVEN, FLIPS, NOTHING, STAYS, Grade, Parity
 from tensorprog.calculus.layers import LoopBits
 from tensorprog.calculus.terms import Term, interned
 from tensorprog.graph import Parameter, Program
@@ -52,8 +52,9 @@ def start(parameter: Parameter, bit: int, joint: Sequence[int], mirrors: Sequenc
     growing = len(joint)
     layered = parameter.layers is not None
     if not is_random(parameter, growing):
-        alike = EVEN if parameter.init.kind == "zeros" else CONSTANT
-        return 0, 0, interned((alike,) * growing + (EVEN,) * layered)
+        if parameter.init.kind == "zeros":
+            return 0, 0, interned((EVEN,) * growing + ((NOTHING, NOTHING, FLIPS),) * layered)
+        return 0, 0, interned((CONSTANT,) * growing + (EVEN,) * layered)
     owns: list[Parity] = [(bit << min(k, 2) | others, 0, 0) for k, others in enumerate(joint)]
     whole: Parity = (bit, 0, 0) if growing < 2 else NOTHING  # a matrix is raw, and says it there
     layers: Grade = ((whole[0] | layer, 0, 0), NOTHING, STAYS)

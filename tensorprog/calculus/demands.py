@@ -6,12 +6,13 @@ Theta(1), and so must the sum over layers that it feeds (see depth.py).
 
 from __future__ import annotations
 
+from tensorprog.calculus.affine import greatest
 from tensorprog.calculus.analysis import Analysis, largest
 from tensorprog.calculus.depth import Depth
 from tensorprog.calculus.multiply import ContractPlan
 from tensorprog.calculus.nonlinear import entrywise, facts_of
 from tensorprog.calculus.shared import products
-from tensorprog.calculus.terms import Terms, reduce_terms
+from tensorprog.calculus.terms import Term, Terms, interned, reduce_terms
 from tensorprog.calculus.uses import Occurrence, occurrences, scale_free
 from tensorprog.functions import find
 from tensorprog.graph import Add, Contract, Map, Scale
@@ -115,6 +116,21 @@ class Demands(Analysis):
             return 0
         return -self.depth.layers(other) - self.gains[other]
 
+    def begun(self, param: str) -> Terms:
+        """The terms of W at size 0 for which its uses demand a start. What meets a vector that starts at random gets
+        aligned with it in training. One that starts at zero gets aligned with what it meets, and demands the same: its
+        terms are those of its change, in every layer with a sign of their own, as they would be at a random start."""
+        parameter = self.program.forward.parameters[param]
+        ((_, raw, alike),) = unit = self.unit_terms(parameter)
+        moved = self.moved.get(param)
+        if raw or not moved or not self.starts_at_zero(parameter):
+            return unit
+        top, widths = greatest(size for size, _, _ in moved), len(self.sizes.growing(parameter.axes))
+        found: list[Term] = [
+            (0, 0, interned((*grades[:widths], *alike[widths:]))) for size, _, grades in moved if size == top
+        ]
+        return reduce_terms(found)
+
     def demanded(self, occurrence: Occurrence, weight: Terms) -> int | None:
         """The size that must not exceed Theta(1): of the use's value, and of the sum over layers that it feeds. None
         where nothing is met, or only a function of W is."""
@@ -136,7 +152,7 @@ class Demands(Analysis):
         that constrains it. None: nothing asks, or it has no say."""
         if param in self.scale_free or param in self.started:
             return None
-        weight = self.unit_terms(self.program.forward.parameters[param])
+        weight = self.begun(param)
         gains = []
         for occurrence in filter(self.constrains, self.uses_by_param(param)):
             gain = self.demanded(occurrence, weight)

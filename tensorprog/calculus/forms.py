@@ -45,8 +45,9 @@ class Sized:
     """What a form needs to know of one parameter, packed exponents: `initial` A, `lr` C, `gradient` (entries of
     dW, None if zero), `entries` (their number, in all layers), `growing` axes; `step`: entries of a step, `value`:
     of W at any time (None if zero). `floored`: it starts at zero under an optimizer whose step is relative to the
-    parameter, so that the optimizer's own floor is its first scale. `gauge`: the multiplier's exponent a, if it is
-    given."""
+    parameter, so that the optimizer's own floor is its first scale; `alone`: it starts at zero, steps are over the norm
+    of the whole gradient, and at first nothing that starts at random has one. `gauge`: the multiplier's exponent a, if
+    it is given."""
 
     initial: int
     lr: int
@@ -56,6 +57,7 @@ class Sized:
     step: int | None
     value: int | None
     floored: bool
+    alone: bool
     gauge: int | None
 
 
@@ -73,8 +75,18 @@ def sized(solution: Solution, name: str) -> Sized:
     return Sized(
         exponents.A[name], exponents.C[name], size, sum(dims) + layers, sum(1 for d in dims if d),
         None if step is None else step - exponents.C[name], max(values, default=None),
-        floored=solver.optimizers[name].relative and zero, gauge=solution.gauges.get(name),
+        floored=solver.optimizers[name].relative and zero,
+        alone=zero and _alone(solution, name), gauge=solution.gauges.get(name),
     )  # fmt: skip
+
+
+def _alone(solution: Solution, name: str) -> bool:
+    solver = solution.solver
+    program, optimizer = solver.program, solver.optimizers[name]
+    if optimizer.normalisation != "global" and optimizer.probe is None:
+        return False
+    first = [other for other in program.updates if solution.snapshot.initial[program.grads[other]]]
+    return name in first and all(solver.starts_at_zero(program.forward.parameters[other]) for other in first)
 
 
 def gauge(form: str, s: Sized) -> int:
@@ -83,6 +95,8 @@ def gauge(form: str, s: Sized) -> int:
         return s.gauge
     if s.floored and form != "table3":  # w must be Theta(1), like the floor
         return s.initial
+    if s.alone and form == "table8":  # its gradient is the norm at first, those of matrices are later: Theta(1)
+        form = "table9"
     match form:
         case "table3":
             return 0

@@ -77,7 +77,7 @@ class Solver(Demands):
     def _settle(self, occurrence: Occurrence) -> None:
         exponents, param, use = self.exponents, occurrence.param, occurrence.use
         changed = False
-        gain = self.demanded(occurrence, self.unit_terms(self.program.forward.parameters[param]))
+        gain = self.demanded(occurrence, self.begun(param))
         if gain is not None:
             if occurrence.multiplier is not None:
                 gain -= exponents.M[occurrence.multiplier]

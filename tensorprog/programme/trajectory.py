@@ -123,7 +123,7 @@ class Trainer(Solver):
 
     def starting(self, occurrence: Occurrence) -> int | None:
         """The size of a use's value for a W that starts at size 0, with all that it meets."""
-        return self.used(occurrence, self.unit_terms(self.program.forward.parameters[occurrence.param]))
+        return self.used(occurrence, self.begun(occurrence.param))
 
 
 def require_own_steps(optimizers: Iterable[Optimizer]) -> None:

@@ -8,14 +8,17 @@ multiplier n^-1, init 1, SGD lr n, Adam lr 1. The rows for Muon are reviewed aga
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 import pytest
 
 from tensorprog import Derivation
+from tensorprog.api import derive_architecture
 from tensorprog.cli import main
 from tensorprog.exponents import Power
+from tensorprog.graph import Init
 from tests.shared import derive, load, tiers
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -80,6 +83,25 @@ def test_untied_examples_are_table_8(name: str, optimizer: str) -> None:
         assert e.init_std is None or of_width(e.init_std) == std, parameter
         outputs.add(kind)
     assert outputs == set(TABLE_8)
+
+
+@pytest.mark.parametrize(
+    ("name", "optimizer"),
+    tiers([*product(UNTIED, ("adam",)), *product(("mlp", "lstm", "gpt", "resnet"), ("sgd", "muon"))], {"lstm-adam"}),
+)
+def test_a_readout_has_the_same_row_whether_it_starts_at_random_or_at_zero(name: str, optimizer: str) -> None:
+    random = derive(load(ROOT / "examples" / f"{name}.tp"), optimizer)
+    graph = random.architecture.graph
+    readout = [p for p in graph.parameters.values() if [k for k, axis in enumerate(p.axes) if axis.dim.grows] == [1]][
+        -1
+    ]
+    at_zero = replace(random.architecture)
+    parameters = {**graph.parameters, readout.name: replace(readout, init=Init("zeros"))}
+    at_zero.__dict__["graph"] = replace(graph, parameters=parameters)
+    for form in ("table8", "table9", "unit"):
+        rows = [derive_architecture(a, optimizer, form).params for a in (random.architecture, at_zero)]
+        one, other = (replace(found[readout.name], init_std=None) for found in rows)
+        assert one == other, form
 
 
 def test_low_rank_adapters_learn_as_in_lora_plus() -> None:
