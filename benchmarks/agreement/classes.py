@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 from benchmarks.agreement import evidence
 from benchmarks.agreement.parametrizations import perturbed
-from benchmarks.agreement.rows import CANCELS, ZERO
+from benchmarks.agreement.row import CANCELS, ZERO
 from benchmarks.agreement.trial import STEPS
 from tensorprog.architecture import parse
 from tensorprog.coordcheck.predict import Predictor

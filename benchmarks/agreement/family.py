@@ -25,18 +25,19 @@ LADDER = (64, 128, 256, 512)
 WIDER = (*LADDER, 1024, 2048)
 EACH = "*"  # of a Look: one parameter after the other
 EPSILON = 1e-30  # of normalisations: arguments may vanish like n^-3
+ONE = 1.0  # with which no normalisation takes away exactly what is common to all that it reads
 ADAM = Fraction(1, 10**18)  # the base epsilon of optimizers that have one: gradients may vanish like n^-7/2
 
 Floats = npt.NDArray[np.float64]
 Key = tuple[int, int]  # a place and a step
 
 
-def without_epsilon(derivation: Derivation) -> Derivation:
-    """The same networks, with normalisations and optimizers that normalise what is small, too: exponents are those
-    without epsilon."""
+def with_epsilon(derivation: Derivation, epsilon: float) -> Derivation:
+    """The same networks, with this epsilon in normalisations, and with optimizers that normalise what is small, too:
+    exponents are those without epsilon."""
 
     def cleaned(nodes: tuple[Node, ...]) -> tuple[Node, ...]:
-        return tuple(replace(n, op=replace(n.op, eps=EPSILON)) if isinstance(n.op, InvRms) else n for n in nodes)
+        return tuple(replace(n, op=replace(n.op, eps=epsilon)) if isinstance(n.op, InvRms) else n for n in nodes)
 
     program = derivation.architecture.program
     optimizer = derivation.parametrization.optimizer
@@ -98,12 +99,13 @@ def _divided(nodes: Sequence[Node], x: Node, norm: InvRms) -> bool:
 @dataclass(frozen=True, slots=True)
 class Look:
     """Networks to train: `seeds` of each width. `rate`: times the learning rates of a check, or that of the parameter
-    `raised` alone (EACH: one after the other, those that matter)."""
+    `raised` alone (EACH: one after the other, those that matter). `epsilon`: of normalisations."""
 
     seeds: int
     rate: float = 1.0
     widths: tuple[int, ...] = LADDER
     raised: str = ""
+    epsilon: float = EPSILON
 
     @property
     def wider(self) -> bool:
@@ -113,17 +115,19 @@ class Look:
 
 @dataclass
 class Family:
-    """`places`: what may be measured. `steps`: how many updates are made. `dtype`: of all numbers."""
+    """`places`: what may be measured. `steps`: how many updates are made. `dtype`: of all numbers. `epsilon`: of
+    normalisations."""
 
     derivation: Derivation
     used: Parametrization
     places: Sequence[Probe]
     steps: int
     dtype: str = "float32"
+    epsilon: float = EPSILON
     _done: dict[tuple[str, float, int, int], Floats] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.derivation = without_epsilon(self.derivation)
+        self.derivation = with_epsilon(self.derivation, self.epsilon)
 
     @cached_property
     def base(self) -> dict[str, int]:
@@ -145,6 +149,8 @@ class Family:
         """Sizes [place, step, width, seed] of these rows (place, step), and of those in `also` that are seen while
         `rows` are; nan elsewhere. A network that was trained before is not trained again: only a part of the rows
         that were asked for then can be asked for now."""
+        if look.epsilon != self.epsilon:
+            return replace(self, epsilon=look.epsilon, _done={}).sizes(look, rows, also)
         wanted = sorted({k for k, _ in (*rows, *also)})
         steps = min(self.steps, max(1, max(t for _, t in rows)))
         lr = {name: look.rate * rate if look.raised in ("", name) else rate for name, rate in self.rates.items()}

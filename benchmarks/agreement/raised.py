@@ -26,8 +26,7 @@ def carriers(derivation: Derivation, case: Case) -> dict[Key, frozenset[str]]:
     """Row that disagrees since its change is too small -> the parameters whose updates carry the predicted part. Were
     all learning rates smaller by n^`LITTLE`, that part would be, too; by less, if a parameter that it contains kept
     its own."""
-    keys = [key for key, row in case.found().items()
-            if key[1] and row.verdict == "disagrees" and row.reason == evidence.SLOWER]  # fmt: skip
+    keys = [key for key in case.disagreeing(evidence.SLOWER) if key[1]]
     if not keys:
         return {}
     used, little = case.predictor.parametrization, Power.of({derivation.widths[0]: LITTLE})

@@ -18,8 +18,9 @@ for what is not a clean power of the width:
 - a large part that vanishes with width may hide on the ladder what lasts. So what misses is looked at once more at
   larger widths, and agrees if it does there (`AT_WIDER`). It disagrees only if it disagrees there, too, and does not
   move to the prediction (else: inconclusive, `UNSURE` or evidence.py's `MOVES`);
-- one learning rate may be far below what would show. What grows more slowly than predicted agrees if it follows its
-  prediction with this rate raised alone (raised.py, `RAISED`);
+- one learning rate may be far below what would show, and without epsilon a norm takes away all that a factor changes.
+  What is smaller than predicted agrees if it follows its prediction with that rate raised (raised.py, `RAISED`), or
+  with an epsilon of 1 (`NORMED`; inconclusive if it may);
 - a first output that vanishes with width may still outweigh the targets at the top of the ladder, if its constant is
   large (squares of squares). The derivative of a squared error then falls as the output does. What falls too fast in
   such a network is inconclusive (`OUTWEIGHS`);
@@ -36,58 +37,30 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
-from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
 from benchmarks.agreement import evidence
-from benchmarks.agreement.family import Key, Look
-from tensorprog.coordcheck.predict import Prediction, Predictor
+from benchmarks.agreement.family import EPSILON, Key, Look
+from benchmarks.agreement.row import CANCELS, ZERO, Row, row_of
+from tensorprog.coordcheck.predict import Predictor
 from tensorprog.coordcheck.probes import Probe
 from tensorprog.functions import find
 from tensorprog.graph import Loss, Map, Softmax
 
 RATES = (0.25, 4.0, 16.0)  # times the learning rates, at which changes that are not settled are looked at again
 ELSEWHERE, SOMEWHERE = "at other learning rates", "it misses at some learning rates only"
-RAISED = "with one learning rate raised"
+RAISED, NORMED = "with one learning rate raised", "with an epsilon in its norms"
 AT_WIDER, NARROW = "at larger widths", "it agrees at small widths only"
 UNSURE = "whether it misses at larger widths is not known well enough"
-CANCELS, ZERO = "it cancels exactly", "exactly zero"
 OUTWEIGHS = "a first output outweighs the targets"
 LARGE = "an argument that vanishes is still large"
-FEW = 1 / 3  # of the seeds may be left out for an exact zero
-ROUNDING = 64.0  # roundings of the initial value: no change
 MINUTE = 1e-5  # below it a number of a network in single precision may consist of rounding errors
 OUTWEIGHED = 2.0  # times the targets, whose root mean square is 1
 SMALL = 1.0  # the functions of the language have their bends about there
-VANISHES = 1e-4  # what is so much smaller in double precision did
 
 Floats = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A row that is not settled, or disagrees. `predicted`: an exponent, or "zero". `wider`: the slope between larger
-    widths with its 95% interval, where it was looked at there."""
-
-    tensor: str
-    kind: str
-    step: int
-    predicted: str
-    slope: float
-    low: float
-    high: float
-    verdict: str
-    reason: str
-    sizes: tuple[float, ...]  # root mean square over the seeds, per width
-    wider: tuple[float, float, float] | None = None
-
-    @property
-    def target(self) -> float:
-        """The predicted exponent, as a number; nan for an exact zero."""
-        return float("nan") if self.predicted == "zero" else float(Fraction(self.predicted))
 
 
 @dataclass
@@ -104,14 +77,16 @@ class Case:
     other: dict[Key, dict[float, Row]] = field(default_factory=dict)  # at other learning rates
     wider: dict[Key, Row] = field(default_factory=dict)  # between larger widths
     carriers: dict[Key, frozenset[str]] = field(default_factory=dict)  # of what disagrees: see raised.py
-    raised: dict[Key, Row] = field(default_factory=dict)  # agrees with the rate of one of them raised
+    settled: dict[Key, Row] = field(default_factory=dict)  # agrees with the rate of one of them raised, or an epsilon
 
     def wanted(self, look: Look, beside: Collection[Key] = ()) -> list[Key]:
         """What a look is for. Initial values do not depend on learning rates. More seeds at another rate are of use
         only where it is not clear that the row misses at that rate. Larger widths are for what misses, more seeds
-        there for what would disagree; and, where they are trained for the rows `beside`, for those in any case."""
+        there for what would disagree; and, where they are trained for the rows `beside`, for those, too."""
         if look.raised:
-            return [key for key, names in self.carriers.items() if look.raised in names and key not in self.raised]
+            return [key for key, names in self.carriers.items() if look.raised in names and key not in self.settled]
+        if look.epsilon != EPSILON:
+            return self.disagreeing(evidence.SLOWER, CANCELS, ZERO)
         if look.wider:
             return [key for key in self.rows if key in beside or self._open(key)]
         return [key for key in self.pending
@@ -120,13 +95,15 @@ class Case:
     def hear(self, look: Look, keys: Sequence[Key], values: Floats, dtype: str, single: Floats | None = None) -> None:
         """Takes a look's sizes [place, step, width, seed] into account. `single`: those in single precision."""
         for k, t in keys:
-            row = _row(self.places[k], t, self.predictor.at(self.places[k], t), values[k, t], values[k, 0], look,
+            row = row_of(self.places[k], t, self.predictor.at(self.places[k], t), values[k, t], values[k, 0], look,
                        self.grows, self.level, dtype, None if single is None else single[k, t])  # fmt: skip
             if row is None:
                 continue
-            if look.raised:
+            if look.raised or look.epsilon != EPSILON:
                 if row.verdict == "agrees":
-                    self.raised[k, t] = replace(row, reason=RAISED)
+                    self.settled[k, t] = replace(row, reason=RAISED if look.raised else NORMED)
+                elif not look.raised and row.reason in (evidence.NOISE, evidence.TRANSIENT):
+                    self.settled[k, t] = row
             elif look.wider:
                 self.wider[k, t] = row
             elif look.rate == 1:
@@ -157,8 +134,7 @@ class Case:
                 if self.rows[key].reason == CANCELS or 0 < min(self.rows[key].sizes) < MINUTE]  # fmt: skip
 
     def verdicts(self) -> list[Row]:
-        """The rows, those that disagree at every learning rate and at larger widths told from those that do so at
-        some."""
+        """The rows, those that disagree in all looks told from those that do so in some."""
         return list(self.found().values())
 
     def found(self) -> dict[Key, Row]:
@@ -173,7 +149,11 @@ class Case:
                 learns = row.step or row.kind == "gradient"
                 if learns and row.verdict == "disagrees" and row.reason == evidence.SLOWER:
                     found[key] = replace(row, verdict="inconclusive", reason=OUTWEIGHS)
-        return found | self.raised
+        return found | self.settled
+
+    def disagreeing(self, *reasons: str) -> list[Key]:
+        """Those that disagree for one of these reasons."""
+        return [key for key, row in self.found().items() if row.verdict == "disagrees" and row.reason in reasons]
 
     def _outweighed(self) -> bool:
         """Whether an output with a squared error is larger than its targets at the start, though it vanishes."""
@@ -212,11 +192,6 @@ def _misses(row: Row | None) -> bool:
     return row is not None and (row.verdict == "disagrees" or row.reason == evidence.MISSES)
 
 
-def alike(single: Floats, double: Floats) -> bool:
-    """Whether sizes are the same but for a few per cent in both precisions."""
-    return bool(np.allclose(_pooled(single), _pooled(double), rtol=0.05, atol=0.0))
-
-
 def confirmed(row: Row, others: Mapping[float, Row]) -> bool:
     """Whether a row that disagrees does so at larger learning rates, too: see the head of this file."""
     larger = [others[rate] for rate in sorted(others, reverse=True) if rate > 1]
@@ -247,52 +222,3 @@ def at_wider(row: Row, wider: Row) -> Row:
     if row.verdict == "disagrees" and wider.verdict != "disagrees":
         return replace(row, verdict="inconclusive", reason=UNSURE)
     return row
-
-
-def _row(
-    probe: Probe, t: int, prediction: Prediction, sizes: Floats, start: Floats, look: Look, grows: int,
-    level: float, dtype: str, single: Floats | None,
-) -> Row | None:  # fmt: skip
-    """The verdict on one tensor at one step; None where nothing is measured."""
-    if np.isnan(sizes).any():
-        return None
-    pooled = _pooled(sizes)
-    text = "zero" if prediction.exponent is None else str(prediction.exponent.degree)
-
-    def found(verdict: str, reason: str = "") -> Row:
-        return Row(probe.name, probe.kind, t, text, float("nan"), 0.0, 0.0, verdict, reason, pooled)
-
-    if t > grows:
-        return found("left out", "something grew at an earlier step")
-    astray = ~np.isfinite(sizes).all(axis=0)
-    if t < grows and 0 < np.mean(astray) <= FEW:
-        sizes, pooled = sizes[:, ~astray], _pooled(sizes[:, ~astray])
-    finite = np.all(np.isfinite(sizes), axis=1)
-    if not finite.all():
-        verdict = "left out" if t >= grows else "inconclusive" if finite[-1] else "disagrees"
-        return found(verdict, "diverges at small widths" if finite[-1] else "overflows")
-    if not sizes.any():
-        return found("agrees" if prediction.exponent is None else "disagrees", ZERO)
-    rounding = ROUNDING * float(np.finfo(dtype).eps) * max(float(start.max()), 1e-30)
-    nothing = t > 0 and probe.kind == "value" and sizes.max() < rounding
-    if single is not None:
-        nothing |= all(now < VANISHES * before for now, before in zip(pooled, _pooled(single), strict=True))
-    if prediction.exponent is None:
-        return found("agrees" if nothing else "disagrees", "should be exactly zero")
-    if nothing and prediction.bound_only:
-        return found("agrees", evidence.BELOW)
-    if nothing:
-        return found("disagrees" if dtype == "float64" else "inconclusive", CANCELS)
-    alive = np.all(sizes > 0, axis=0)
-    if np.mean(alive) < 1 - FEW:
-        return found("inconclusive", "exactly zero for some widths or seeds")
-    judge = evidence.judge_wider if look.wider else partial(evidence.judge, level=level)
-    e = judge(np.array(look.widths, dtype=np.float64), sizes[:, alive], float(prediction.exponent.degree),
-              bound=prediction.bound_only)  # fmt: skip
-    slope, low, high = (round(x, 3) for x in (e.slope, e.low, e.high))
-    return Row(probe.name, probe.kind, t, text, slope, low, high, e.verdict, e.reason, pooled)
-
-
-def _pooled(sizes: Floats) -> tuple[float, ...]:
-    """The root mean square over the seeds, per width."""
-    return tuple(float(f"{x:.4g}") for x in np.sqrt(np.mean(sizes**2, axis=1)))

@@ -12,10 +12,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from benchmarks.agreement.campaign import campaign_program
-from benchmarks.agreement.family import EACH, WIDER, Family, Look, idle
+from benchmarks.agreement.family import EACH, ONE, WIDER, Family, Look, idle
 from benchmarks.agreement.parametrizations import perturbed
 from benchmarks.agreement.raised import RAISES, carriers
-from benchmarks.agreement.rows import RATES, Case, Row, alike
+from benchmarks.agreement.row import Row, alike
+from benchmarks.agreement.rows import RATES, Case
 from tensorprog.architecture import parse
 from tensorprog.calculus.analysis import largest
 from tensorprog.coordcheck.predict import Predictor
@@ -28,7 +29,8 @@ OPTIMIZERS = ("sgd", "adam", "muon")
 STEPS = 3
 LOOKS = (  # one after the other, each at what is not settled then: more seeds, other learning rates, larger widths
     Look(8), Look(16), *(Look(8, rate) for rate in RATES), Look(32), *(Look(16, rate) for rate in RATES),
-    Look(4, widths=WIDER), Look(48), Look(8, widths=WIDER), Look(8, raised=EACH),
+    Look(4, widths=WIDER), Look(48), Look(8, widths=WIDER), Look(48, epsilon=ONE),
+    Look(8, raised=EACH),
 )  # fmt: skip
 CONTROL = 0.001  # the level at which a row of the control disagrees
 

@@ -16,9 +16,10 @@ from benchmarks.agreement import __main__ as main
 from benchmarks.agreement import evidence, rows, shrink
 from benchmarks.agreement.__main__ import finished
 from benchmarks.agreement.campaign import campaign_program
-from benchmarks.agreement.family import EACH, WIDER, Look, idle
+from benchmarks.agreement.family import EACH, ONE, WIDER, Look, idle
 from benchmarks.agreement.parametrizations import perturbed
 from benchmarks.agreement.raised import carriers
+from benchmarks.agreement.row import CANCELS, Row
 from benchmarks.agreement.trial import LOOKS, control, heard, judged, opened, posed, prepared, trial
 from tensorprog.api import derive
 from tensorprog.architecture import parse
@@ -168,8 +169,8 @@ loss cross_entropy(f)
     assert "g[j]" not in small and "gelu" not in small and "W[" not in small
 
 
-def measured(slope: float, width: float = 0.1, verdict: str = "inconclusive") -> rows.Row:
-    return rows.Row("x", "value", 1, "0", slope, slope - width, slope + width, verdict, "", ())
+def measured(slope: float, width: float = 0.1, verdict: str = "inconclusive") -> Row:
+    return Row("x", "value", 1, "0", slope, slope - width, slope + width, verdict, "", ())
 
 
 @pytest.mark.parametrize(
@@ -366,8 +367,31 @@ output f[c] = V[c,j] (s[j] * z[j])
 loss cross_entropy(f)
 """
     found = derive(parse(source), "sgd")
-    cancels = [row for row in judged(found, found.parametrization, looks=LOOKS[:1]).rows if row.reason == rows.CANCELS]
+    cancels = [row for row in judged(found, found.parametrization, looks=LOOKS[:1]).rows if row.reason == CANCELS]
     assert {(row.tensor, row.verdict) for row in cancels} == {("s", "disagrees")}
+
+
+@pytest.mark.slow
+def test_what_a_norm_cancels_exactly_follows_its_prediction_with_an_epsilon() -> None:
+    """A trained number in front of a norm; beside it, squares of a sine and a cosine add up to 1 with any epsilon."""
+    source = """
+width n
+dim d = 8, classes = 4
+axis i: d, j: n, c: classes
+input x[i]
+param W[j,i], T[] = ones, V[c,j]
+z[j] = W[j,i] x[i]
+s[j] = square(sin(z[j])) + square(cos(z[j]))
+y[j] = T[] * relu(z[j])
+output f[c] = V[c,j] (s[j] * y[j] * rms_scale[j](y[j]))
+loss cross_entropy(f)
+"""
+    found = derive(parse(source), "sgd")
+    normed = Look(48, epsilon=ONE)
+    for looks, missing in ((LOOKS[:1], {"T", "s"}), ((LOOKS[0], normed), {"s"})):
+        verdicts = judged(found, found.parametrization, looks=looks)
+        assert {row.tensor for row in verdicts.rows if row.verdict == "disagrees"} == missing
+    assert verdicts.how[rows.NORMED] > 0
 
 
 def test_a_campaign_that_was_killed_goes_on(tmp_path: Path) -> None:
@@ -421,6 +445,6 @@ def test_a_sample_of_the_campaign(number: int) -> None:
     wrong exponents do."""
     found = trial(number, LOOKS[:1])
     assert not found.refused
-    assert not [row for row in found.rows if row.verdict == "disagrees" and row.reason != rows.CANCELS]
+    assert not [row for row in found.rows if row.verdict == "disagrees" and row.reason != CANCELS]
     assert found.counts["agrees"] > 0.7 * (found.counts["agrees"] + found.counts["inconclusive"])
     assert not found.wrong or not found.control or found.control.get("disagrees")
