@@ -20,7 +20,7 @@ NEAR = 2 * TOLERANCE  # a miss by less is a near one
 CANCELS = 0.1  # of what independent terms would give: below this, a sum's terms cancel
 ENOUGH_SEEDS = 6  # with fewer, the error of the error is large: a disagreement asks for more, no transient is believed
 HIDES = 3.0  # times what independent terms would give: up to here, the aligned part of a sum may be hidden
-WIDE = "the interval is wider than the tolerance"
+WIDE = "part of the interval is outside of the tolerance"
 TRANSIENT = "a part that vanishes with width cannot be excluded: larger widths would tell"
 SECOND = "its aligned part is of a higher order in the learning rates, and is still hidden behind the random one"
 

@@ -32,7 +32,7 @@ def _cells(row: Row, own: bool) -> tuple[str, ...]:
     return (*cells, row.calculus or "zero", row.calculus_verdict, row.reason) if own else (*cells, row.reason)
 
 
-def _worst(rows: Sequence[Row]) -> list[Row]:
+def worst(rows: Sequence[Row]) -> list[Row]:
     """Of every part of a tensor, the first row that agrees least."""
     by_part: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
@@ -43,7 +43,7 @@ def _worst(rows: Sequence[Row]) -> list[Row]:
 def table(report: CheckReport, *, color: bool, every: bool) -> str:
     """One line for every part of a tensor, at the step that agrees least (`every`: all), then the counts."""
     own = report.parametrization != "derived"
-    chosen = list(report.rows) if every else _worst(report.rows)
+    chosen = list(report.rows) if every else worst(report.rows)
     header = ["tensor", "part", "predicted", "measured", "95% interval", "verdict"]
     header += ["calculus", "its verdict", ""] if own else [""]
     lines = align([_cells(row, own) for row in chosen], header)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 import sysconfig
@@ -118,11 +119,13 @@ def _npz(path: str) -> dict[str, Array]:
 
 
 def _called(name: str, module: str, function: str) -> Mapping[str, Array]:
-    """What the user's function returns: (inputs, targets), or a dict of arrays by the names of the file."""
+    """What the user's function returns: (inputs, targets), or a dict of arrays by the names of the file. What it prints
+    is no part of a result on standard output."""
     here = str(Path.cwd())
     sys.path.insert(0, here)
     try:
-        found = getattr(importlib.import_module(module), function)()
+        with contextlib.redirect_stdout(sys.stderr):
+            found = getattr(importlib.import_module(module), function)()
     except Exception as error:
         raise TensorProgError(f"the data `{name}` cannot be had: {type(error).__name__}: {error}") from error
     finally:

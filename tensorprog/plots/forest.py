@@ -19,6 +19,7 @@ from tensorprog.plots.style import (
     WORDS,
     Theme,
     drawing,
+    legend_columns,
     legend_style,
     new_axes,
     new_figure,
@@ -31,7 +32,7 @@ LINES = 60  # at most
 LETTER, GAP, LINE = 0.062, 0.14, 0.19  # inches
 TOP, BOTTOM, RIGHT = 0.62, 0.78, 0.14
 COLUMN = {False: 1.65, True: 1.15}  # narrow or not
-LONGEST = {False: 28, True: 17}  # letters of a name
+LONGEST = {False: 30, True: 22}  # letters of a name
 REACH = 3.0  # slopes further out than this beyond all predictions are drawn at the edge, with an arrow
 
 
@@ -138,5 +139,4 @@ def _legend(figure: Figure, report: CheckReport, theme: Theme) -> None:
     ]
     handles.append(Rectangle((0, 0), 1, 1, color=theme.band, label=f"predicted ± {report.tolerance:g}"))
     width, _ = figure.get_size_inches()
-    columns = len(handles) if width > 1.05 * len(handles) else 2
-    figure.legend(handles=handles, loc="lower center", ncols=columns, **legend_style(theme))
+    figure.legend(handles=handles, loc="lower center", ncols=legend_columns(handles, width), **legend_style(theme))

@@ -22,6 +22,7 @@ from tensorprog.plots.style import (
     WORDS,
     Theme,
     drawing,
+    legend_columns,
     legend_style,
     new_axes,
     new_figure,
@@ -57,8 +58,8 @@ def coordinate_check(
     left, bottom, right, top = MARGIN if heading else (*MARGIN[:3], 0.42)
     width = left + columns * PANEL[0] + (columns - 1) * GAP[0] + right
     handles = _handles(report, shown, theme)
-    legend_columns = min(len(handles), max(2, int(width / 1.1)))
-    bottom += 0.17 * (math.ceil(len(handles) / legend_columns) - 1)
+    across = legend_columns(handles, width)
+    bottom += 0.17 * (math.ceil(len(handles) / across) - 1)
     height = bottom + lines * PANEL[1] + (lines - 1) * GAP[1] + top
     low, high = _range(report, shown)
     with drawing():
@@ -73,7 +74,7 @@ def coordinate_check(
             _panel(axes, report, group, theme)
         if heading:
             _heading(figure, report, len(shown), theme)
-        figure.legend(handles=handles, loc="lower center", ncols=legend_columns, **legend_style(theme))
+        figure.legend(handles=handles, loc="lower center", ncols=across, **legend_style(theme))
         said: dict[str, Any] = {"color": theme.muted, "fontsize": SMALL, "va": "center", "ha": "center"}
         figure.text(0.13 / width, 0.5, f"size, relative to that at the smallest {symbol(report)}", rotation=90, **said)
         figure.text(0.5, (bottom - 0.32) / height, symbol(report), **said)

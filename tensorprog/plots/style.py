@@ -7,13 +7,15 @@ colour alone.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -23,6 +25,7 @@ from tensorprog.errors import TensorProgError
 FORMATS = ("svg", "png", "pdf")
 DPI = 200
 SMALL, NORMAL, LARGE = 7.0, 8.0, 10.0  # points
+LETTER, HANDLE = 0.058, 0.34  # inches, in a legend: a letter; a handle with its gaps
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,16 @@ def legend_style(theme: Theme) -> dict[str, Any]:
             "handlelength": 1.6, "borderaxespad": 0.4}  # fmt: skip
 
 
+def legend_columns(handles: Sequence[Any], width: float) -> int:
+    """How many columns of a legend fit into so many inches."""
+    labels = [handle.get_label() for handle in handles]
+    for columns in range(len(labels), 1, -1):
+        widest = (max(map(len, part)) for part in np.array_split(np.array(labels, dtype=object), columns))
+        if sum(LETTER * letters + HANDLE for letters in widest) <= width:
+            return columns
+    return 1
+
+
 def render(figure: Figure, format: str = "svg", *, text: bool = False) -> bytes:
     """The figure as `svg`, `png` or `pdf`; the same figure gives the same bytes. `text`: letters of an SVG stay text
     (for pages) instead of outlines (the same look everywhere)."""
@@ -130,8 +143,12 @@ def plain(text: str) -> str:
 
 
 def shortened(name: str, length: int) -> str:
-    """The end of a dotted path, which tells more than its beginning: whole parts of it, if one has room."""
+    """The end of a dotted path, which tells more than its beginning: from a dot on, unless little is left there. Of the
+    paths inside a bracket the last parts."""
+    if len(name) > length and name.startswith("["):
+        name = re.sub(r"[\w*]+\.(?=\w)", "", name)
     if len(name) <= length:
         return name
     tail = name[1 - length :]
-    return "…" + (tail.partition(".")[2] or tail)
+    parts = tail if name[-length] == "." else tail.partition(".")[2]
+    return "…" + (parts if 2 * len(parts) > length else tail)

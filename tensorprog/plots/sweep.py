@@ -20,6 +20,7 @@ from tensorprog.plots.style import (
     SMALL,
     Theme,
     drawing,
+    legend_columns,
     legend_style,
     new_axes,
     new_figure,
@@ -190,5 +191,4 @@ def _legend(figure: Figure, sweep: Sweep, colors: dict[int, str], theme: Theme) 
         label = "diverged, or too large to show"
         handles.append(Line2D([], [], color=theme.muted, marker="x", markersize=4, linestyle="none", label=label))
     width, _ = figure.get_size_inches()
-    columns = min(len(handles), max(2, int(width / 0.95)))
-    figure.legend(handles=handles, loc="lower center", ncols=columns, **legend_style(theme))
+    figure.legend(handles=handles, loc="lower center", ncols=legend_columns(handles, width), **legend_style(theme))

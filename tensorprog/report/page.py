@@ -13,6 +13,7 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
 from tensorprog.coordcheck.report import CheckReport, Row
+from tensorprog.coordcheck.show import worst
 from tensorprog.derivation import Derivation
 from tensorprog.hptransfer.report import TransferReport
 from tensorprog.hptransfer.show import cost, curves, findings, origin, setting
@@ -27,7 +28,7 @@ from tensorprog.report.pictures import Pictures, theme_colors
 
 CODE_STYLES = ("xcode", "github-dark")  # of Pygments, for light and dark
 PANELS = 20  # tensors whose sizes are drawn, at most
-MOST = 12  # rows that do not agree are listed up to this number; the whole table has all
+MOST = 12  # parts of tensors that do not agree are listed, at the step that agrees least; the whole table has all
 SIGNS = {"agrees": "\N{BLACK CIRCLE}", "inconclusive": "\N{BLACK DIAMOND}", "disagrees": "\N{HEAVY MULTIPLICATION X}"}
 
 
@@ -95,11 +96,12 @@ def _checked(check: CheckReport, pictures: Pictures) -> Checked:
         return pictures.svg(lambda theme: slope_forest(check, theme, narrow=narrow, heading=False),
                             "Measured slopes beside the predicted exponents")  # fmt: skip
 
-    others = sorted((row for row in check.rows if row.verdict != "agrees"), key=lambda row: WORDS.index(row.verdict))
+    others = [row for row in check.rows if row.verdict != "agrees"]
+    first = sorted(worst(others), key=lambda row: WORDS.index(row.verdict))[:MOST]
     return Checked(
         Picture(sizes(5), sizes(2)), Picture(slopes(False), slopes(True)),
-        counts(check), _shown(check, PANELS), _shown(check, LINES), tuple(others[:MOST]),
-        max(0, len(others) - MOST), check.render(every=True),
+        counts(check), _shown(check, PANELS), _shown(check, LINES), tuple(first),
+        len(others) - len(first), check.render(every=True),
     )  # fmt: skip
 
 

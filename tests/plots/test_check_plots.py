@@ -129,6 +129,10 @@ def test_the_plot_is_legible_where_a_page_is_400_pixels_wide() -> None:
 @pytest.mark.parametrize(("name", "length", "shown"), [
     ("readout.W", 17, "readout.W"), ("layers.0.attention.Wk", 17, "…0.attention.Wk"),
     ("layers.0.layernorm.shift", 17, "…layernorm.shift"), ("embedding_of_tokens", 17, "…edding_of_tokens"),
+    ("layers.0.selective_ssm.bb", 17, "…selective_ssm.bb"),
+    ("[layers.0.ssm.Wr layers.0.ssm.low] #2", 17, "[Wr low] #2"),
+    ("[layers.0.step .. layers.1.b]", 17, "[step .. b]"),
+    ("layers.0.norm.gain gradient", 19, "…norm.gain gradient"),
 ])  # fmt: skip
 def test_a_long_name_keeps_the_whole_parts_of_its_end(name: str, length: int, shown: str) -> None:
     assert shortened(name, length) == shown and len(shown) <= length

@@ -84,15 +84,19 @@ def test_arrays_are_known_by_the_names_of_the_file_or_as_inputs_and_targets(tmp_
     np.testing.assert_array_equal(batches[0]["x"], batches[1]["x"])
 
 
-def test_a_function_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_function_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "my_own_data.py").write_text(
-        "import numpy as np\ndef pair():\n    return np.ones((9, 6)), np.zeros(9, int)\n"
+        "import numpy as np\nprint('hello')\ndef pair():\n    print('reading')\n"
+        "    return np.ones((9, 6)), np.zeros(9, int)\n"
         "def names():\n    return {'x': np.ones((9, 6)), 'f_target': np.zeros(9, int)}\n"
         "def wrong():\n    return 3\ndef broken():\n    raise KeyError('nothing')\n"
     )
     monkeypatch.chdir(tmp_path)
     try:
         assert load("my_own_data:pair").id == load("my_own_data:names").id
+        assert capsys.readouterr() == ("", "hello\nreading\n")  # so that `--format json` stays JSON
         with pytest.raises(tp.TensorProgError, match="of type int"):
             load("my_own_data:wrong")
         with pytest.raises(tp.TensorProgError, match="KeyError: 'nothing'"):
