@@ -15,8 +15,9 @@ from tensorprog.derivation import SCHEMA
 class Row:
     """One tensor at one step. `predicted`: the exponent the derivation demands (None: exactly zero); `calculus`:
     the exponent the calculus predicts for the parametrization that was trained (the same, if it is the derived
-    one). `measured`, `low`, `high`: slope and 95% interval (None: the tensor is exactly zero). `rms`: what they rest
-    on, root mean squares [width][seed] to 5 digits (None: not finite)."""
+    one), None without a verdict if it predicts nothing. `measured`, `low`, `high`: slope and 95% interval (None: the
+    tensor is exactly zero). `rms`: what they rest on, root mean squares [width][seed] to 5 digits (None: not
+    finite)."""
 
     tensor: str
     step: int
@@ -105,6 +106,7 @@ class CheckReport:
     fault: Fault | None = None
     budget: float | None = None  # seconds; None: none was set
     axis: tuple[str, ...] = ()  # the symbols whose sizes `widths` are: of widths, or of depths
+    unpredicted: str = ""  # why the calculus predicts nothing for the parametrization that was trained
     held: Mapping[str, int] = field(default_factory=dict)  # widths that stay, where only one of an order climbs
 
     @property

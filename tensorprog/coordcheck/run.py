@@ -95,12 +95,12 @@ def check(
     used, touched = _trained(derivation, parametrization, lr_exponent, overrides)
     places = tuple(p for p in probes(derivation, also) if depths is None or p.kind == "value")
     demanded = Predictor(derivation, used, steps, derivation.solution.exponents, orders=True)
-    derived, own = used is derivation.parametrization, None
+    derived, own, unpredicted = used is derivation.parametrization, None, ""
     if not derived:
         try:
             own = Predictor(derivation, used, steps, None, touched, orders=True)
-        except NoPowerLawError:  # it grows exponentially with depth: held against the derived exponents alone
-            own = None
+        except NoPowerLawError as error:  # held against the derived exponents alone
+            unpredicted = error.message
     batch = batch or batch_size(derivation, ladder.sizes)
     if depths is None:
         base = base_widths(derivation, ladder)
@@ -116,7 +116,10 @@ def check(
     controlled = _control(runs) if control else None
     values, found = _until_conclusive(runs, demanded, own, seeds, most, deadline)
     climbs = (widths is None or network is not None) and deadline is None
-    found = second_looks(runs, found, values, demanded, own, climb=climbs)
+    if unpredicted:
+        found = {at: replace(row, calculus=None, calculus_verdict="") for at, row in found.items()}
+    else:
+        found = second_looks(runs, found, values, demanded, own, climb=climbs)
     rows = tuple(found.values())
     fault = None if own is None or network else first_at_fault(derivation, used, touched, ladder, places, found)
     measured = {row.tensor for row in rows}
@@ -126,7 +129,7 @@ def check(
         seeds=values.shape[3], steps=steps, lr=lr, tolerance=TOLERANCE, rows=rows,
         left_out=tuple(probe.name for probe in places if probe.name not in measured),
         control=controlled, uncontrolled=control and controlled is None, fault=fault, budget=budget,
-        axis=ladder.axis,
+        unpredicted=unpredicted, axis=ladder.axis,
         held={} if network else {w: size for w, size in ladder.held.items() if w in derivation.widths},
     )  # fmt: skip
 

@@ -42,7 +42,7 @@ def worst(rows: Sequence[Row]) -> list[Row]:
 
 def table(report: CheckReport, *, color: bool, every: bool) -> str:
     """One line for every part of a tensor, at the step that agrees least (`every`: all), then the counts."""
-    own = report.parametrization != "derived"
+    own = report.parametrization != "derived" and not report.unpredicted
     chosen = list(report.rows) if every else worst(report.rows)
     header = ["tensor", "part", "predicted", "measured", "95% interval", "verdict"]
     header += ["calculus", "its verdict", ""] if own else [""]
@@ -72,6 +72,9 @@ def table(report: CheckReport, *, color: bool, every: bool) -> str:
         )
     if report.held:
         tail.append(f"only the powers of {report.axis[0]} are measured; the others: --climb {' or '.join(report.held)}")
+    if report.unpredicted:
+        tail.append("predicted: what the derived parametrization demands; nothing is predicted for "
+                    f"{report.parametrization}: {report.unpredicted}")  # fmt: skip
     if own:
         tail.append("predicted: what the derived parametrization demands; calculus: what is predicted for "
                     f"{report.parametrization}")  # fmt: skip

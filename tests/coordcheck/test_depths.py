@@ -109,6 +109,17 @@ def test_an_exponent_of_the_depth_that_is_put_otherwise_is_caught_and_predicted(
     assert not any(row.calculus_verdict == "disagrees" for row in report.rows), str(report)
 
 
+@pytest.mark.parametrize("power", ["0", "L^-1/2"])
+def test_nothing_is_predicted_where_there_is_no_power_law(power: str) -> None:
+    """The derived exponents are not shown as those of what was set. (Negative control: the derived multiplier.)"""
+    put, none = [f"multiplier[?b]={power}"], power == "0"
+    report = check(derive(parse(stack(ONE)), "sgd"), overrides=put, depths=(2, 4, 8), widths=(8,), seeds=1, max_seeds=1,
+                   steps=1, control=False)  # fmt: skip
+    assert report.unpredicted == ("no power law in the depth: sizes grow from layer to layer" if none else "")
+    assert {(row.calculus is None, row.calculus_verdict == "") for row in report.rows} == {(none, none)}
+    assert report.unpredicted in str(report) and ("its verdict" in str(report)) == (not none)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "optimizer"), [(case, optimizer) for case in ZEROS for optimizer in ("adam", "sgd")
