@@ -10,6 +10,8 @@ their demands get implicit multipliers; a use whose value only an unknown multip
 from __future__ import annotations
 
 from collections import Counter
+from math import inf
+from operator import gt
 
 from tensorprog.calculus.analysis import BOTH, MAX_SWEEPS, Exponents
 from tensorprog.calculus.demands import Demands
@@ -211,8 +213,8 @@ class Solver(Demands):
         self.gains = self.depth.gains(self.initial, self.scalar_size)
 
     def _runs_away(self) -> bool:
-        """From nothing until the layers agree; True if they do not, and sizes still move. (Terms may be merged now in
-        one way, now in another, of the same sizes.)"""
+        """From nothing until the layers agree; True if they do not, and sizes still grow. (Terms may be merged now in
+        one way, now in another; what has lost its source fades around the loop.)"""
         self.clear()
         self._mark()
         grown = False
@@ -222,11 +224,13 @@ class Solver(Demands):
                 if not self.update(piece):
                     break
             else:
-                grown |= piece.circular and self._sizes(piece) != before
+                grown |= piece.circular and any(map(gt, self._sizes(piece), before))
         return grown
 
-    def _sizes(self, piece: Piece) -> list[tuple[int | None, int | None]]:
-        return [(largest(self.initial[k]), largest(self.change[k])) for k in piece.nodes]
+    def _sizes(self, piece: Piece) -> list[float]:
+        """The sizes of what the nodes of a piece are, then those of their changes."""
+        terms = [of[k] for of in (self.initial, self.change) for k in piece.nodes]
+        return [-inf if size is None else size for size in map(largest, terms)]
 
     def _state(self) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
         return dict(self.exponents.A), dict(self.exponents.C), dict(self.exponents.M)
