@@ -87,6 +87,16 @@ def test_transformers_with_pre_norm_are_complete_p(name: str) -> None:
         assert {depth(e.lr) for parameter, e in found.params.items() if "*" not in parameter} == {"0"}
 
 
+@pytest.mark.slow
+def test_what_fades_from_layer_to_layer_is_no_growth() -> None:
+    """Heads whose number and size both grow, under Muon: a part of a norm's gradient that has lost its source falls by
+    L^-1/2 a sweep."""
+    source = (EXAMPLES / "gpt.tp").read_text().replace(", d_head = 16", "").replace("n / d_head", "n")
+    found = derive(parse(source.replace("head_dim = d_head", "head_dim = n")), "muon")
+    assert not found.note
+    assert {k: str(v) for k, v in found.multipliers.items()} == {"branch": "L^-1", "layers.attention.scale": "n^-1"}
+
+
 def test_where_the_gradient_of_every_parameter_has_norm_one_sgd_has_one_learning_rate() -> None:
     """Table 9 with depth: the symmetry and the sum over layers fit together."""
     found = derive(load(EXAMPLES / "gpt.tp"), "sgd", "table9")
