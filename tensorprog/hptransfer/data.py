@@ -75,6 +75,7 @@ class Windows:
 
 
 Data = Examples | Windows
+OTHER = "--data FILE.npz, or --data module:function, with arrays of that shape"
 
 
 def _fingerprint(arrays: Mapping[str, Array]) -> str:
@@ -100,6 +101,7 @@ def slots(architecture: Architecture, sizes: Mapping[str, int]) -> tuple[Slot, .
             raise TensorProgError(
                 f"`{node.op.name}` has an axis of size {growing}",
                 why="one set of data serves all widths, so its shape cannot depend on them",
+                fix="`dim` instead of `width` for that axis",
             )
         shape = tuple(whole(axis.dim, sizes) for axis in axes)
         match node.op.kind:
@@ -130,7 +132,8 @@ def fitted(name: str, wanted: tuple[Slot, ...], arrays: Mapping[str, Array], fil
     lengths = {key: len(array) for key, array in checked.items()}
     if len(set(lengths.values())) != 1 or 0 in lengths.values():
         counts = ", ".join(f"{count} of `{key}`" for key, count in lengths.items())
-        raise TensorProgError(f"the data `{name}` have {counts}", why="one row of each array makes an example")
+        raise TensorProgError(f"the data `{name}` have {counts}", why="one row of each array makes an example",
+                              fix="arrays of the same length")  # fmt: skip
     return Examples(name, checked)
 
 
@@ -150,6 +153,6 @@ def _checked(name: str, file: str, slot: Slot, array: Array) -> Array:
     return array.astype(np.float32)
 
 
-def misfit(name: str, file: str, slot: Slot, has: str, *, fix: str = "") -> TensorProgError:
+def misfit(name: str, file: str, slot: Slot, has: str, *, fix: str = OTHER) -> TensorProgError:
     """The data and the architecture, both named."""
     return TensorProgError(f"the data `{name}` do not fit {file}", why=f"{file} wants {slot}; {has}", fix=fix)

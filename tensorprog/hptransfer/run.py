@@ -88,7 +88,8 @@ def transfer(
                               why="one of the two would be lost")  # fmt: skip
     sampled = next((o.name for o in derivation.solution.solver.optimizers.values() if o.sampled), None)
     if sampled is not None:
-        raise TensorProgError(f"{sampled} cannot be trained here", why="its step needs targets drawn from the model")
+        raise TensorProgError(f"{sampled} cannot be trained here", why="its step needs targets drawn from the model",
+                              fix="--optimizer adam")  # fmt: skip
     swept = sweep_of(derivation, sweep, values)
     grid = swept.grid(values)
     architecture = derivation.architecture
@@ -160,7 +161,8 @@ def _curves(name: str, job: Job, ladder: Ladder, data: Data) -> list[Curve]:
             cost = flops(here, data)
         except (ValueError, RuntimeError) as error:
             at = ", ".join(f"{symbol} = {size}" for symbol, size in here.sizes)
-            raise TensorProgError(f"the network cannot be trained at {at}", why=str(error).splitlines()[0]) from None
+            raise TensorProgError(f"the network cannot be trained at {at}", why=str(error).splitlines()[0],
+                                  fix="other --widths") from None  # fmt: skip
         found.append(Curve(name, rung, here, cost))
     return found
 

@@ -76,7 +76,7 @@ def _text(name: str, wanted: tuple[Slot, ...], file: str) -> Windows:
             raise misfit(name, file, slot, "it has a target at every place of a sequence of tokens")
         if slot.count < CHARACTERS:
             has = f"it has {CHARACTERS} characters: newline, and the printable ones of ASCII"
-            raise misfit(name, file, slot, has)
+            raise misfit(name, file, slot, has, fix=f"{CHARACTERS} tokens in {file}, or --data module:function")
     if tokens is None:
         raise misfit(name, file, target, "it also has tokens, which no input reads")
     raw = np.frombuffer(text.encode("ascii", "ignore"), np.uint8)
@@ -96,7 +96,7 @@ def _standard_library() -> str:
             break
     if len(text) < LONGEST // 4:
         raise TensorProgError("the standard library's source code, the data `text`, is not installed here",
-                              fix="text:FILE")  # fmt: skip
+                              why="some systems come without it", fix="--data text:FILE")  # fmt: skip
     return text
 
 
@@ -104,7 +104,8 @@ def _read(path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8", errors="ignore")[:LONGEST]
     except OSError as error:
-        raise TensorProgError(f"cannot read {path}: {error.strerror}") from None
+        raise TensorProgError(f"cannot read {path}: {error.strerror}", why="the data are in it",
+                              fix="the name of a file of text") from None  # fmt: skip
 
 
 def _npz(path: str) -> dict[str, Array]:
@@ -112,9 +113,10 @@ def _npz(path: str) -> dict[str, Array]:
         with np.load(path, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
     except OSError as error:
-        raise TensorProgError(f"cannot read {path}: {error.strerror or error}") from None
+        raise TensorProgError(f"cannot read {path}: {error.strerror or error}", why="the data are in it",
+                              fix="the name of a file that numpy.savez wrote") from None  # fmt: skip
     except (ValueError, EOFError, zipfile.BadZipFile):
-        raise TensorProgError(f"cannot read {path}: it is no archive of plain arrays",
+        raise TensorProgError(f"cannot read {path}: it is no archive of plain arrays", why="the data are in it",
                               fix="numpy.savez(path, inputs=.., targets=..)") from None  # fmt: skip
 
 
@@ -127,12 +129,15 @@ def _called(name: str, module: str, function: str) -> Mapping[str, Array]:
         with contextlib.redirect_stdout(sys.stderr):
             found = getattr(importlib.import_module(module), function)()
     except Exception as error:
-        raise TensorProgError(f"the data `{name}` cannot be had: {type(error).__name__}: {error}") from error
+        raise TensorProgError(f"the data `{name}` cannot be had: {type(error).__name__}: {error}",
+                              why=f"`{function}` of the module `{module}` is called for them",
+                              fix="a function of a file in this folder") from error  # fmt: skip
     finally:
         sys.path.remove(here)
     if isinstance(found, tuple) and len(found) == 2:
         found = {"inputs": found[0], "targets": found[1]}
     if not isinstance(found, Mapping):
         raise TensorProgError(f"the data `{name}` are of type {type(found).__name__}",
+                              why="what the function returns is one array for each input and target",
                               fix="return inputs, targets, or a dict of arrays")  # fmt: skip
     return {str(key): np.asarray(value) for key, value in found.items()}

@@ -13,6 +13,7 @@ from tensorprog.hptransfer.train import Outcome
 
 APPLICATION = 0x74706C63  # "tplc": how we know our own files
 VERSION = 1
+WHY, FIX = "finished runs are recorded in that file", "another file name after -o"
 
 _TABLE = """
 create table if not exists runs (
@@ -41,11 +42,11 @@ class Store:
                 self._connection.commit()
             found = [self._connection.execute(f"pragma {p}").fetchone()[0] for p in ("application_id", "user_version")]
             if found != [APPLICATION, VERSION]:
-                raise TensorProgError(f"{path} holds no results of this version", fix="another file name after -o")
+                raise TensorProgError(f"{path} holds no results of this version", why=WHY, fix=FIX)
         except OSError as error:
-            raise TensorProgError(f"cannot read {path}: {error.strerror}") from None
+            raise TensorProgError(f"cannot read {path}: {error.strerror}", why=WHY, fix=FIX) from None
         except sqlite3.Error as error:
-            raise TensorProgError(f"cannot use {path} for results: {error}", fix="another file name after -o") from None
+            raise TensorProgError(f"cannot use {path} for results: {error}", why=WHY, fix=FIX) from None
 
     def get(self, key: str) -> Outcome | None:
         """The recorded outcome."""
@@ -61,7 +62,7 @@ class Store:
             with self._connection:
                 self._connection.execute(f"insert or ignore into runs values ({', '.join('?' * len(row))})", row)
         except sqlite3.Error as error:
-            raise TensorProgError(f"cannot write {self._path}: {error}") from None
+            raise TensorProgError(f"cannot write {self._path}: {error}", why=WHY, fix=FIX) from None
 
     def __enter__(self) -> Self:
         return self

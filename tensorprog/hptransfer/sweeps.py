@@ -61,7 +61,8 @@ def sweep_of(derivation: Derivation, name: str, values: Sequence[float] | None =
         if multiplier not in known:
             raise TensorProgError(f"there is no multiplier `?{multiplier}`",
                                   why=f"{derivation.architecture.file} has " +
-                                  (", ".join(f"`?{k}`" for k in known) or "none"))  # fmt: skip
+                                  (", ".join(f"`?{k}`" for k in known) or "none"),
+                                  fix="multiplier:NAME of one that it has, or another --sweep")  # fmt: skip
         return Sweep(name, 0.0, step)
     if name not in SWEEPS:
         raise TensorProgError(f"`{name}` cannot be swept", fix=", ".join(SWEEPS) + " or multiplier:NAME",
