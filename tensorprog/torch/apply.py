@@ -13,7 +13,7 @@ from tensorprog.torch.groups import Groups, Setting, Tuned, make_groups
 from tensorprog.torch.place_text import place_text
 from tensorprog.torch.placing import PlacedMultiplier, place_of, put, range_of, take_away
 from tensorprog.torch.ranges import without_ranges
-from tensorprog.torch.rescale import Range, Rescaled, moved, rescale, undo
+from tensorprog.torch.rescale import Range, Rescaled, moved, rescale, size_of, undo
 from tensorprog.torch.sizes import base_sizes, forget_compiled, parameters_by_change, sizes_of, unwrapped
 
 Module = Any
@@ -54,6 +54,7 @@ def apply(
     rescale_init: bool = True,
     absorb: bool = False,
     keep: Collection[str] = (),
+    starts: Mapping[str, float] | None = None,
 ) -> Groups:
     """Changes a model in place to what its parametrization says, and returns its parameter groups.
 
@@ -63,7 +64,8 @@ def apply(
     `clip`: the maximal global gradient norm at the base, if it is clipped; the groups' `clip` is the one to use.
     `rescale_init` False: leave the weights, because a checkpoint of an applied model has been, or will be, loaded.
     `absorb`: put multipliers into weights and learning rates, not into attributes or hooks, wherever the optimizer's
-    symmetry allows. `keep`: parameters and multipliers (by name) to leave as they are.
+    symmetry allows. `keep`: parameters and multipliers (by name) to leave as they are. `starts`: the root mean square
+    that parameters have at the base, of those that are `measured`.
 
     Works on a model on any device, of any floating-point type, before or after `torch.compile`, `fully_shard` or DDP;
     once, after the initialisation and before training. Applying again changes nothing, and warns. Raises
@@ -94,6 +96,8 @@ def apply(
     placed: list[PlacedMultiplier] = []
     try:
         if rescale_init:
+            for name, factor in _measured(changes, parameters, sizes, start, starts or {}):
+                done.append(rescale(name, parameters[name], factor))
             for name, where, factor in _rescalings(moved_out, places, sizes, start):
                 done.append(rescale(name, parameters[name], factor, where))
         for m, k, place in places:
@@ -139,7 +143,8 @@ def _without(changes: Changes, keep: Collection[str]) -> Changes:
         raise TensorProgError(f"there is no `{lost}` to keep", fix=", ".join(sorted(known)[:4]) + ", ...")
     kept = tuple(
         p if p.name not in keep else replace(p, needed=replace(p.needed, init_std=p.init_now, lr=None,
-                                                               weight_decay=None, eps=None), parts=(), refused="")
+                                                               weight_decay=None, eps=None), parts=(), refused="",
+                                        measured=False)
         for p in changes.parameters
     )  # fmt: skip
     return replace(
@@ -171,11 +176,28 @@ def _rescalings(
                 if factor != 1.0:
                     yield p.name, where, factor
         factor = p.init_factor.ratio(sizes, base)
-        if not p.parts and factor != 1.0:
+        if not p.parts and not p.measured and factor != 1.0:
             yield p.name, Range(), factor
     for _, k, place in places:
         if isinstance(place, Absorb):
             yield place.param, range_of(place, sizes), k
+
+
+def _measured(
+    changes: Changes,
+    parameters: Mapping[str, Any],
+    sizes: Mapping[str, int],
+    base: Mapping[str, int],
+    starts: Mapping[str, float],
+) -> Iterator[tuple[str, float]]:
+    """Parameter and the factor of its initial value, of those whose present size follows no power."""
+    for p in changes.parameters:
+        if p.measured and p.needed.init_std is not None and sizes != base:
+            if p.name not in starts:
+                raise TensorProgError(f"how large `{p.name}` is at the base is not known",
+                                      why="it starts at numbers whose size follows no power of the width",
+                                      fix="p.apply, which knows the builder, or `starts`")  # fmt: skip
+            yield p.name, starts[p.name] * p.needed.init_std.ratio(sizes, base) / size_of(p.name, parameters[p.name])
 
 
 # --- doing and undoing --------------------------------------------------------------------------------

@@ -56,6 +56,8 @@ class ParameterChange:
     `weight_decay`, `eps`) differ have no right value of it in one parameter group.
     `refused`: why nothing could be derived ("" if something was); then `needed` keeps everything as it is.
     `own`: the optimizer, where the table has none of that name.
+    `measured`: it starts at fixed numbers, such as logarithms, whose size follows no power: `init_now` is but the
+    nearest, and the size at the base must be known to say what it must be elsewhere.
     """
 
     name: str
@@ -70,6 +72,7 @@ class ParameterChange:
     reasons: Mapping[str, str] = field(default_factory=dict)
     refused: str = ""
     own: Optimizer | None = None
+    measured: bool = False
 
     @property
     def row(self) -> Optimizer:
@@ -194,9 +197,8 @@ class Changes:
         """Whether anything differs from what the model does already, learning rates included."""
         quantities = [p.needed.lr for p in self.parameters] + [p.init_factor for p in self.parameters]
         parts = [part.needed.lr for p in self.parameters for part in p.parts]
-        return any(q is not None and q != UNIT for q in (*quantities, *parts)) or any(
-            m.factor != UNIT for m in self.multipliers
-        )
+        moved = any(q is not None and q != UNIT for q in (*quantities, *parts))
+        return moved or any(m.factor != UNIT for m in self.multipliers) or any(p.measured for p in self.parameters)
 
     def parameter(self, name: str) -> ParameterChange:
         """By any of its names. Raises KeyError."""

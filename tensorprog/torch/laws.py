@@ -12,6 +12,8 @@ from fractions import Fraction
 from itertools import combinations, combinations_with_replacement, pairwise
 from typing import cast
 
+import numpy as np
+
 from tensorprog.dims import BATCH_SYMBOL, Dim, Monomial
 from tensorprog.exponents import Power
 
@@ -128,7 +130,7 @@ class Laws:
 
     def trend(self, values: Sequence[float]) -> Power | None:
         """The nearest power with exponents in steps of 1/2, for numbers that are no exact law (the RMS of a table of
-        numbers); None where they do not even follow one within a quarter all along."""
+        numbers); None where they do not even follow one within a quarter all along. Logarithms are of order 1."""
         powers: dict[str, Fraction] = {}
         if any(v <= 0 or not math.isfinite(v) for v in values):
             return None
@@ -136,11 +138,27 @@ class Laws:
             if s == BATCH_SYMBOL:
                 continue
             slope = math.log(values[j] / values[i]) / math.log(self.points[j][s] / self.points[i][s])
+            if self._logarithmic(s, values):
+                continue
             nearest = Fraction(round(slope * 2), 2)
             if any(abs(one - nearest) > TREND for one in (slope, *self._local(s, values))):
                 return None
             powers[s] = nearest
         return Power.of({s: e for s, e in powers.items() if e})
+
+    def logarithmic(self, values: Sequence[float]) -> bool:
+        """Whether positive numbers grow like log n in some symbol n."""
+        return min(values) > 0 and any(self._logarithmic(s, values) for s in self._pairs if s != BATCH_SYMBOL)
+
+    def _logarithmic(self, symbol: str, values: Sequence[float]) -> bool:
+        """Whether numbers follow a + b log n, with b > 0, at least twice as closely as a power of n."""
+        own = self._own(symbol)
+        if len(own) < 3:
+            return False
+        n, v = np.log([self.points[k][symbol] for k in own]), np.array([values[k] for k in own])
+        line, power = (np.polyfit(n, y, 1) for y in (v, np.log(v)))
+        misses = [np.abs(fit / v - 1).max() for fit in (np.polyval(line, n), np.exp(np.polyval(power, n)))]
+        return bool(line[0] > 0 and misses[1] > LOOSE and misses[0] < misses[1] / 2)
 
     def erratic(self, values: Sequence[float]) -> bool:
         """Whether positive numbers go up and down, so that no trend can be read off them."""
@@ -149,9 +167,12 @@ class Laws:
 
     def _local(self, symbol: str, values: Sequence[float]) -> Iterator[float]:
         """The slopes between neighbours among the points at which only this symbol varies."""
-        base = self.points[0]
-        own = [k for k, p in enumerate(self.points) if all(p[o] == base[o] for o in self.symbols if o != symbol)]
-        own.sort(key=lambda k: self.points[k][symbol])
-        for i, j in pairwise(own):
+        for i, j in pairwise(self._own(symbol)):
             if self.points[j][symbol] > self.points[i][symbol]:
                 yield math.log(values[j] / values[i]) / math.log(self.points[j][symbol] / self.points[i][symbol])
+
+    def _own(self, symbol: str) -> list[int]:
+        """The points at which only this symbol varies, in its order."""
+        base = self.points[0]
+        own = [k for k, p in enumerate(self.points) if all(p[o] == base[o] for o in self.symbols if o != symbol)]
+        return sorted(own, key=lambda k: self.points[k][symbol])

@@ -45,9 +45,9 @@ STEPS = 3  # updates that are looked ahead
 class Finding:
     """One quantity that scales wrongly. `what`: init | lr | multiplier | weight decay | eps; `where`: a parameter, or
     the multiplier's name. `now`, `needed`: its exponents. `effect`: grows | vanishes | "its part vanishes" (other
-    parameters still move the tensor) | "its decay vanishes" (steps still move the parameter); `exponent`: of the size
-    of `tensor` (of what the decay takes per step), which is where it shows first, at `part` (init, or change at step
-    `step`). `fix`: one line."""
+    parameters still move the tensor) | "its decay vanishes" (steps still move the parameter) | "follows no power";
+    `exponent`: of the size of `tensor` (of what the decay takes per step), which is where it shows first, at `part`
+    (init, or change at step `step`). `fix`: one line."""
 
     what: str
     where: str
@@ -70,6 +70,8 @@ class Finding:
                 return f"{self.tensor} blows up {when}: {size}"
             case "vanishes":
                 return f"{self.tensor} stands still {when}: {size}"
+            case "follows no power":
+                return f"{self.tensor} has no limit {when}, nor has what is made of it"
             case "its decay vanishes":
                 return f"what the decay takes from it, and so from {self.tensor}, vanishes: {size} of it per step"
             case _:
@@ -156,6 +158,11 @@ def lint(p: ImportedDerivation) -> LintReport:
                               "change" if step else "init", step, fix)  # fmt: skip
             found.append(((-abs(size), size < 0, what == "eps", step, place), finding))
     for c in changes.parameters:
+        if c.measured and c.init_factor == UNIT:
+            place = _used_at(p, places, c.name)
+            finding = Finding("init", c.name, "a logarithm", str(UNIT), "follows no power", "0",
+                              places[place].probe.name, "init", 0, _init_fix(c))  # fmt: skip
+            found.append(((0, False, False, 0, place), finding))
         lost = _decay_size(c)
         if lost is not None and c.name in p.derivation.solution.exponents.A:
             place = _used_at(p, places, c.name)
@@ -241,6 +248,8 @@ def _group_fix(setting: str, power: Power) -> str:
 
 
 def _init_fix(c: ParameterChange) -> str:
+    if c.measured:
+        return f"after the initialisation, {c.name} times its size (root mean square) at the base, over its size now"
     return f"after the initialisation, {c.name}.mul_({_ratio(c.init_factor)})"
 
 

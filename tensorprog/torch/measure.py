@@ -15,7 +15,7 @@ from tensorprog.coordcheck.probes import Probe
 from tensorprog.errors import TensorProgError
 from tensorprog.optimizers import OPTIMIZERS, Size
 from tensorprog.torch.alignment import Alignment, Named, align
-from tensorprog.torch.apply import applied, apply
+from tensorprog.torch.apply import applied
 from tensorprog.torch.building import Built, construct
 from tensorprog.torch.capture import same_state
 from tensorprog.torch.changes import OutputHook
@@ -236,7 +236,7 @@ class Trained:
         else:
             used = {c.row.eps for c in self.p.changes.parameters}
             eps = TINY if used <= {None, Size(gradient=1)} else None  # Shampoo's is of use: it hides rounding
-            groups = apply(self.p.changes, built.module, self.base, rates, 0.0, eps, keep=self.keep)
+            groups = self.p.apply(built.module, self.base, rates, 0.0, eps, keep=self.keep)
         return built, torch_optimizer(self.p.derivation.optimizer, groups, known=known)
 
     def forward(

@@ -19,6 +19,8 @@ from tensorprog.solving import solved
 from tensorprog.torch.changes import Changes
 from tensorprog.torch.positive import require_order_one
 from tensorprog.torch.reading import Reading, read
+from tensorprog.torch.runs import prepare
+from tensorprog.torch.sizes import base_sizes
 
 if TYPE_CHECKING:
     from tensorprog.coordcheck.report import CheckReport
@@ -54,7 +56,15 @@ class ImportedDerivation:
         """Changes a model of this kind in place; its parameter groups (see `tensorprog.torch.apply.apply`)."""
         from tensorprog.torch.apply import apply
 
-        return apply(self.changes, model, base, lr, weight_decay, eps, **options)
+        return apply(self.changes, model, base, lr, weight_decay, eps, starts=self._starts_at(base), **options)
+
+    def _starts_at(self, base: int | Mapping[str, int]) -> dict[str, float]:
+        """Parameter -> its initial size at the base, where no law tells."""
+        measured = [p.name for p in self.changes.parameters if p.measured]
+        if not measured:
+            return {}
+        starts = prepare(self.reading.build, self.reading.inputs, base_sizes(self.changes, base)).starts
+        return {name: starts[name].rms for name in measured}
 
     def remove(self, model: Any) -> None:
         """Undoes `apply`, to the last bit (see `tensorprog.torch.apply.remove`)."""

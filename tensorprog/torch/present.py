@@ -33,12 +33,13 @@ class Start:
 @dataclass(frozen=True, slots=True)
 class StartLaw:
     """How one parameter starts. `power` None: at zero. `coefficient`: rms = coefficient * power. `exact`: the law is
-    that of the constructor's numbers, not a trend through them."""
+    that of the constructor's numbers, not a trend through them. `logarithmic`: they grow like a logarithm."""
 
     kind: str
     coefficient: float
     power: Power | None
     exact: bool = True
+    logarithmic: bool = False
 
 
 class InitTrace(TorchDispatchMode):  # type: ignore[misc]
@@ -159,5 +160,6 @@ def start_laws(laws: Laws, starts: list[dict[str, Start]]) -> dict[str, StartLaw
             power = Power.of({s: e for s, e in law[1].exponents if s != BATCH_SYMBOL})
             result[name] = StartLaw(first.kind, law[0], power)
         else:
-            result[name] = StartLaw(first.kind, numbers[0], laws.trend(numbers) or Power(), exact=False)
+            power = laws.trend(numbers) or Power()
+            result[name] = StartLaw(first.kind, numbers[0], power, False, laws.logarithmic(numbers))
     return result

@@ -63,9 +63,11 @@ def _parameter(reading: Reading, derivation: Derivation, name: str) -> Parameter
     if len(found) <= 1:
         found = ()
     optimizer = derivation.solution.solver.optimizers[first].name
+    table = start.kind == "constant" and not start.exact and needed.init_std is not None and not found
     return ParameterChange(name, aliases, shape, start.kind, start.power, needed, optimizer,
                            frozen=needed.lr is None, parts=found, reasons=reasons,
-                           own=_own(derivation, optimizer))  # fmt: skip
+                           own=_own(derivation, optimizer),
+                           measured=table and (start.logarithmic or start.power != needed.init_std))  # fmt: skip
 
 
 def _own(derivation: Derivation, name: str) -> Optimizer | None:
@@ -175,7 +177,9 @@ def _notes(result: ImportedDerivation) -> list[str]:
         lines.append("the model is already in muP for this optimizer: nothing to change")
     if len(changes.symbols) > 1:
         lines.append("widths in proportion: what --emit-tp writes derives for other orders, too (`regime`)")
-    for note in result.reading.lowered.notes:
+    measured = [f"`{p.name}` starts at numbers whose size follows no power: it gets the size that they have at the base"
+                for p in changes.parameters if p.measured]  # fmt: skip
+    for note in (*result.reading.lowered.notes, *measured):
         lines += wrap(f"note: {note}", tables.LINE_WIDTH, subsequent_indent="  ")
     return lines
 

@@ -56,10 +56,8 @@ class Rescaled:
 
 def rescale(name: str, tensor: Tensor, factor: float, where: Range = Range()) -> Rescaled:
     """Multiplies in place. Raises TensorProgError for weights that are not there yet."""
+    _require_values(name, tensor)
     part = where.of(tensor)
-    if part.is_meta:
-        raise TensorProgError(f"`{name}` has no values yet: it is on the meta device",
-                              fix="apply after the initialisation")  # fmt: skip
     before = part.cpu().clone()
     part.mul_(factor)
     off = _bits(before) - _bits(_divided(part, factor))
@@ -68,6 +66,18 @@ def rescale(name: str, tensor: Tensor, factor: float, where: Range = Range()) ->
         raise TensorProgError(f"`{name}` cannot be multiplied by {factor:.3g} in {part.dtype}: digits would be lost",
                               fix="apply in float32, then convert")  # fmt: skip
     return Rescaled(name, where, factor, str(part.dtype), _packed(off > 0), _packed(off < 0), checksum(part))
+
+
+def size_of(name: str, tensor: Tensor) -> float:
+    """The root mean square of all entries, on all machines. Raises TensorProgError for weights that are not there."""
+    _require_values(name, tensor)
+    return float(tensor.detach().double().square().mean().sqrt())
+
+
+def _require_values(name: str, tensor: Tensor) -> None:
+    if tensor.is_meta:
+        raise TensorProgError(f"`{name}` has no values yet: it is on the meta device",
+                              fix="apply after the initialisation")  # fmt: skip
 
 
 def moved(done: Rescaled, tensor: Tensor) -> bool:
