@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tensorprog.graph import Add, Contract, Fold, InvRms, Map, Merge, Param, Program, Scale, Split, Window
+from tensorprog.graph import Add, Contract, Fold, InvRms, Map, Merge, Param, Program, Scale, Split, StopGrad, Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +35,13 @@ def occurrences(program: Program) -> list[Occurrence]:
         for a in dict.fromkeys(node.args):
             consumers[a].append(node.id)
     found: list[Occurrence] = []
-    weights: set[int] = set()  # nodes computed from parameters alone
+    weights: set[int] = set()  # nodes computed from parameters alone, or with masks
+    data: set[int] = set()  # from none
     for node in nodes:
-        if isinstance(node.op, Param) or (node.args and all(a in weights for a in node.args)):
+        if not isinstance(node.op, Param) and all(a in data for a in node.args):
+            data.add(node.id)
+        alone = isinstance(node.op, Param) or (node.args and all(a in weights for a in node.args))
+        if alone or any(a in weights and _masks(program, node.id, a, data) for a in node.args):
             weights.add(node.id)
 
     def record(param: str, use: str, chain: tuple[int, ...], node: int) -> None:
@@ -53,6 +57,10 @@ def occurrences(program: Program) -> list[Occurrence]:
             if a == chain[-1]:
                 found.append(Occurrence(param, use, chain, node, position, tuple(tail), multiplier, behind))
 
+    def part_of_weight(node: int) -> bool:
+        """Whether a node goes into weights of the same axes alone, as what is added without its gradient does."""
+        return all(k in weights and len(nodes[k].axes) == len(nodes[node].axes) for k in consumers[node])
+
     def follow(param: str, use: str, chain: tuple[int, ...]) -> None:
         for c in consumers[chain[-1]]:
             op = nodes[c].op
@@ -61,6 +69,7 @@ def occurrences(program: Program) -> list[Occurrence]:
                 follow(param, named[0] if named else use, (*chain, c))
             elif (
                 isinstance(op, Split | Merge | Window | Fold)
+                or (isinstance(op, StopGrad) and part_of_weight(c))
                 or _spreads(program, c)
                 or _keeps_matrix(program, c, chain[-1], weights)
             ):
@@ -111,7 +120,7 @@ def _spreads(program: Program, node: int) -> bool:
 
 def _keeps_matrix(program: Program, node: int, operand: int, weights: set[int]) -> bool:
     """Whether a node is still a weight to be used: a transposition, a sum over finite axes, a product or sum of
-    parameters alone, or a growing matrix scaled by rows or columns."""
+    parameters alone (or masked), or a growing matrix scaled by rows or columns."""
     nodes = program.forward.nodes
     op = nodes[node].op
     if node in weights and isinstance(op, Contract | Add):
@@ -124,3 +133,12 @@ def _keeps_matrix(program: Program, node: int, operand: int, weights: set[int]) 
     growing = [i for i, axis in zip(indices, nodes[operand].axes, strict=True) if axis.dim.grows and not axis.loop]
     spread = [axis for axis in nodes[node].axes if axis.dim.grows and not axis.loop]
     return len(growing) >= 2 and len(spread) == len(growing) and all(i in op.out for i in growing)
+
+
+def _masks(program: Program, node: int, operand: int, data: set[int]) -> bool:
+    """Whether a node is a tensor of two or more axes, some of which grow, times data of no further axes."""
+    here, op = program.forward.nodes[node], program.forward.nodes[node].op
+    if not isinstance(op, Contract) or op.right is None or not data.intersection(here.args):
+        return False
+    indices = op.left if here.args[0] == operand else op.right
+    return len(indices) > 1 and sorted(indices) == sorted(op.out) and any(axis.dim.grows for axis in here.axes)

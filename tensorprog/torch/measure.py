@@ -192,7 +192,7 @@ class Trained:
         with torch.random.fork_rng(devices=[]):
             built, optimizer = self.network(rung, seed, rate)
             parameters = dict(built.module.named_parameters())
-            start = {k: parameters[s.probe.param].detach().clone() for k, s in enumerate(self.spots) if s.probe.param}
+            start: dict[int, Tensor] = {}
             result = np.full((len(self.spots), steps + 1, 2), np.nan)
             started: dict[int, tuple[Tensor, ...]] = {}
             for t in range(steps + 1):
@@ -209,6 +209,9 @@ class Trained:
 
                 torch.manual_seed(seed)
                 loss, terms = self.forward(built, take, started)
+                if t == 0:  # after a pass, which may write into parameters (`w.data *= mask`)
+                    start.update({k: parameters[s.probe.param].detach().clone()
+                              for k, s in enumerate(self.spots) if s.probe.param is not None})  # fmt: skip
                 for k, over in terms.items():
                     result[k, t, 1] = over
                 if t < steps:

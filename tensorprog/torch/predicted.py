@@ -18,6 +18,7 @@ from tensorprog.graph import (
     Const,
     Contract,
     Graph,
+    Input,
     InvRms,
     Map,
     Merge,
@@ -27,6 +28,7 @@ from tensorprog.graph import (
     Softmax,
     Split,
     StopGrad,
+    TopK,
     Window,
     unscaled,
 )
@@ -114,11 +116,12 @@ class Predicted:
         return (unscaled(nodes, arg), count) if count.grows else None
 
     def linear(self, node: int) -> int | None:
-        """What a node is a product of with a weight, and perhaps with a bias, up to relabelling and numbers; None for
-        all other nodes."""
+        """What a node is a product of with a weight, or with what top-k chose, and perhaps with a bias, up to relabels
+        and numbers; None for all other nodes."""
         nodes = self._whole.program.nodes
         while isinstance(op := nodes[node].op, Scale | Split | Merge | Contract | Add):
-            args = [a for a in nodes[node].args if not isinstance(nodes[unscaled(nodes, a)].op, Param)]
+            args = [a for a in nodes[node].args
+                    if not isinstance(nodes[unscaled(nodes, a)].op, Param) and not self._chosen(a)]  # fmt: skip
             if len(args) != 1:
                 return None
             if isinstance(op, Contract) and op.right is not None:
@@ -127,6 +130,14 @@ class Predicted:
                 return None
             node = args[0]
         return None
+
+    def _chosen(self, node: int) -> bool:
+        """Whether a node is made of choices by top-k, linearly, and of data alone."""
+        nodes = self._whole.program.nodes
+        op, args = nodes[node].op, nodes[node].args
+        if isinstance(op, Scale | Split | Merge | Window | StopGrad | Contract | Add):
+            return all(self._chosen(a) or isinstance(nodes[a].op, Const | Input) for a in args)
+        return isinstance(op, TopK)
 
     def summed(self, node: int) -> tuple[int, Dim] | None:
         """Of a sum over axes, and perhaps a number: what is summed, and how many entries of it; None for all other

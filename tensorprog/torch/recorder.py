@@ -176,7 +176,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
                 "lengths": [list(b.length) for b in boxes], "dims": [list(b.dims) for b in boxes]}  # fmt: skip
         number = self._new(tensor)
         self._live.add(number)
-        self.trace.operations.append(Operation("_assemble", "", args, (number,), self._stack[-1]))
+        aside = tensor.requires_grad and all(write.aside for write, _ in found)
+        self.trace.operations.append(Operation("_assemble", "", args, (number,), self._stack[-1], by=aside))
         return True
 
     # --- operations -----------------------------------------------------------------------------------
@@ -216,7 +217,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
             outputs.append(number)
             if any(out is t for t in written):
                 key = out.untyped_storage()._cdata
-                write = Write(number, tuple(out.shape), tuple(out.stride()), out.storage_offset())
+                aside = key in self._storages and not out.requires_grad
+                write = Write(number, tuple(out.shape), tuple(out.stride()), out.storage_offset(), aside)
                 self._writes.setdefault(key, []).append(write)
         pure = name[:-1] if name.endswith("_") and not name.endswith("__") else name.replace("_unsafe_view", "view")
         by = not graded and any(t.requires_grad for t in written)

@@ -60,12 +60,14 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """The value that was written, and the layout of the view it was written to."""
+    """The value that was written, and the layout of the view it was written to. `aside`: past the gradients, into the
+    memory of a parameter (`w.data *= mask`)."""
 
     value: int
     size: tuple[int, ...]
     stride: tuple[int, ...]
     offset: int
+    aside: bool = False
 
     def box(self, tensor: torch.Tensor) -> Box | None:
         """Its place in a tensor of the same memory; None if it lies outside. Raises TensorProgError if across."""

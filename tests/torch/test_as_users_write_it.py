@@ -47,6 +47,37 @@ def rates(build, inputs=ROWS) -> dict[str, str]:
     return {name: str(p.lr) for name, p in tpt.derive(build, inputs=inputs, optimizer="adam").params.items()}
 
 
+# --- masks on weights ------------------------------------------------------------------------------------
+
+
+class Masked(nn.Module):
+    """A net whose weights a buffer masks: in a product, or (`aside`) in their own memory, past the gradients."""
+
+    def __init__(self, n: int, masked: bool, aside: bool) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in ((SIZE, 8 * n), (8 * n, 8 * n), (8 * n, 3)))
+        self.masked, self.aside = masked, aside
+        for k, layer in enumerate(self.layers):
+            rows, columns = (torch.arange(size) % 3 for size in layer.weight.shape)
+            self.register_buffer(f"mask{k}", (rows[:, None] >= columns).float())
+
+    def forward(self, x):
+        for k, layer in enumerate(self.layers):
+            mask = self.get_buffer(f"mask{k}") if self.masked else 1
+            if self.aside:
+                layer.weight.data *= mask
+            x = F.linear(torch.relu(x), layer.weight if self.aside else layer.weight * mask, layer.bias)
+        return x
+
+
+@pytest.mark.parametrize("aside", [False, True])
+def test_a_masked_weight_is_a_weight(aside) -> None:
+    builders = [partial(Masked, masked=masked, aside=aside and masked) for masked in (False, True)]
+    plain, masked = (tpt.derive(lambda n, b=b: b(n), inputs=ROWS.float(), optimizer="adam") for b in builders)
+    assert masked.params == plain.params
+    assert all(m.needed.exponents == () for m in masked.changes.multipliers)
+
+
 # --- a forward of one's own, and a recomputed one --------------------------------------------------------
 
 

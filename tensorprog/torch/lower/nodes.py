@@ -7,10 +7,10 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import NoReturn
 
-from tensorprog.dims import Dim
+from tensorprog.dims import BATCH_SYMBOL, Dim
 from tensorprog.errors import TensorProgError
 from tensorprog.exponents import Power
-from tensorprog.graph import Axis, Const, Node, Op, Param, Parameter, Scalar, Scale, Unknown
+from tensorprog.graph import Axis, Const, Contract, Node, Op, Param, Parameter, Scalar, Scale, Unknown
 from tensorprog.torch.laws import Laws
 from tensorprog.torch.lower.values import Atom, Group, Sizes, Value, is_one
 
@@ -33,7 +33,7 @@ class Nodes:
         self.nodes: list[Node] = []
         self.parameters: dict[str, Parameter] = {}
         self.unknowns: dict[str, Unknown] = {}
-        self.live: list[bool] = []  # per node: made of activations and parameters, not of parameters alone or of data
+        self.live: list[bool] = []  # per node: made of activations or data, not of parameters (and masks) alone
         self.constant: list[bool] = []  # per node: made of no parameter
         self.inverse: dict[int, tuple[int, tuple[int, ...]]] = {}  # node -> the node 1 / it, and its axes there
         self.notes: list[str] = []  # what was assumed
@@ -57,8 +57,16 @@ class Nodes:
             self.nodes.append(Node(len(self.nodes), op, args, axes))
             self.constant.append(not isinstance(op, Param) and all(self.constant[a] for a in args))
             data = not args and not isinstance(op, Param | Const)
-            self.live.append(data or any(self.live[a] for a in args))
+            self.live.append(data or (any(self.live[a] for a in args) and not self._masks(op, args)))
         return self._known[key]
+
+    def _masks(self, op: Op, args: tuple[int, ...]) -> bool:
+        """Whether a product is a weight times fixed data of the same axes, without the batch: still a weight."""
+        if not isinstance(op, Contract) or op.right is None or len(op.out) < 2:
+            return False
+        return any(not self.live[w] and not self.constant[w] and self.constant[mask] and sorted(own) == sorted(op.out)
+                   and not any(BATCH_SYMBOL in a.dim.symbols for a in self.nodes[mask].axes)
+                   for w, own, mask in zip(args, (op.left, op.right), args[::-1], strict=True))  # fmt: skip
 
     def dim(self, sizes: Sizes) -> Dim:
         """The law of a size."""
