@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from fractions import Fraction
 from functools import partial
@@ -27,6 +28,7 @@ from tensorprog.torch.looks import Rows, second_looks
 from tensorprog.torch.measure import Rates, Spot, Trained, spots
 from tensorprog.torch.places import behind_hooks, leading, read_through
 from tensorprog.torch.predicted import Predicted
+from tensorprog.torch.rounding import only_rounding
 from tensorprog.torch.training import FIRST, TOP, Floats, Progress, entries
 from tensorprog.torch.trial import moved_by
 
@@ -64,12 +66,19 @@ def check_model(
     places = [spot for spot in every if unmodified or not (spot.probe.node in behind or _moved(p, spot))]
     trained = Trained(p, tuple(places), _base(ladder), tuple(keep), unmodified).aligned(ladder.rungs[0])
     rates: Rates = (lambda *_: lr) if lr is not None else base_rates(trained, ladder.rungs[0])
-    judged = partial(_rows, trained.spots, Predicted(p, steps))
+    predicted = Predicted(p, steps)
+    rounded: set[tuple[int, int]] = set()
+
+    def judged(values: Floats, ladder: Ladder) -> Rows:
+        return _rows(trained.spots, predicted, rounded, values, ladder)
+
     values = np.zeros((len(trained.spots), steps + 1, 2, len(ladder.rungs), 0))
     rows: Rows = {}
     while values.shape[4] < most:
         more = range(values.shape[4], min(values.shape[4] + seeds, most))
         values = np.concatenate([values, _measure(trained, ladder, rates, more, steps, progress)], axis=4)
+        if not more.start:  # the first network tells
+            rounded |= only_rounding(trained, values, predicted, ladder, rates)
         rows = judged(values, ladder)
         if not any(judge.wants_seeds(row, values.shape[4]) for row in rows.values()):
             break
@@ -118,9 +127,15 @@ def _moved(p: ImportedDerivation, spot: Spot) -> bool:
     )  # fmt: skip
 
 
-def _rows(spots: Sequence[Spot], predictor: Predicted, values: Floats, ladder: Ladder) -> Rows:
+def _rows(
+    spots: Sequence[Spot],
+    predictor: Predicted,
+    rounded: Collection[tuple[int, int]],
+    values: Floats,
+    ladder: Ladder,
+) -> Rows:
     """The rows, by positions of spot and step, from `values` [spot, step, size and that of independent terms over it,
-    rung, seed]."""
+    rung, seed]. `rounded`: those that rounding errors alone move."""
     unit = ROUNDING * float(np.finfo(np.float32).eps)
     hidden = Hidden(predictor, {spot.probe.node: k for k, spot in enumerate(spots)}, values, ladder)
     rows: dict[tuple[int, int], Row] = {}
@@ -130,6 +145,8 @@ def _rows(spots: Sequence[Spot], predictor: Predicted, values: Floats, ladder: L
             if np.isnan(sizes).all():
                 continue
             rounding = unit * float(np.nanmax(values[k, 0, 0])) if t else 0.0
+            if (k, t) in rounded:
+                rounding = math.inf
             node = spot.probe.node
             limits = judge.Limits(rounding, hidden.independent(node, t) if t else 0.0, hidden=hidden.behind(node, t))
             rows[k, t] = judge.row(spot.probe, t, predictor.at(spot.probe, t), None, sizes, ladder, limits)
