@@ -101,9 +101,11 @@ def base_rates(
 
     A parameter whose first gradient is zero, or smaller than later ones by a power of the width (what stands behind a
     zero-initialised factor, a router), is calibrated a step later, after a step at the rates of the others: with a rate
-    at which its first update shows, the later ones would blow up.
+    at which its first update shows, the later ones would blow up. One whose gradient is exactly zero, in which nothing
+    but rounding errors would be measured, has the usual rate.
     """
     program = derivation.architecture.program
+    trained = {name for name, exponents in derivation.params.items() if exponents.lr is not None}
 
     def fresh(lr: float | Mapping[str, float]) -> Interpreter:
         return Interpreter(program, widths, base, derivation.parametrization, batch=batch, seed=seed, lr=lr,
@@ -118,7 +120,8 @@ def base_rates(
                 before.step()
             network.set_params(before.params)
         effect = _effects(derivation, network)
-        rates.update({name: STRENGTH / e for name, e in effect.items() if name in ready and e > 0 and np.isfinite(e)})
+        shown = {name: e for name, e in effect.items() if name in ready & trained and e > 0 and np.isfinite(e)}
+        rates.update({name: STRENGTH / e for name, e in shown.items()})
     usual = median(rates.values()) if rates else 1.0
     rates = {name: rates.get(name, usual) for name in program.updates}
     for _ in range(HALVINGS):

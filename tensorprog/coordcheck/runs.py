@@ -104,7 +104,8 @@ class Runs:
         if self.networks:
             return rows
         rows = crowded(self.derivation, self.ladder, self.batch, self.probes, rows)
-        return doubt(self.derivation, self.probes, rows, saturated(self.derivation, self.ladder, self.probes, values))
+        found = saturated(self.derivation, self.ladder, self.probes, values, rounded)
+        return doubt(self.derivation, self.probes, rows, found)
 
     def slower(self, factor: float) -> Runs:
         """The same at learning rates so many times smaller."""

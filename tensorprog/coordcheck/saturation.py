@@ -3,7 +3,7 @@ it hardly grew, so nothing that depends on it can agree."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -49,11 +49,15 @@ def _dull(function: Function | None, derivative: int, size: float) -> bool:
 
 
 def saturated(
-    derivation: Derivation, ladder: Ladder, probes: Sequence[Probe], values: Floats
+    derivation: Derivation,
+    ladder: Ladder,
+    probes: Sequence[Probe],
+    values: Floats,
+    rounded: Collection[tuple[int, int]] = (),
 ) -> dict[int, dict[int, str]]:
     """Step -> nodes that are, at the top of the ladder, saturated by an argument that grows -> how that is called.
 
-    `values`: sizes [probe, step, rung, seed]."""
+    `values`: sizes [probe, step, rung, seed]; `rounded`: which of them are nothing but rounding errors."""
     nodes, behind = derivation.architecture.graph.nodes, arguments(derivation)
     changes = {probe.node: k for k, probe in enumerate(probes) if probe.param is None and probe.kind == "value"}
     found: dict[int, dict[int, str]] = {}
@@ -62,8 +66,8 @@ def saturated(
             continue
         for t in range(values.shape[1]):
             change = changes.get(probe.node) if t else None
-            if not (_above(GROWS, ladder, values[k, t])
-                    or (change is not None and _above(TOLERANCE, ladder, values[change, t]))):  # fmt: skip
+            moved = change is not None and (change, t) not in rounded
+            if not (_above(GROWS, ladder, values[k, t]) or (moved and _above(TOLERANCE, ladder, values[change, t]))):
                 continue
             size = float(f"{rms(values[k, t, -1]):.3g}")
             for node in behind[probe.node]:

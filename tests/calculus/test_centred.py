@@ -121,6 +121,29 @@ def test_exact_zeros_agree_but_for_rounding_errors(optimizer: str) -> None:
     assert rows["s", 1].predicted == "0"
 
 
+GATED = """
+width n
+axis i: 8, j: n, c: 4
+input x[i]
+param E[j,i], V[c,j], U[j,i], R[c,j]
+z[j] = E[j,i] x[i]
+s[j] = sigmoid(z[j])
+m[j] = s[j] - mean[j](s[j])
+y[j] = m[j] * rms_scale[j](m[j])
+w[j] = tanh(U[j,i] x[i])
+output f[c] = V[c,j] (y[j] * mean[j](y[j])) + R[c,j] w[j]
+loss mse(f)
+"""
+
+
+def test_rounding_errors_set_no_learning_rate() -> None:
+    """What the mean of a centred vector gates has no gradient; at rates at which rounding errors of one would show, it
+    would blow up, or, at smaller ones, be taken for something that saturates the function behind it."""
+    report = check(parse(GATED), optimizer="sgd", widths=(32, 64, 128), seeds=2, steps=2, control=False)
+    assert report.count("disagrees") == 0, str(report)
+    assert {row.verdict for row in report.rows if row.tensor in "EVzsmy"} == {"agrees"}, str(report)
+
+
 def test_what_does_not_shrink_in_another_precision_is_no_rounding_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """The negative control: everything is predicted to be zero, and nothing but the zeros is taken for one."""
     found: dict[str, set[str]] = {}

@@ -9,8 +9,9 @@ import pytest
 
 from tensorprog.api import check
 from tensorprog.architecture import parse
-from tensorprog.coordcheck.probes import arguments
-from tensorprog.coordcheck.saturation import DULL, spread_degree
+from tensorprog.coordcheck.ladder import Ladder
+from tensorprog.coordcheck.probes import arguments, probes
+from tensorprog.coordcheck.saturation import DULL, saturated, spread_degree
 from tests.shared import derive, perceptron, tiers
 
 SATURATED = tiers(product(("tanh", "sigmoid"), ("1/2", "1")), ("tanh-1", "sigmoid-1/2"))
@@ -57,3 +58,14 @@ def test_behind_a_saturated_function_nothing_agrees(act: str, exponent: str) -> 
 def test_a_stable_network_is_not_called_saturated() -> None:
     report = check(parse(network("tanh")), "adam", widths=[64, 128, 256, 512], seeds=6, steps=2)
     assert report.verdict == "agrees"
+
+
+@pytest.mark.parametrize("rounded", [False, True])
+def test_a_change_that_is_nothing_but_rounding_errors_saturates_nothing(rounded: bool) -> None:
+    derivation, ladder = derive(parse(network("tanh")), "adam"), Ladder.of(("n",), (64, 128, 256), {})
+    places = probes(derivation, ())
+    values = np.full((len(places), 2, 3, 2), 5.0)  # of everything: the argument of tanh, too, is far out
+    h1 = next(k for k, probe in enumerate(places) if probe.name == "h1" and probe.kind == "value")
+    values[h1, 1] = 1e-8 * np.array([[1.0, 1.0], [2.0, 2.1], [4.0, 3.9]])
+    found = saturated(derivation, ladder, places, values, {(h1, 1)} if rounded else ())
+    assert found == ({} if rounded else {1: found[1]})
