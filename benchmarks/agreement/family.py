@@ -28,6 +28,9 @@ EPSILON = 1e-30  # of normalisations: arguments may vanish like n^-3
 ONE = 1.0  # with which no normalisation takes away exactly what is common to all that it reads
 ADAM = Fraction(1, 10**18)  # the base epsilon of optimizers that have one: gradients may vanish like n^-7/2
 
+RAISED, NORMED = "with one learning rate raised", "with an epsilon in its norms"
+FURTHER = "at other learning rates and larger widths"
+
 Floats = npt.NDArray[np.float64]
 Key = tuple[int, int]  # a place and a step
 
@@ -111,6 +114,15 @@ class Look:
     def wider(self) -> bool:
         """Whether it is for what misses on the ladder."""
         return self.widths == WIDER
+
+    @property
+    def settles(self) -> str:
+        """Of a look with other constants, at what disagrees in all others: why a row agrees that does so there."""
+        if self.raised:
+            return RAISED
+        if self.epsilon != EPSILON:
+            return NORMED
+        return FURTHER if self.wider and self.rate != 1 else ""
 
 
 @dataclass

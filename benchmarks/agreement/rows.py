@@ -19,8 +19,8 @@ for what is not a clean power of the width:
   larger widths, and agrees if it does there (`AT_WIDER`). It disagrees only if it disagrees there, too, and does not
   move to the prediction (else: inconclusive, `UNSURE` or evidence.py's `MOVES`);
 - one learning rate may be far below what would show, and without epsilon a norm takes away all that a factor changes.
-  What is smaller than predicted agrees if it follows its prediction with that rate raised (raised.py, `RAISED`), or
-  with an epsilon of 1 (`NORMED`; inconclusive if it may);
+  What is smaller than predicted agrees if it follows its prediction at larger widths and rates (`FURTHER`), with that
+  rate raised (raised.py, `RAISED`), or with an epsilon of 1 (`NORMED`; inconclusive if it may);
 - a first output that vanishes with width may still outweigh the targets at the top of the ladder, if its constant is
   large (squares of squares). The derivative of a squared error then falls as the output does. What falls too fast in
   such a network is inconclusive (`OUTWEIGHS`);
@@ -42,7 +42,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.agreement import evidence
-from benchmarks.agreement.family import EPSILON, Key, Look
+from benchmarks.agreement.family import NORMED, Key, Look
 from benchmarks.agreement.row import CANCELS, ZERO, Row, row_of
 from tensorprog.coordcheck.predict import Predictor
 from tensorprog.coordcheck.probes import Probe
@@ -51,7 +51,6 @@ from tensorprog.graph import Loss, Map, Softmax
 
 RATES = (0.25, 4.0, 16.0)  # times the learning rates, at which changes that are not settled are looked at again
 ELSEWHERE, SOMEWHERE = "at other learning rates", "it misses at some learning rates only"
-RAISED, NORMED = "with one learning rate raised", "with an epsilon in its norms"
 AT_WIDER, NARROW = "at larger widths", "it agrees at small widths only"
 UNSURE = "whether it misses at larger widths is not known well enough"
 OUTWEIGHS = "a first output outweighs the targets"
@@ -85,8 +84,10 @@ class Case:
         there for what would disagree; and, where they are trained for the rows `beside`, for those, too."""
         if look.raised:
             return [key for key, names in self.carriers.items() if look.raised in names and key not in self.settled]
-        if look.epsilon != EPSILON:
+        if look.settles == NORMED:
             return self.disagreeing(evidence.SLOWER, CANCELS, ZERO)
+        if look.settles:
+            return [key for key in self.disagreeing(evidence.SLOWER) if key[1]]
         if look.wider:
             return [key for key in self.rows if key in beside or self._open(key)]
         return [key for key in self.pending
@@ -99,10 +100,10 @@ class Case:
                        self.grows, self.level, dtype, None if single is None else single[k, t])  # fmt: skip
             if row is None:
                 continue
-            if look.raised or look.epsilon != EPSILON:
+            if look.settles:
                 if row.verdict == "agrees":
-                    self.settled[k, t] = replace(row, reason=RAISED if look.raised else NORMED)
-                elif not look.raised and row.reason in (evidence.NOISE, evidence.TRANSIENT):
+                    self.settled[k, t] = replace(row, reason=look.settles)
+                elif look.settles == NORMED and row.reason in (evidence.NOISE, evidence.TRANSIENT):
                     self.settled[k, t] = row
             elif look.wider:
                 self.wider[k, t] = row

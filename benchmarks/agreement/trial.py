@@ -30,7 +30,7 @@ STEPS = 3
 LOOKS = (  # one after the other, each at what is not settled then: more seeds, other learning rates, larger widths
     Look(8), Look(16), *(Look(8, rate) for rate in RATES), Look(32), *(Look(16, rate) for rate in RATES),
     Look(4, widths=WIDER), Look(48), Look(8, widths=WIDER), Look(48, epsilon=ONE),
-    Look(8, raised=EACH),
+    *(Look(8, rate, widths=WIDER) for rate in RATES if rate > 1), Look(8, raised=EACH),
 )  # fmt: skip
 CONTROL = 0.001  # the level at which a row of the control disagrees
 

@@ -16,7 +16,7 @@ from benchmarks.agreement import __main__ as main
 from benchmarks.agreement import evidence, rows, shrink
 from benchmarks.agreement.__main__ import finished
 from benchmarks.agreement.campaign import campaign_program
-from benchmarks.agreement.family import EACH, ONE, WIDER, Look, idle
+from benchmarks.agreement.family import EACH, NORMED, ONE, RAISED, WIDER, Look, idle
 from benchmarks.agreement.parametrizations import perturbed
 from benchmarks.agreement.raised import carriers
 from benchmarks.agreement.row import CANCELS, Row
@@ -318,7 +318,7 @@ def test_what_a_small_learning_rate_hides_is_seen_when_it_alone_is_raised(power:
     case.rows, case.pending = {key: replace(missing, reason=evidence.SLOWER)}, []
     heard(hearing, [Look(8, raised=EACH)])
     assert case.verdicts()[0].verdict == verdict
-    assert verdict == "disagrees" or case.verdicts()[0].reason == rows.RAISED
+    assert verdict == "disagrees" or case.verdicts()[0].reason == RAISED
 
 
 @pytest.mark.parametrize(("output", "verdict"), [(100.0, "inconclusive"), (10.0, "disagrees")])
@@ -391,7 +391,7 @@ loss cross_entropy(f)
     for looks, missing in ((LOOKS[:1], {"T", "s"}), ((LOOKS[0], normed), {"s"})):
         verdicts = judged(found, found.parametrization, looks=looks)
         assert {row.tensor for row in verdicts.rows if row.verdict == "disagrees"} == missing
-    assert verdicts.how[rows.NORMED] > 0
+    assert verdicts.how[NORMED] > 0
 
 
 def test_a_campaign_that_was_killed_goes_on(tmp_path: Path) -> None:
