@@ -87,10 +87,14 @@ def record(
             recorder.watch(verify),
             recorder,
         ):
+            state = torch.get_rng_state()
             result = module(*args, **kwargs)
             own, outputs = _loss_and_outputs(result)
             if loss is not None:
                 own = loss(result)
+        if recorder.routed.used:
+            torch.set_rng_state(state)
+            _require_same(module, args, kwargs, [tensor for _, tensor in outputs] or [own])
     finally:
         for m, training in was_training.items():
             m.training = training
@@ -110,6 +114,20 @@ def record(
             fix="a module that returns its output, or a `loss` that makes a number of its result",
         )
     return trace
+
+
+def _require_same(module: torch.nn.Module, args: Any, kwargs: Any, found: list[Any]) -> None:
+    """Raises TensorProgError unless the module as it stands gives these results too (see `routed`)."""
+    with torch.no_grad(), plain_kernels(module), same_state(module), Recorder(module, {}):
+        own, outputs = _loss_and_outputs(module(*args, **kwargs))
+    for (name, plain), tensor in zip(outputs or [("loss", own)], found, strict=True):
+        near = 1e-4 * float(plain.nan_to_num().abs().max())
+        if plain.shape != tensor.shape or not torch.allclose(plain, tensor, 1e-3, near, equal_nan=True):
+            raise TensorProgError(
+                f"`{name}` is not the same if every token is found where some are chosen by their values",
+                why="sizes that depend on the data have no law, so all tokens are computed",
+                fix="every expert on all tokens, times its weight, which is 0 where it is not chosen",
+            )
 
 
 def _named(inputs: tuple[tuple[Any, ...], dict[str, Any]]) -> Iterator[tuple[str, Any]]:

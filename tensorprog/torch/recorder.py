@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from tensorprog.torch.functions import differentiated
+from tensorprog.torch.routed import Routed
 from tensorprog.torch.trace import Leaf, Operation, Ref, TooLargeError, Trace, Write
 
 SHAPE_ONLY = frozenset(
@@ -48,6 +49,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         self._names = {key: name for key, (name, _) in inputs.items()}
         self._data_storages = {t.untyped_storage()._cdata: name for name, t in inputs.values()}  # through views
         self._stack: list[str] = [""]
+        self.routed = Routed(self._is_live)
         self._inside: list[bool] = []  # the Functions that are running: whether gradients pass through them
         self._paths = {id(m): path for path, m in module.named_modules()}
         self.trace.modules = {path: type(m).__name__ for path, m in module.named_modules()}
@@ -84,7 +86,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
 
         first, second = register_module_forward_pre_hook(before), register_module_forward_hook(after, always_call=True)
         try:
-            with differentiated(inside, verify):
+            with differentiated(inside, verify), self.routed:
                 yield
         finally:
             first.remove()

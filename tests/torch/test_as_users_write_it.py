@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint  # noqa: E402
 
 import tensorprog.torch as tpt  # noqa: E402
 from tensorprog.errors import TensorProgError  # noqa: E402
-from tensorprog.torch.model import read  # noqa: E402
+from tensorprog.torch.model import derive_reading, read  # noqa: E402
 from tests.shared import tiers  # noqa: E402
 from tests.torch.support import worst_difference  # noqa: E402
 
@@ -76,6 +76,72 @@ def test_a_masked_weight_is_a_weight(aside) -> None:
     plain, masked = (tpt.derive(lambda n, b=b: b(n), inputs=ROWS.float(), optimizer="adam") for b in builders)
     assert masked.params == plain.params
     assert all(m.needed.exponents == () for m in masked.changes.multipliers)
+
+
+# --- tokens that experts choose --------------------------------------------------------------------------
+
+
+def by_where(f, h, weight, chosen, out, e):
+    at, k = torch.where(chosen == e)
+    out[at] += weight[at, k, None] * f(h[at])
+
+
+def by_mask(f, h, weight, chosen, out, e):
+    mask = chosen[:, 0] == e
+    if mask.any():
+        out[mask] = f(h[mask]) * weight[mask, 0].unsqueeze(-1)
+
+
+def by_one_hot(f, h, weight, chosen, out, e):
+    k, at = torch.where(F.one_hot(chosen, 4).permute(2, 1, 0)[e])
+    out.index_add_(0, at, f(h[at]) * weight[at, k, None])
+
+
+def by_nonzero(f, h, weight, chosen, out, e):
+    place = (chosen.reshape(-1) == e).nonzero().squeeze(-1)
+    out.index_add_(0, place // 2, f(h[place // 2]) * weight.reshape(-1)[place, None])
+
+
+def means(f, h, weight, chosen, out, e):
+    out += f(h[chosen[:, 0] == e]).mean(0)
+
+
+class Experts(nn.Module):
+    """A loop over experts, each of which finds its tokens."""
+
+    def __init__(self, n: int, apply) -> None:
+        super().__init__()
+        self.first, self.router, self.last = nn.Linear(SIZE, 8 * n), nn.Linear(8 * n, 4), nn.Linear(8 * n, 3)
+        self.experts, self.apply_expert = nn.ModuleList(nn.Linear(8 * n, 8 * n) for _ in range(4)), apply
+        self.double()
+
+    def forward(self, x):
+        h = self.first(x)
+        weight, chosen = self.router(h).softmax(-1).topk(2)
+        out = torch.zeros_like(h)
+        for e, expert in enumerate(self.experts):
+            self.apply_expert(expert, h, weight, chosen, out, e)
+        return self.last(h + out)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("apply", [by_where, by_mask, by_one_hot, by_nonzero])
+def test_experts_that_find_their_tokens_are_read_on_all_tokens(apply) -> None:
+    reading = read(lambda n: Experts(n, apply), ROWS)
+    assert worst_difference(reading) < 1e-12
+    found = {k: (str(e.init_std), str(e.lr)) for k, e in derive_reading(reading, "adam").params.items()}
+    assert found["experts.3.weight"] == ("n^-1/2", "n^-1") and found["router.weight"] == ("n^-1", "n^-1")
+
+
+def test_a_mean_over_the_tokens_of_an_expert_is_refused() -> None:
+    with pytest.raises(TensorProgError, match="not the same if every token is found"):
+        read(lambda n: Experts(n, means), ROWS)
+
+
+@pytest.mark.parametrize("op", tiers(["gt", "ge", "lt", "le"], ["le"]))
+def test_a_comparison_has_the_values_of_pytorch_in_ties(op) -> None:
+    reading = read(lambda n: Net(n, lambda h: h * getattr(torch, op)(h, h.roll(0, -1)) + h), ROWS)
+    assert worst_difference(reading) < 1e-12
 
 
 # --- a forward of one's own, and a recomputed one --------------------------------------------------------

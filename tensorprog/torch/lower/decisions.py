@@ -12,6 +12,7 @@ from tensorprog.graph import Map, Scalar
 from tensorprog.torch.lower.data import BIG, MASKED
 from tensorprog.torch.lower.elementwise import MINUS, causal_mask, product, with_mask
 from tensorprog.torch.lower.nodes import scalar_of
+from tensorprog.torch.lower.reductions import Positions
 from tensorprog.torch.lower.registry import rule
 from tensorprog.torch.lower.values import Value
 from tensorprog.torch.trace import Ref
@@ -29,11 +30,12 @@ def slope(low: Lowering, value: Value, fn: str) -> Value:
 
 @rule("gt", "ge", "lt", "le", "greater", "less")
 def compared(low: Lowering, call: Call) -> Value:
-    """1 where the first is larger, else 0 (smaller, for lt and le)."""
+    """1 where the first is larger, else 0; where it is smaller, for lt and le, or not smaller (larger): 1 less that."""
     a, b = (low.value(call[k]) for k in ("self", "other"))
-    if call.op in ("lt", "le", "less"):
+    if call.op in ("lt", "less", "ge"):
         a, b = b, a
-    return slope(low, low.add([a, low.scale(b, MINUS)]), "relu")
+    larger = slope(low, low.add([a, low.scale(b, MINUS)]), "relu")
+    return low.shift(low.scale(larger, MINUS), Scalar()) if call.op in ("ge", "le") else larger
 
 
 @rule("sign", "sgn")
@@ -114,7 +116,18 @@ def _sum(low: Lowering, sides: list[tuple[Value, Any]]) -> Value:
     return parts[0] if len(parts) == 1 else low.add(parts)
 
 
-@rule("eq", "ne", "isnan", "isinf", "any", "all", "_local_scalar_dense", "is_nonzero", "equal", "isfinite",
+@rule("eq", "ne")
+def equal(low: Lowering, call: Call) -> Value | None:
+    """1 where positions that depend on activations are a fixed number (or are not), else 0; no other has a value."""
+    rows, other = (low.values.get(a.value) if isinstance(a := call[k], Ref) else a for k in ("self", "other"))
+    if not isinstance(rows, Positions) or not isinstance(other, int):
+        return None
+    hit = low.window(Value(rows.node, rows.dims), len(rows.dims) - 1, (other,) * low.points, (1,) * low.points)
+    hit = hit.with_dims(hit.dims[:-1])
+    return hit if call.op == "eq" else low.shift(low.scale(hit, MINUS), Scalar())
+
+
+@rule("isnan", "isinf", "any", "all", "_local_scalar_dense", "is_nonzero", "equal", "isfinite",
       "_assert_async", "_assert_scalar", "round", "floor", "ceil", "_is_all_true")  # fmt: skip
 def decision(low: Lowering, call: Call) -> Any:
     """Nothing differentiable; an error only if something covered reads it."""
