@@ -24,6 +24,7 @@ from tensorprog.errors import CalculusError
 from tensorprog.graph import Param, Scale
 
 LAYER_SWEEPS = 12  # until the terms of a layer have gone through all others
+FEW_SWEEPS = 2  # and through the next
 PATIENCE = 3  # so often may they grow on the way, while the exponents are not yet right
 
 
@@ -205,21 +206,23 @@ class Solver(Demands):
         nothing. What stands from sweeps under other exponents could keep itself alive around the loop."""
         if not self.program.forward.loops:
             return
-        if self._runs_away():  # the learning rates are not yet right: begin training anew with these initial sizes
+        if self._runs_away():
             self.runaways += 1
-            if self.moved:
+            again = self.runaways % 2 == 0
+            if not again:  # the learning rates are not yet right: begin training anew with these initial sizes
                 self.moved = {}
-                self._runs_away()
+            if again or self._runs_away():  # these are not right: few layers tell what they must be
+                self._runs_away(FEW_SWEEPS)
         self.gains = self.depth.gains(self.initial, self.scalar_size)
 
-    def _runs_away(self) -> bool:
-        """From nothing until the layers agree; True if they do not, and sizes still grow. (Terms may be merged now in
-        one way, now in another; what has lost its source fades around the loop.)"""
+    def _runs_away(self, sweeps: int = LAYER_SWEEPS) -> bool:
+        """From nothing until the layers agree, or have been gone through so often; True if they do not, and sizes still
+        grow. (Terms may be merged now in one way, now in another; what has lost its source fades around the loop.)"""
         self.clear()
         self._mark()
         grown = False
         for piece in self.pieces:
-            for _ in range(LAYER_SWEEPS if piece.circular else 1):
+            for _ in range(sweeps if piece.circular else 1):
                 before = self._sizes(piece)
                 if not self.update(piece):
                     break

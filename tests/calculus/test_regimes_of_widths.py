@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 
@@ -145,6 +146,17 @@ def test_a_stack_with_two_widths_in_proportion_has_the_powers_of_one_with_one(wi
     assert [str(two.params[f"layers.*.mlp.W{k}"].init_std) for k in (1, 2)] == ["n^-1/2", "m^-1/2"]
     assert f"reasons give sizes as powers of {widths[0]}" in two.explain("layers.*.mlp.W2", "lr")
     assert set(two.to_json()["parameters"]["layers.*.mlp.W1"]["lr"]) == {"n", "m", "L"}
+
+
+@pytest.mark.slow
+def test_initial_sizes_that_let_gradients_grow_from_layer_to_layer_are_mended_on_few_layers() -> None:
+    """With far fewer heads than features, values that start at fan_in^-1/2 are too large: W^T makes gradients grow."""
+    text = (Path(__file__).parents[2] / "examples" / "llama.tp").read_text().replace("width n", "width n, h")
+    text = text.replace("heads = n / d_head, groups = n / (4 d_head)", "heads = 4 h, groups = h")
+    found = derive(parse(text + "regime h << n\n"), "adam")
+    assert not found.note
+    assert found.params["layers.*.grouped_query_attention.Wv"].init_std == spectral_std("h", "n", "h")
+    assert str(found.multipliers["branch"]) == "L^-1"
 
 
 def test_at_a_finite_depth_rates_belong_to_the_widths_they_have_in_both_orders() -> None:
