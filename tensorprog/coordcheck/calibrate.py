@@ -101,8 +101,9 @@ def base_rates(
 
     A parameter whose first gradient is zero, or smaller than later ones by a power of the width (what stands behind a
     zero-initialised factor, a router), is calibrated a step later, after a step at the rates of the others: with a rate
-    at which its first update shows, the later ones would blow up. One whose gradient is exactly zero, in which nothing
-    but rounding errors would be measured, has the usual rate.
+    at which its first update shows, the later ones would blow up. But its first update is to show no more than that:
+    random and with a large constant, it would hide what is larger by a power of the width. One whose gradient is exactly
+    zero, in which nothing but rounding errors would be measured, has the usual rate.
     """
     program = derivation.architecture.program
     trained = {name for name, exponents in derivation.params.items() if exponents.lr is not None}
@@ -112,6 +113,7 @@ def base_rates(
                            decays=False, functions=derivation.architecture.functions)  # fmt: skip
 
     rates: dict[str, float] = {}
+    most: dict[str, float] = {}  # the largest effect of an update so far
     for stage, ready in enumerate(stages_of(derivation)):
         network = fresh(1.0)
         if stage:
@@ -119,8 +121,8 @@ def base_rates(
             for _ in range(stage):
                 before.step()
             network.set_params(before.params)
-        effect = _effects(derivation, network)
-        shown = {name: e for name, e in effect.items() if name in ready & trained and e > 0 and np.isfinite(e)}
+        most = {name: max(e, most.get(name, 0.0)) for name, e in _effects(derivation, network).items()}
+        shown = {name: e for name, e in most.items() if name in ready & trained and e > 0 and np.isfinite(e)}
         rates.update({name: STRENGTH / e for name, e in shown.items()})
     usual = median(rates.values()) if rates else 1.0
     rates = {name: rates.get(name, usual) for name in program.updates}

@@ -12,6 +12,7 @@ from tensorprog.api import check
 from tensorprog.architecture import parse
 from tensorprog.coordcheck import calibrate, run
 from tensorprog.coordcheck.report import Row
+from tensorprog.interpret import Interpreter
 from tests.shared import derive, load
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -69,6 +70,33 @@ def test_what_a_gate_hides_at_the_start_has_its_turn_when_the_gate_has_moved() -
     derivation = derive(parse(GATED), "adam")
     assert calibrate.stages_of(derivation) == [{"E", "g", "W", "V"}]
     assert calibrate.stages_of(derivation, factors=True) == [{"E", "g", "V"}, {"W"}]
+
+
+ATTENTION = """
+width n
+axis i: 8, j: n, o: 3, t: 4
+input x[t,i]
+param E[j,i], V[o,j]
+h[t,j] = E[j,i] x[t,i]
+z = h + attention(h, heads = 2, head_dim = n / 2)
+output f[t,o] = V[o,j] z[t,j]
+loss mse(f)
+"""
+
+
+def test_no_first_update_is_larger_than_wanted_however_small_the_later_ones_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Under SGD the queries' gradients are aligned after the first step. The smaller the rates are, the less of it: a
+    rate at which that shows makes a first update, random and smaller by a power of n, that outweighs all others."""
+    monkeypatch.setattr(calibrate, "STRENGTH", 0.01)
+    derivation, sizes, base = derive(parse(ATTENTION), "sgd"), {"n": 32}, {"n": 8}
+    late = {"attention.Wq", "attention.Wk", "attention.bq"}
+    assert calibrate.stages_of(derivation)[1] == late
+    rates = calibrate.base_rates(derivation, sizes, base, batch=4)
+    program, parametrization = derivation.architecture.program, derivation.parametrization
+    network = Interpreter(program, sizes, base, parametrization, batch=4, lr=rates, decays=False)
+    assert max(calibrate._effects(derivation, network).values()) < 0.0101
 
 
 EXPERTS = """
