@@ -1,4 +1,4 @@
-"""Writes docs/reference/errors.md: every mistake of the three error tables of the tests, as the tool answers it.
+"""Writes docs/reference/errors.md: every mistake of the error tables of the tests, as the tool answers it.
 
 python docs/errors.py            write the page
 python docs/errors.py --check    change nothing; exit 1 if the page is out of date
@@ -6,7 +6,9 @@ python docs/errors.py --check    change nothing; exit 1 if the page is out of da
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -40,17 +42,17 @@ def answer(stage: Callable[[], object]) -> TensorProgError:
     raise ValueError("a text of the error tables is right")
 
 
-def entry(error: TensorProgError, bad: str, mended: str) -> Iterator[str]:
+def entry(error: TensorProgError, bad: str, mended: str, language: str = "tp") -> Iterator[str]:
     """One mistake as Markdown."""
     yield f"### {' '.join(error.message.split())}\n"
     if len(bad) > LONGEST or "\x00" in bad:
         bad = "(not shown)"
-    yield f"```tp\n{bad.rstrip()}\n```\n"
+    yield f"```{language}\n{bad.rstrip()}\n```\n"
     if error.why:
         yield f"Why: {error.why}.\n"
     if error.fix:
         yield f"Write instead: {error.fix}.\n"
-    yield f"```tp\n{mended.rstrip()}\n```\n"
+    yield f"```{language}\n{mended.rstrip()}\n```\n"
 
 
 def page() -> str:
@@ -65,6 +67,13 @@ def page() -> str:
     for case in derivation.ROWS:
         architecture, form = parse(derivation.whole(case.bad)), case.form or None
         parts += entry(answer(partial(derive, architecture, "adam", form)), case.bad, case.mended)
+    parts.append(
+        "## Files\n\nIn a folder that holds `net.tp`, `latin.tp`, which is not UTF-8, and the folder `models`:\n"
+    )
+    for row in derivation.FILES:
+        with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+            derivation.fill(Path(folder))
+            parts += entry(answer(partial(derivation.run, row.bad)), f"$ {row.bad}", f"$ {row.mended}", "console")
     return "\n".join(parts)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from tensorprog.autodiff import differentiate
 from tensorprog.errors import ShapeError, TensorProgError
+from tensorprog.files import read_text
 from tensorprog.fixing import read_requirement
 from tensorprog.functions import Function, user_function
 from tensorprog.graph import Graph, Program
@@ -199,12 +200,4 @@ def load(path: str | Path, depths: Mapping[str, int] | None = None) -> Architect
     """An architecture from a .tp file. Raises TensorProgError if it cannot be read or is not in the language."""
     if not str(path):
         raise TensorProgError("the name of the file is empty", why="it is read from disk", fix="`model.tp`")
-    try:
-        source = Path(path).read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise TensorProgError(f"cannot read {path}: {error.strerror}", why="the network is described in this file",
-                              fix="the path of a .tp file that can be read") from None  # fmt: skip
-    except UnicodeDecodeError:
-        raise TensorProgError(f"cannot read {path}: it is not UTF-8 text", why="a .tp file is text",
-                              fix="the file saved as UTF-8") from None  # fmt: skip
-    return parse(source, str(path), depths)
+    return parse(read_text(path, "a .tp file"), str(path), depths)

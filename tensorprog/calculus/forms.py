@@ -107,7 +107,7 @@ def gauge(form: str, s: Sized) -> int:
         case "unit":
             return s.initial
         case _:
-            raise CalculusError(f"unknown form `{form}`", fix=" | ".join(FORMS))
+            raise CalculusError(f"unknown form `{form}`", fix=" | ".join(FORMS), why="these are the known ones")
 
 
 def parametrize(solution: Solution, form: str, policy: str = DEFAULT_POLICY) -> Parametrization:

@@ -168,6 +168,7 @@ class Solver(Demands):
         raise CalculusError(
             f"the exponents of `{moving}` do not settle", (node or self.program.forward.nodes[0]).span,
             why="each sweep over the graph asks for other exponents than the one before",
+            fix=f"`fix lr[{moving}] = 0`, or another exponent of its own",
         )  # fmt: skip
 
     def held(self) -> dict[str, int]:

@@ -44,7 +44,8 @@ def stability(trainer: Trainer, parametrization: Parametrization) -> tuple[Inequ
         factor = largest_rate(trainer, exponents).factor
         if factor is None:
             raise CalculusError("no learning rate is stable, so there are no constraints on learning rates to list",
-                                fix="a parametrization whose start is stable")  # fmt: skip
+                                fix="a parametrization whose start is stable",
+                                why="the start blows up without any update")  # fmt: skip
         shift = units.pack({units.symbols[0]: factor})
         start = Exponents(exponents.A, {name: c - shift for name, c in exponents.C.items()}, exponents.M)
     return inequalities(trainer, start)

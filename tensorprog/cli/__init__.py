@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from tensorprog.cli import check, classify, derive, emit, explain, fmt, graph, import_, lint, report, transfer
 from tensorprog.cli.terminal import BAD_INPUT, OK, discard_output
 from tensorprog.errors import TensorProgError
+from tensorprog.files import unwritable
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,14 +29,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(error.render(), file=sys.stderr)
         return BAD_INPUT
     except MemoryError:
-        print("error: out of memory\n  write instead: smaller widths, or a smaller --batch", file=sys.stderr)
+        large = TensorProgError("out of memory", why="a network is too large", fix="smaller widths or --batch")
+        print(large.render(), file=sys.stderr)
         return BAD_INPUT
     except BrokenPipeError:
         discard_output()
         return OK
     except OSError as error:  # files that are named in the arguments give a TensorProgError
         discard_output()
-        print(f"error: cannot write the output: {error.strerror or error}", file=sys.stderr)
+        print(unwritable("the output", error).render(), file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         print(("\r\x1b[K" if sys.stderr.isatty() else "") + "interrupted", file=sys.stderr)  # over the progress bar

@@ -9,6 +9,7 @@ from typing import Any
 
 from tensorprog.cli.terminal import write_whole
 from tensorprog.errors import TensorProgError
+from tensorprog.files import require_writable
 
 FORMATS = ("svg", "png", "pdf")
 
@@ -16,7 +17,7 @@ FORMATS = ("svg", "png", "pdf")
 def picture(text: str) -> Path:
     """The type of a picture's path: its ending says the format."""
     if Path(text).suffix.lower().lstrip(".") not in FORMATS:
-        raise argparse.ArgumentTypeError(f"{text!r}: write a name that ends in .svg, .png or .pdf")
+        raise argparse.ArgumentTypeError(f"{text!r}: the ending says the format; write .svg, .png or .pdf")
     return Path(text)
 
 
@@ -43,9 +44,7 @@ def saver(arguments: argparse.Namespace) -> Callable[[Any], None]:
         return lambda _: None
     from tensorprog import plots
 
-    if not path.absolute().parent.is_dir():
-        raise TensorProgError(f"cannot write {path}: No such file or directory", why="its folder is not there",
-                              fix="the name of a file in a folder that is")  # fmt: skip
+    require_writable(path)
     draw = getattr(plots, arguments.plots[plot or next(iter(arguments.plots))])
     colours, ending = plots.THEMES[theme or "light"], path.suffix.lower().lstrip(".")
     return lambda result: write_whole(path, plots.render(draw(result, colours), ending))

@@ -13,6 +13,7 @@ from tensorprog.cli.check import add_measurement, measured, workers
 from tensorprog.cli.emit import add_base_width, emitted
 from tensorprog.cli.terminal import OK, write_whole
 from tensorprog.errors import TensorProgError
+from tensorprog.files import read_text, require_writable
 
 if TYPE_CHECKING:
     from tensorprog.hptransfer.report import TransferReport
@@ -34,9 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     from tensorprog.report import report_page
 
     output: Path = arguments.output
-    if not output.absolute().parent.is_dir():
-        raise TensorProgError(f"cannot write {output}: No such file or directory", why="its folder is not there",
-                              fix="the name of a file in a folder that is")  # fmt: skip
+    require_writable(output)
     transfers = [_read(path) for path in arguments.transfer]
     derivation, check = (derived(arguments), None) if arguments.no_check else measured(arguments)
     commands = {"This page": shlex.join(["tpcalc", *arguments.words])}
@@ -48,9 +47,7 @@ def _read(path: Path) -> TransferReport:
     from tensorprog.hptransfer.report import TransferReport
 
     try:
-        return TransferReport.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise TensorProgError(f"cannot read {path}: {error.strerror}") from None
+        return TransferReport.from_json(json.loads(read_text(path, "a JSON file")))
     except (ValueError, KeyError, TypeError, AttributeError):
         raise TensorProgError(f"{path} holds no result of a transfer experiment",
                               fix="tpcalc transfer FILE --format json > transfer.json",

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tensorprog.errors import TensorProgError
+from tensorprog.files import unwritable
 
 OK, DISAGREES, BAD_INPUT = 0, 1, 2  # exit codes
 PATIENCE = 1.5  # seconds of silence, before a bar is shown for what is usually quick
@@ -20,7 +21,8 @@ PATIENCE = 1.5  # seconds of silence, before a bar is shown for what is usually 
 def show(text: str, *, prose: bool = False) -> int:
     """Print a command's result. `prose`: on a narrow terminal, indented lines are broken between words."""
     if sys.stdout is None:
-        raise TensorProgError("cannot write the output: standard output is closed")
+        raise TensorProgError("cannot write the output: standard output is closed", fix="the same command with > FILE",
+                              why="the result is printed there")  # fmt: skip
     if prose and sys.stdout.isatty():
         from tensorprog.tables import fold
 
@@ -109,7 +111,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
         temporary.replace(target)
         temporary = None
     except OSError as error:
-        raise TensorProgError(f"cannot write {path}: {error.strerror}") from None
+        raise unwritable(path, error) from None
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)

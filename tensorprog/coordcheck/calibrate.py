@@ -102,8 +102,8 @@ def base_rates(
     A parameter whose first gradient is zero, or smaller than later ones by a power of the width (what stands behind a
     zero-initialised factor, a router), is calibrated a step later, after a step at the rates of the others: with a rate
     at which its first update shows, the later ones would blow up. But its first update is to show no more than that:
-    random and with a large constant, it would hide what is larger by a power of the width. One whose gradient is exactly
-    zero, in which nothing but rounding errors would be measured, has the usual rate.
+    random and with a large constant, it would hide what is larger by a power of the width. One whose gradient is
+    exactly zero, in which nothing but rounding errors would be measured, has the usual rate.
     """
     program = derivation.architecture.program
     trained = {name for name, exponents in derivation.params.items() if exponents.lr is not None}

@@ -33,7 +33,8 @@ def depth_ladder(derivation: Derivation, depths: Sequence[int], widths: Sequence
     if not derivation.architecture.rolled:
         file = derivation.architecture.file
         if derivation.note:
-            raise TensorProgError(f"there are no exponents of the depth in {file}", why=derivation.note)
+            raise TensorProgError(f"there are no exponents of the depth in {file}", why=derivation.note,
+                                  fix="--widths 64,128,256,512 without --depths")  # fmt: skip
         raise TensorProgError(f"{file} has no symbolic depth", fix="`depth L` and `repeat L { .. }`, without --depth",
                               why="exponents of the depth are those of a loop that is not unrolled")  # fmt: skip
     if widths is not None and len(widths) != 1:

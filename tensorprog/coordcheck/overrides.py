@@ -89,7 +89,7 @@ def put(
         if not having:
             quantity = next(short for short, long in QUANTITIES.items() if long == o.quantity)
             why = f"it is not trained, or starts at zero, or {parametrization.optimizer} has no such thing"
-            raise TensorProgError(f"`{o.name}` has no {quantity}", why=why)
+            raise TensorProgError(f"`{o.name}` has no {quantity}", why=why, fix="a parameter that has one")
         for name in having:
             if o.quantity == "multiplier":
                 for use in uses_of.get(name, ()):

@@ -36,6 +36,7 @@ def check_identifier(name: str) -> str:
         raise TensorProgError(
             f"{name[:80]!r} cannot be a name in the emitted code",
             why="names become Python identifiers: letters, digits and underscores, not starting with a digit",
+            fix="`W1`",
         )
     return name
 

@@ -15,6 +15,7 @@ from tensorprog.coordcheck.ladder import Ladder
 from tensorprog.derivation import Derivation
 from tensorprog.emission import emit
 from tensorprog.errors import TensorProgError
+from tensorprog.files import require_writable
 from tensorprog.graph import Input
 from tensorprog.hptransfer import fit
 from tensorprog.hptransfer.data import Data, slots
@@ -83,6 +84,8 @@ def transfer(
         raise TensorProgError(
             "steps, batch, seeds and jobs must be at least 1", why="nothing would be trained", fix="numbers from 1 on"
         )
+    if store is not None and not Path(store).is_file():
+        require_writable(Path(store))
     if sweep == "lr" and lr is not None:
         raise TensorProgError("the learning rate is swept, so it cannot be fixed", fix="the grid's values instead",
                               why="one of the two would be lost")  # fmt: skip

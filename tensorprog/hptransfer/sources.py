@@ -15,6 +15,7 @@ import numpy as np
 
 from tensorprog.arrays import Array
 from tensorprog.errors import TensorProgError
+from tensorprog.files import unreadable
 from tensorprog.hptransfer.data import Data, Examples, Slot, Windows, fitted, misfit
 
 KINDS = "digits, text, text:FILE, FILE.npz or module:function"
@@ -104,8 +105,7 @@ def _read(path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8", errors="ignore")[:LONGEST]
     except OSError as error:
-        raise TensorProgError(f"cannot read {path}: {error.strerror}", why="the data are in it",
-                              fix="the name of a file of text") from None  # fmt: skip
+        raise unreadable(path, error, "a text file") from None
 
 
 def _npz(path: str) -> dict[str, Array]:
@@ -113,8 +113,7 @@ def _npz(path: str) -> dict[str, Array]:
         with np.load(path, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
     except OSError as error:
-        raise TensorProgError(f"cannot read {path}: {error.strerror or error}", why="the data are in it",
-                              fix="the name of a file that numpy.savez wrote") from None  # fmt: skip
+        raise unreadable(path, error, "an .npz file") from None
     except (ValueError, EOFError, zipfile.BadZipFile):
         raise TensorProgError(f"cannot read {path}: it is no archive of plain arrays", why="the data are in it",
                               fix="numpy.savez(path, inputs=.., targets=..)") from None  # fmt: skip

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from tensorprog.errors import TensorProgError
+from tensorprog.files import unreadable
 from tensorprog.hptransfer.plan import Job
 from tensorprog.hptransfer.train import Outcome
 
@@ -44,7 +45,7 @@ class Store:
             if found != [APPLICATION, VERSION]:
                 raise TensorProgError(f"{path} holds no results of this version", why=WHY, fix=FIX)
         except OSError as error:
-            raise TensorProgError(f"cannot read {path}: {error.strerror}", why=WHY, fix=FIX) from None
+            raise unreadable(path or "", error, "a file of results") from None
         except sqlite3.Error as error:
             raise TensorProgError(f"cannot use {path} for results: {error}", why=WHY, fix=FIX) from None
 

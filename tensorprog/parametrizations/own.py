@@ -13,6 +13,7 @@ from typing import Any
 from tensorprog.calculus.solver import Solver
 from tensorprog.errors import TensorProgError
 from tensorprog.exponents import Power
+from tensorprog.files import read_text
 from tensorprog.parametrization import Parametrization, ParamExponents
 from tensorprog.parametrizations.named import named
 from tensorprog.powers import ordinary, read_power
@@ -36,21 +37,26 @@ def read_own(solver: Solver, path: Path, lr: Fraction | None = None) -> Parametr
     symbols = solver.program.forward.widths
     rate = _power(data["lr"], symbols, "lr", where) if "lr" in data else None
     if rate is not None and rate != Power.of({symbols[0]: rate.degree}):
-        raise _bad(where, f"`lr` is {rate}", f"one exponent of {symbols[0]}, such as -1")
+        raise _bad(where, f"`lr` is {rate}", "it is one rate for all", f"one exponent of {symbols[0]}, such as -1")
     base = named(solver, str(data.get("like", "sp")), lr if lr is not None else rate.degree if rate else None)
     params, unknowns = dict(base.params), dict(base.unknowns)
     for pattern, values in _table(data, "parameters", where).items():
         matched = [name for name in params if fnmatchcase(name, pattern)]
         if not matched:
-            raise _bad(where, f"no parameter matches `{pattern}`", nearest(pattern, params) or ", ".join(params))
+            raise _bad(
+                where,
+                f"no parameter matches `{pattern}`",
+                "it would change nothing",
+                nearest(pattern, params) or ", ".join(params),
+            )
         if not isinstance(values, Mapping):
-            raise _bad(where, f"`{pattern}` needs a table", f'{pattern} = {{ lr = "-1/2" }}')
+            raise _bad(where, f"`{pattern}` needs a table", "it has three exponents", f'{pattern} = {{ lr = "-1/2" }}')
         for quantity, value in values.items():
             if quantity not in QUANTITIES:
-                raise _bad(where, f"a parameter has no `{quantity}`", ", ".join(QUANTITIES))
+                raise _bad(where, f"a parameter has no `{quantity}`", "these are known", ", ".join(QUANTITIES))
             if pattern in params and quantity != "multiplier" and getattr(params[pattern], quantity) is None:
-                raise _bad(where, f"`{pattern}` " + ("starts at zero" if quantity == "init_std" else "is not trained"),
-                           f"no `{quantity}` for it")  # fmt: skip
+                state = "starts at zero" if quantity == "init_std" else "is not trained"
+                raise _bad(where, f"`{pattern}` {state}", f"it has no `{quantity}`", f"no `{quantity}` for it")
             power = _power(value, symbols, quantity, where)
             for name in matched:
                 if quantity == "lr" and lr is not None:
@@ -62,7 +68,7 @@ def read_own(solver: Solver, path: Path, lr: Fraction | None = None) -> Parametr
     for name, value in _table(data, "multipliers", where).items():
         if name.lstrip("?") not in free:
             known = ", ".join(sorted(free)) or "a `?name` in the .tp file"
-            raise _bad(where, f"the program has no multiplier `?{name.lstrip('?')}`", known)
+            raise _bad(where, f"the program has no multiplier `?{name.lstrip('?')}`", "it would change nothing", known)
         unknowns[name.lstrip("?")] = _power(value, symbols, name, where)
     return Parametrization(str(data.get("name", path.stem)), base.optimizer, params, unknowns, base.choice)
 
@@ -83,21 +89,20 @@ def _with(exponents: ParamExponents, quantity: str, power: Power) -> ParamExpone
 
 def _load(path: Path) -> Mapping[str, Any]:
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise TensorProgError(f"cannot read {path}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:  # of the text, of UTF-8, of a number or a nesting without end
-        raise TensorProgError(f"not a TOML file: {error}", file=str(path)) from None
+        data = tomllib.loads(read_text(path, "a TOML file"))
+    except (ValueError, RecursionError) as error:  # of the text, of a number or a nesting without end
+        raise TensorProgError(f"not a TOML file: {error}", file=str(path), fix="""lines such as: like = "sp" """,
+                              why="parametrizations are read from such") from None  # fmt: skip
     for key in data:
         if key not in KEYS:
-            raise _bad(str(path), f"unknown key `{key}`", nearest(key, KEYS) or ", ".join(KEYS))
+            raise _bad(str(path), f"unknown key `{key}`", "it would be ignored", nearest(key, KEYS) or ", ".join(KEYS))
     return data
 
 
 def _table(data: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
     table = data.get(key, {})
     if not isinstance(table, Mapping):
-        raise _bad(where, f"`{key}` is not a table", f"[{key}]")
+        raise _bad(where, f"`{key}` is not a table", "it has a line for each name", f"[{key}]")
     return table
 
 
@@ -108,9 +113,10 @@ def _power(value: object, symbols: tuple[str, ...], key: str, where: str) -> Pow
         found = {symbols[0]: found}
     if found is None or not found.keys() <= set(symbols) or not ordinary(found):
         raise _bad(where, f"`{key} = {value}` is no exponent",
+                   "a number is a power of the first width, a text a product of powers",
                    f'{key} = -1, {key} = "-1/2" or {key} = "{symbols[0]}^-1/2"')  # fmt: skip
     return Power.of(found)
 
 
-def _bad(where: str, message: str, fix: str) -> TensorProgError:
-    return TensorProgError(message, file=where, fix=fix)
+def _bad(where: str, message: str, why: str, fix: str) -> TensorProgError:
+    return TensorProgError(message, file=where, why=why, fix=fix)

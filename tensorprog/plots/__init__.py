@@ -58,4 +58,5 @@ def __getattr__(name: str) -> Any:
         if (error.name or "").partition(".")[0] != "matplotlib":
             raise
         raise TensorProgError("plots need matplotlib, which is not installed",
+                              why="only what draws needs it",
                               fix="pip install 'tensorprog[plot]'") from None  # fmt: skip

@@ -91,7 +91,7 @@ def stable_plane(found: Classification, theme: Theme = LIGHT) -> Figure:
     """The plane through a classified parametrization in which two exponents vary: the stable polygon, if there is one,
     and the parametrization. Raises TensorProgError if no plane was asked for."""
     if found.region is None:
-        raise TensorProgError("there is no plane to draw", fix="--region 'lr[W1],lr[W2]'")
+        raise TensorProgError("there is no plane to draw", why="no two exponents vary", fix="--region 'lr[W1],lr[W2]'")
     regions = [Region("stable", found.region.vertices)] if found.region.vertices else []
     name = found.parametrization.name.rpartition("/")[2]
     title = found.architecture.file.replace("\\", "/").rpartition("/")[2]

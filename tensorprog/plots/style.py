@@ -120,7 +120,8 @@ def render(figure: Figure, format: str = "svg", *, text: bool = False) -> bytes:
         "pdf": {"CreationDate": None, "Creator": "tensorprog", "Producer": None},
     }
     if format not in metadata:
-        raise TensorProgError(f"cannot draw a `{format}` file", fix="a name that ends in .svg, .png or .pdf")
+        raise TensorProgError(f"cannot draw a `{format}` file", why="the ending of a picture's name says the format",
+                              fix="a name that ends in .svg, .png or .pdf")  # fmt: skip
     out = io.BytesIO()
     with drawing(**{"svg.fonttype": "none" if text else "path"}):
         figure.savefig(out, format=format, dpi=DPI, metadata=metadata[format], facecolor=figure.get_facecolor())

@@ -81,7 +81,8 @@ def _lost(search: Search) -> list[Lost]:
     updates = best.sizes[0]
     lost = [one for one in found.lost if sign(one.exponent) < 0] if found is not None else []
     if any(c.kind == "box" for one in lost for c in one.binding):
-        raise CalculusError("some exponent is bounded by nothing", search.nodes[0].span)
+        raise CalculusError("some exponent is bounded by nothing", search.nodes[0].span, fix="fewer `fix` lines",
+                            why="at what is fixed, no constraint holds it: any size of it is stable")  # fmt: skip
     if found is None or any(updates[name] != one.exponent for one in lost for name in one.params):
         sizes = sorted({size for size in updates.values() if sign(size) < 0})
         lost = [Lost(tuple(name for name, own in updates.items() if own == size), size, ()) for size in sizes]

@@ -25,5 +25,6 @@ def __getattr__(name: str) -> Any:
         if (error.name or "").partition(".")[0] not in ("jinja2", "markupsafe", "pygments", "matplotlib"):
             raise
         raise TensorProgError(f"a report needs {error.name}, which is not installed",
+                              why="only reports need it",
                               fix="pip install 'tensorprog[report]'") from None  # fmt: skip
     return report_page

@@ -1,11 +1,16 @@
-"""Networks that are well formed but outside the calculus, or without a stable answer in the form that is asked for.
+"""Networks that are well formed but outside the calculus, or without a stable answer in the form that is asked for; and
+files that cannot be read or written.
 
 In the format of tests/elaborate/error_table.py; `form` is the form that makes it one.
 """
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
 from typing import NamedTuple
+
+from tensorprog.cli import parser
 
 
 class Row(NamedTuple):
@@ -198,5 +203,64 @@ ROWS = (
         "4:33",
         MINE.format(step="g / sqrt(abs(g))"),
         MINE.format(step="g / rms(g)"),
+    ),
+)
+
+
+class FileRow(NamedTuple):
+    """Commands in the folder that `fill` makes. Which tests run the mended one: `cheap`."""
+
+    message: str
+    bad: str
+    mended: str
+    cheap: bool = True
+
+
+def fill(folder: Path) -> None:
+    """A network, the same in another encoding, and a folder."""
+    text = whole("param V[c,j], U[j,i]\nh[j] = U[j,i] x[i]  # größer\noutput f[c] = V[c,j] h[j]")
+    (folder / "net.tp").write_text(text, encoding="utf-8")
+    (folder / "latin.tp").write_text(text, encoding="latin-1")
+    (folder / "half.toml").write_text("lr = -1\n")
+    (folder / "models").mkdir()
+
+
+def run(command: str) -> int:
+    """A command in the current folder; its mistakes are raised."""
+    arguments = parser().parse_args(shlex.split(command)[1:])
+    arguments.words = shlex.split(command)[1:]
+    code: int = arguments.run(arguments)
+    return code
+
+
+FILES = (
+    FileRow("cannot read nett.tp: No such file or directory", "tpcalc derive nett.tp", "tpcalc derive net.tp"),
+    FileRow(
+        "cannot read other/net.tp: No such file or directory", "tpcalc derive other/net.tp", "tpcalc derive net.tp"
+    ),
+    FileRow("cannot read models: Is a directory", "tpcalc derive models", "tpcalc derive net.tp"),
+    FileRow("cannot read net.tp/net.tp: Not a directory", "tpcalc derive net.tp/net.tp", "tpcalc derive net.tp"),
+    FileRow("cannot read latin.tp: it is not UTF-8 text", "tpcalc derive latin.tp", "tpcalc derive net.tp"),
+    FileRow(
+        "cannot read hlaf.toml: No such file or directory",
+        "tpcalc classify net.tp --parametrization hlaf.toml",
+        "tpcalc classify net.tp --parametrization half.toml",
+    ),
+    FileRow(
+        "cannot write made/model.py: No such file or directory",
+        "tpcalc emit net.tp -o made/model.py",
+        "tpcalc emit net.tp -o models/model.py",
+    ),
+    FileRow("cannot write models: Is a directory", "tpcalc emit net.tp -o models", "tpcalc emit net.tp -o models/m.py"),
+    FileRow(
+        "cannot write net.tp/model.py: Not a directory",
+        "tpcalc emit net.tp -o net.tp/model.py",
+        "tpcalc emit net.tp -o model.py",
+    ),
+    FileRow(
+        "cannot write made/slopes.svg: No such file or directory",
+        "tpcalc check net.tp --save made/slopes.svg",
+        "tpcalc check net.tp --save slopes.svg",
+        cheap=False,
     ),
 )

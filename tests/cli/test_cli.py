@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -18,7 +19,8 @@ import tensorprog
 from tensorprog import TensorProgError, parse
 from tensorprog.cli import main
 from tensorprog.cli.terminal import write_whole
-from tests.cli.error_table import ROWS, Row, whole
+from tensorprog.files import OTHERWISE, READING, WRITING, unreadable, unwritable
+from tests.cli.error_table import FILES, ROWS, FileRow, Row, fill, run, whole
 from tests.shared import ROOT, derive, python, tiers
 
 MLP = str(ROOT / "examples" / "mlp.tp")
@@ -154,17 +156,13 @@ def test_bad_usage(arguments: list[str], message: str, capsys: pytest.CaptureFix
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["derive", "no-such.tp"], "error: cannot read no-such.tp: No such file or directory\n"),
         (["derive", ""], "error: the name of the file is empty\n"),
-        (["derive", str(ROOT)], f"error: cannot read {ROOT}: Is a directory\n"),
         (["derive", MLP, "--optimizer", "adm"], "error: unknown optimizer `adm`\n"),
         (["derive", MLP, "--form", "table7"], "error: unknown form `table7`\n"),
         (["derive", MLP, "--depth", "L=3"], f"{MLP}: error: the file has no depth `L`\n"),
         (["explain", MLP, "W9"], f"{MLP}: error: no parameter or multiplier `W9`\n"),
         (["explain", MLP, "W1", "size"], "error: no quantity `size`\n"),
         (["emit", MLP, "--base-width", "m=64"], "error: no width symbol `m`\n"),
-        (["emit", MLP, "-o", "no-such/model.py"], "error: cannot write no-such/model.py: No such file or directory\n"),
-        (["emit", MLP, "-o", str(ROOT)], f"error: cannot write {ROOT}: Is a directory\n"),
         (["check", MLP, "--widths", "64"], f"{MLP}: error: the widths must be at least two, increasing\n"),
         (["check", MLP, "--widths", "64,32"], f"{MLP}: error: the widths must be at least two, increasing\n"),
         (
@@ -196,6 +194,7 @@ def test_bad_input(arguments: list[str], message: str, capsys: pytest.CaptureFix
     out, err = capsys.readouterr()
     assert out == ""
     assert f"{err.splitlines()[0]}\n" == message
+    assert "\n  why: " in err and "\n  write instead: " in err
 
 
 @pytest.mark.parametrize(
@@ -240,6 +239,43 @@ def test_mistake_is_named_at_its_place(row: Row) -> None:
 @pytest.mark.parametrize("row", ROWS, ids=ROW_IDS)
 def test_mended_text_derives(row: Row) -> None:
     assert derive(parse(whole(row.mended)), "adam", row.form or None).params
+
+
+# --- files that cannot be read or written -----------------------------------------------------------
+
+FILE_IDS = [row.bad for row in FILES]
+
+
+@pytest.mark.parametrize("row", FILES, ids=FILE_IDS)
+def test_file_that_cannot_be_used_is_named_before_anything_is_trained(
+    row: FileRow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fill(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(TensorProgError) as caught:
+        run(row.bad)
+    assert caught.value.message == row.message
+    assert caught.value.why and caught.value.fix
+    assert capsys.readouterr() == ("", "")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("row", [row for row in FILES if row.cheap], ids=[row.bad for row in FILES if row.cheap])
+def test_mended_command_runs(row: FileRow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert run(row.mended) == 0
+
+
+@pytest.mark.parametrize("said", [unreadable, unwritable])
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EIO])
+def test_whatever_the_system_says_of_a_file_has_a_reason_and_a_way_out(said: Any, code: int) -> None:
+    known = {unreadable: READING, unwritable: WRITING}[said]
+    error = said("a/net.tp", OSError(code, os.strerror(code)), *(("a .tp file",) if said is unreadable else ()))
+    assert error.message == f"cannot {'read' if said is unreadable else 'write'} a/net.tp: {os.strerror(code)}"
+    assert error.why == known.get(code, OTHERWISE)[0]
+    assert error.fix and "{" not in error.fix
 
 
 # --- the JSON output --------------------------------------------------------------------------------
@@ -419,7 +455,11 @@ def test_full_disk_is_one_message() -> None:
         ["bash", "-c", f"{sys.executable} -m tensorprog.cli derive {MLP} > /dev/full"],
         capture_output=True, text=True, timeout=60, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
-    assert (result.returncode, result.stderr) == (2, "error: cannot write the output: No space left on device\n")
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[:2] == [
+        "error: cannot write the output: No space left on device",
+        "  why: the disk is full",
+    ]
 
 
 def test_interrupt_is_one_word(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -190,6 +190,7 @@ def test_report_writes_one_file_and_prints_nothing(tmp_path: Path, capsys: pytes
     ("arguments", "message"),
     [
         (["-o", "no/such/report.html"], "cannot write no/such/report.html: No such file or directory"),
+        (["-o", "."], "cannot write .: Is a directory"),
         (["-o", "r.html", "--transfer", "no.json"], "cannot read no.json: No such file or directory"),
         (["-o", "r.html", "--transfer", "list.json"], "list.json holds no result of a transfer experiment"),
         (["-o", "r.html", "--transfer", "text.json"], "text.json holds no result of a transfer experiment"),

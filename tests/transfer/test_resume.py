@@ -152,3 +152,8 @@ def _now(path: Path) -> list[tuple]:
         return rows(path)
     except sqlite3.OperationalError:  # the table is not there yet
         return []
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_data_are_read(tmp_path: Path) -> None:
+    with pytest.raises(tp.TensorProgError, match="Is a directory"):
+        small(tmp_path / "absent.npz", store=tmp_path)
