@@ -18,7 +18,7 @@ from tensorprog.model import Model
 from tensorprog.optimizers import Choice, Optimizer
 from tensorprog.optimizers.choice import choose, find
 from tensorprog.powers import read_power
-from tensorprog.syntax import Arch, DepthDecl, FixDecl, OptimizerDecl, OptimizerDef
+from tensorprog.statements import Arch, DepthDecl, FixDecl, OptimizerDecl, OptimizerDef
 
 if TYPE_CHECKING:
     from tensorprog.calculus.solve import Solution

@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from tensorprog import syntax as s
+from tensorprog import statements as st
 from tensorprog.printer import declared, head, wrap
 
 Place = tuple[int, int]  # line, column
-Body = Sequence[s.Statement | s.Assignment]
+Body = Sequence[st.Statement | st.Assignment]
 
 
-def weave(arch: s.Arch, source: str) -> str:
+def weave(arch: st.Arch, source: str) -> str:
     """The printed text of `arch`, parsed from `source`, with the comments of `source`."""
     lines = source.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     weaver = _Weaver(lines)
-    common, _ = declared(st for st in arch.statements if not isinstance(st, s.Block))
+    common, _ = declared(one for one in arch.statements if not isinstance(one, st.Block))
     weaver.body(arch.statements, (len(lines) + 1, 0), 0, common, top=True)
     return "".join(line + "\n" for line in weaver.out)
 
@@ -47,7 +47,7 @@ class _Weaver:
             self.above(start, depth)
             following = statements[position + 1 : position + 2]
             limit = min([end, *((n.span.line, n.span.column) for n in following)])
-            inner = not top or isinstance(statement, s.Assignment)
+            inner = not top or isinstance(statement, st.Assignment)
             own, indices = (dims, dims) if inner else declared([statement])
             self.statement(statement, limit, depth, dims - indices | own)
             self.fresh = False
@@ -72,19 +72,21 @@ class _Weaver:
         if self.comments and self.comments[0][0][0] == line and self.comments[0][0] < limit:
             self.out[-1] += "  " + self.comments.pop(0)[1]
 
-    def statement(self, statement: s.Statement | s.Assignment, limit: Place, depth: int, dims: frozenset[str]) -> None:
+    def statement(
+        self, statement: st.Statement | st.Assignment, limit: Place, depth: int, dims: frozenset[str]
+    ) -> None:
         span = statement.span
         end = span.end_line, span.end_column
         pad = "  " * depth
         bodies: list[tuple[Body, Place, Place]]
         match statement:
-            case s.Repeat(body=body) | s.Scan(body=body) | s.Block(body=body):
+            case st.Repeat(body=body) | st.Scan(body=body) | st.Block(body=body):
                 open_, close = self.braces((span.line, span.column))
                 bodies = [(body, open_, close)]
-            case s.OptimizerDef(rules=rules):
+            case st.OptimizerDef(rules=rules):
                 open_, close = self.braces((span.line, span.column))
                 bodies = [(rules, open_, close)]
-            case s.If(then=then, otherwise=otherwise):
+            case st.If(then=then, otherwise=otherwise):
                 open_, close = self.braces((span.line, span.column))
                 bodies = [(then, open_, close)]
                 if (close[0], close[1] + 1) < end:

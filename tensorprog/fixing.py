@@ -9,8 +9,9 @@ from fractions import Fraction
 
 from tensorprog.errors import ParseError
 from tensorprog.powers import ordinary, read_power
+from tensorprog.statements import FixDecl
 from tensorprog.suggest import nearest
-from tensorprog.syntax import FixDecl, Span
+from tensorprog.syntax import Span
 
 QUANTITIES = ("init", "init_std", "multiplier", "lr")
 EXAMPLES = "lr[*] = 0, init = sp, lr = global, no multipliers or ?scale = -1/2"

@@ -30,7 +30,8 @@ from tensorprog.graph import (
     Window,
     reached,
 )
-from tensorprog.syntax import NOWHERE, Arch, Span, WidthDecl
+from tensorprog.statements import Arch, WidthDecl
+from tensorprog.syntax import NOWHERE, Span
 
 Shape = tuple[Dim, ...]
 

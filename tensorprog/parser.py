@@ -8,7 +8,7 @@ from functools import cache
 from lark import Lark, Token, Tree
 from lark.exceptions import LarkError, UnexpectedInput, VisitError
 
-from tensorprog import syntax as s
+from tensorprog import statements as st
 from tensorprog.errors import ParseError
 from tensorprog.lexing import Layout
 from tensorprog.limits import MAX_BYTES, MAX_REPEATS
@@ -29,15 +29,15 @@ def grammar() -> Lark:
     )
 
 
-def parse(source: str, file: str = "<string>") -> s.Arch:
+def parse(source: str, file: str = "<string>") -> st.Arch:
     """The syntax tree of `source`, with the place of every part; a `ParseError` if it is not in the language."""
     try:
-        return s.Arch(_statements(source, file), source, file)
+        return st.Arch(_statements(source, file), source, file)
     except ParseError as error:
         raise error.located(source, file) from None
 
 
-def _statements(source: str, file: str) -> tuple[s.Statement, ...]:
+def _statements(source: str, file: str) -> tuple[st.Statement, ...]:
     if len(source) > MAX_BYTES or len(source.encode("utf-8", "replace")) > MAX_BYTES:
         raise ParseError(f"the file is larger than {MAX_BYTES:,} bytes",
                          why="so long a text is written by a program, or repeats itself",
@@ -99,18 +99,18 @@ def _names(tree: object) -> tuple[str, ...]:
     return tuple(str(child) for child in children if isinstance(child, Token) and child.type == "NAME")
 
 
-def _check_repeats(statements: Iterable[s.Statement], depth: int) -> None:
+def _check_repeats(statements: Iterable[st.Statement], depth: int) -> None:
     for statement in statements:
         match statement:
-            case s.Repeat():
+            case st.Repeat():
                 if depth == MAX_REPEATS:
                     raise ParseError(f"repeats are nested more than {MAX_REPEATS} deep", statement.span,
                                      why="the layers of nested repeats multiply",
                                      fix="one `repeat` of all the layers, or a `block` for the inner ones")  # fmt: skip
                 _check_repeats(statement.body, depth + 1)
-            case s.Scan() | s.Block():
+            case st.Scan() | st.Block():
                 _check_repeats(statement.body, depth)
-            case s.If():
+            case st.If():
                 _check_repeats((*statement.then, *statement.otherwise), depth)
             case _:
                 pass

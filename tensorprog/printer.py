@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import assert_never
 
+from tensorprog import statements as st
 from tensorprog import syntax as s
 from tensorprog.expressions import brackets, text
 
 LINE = 110
 
 
-def format_arch(arch: s.Arch) -> str:
+def format_arch(arch: st.Arch) -> str:
     """Canonical text: parsing it gives the same tree, and printing that gives the same text."""
-    common, _ = declared(st for st in arch.statements if not isinstance(st, s.Block))
+    common, _ = declared(one for one in arch.statements if not isinstance(one, st.Block))
     lines: list[str] = []
-    previous: s.Statement | None = None
+    previous: st.Statement | None = None
     for statement in arch.statements:
-        if previous is not None and (isinstance(statement, s.Block) or isinstance(previous, s.Block)):
+        if previous is not None and (isinstance(statement, st.Block) or isinstance(previous, st.Block)):
             lines.append("")
         lines += format_statement(statement, common)
         previous = statement
@@ -32,39 +33,39 @@ def format_source(source: str, file: str = "<string>") -> str:
     return weave(parse(source, file), source)
 
 
-def format_statement(statement: s.Statement, common: frozenset[str]) -> list[str]:
+def format_statement(statement: st.Statement, common: frozenset[str]) -> list[str]:
     """The lines of one statement of the file; `common` are the dims that the file declares outside its blocks."""
     dims, indices = declared([statement])
     return list(_lines(statement, common - indices | dims, 0))
 
 
-def declared(statements: Iterable[s.Statement | s.Assignment]) -> tuple[frozenset[str], frozenset[str]]:
+def declared(statements: Iterable[st.Statement | st.Assignment]) -> tuple[frozenset[str], frozenset[str]]:
     """The names that statements declare as dims and as indices (the same rule as in the parser)."""
     dims: set[str] = set()
     indices: set[str] = set()
-    todo: list[s.Statement | s.Assignment] = list(statements)
+    todo: list[st.Statement | st.Assignment] = list(statements)
     while todo:
         statement = todo.pop()
         match statement:
-            case s.WidthDecl(names=names):
+            case st.WidthDecl(names=names):
                 dims.update(names)
-            case s.DimDecl(items=items) | s.DepthDecl(items=items):
+            case st.DimDecl(items=items) | st.DepthDecl(items=items):
                 dims.update(item.name for item in items)
-            case s.AxisDecl(items=items):
+            case st.AxisDecl(items=items):
                 indices.update(item.name for item in items)
-            case s.InputDecl(indices=pattern):
+            case st.InputDecl(indices=pattern):
                 indices.update(i.id for i in pattern)
-            case s.ParamDecl(items=params):
+            case st.ParamDecl(items=params):
                 indices.update(i.id for item in params for i in item.indices)
-            case s.Block(formals=formals, body=body):
+            case st.Block(formals=formals, body=body):
                 todo += body
                 for formal in formals:
                     dims.update([formal.name] if formal.kind == "dim" else [])
                     dims.update([formal.vocab] if formal.vocab else [])
                     indices.update(i.id for i in formal.indices or () if isinstance(i, s.IndexName))
-            case s.Repeat(body=body) | s.Scan(body=body):
+            case st.Repeat(body=body) | st.Scan(body=body):
                 todo += body
-            case s.If(then=then, otherwise=otherwise):
+            case st.If(then=then, otherwise=otherwise):
                 todo += (*then, *otherwise)
             case _:
                 pass
@@ -74,14 +75,14 @@ def declared(statements: Iterable[s.Statement | s.Assignment]) -> tuple[frozense
 # --- statements -------------------------------------------------------------------------------------
 
 
-def _lines(statement: s.Statement | s.Assignment, dims: frozenset[str], depth: int) -> Iterator[str]:
+def _lines(statement: st.Statement | st.Assignment, dims: frozenset[str], depth: int) -> Iterator[str]:
     header = wrap("  " * depth + head(statement, dims))
     match statement:
-        case s.Repeat(body=body) | s.Scan(body=body) | s.Block(body=body):
+        case st.Repeat(body=body) | st.Scan(body=body) | st.Block(body=body):
             yield from _braces(header, body, dims, depth)
-        case s.OptimizerDef(rules=rules):
+        case st.OptimizerDef(rules=rules):
             yield from _braces(header, rules, dims, depth)
-        case s.If(then=then, otherwise=otherwise):
+        case st.If(then=then, otherwise=otherwise):
             yield from _braces(header, then, dims, depth, end=" else {" if otherwise else "")
             if otherwise:
                 yield from _braces([], otherwise, dims, depth)
@@ -90,7 +91,7 @@ def _lines(statement: s.Statement | s.Assignment, dims: frozenset[str], depth: i
 
 
 def _braces(
-    header: list[str], body: Sequence[s.Statement | s.Assignment], dims: frozenset[str], depth: int, end: str = ""
+    header: list[str], body: Sequence[st.Statement | st.Assignment], dims: frozenset[str], depth: int, end: str = ""
 ) -> Iterator[str]:
     yield from header
     for statement in body:
@@ -98,48 +99,48 @@ def _braces(
     yield "  " * depth + "}" + end
 
 
-def head(statement: s.Statement | s.Assignment, dims: frozenset[str]) -> str:
+def head(statement: st.Statement | st.Assignment, dims: frozenset[str]) -> str:
     """The text of a statement up to and with its `{`, on one line."""
     match statement:
-        case s.WidthDecl(names=names):
+        case st.WidthDecl(names=names):
             return f"width {', '.join(names)}"
-        case s.DepthDecl(items=layers):
+        case st.DepthDecl(items=layers):
             return f"depth {', '.join(item.name + _given(item.value, dims) for item in layers)}"
-        case s.RegimeDecl(names=names, relation="<<"):
+        case st.RegimeDecl(names=names, relation="<<"):
             return f"regime {' << '.join(names)}"
-        case s.RegimeDecl(names=names, relation=relation):
+        case st.RegimeDecl(names=names, relation=relation):
             return f"regime {', '.join(names)}: {relation}"
-        case s.DimDecl(items=items):
+        case st.DimDecl(items=items):
             return f"dim {_assignments(items, ' = ', dims)}"
-        case s.AxisDecl(items=items):
+        case st.AxisDecl(items=items):
             return f"axis {_assignments(items, ': ', dims)}"
-        case s.InputDecl(name=name, indices=indices, vocab=vocab):
+        case st.InputDecl(name=name, indices=indices, vocab=vocab):
             return f"input {name}{_pattern(indices)}" + (f" in {text(vocab, dims)}" if vocab is not None else "")
-        case s.ParamDecl(items=params):
+        case st.ParamDecl(items=params):
             return f"param {', '.join(_param(item, dims) for item in params)}"
-        case s.FnDecl(name=name, argument=argument, body=formula):
+        case st.FnDecl(name=name, argument=argument, body=formula):
             return f"fn {name}({argument}) = {text(formula, dims)}"
-        case s.Let(name=name, indices=left, value=value, output=output):
+        case st.Let(name=name, indices=left, value=value, output=output):
             return f"{'output ' if output else ''}{name}{brackets(left, dims)} = {text(value, dims)}"
-        case s.Return(value=value):
+        case st.Return(value=value):
             return f"return {text(value, dims)}"
-        case s.Loss(value=value):
+        case st.Loss(value=value):
             return f"loss {text(value, dims)}"
-        case s.OptimizerDecl(name=name, arguments=items):
+        case st.OptimizerDecl(name=name, arguments=items):
             return f"optimizer {name}" + (f"({_assignments(items, ' = ', dims)})" if items else "")
-        case s.OptimizerDef(name=name, arguments=items):
+        case st.OptimizerDef(name=name, arguments=items):
             return f"optimizer {name}" + (f"({_assignments(items, ' = ', dims)})" if items else "") + " {"
-        case s.FixDecl():
+        case st.FixDecl():
             return f"fix {statement}"
-        case s.Assignment(name=name, value=value):
+        case st.Assignment(name=name, value=value):
             return f"{name} = {text(value, dims)}"
-        case s.Repeat(count=count, shared=shared):
+        case st.Repeat(count=count, shared=shared):
             return f"repeat {text(count, dims)}{' shared' if shared else ''} {{"
-        case s.Scan(index=index):
+        case st.Scan(index=index):
             return f"scan {index} {{"
-        case s.If(flag=flag):
+        case st.If(flag=flag):
             return f"if {flag} {{"
-        case s.Block(name=name, formals=formals):
+        case st.Block(name=name, formals=formals):
             return f"block {name}({', '.join(_formal(f, dims) for f in formals)}) {{"
         case _:
             assert_never(statement)
@@ -149,7 +150,7 @@ def _given(value: s.Expr | None, dims: frozenset[str]) -> str:
     return "" if value is None else f" = {text(value, dims)}"
 
 
-def _assignments(items: tuple[s.Assignment, ...], mark: str, dims: frozenset[str]) -> str:
+def _assignments(items: tuple[st.Assignment, ...], mark: str, dims: frozenset[str]) -> str:
     return ", ".join(f"{item.name}{mark}{text(item.value, dims)}" for item in items)
 
 
@@ -157,13 +158,13 @@ def _pattern(indices: tuple[s.IndexName, ...]) -> str:
     return f"[{','.join(index.id for index in indices)}]" if indices else ""
 
 
-def _param(item: s.ParamItem, dims: frozenset[str]) -> str:
+def _param(item: st.ParamItem, dims: frozenset[str]) -> str:
     optimizer = f" optimizer {item.optimizer}" if item.optimizer else ""
     frozen = " frozen" if item.frozen else ""
     return f"{item.name}{_pattern(item.indices)}{_given(item.init, dims)}{frozen}{optimizer}"
 
 
-def _formal(formal: s.Formal, dims: frozenset[str]) -> str:
+def _formal(formal: st.Formal, dims: frozenset[str]) -> str:
     if formal.kind != "tensor":
         return f"{formal.name}: {formal.kind}{_given(formal.default, dims)}"
     return formal.name + brackets(formal.indices, dims) + (f" in {formal.vocab}" if formal.vocab else "")

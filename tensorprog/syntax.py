@@ -1,6 +1,6 @@
-"""The syntax tree of a .tp file: plain frozen data, compared without positions.
+"""The syntax tree of a .tp file, up to a line: positions, expressions and indices. Statements: see statements.py.
 
-Stage 1 of the pipeline (text -> Arch). Nothing here knows what a program means; `elaborate` does.
+Plain frozen data, compared without positions. Nothing here knows what a program means; `elaborate` does.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ class Span:
 NOWHERE = Span(0, 0, 0, 0)
 
 
-def _span() -> Span:
+def span_field() -> Span:
+    """A field for where a part of the tree stands: not compared, not printed."""
     return field(default=NOWHERE, compare=False, repr=False)
 
 
@@ -35,7 +36,7 @@ class Number:
     """A literal, exact: `2`, `0.02`, `1e-5` are kept as fractions."""
 
     value: Fraction
-    span: Span = _span()
+    span: Span = span_field()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class Name:
     """A bare name: a whole tensor, a dim, a width, a function or a flag; which one is decided later."""
 
     id: str
-    span: Span = _span()
+    span: Span = span_field()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class Unknown:
 
     id: str | None
     value: Expr | None = None
-    span: Span = _span()
+    span: Span = span_field()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class Indexed:
 
     id: str
     indices: tuple[Index, ...]
-    span: Span = _span()
+    span: Span = span_field()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +73,13 @@ class Binary:
     op: str
     left: Expr
     right: Expr
-    span: Span = _span()
+    span: Span = span_field()
 
 
 @dataclass(frozen=True, slots=True)
 class Negate:
     operand: Expr
-    span: Span = _span()
+    span: Span = span_field()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ class Argument:
 
     keyword: str | None
     value: Expr
-    span: Span = _span()
+    span: Span = span_field()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ class Condition:
     left: str
     op: str
     right: str
-    span: Span = _span()
+    span: Span = span_field()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ class Call:
     arguments: tuple[Argument, ...]
     over: tuple[str, ...] = ()
     condition: Condition | None = None
-    span: Span = _span()
+    span: Span = span_field()
 
 
 Expr = Number | Name | Unknown | Indexed | Binary | Negate | Call
@@ -121,7 +122,7 @@ Expr = Number | Name | Unknown | Indexed | Binary | Negate | Call
 @dataclass(frozen=True, slots=True)
 class IndexName:
     id: str
-    span: Span = _span()
+    span: Span = span_field()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,7 @@ class IndexGroup:
     """`(h e)` : one axis seen as several, the first varying slowest."""
 
     ids: tuple[str, ...]
-    span: Span = _span()
+    span: Span = span_field()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,14 +141,14 @@ class IndexAffine:
 
     terms: tuple[tuple[int | str, str], ...]
     offset: Expr
-    span: Span = _span()
+    span: Span = span_field()
 
 
 @dataclass(frozen=True, slots=True)
 class IndexEllipsis:
     """`..` : all axes that the other indices do not name (leading ones, batch-like)."""
 
-    span: Span = _span()
+    span: Span = span_field()
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,235 +156,7 @@ class IndexGather:
     """`E[tokens[t], i]` : the axis is looked up with integer tokens."""
 
     tokens: Indexed
-    span: Span = _span()
+    span: Span = span_field()
 
 
 Index = IndexName | IndexGroup | IndexAffine | IndexEllipsis | IndexGather
-
-
-# --- statements -------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class WidthDecl:
-    """`width n, m` : symbols that go to infinity."""
-
-    names: tuple[str, ...]
-    span: Span = _span()
-
-
-@dataclass(frozen=True, slots=True)
-class DepthItem:
-    """One number of repeats; the value is the finite depth to unroll at."""
-
-    name: str
-    value: Expr | None = None
-    span: Span = _span()
-
-
-@dataclass(frozen=True, slots=True)
-class DepthDecl:
-    """`depth L, M = 4` : numbers of repeats."""
-
-    items: tuple[DepthItem, ...]
-    span: Span = _span()
-
-
-@dataclass(frozen=True, slots=True)
-class RegimeDecl:
-    """`regime n, m: proportional` (relation "proportional") or `regime n << m << p` (relation "<<")."""
-
-    names: tuple[str, ...]
-    relation: str
-    span: Span = _span()
-
-
-@dataclass(frozen=True, slots=True)
-class Assignment:
-    """`name = value` or `name: value` inside dim and axis declarations and optimizer clauses."""
-
-    name: str
-    value: Expr
-    span: Span = _span()
-
-
-@dataclass(frozen=True, slots=True)
-class DimDecl:
-    """`dim classes = 10, heads = n / d_head`."""
-
-    items: tuple[Assignment, ...]
-    span: Span = _span()
-
-
-@dataclass(frozen=True, slots=True)
-class AxisDecl:
-    """`axis i: d, j: n` : index names and the dims they run over."""
-
-    items: tuple[Assignment, ...]
-    span: Span = _span()
-
-
-@dataclass(frozen=True, slots=True)
-class InputDecl:
-    """`input x[i]` (reals) or `input tokens[t] in vocab` (integers below vocab). The batch axis is implicit."""
-
-    name: str
-    indices: tuple[IndexName, ...]
-    vocab: Expr | None = None
-    span: Span = _span()
-
-
-@dataclass(frozen=True, slots=True)
-class ParamItem:
-    """`W[k,j] = normal(0.02) frozen optimizer muon` : initialiser None means the default (normal, fan-in)."""
-
-    name: str
-    indices: tuple[IndexName, ...]
-    init: Expr | None = None
-    frozen: bool = False
-    optimizer: str | None = None
-    span: Span = _span()
-
-
-@dataclass(frozen=True, slots=True)
-class ParamDecl:
-    items: tuple[ParamItem, ...]
-    span: Span = _span()
-
-
-@dataclass(frozen=True, slots=True)
-class FnDecl:
-    """`fn swoosh(z) = z * sigmoid(2 z)` : an elementwise nonlinearity by formula."""
-
-    name: str
-    argument: str
-    body: Expr
-    span: Span = _span()
-
-
-@dataclass(frozen=True, slots=True)
-class Let:
-    """`x = expr`, `h[t,j] = expr`; with `output` it is also a result of the model."""
-
-    name: str
-    indices: tuple[Index, ...] | None
-    value: Expr
-    output: bool = False
-    span: Span = _span()
-
-
-@dataclass(frozen=True, slots=True)
-class Return:
-    value: Expr
-    span: Span = _span()
-
-
-@dataclass(frozen=True, slots=True)
-class Loss:
-    """`loss cross_entropy(f) + 0.1 * mse(g)`."""
-
-    value: Expr
-    span: Span = _span()
-
-
-@dataclass(frozen=True, slots=True)
-class OptimizerDecl:
-    """`optimizer adam(beta1 = 0.9)` : the default optimizer of the file."""
-
-    name: str
-    arguments: tuple[Assignment, ...] = ()
-    span: Span = _span()
-
-
-@dataclass(frozen=True, slots=True)
-class OptimizerDef:
-    """`optimizer mine(lr = 0.1, beta = 0.9) { m = beta * m + g; step = m }` : an optimizer by its formulas."""
-
-    name: str
-    arguments: tuple[Assignment, ...]
-    rules: tuple[Assignment, ...]
-    span: Span = _span()
-
-
-@dataclass(frozen=True, slots=True)
-class FixDecl:
-    """`fix lr[layers.*.W] = n^-1/2` : exponents that are given, not derived. `quantity`: init, init_std, multiplier, lr
-    or `?name`; `pattern`: of parameter names (None: all); `value`: canonical text, `none` in `fix no multipliers`."""
-
-    quantity: str
-    pattern: str | None
-    value: str
-    span: Span = _span()
-
-    def __str__(self) -> str:
-        if self.value == "none":
-            return "no multipliers"
-        return self.quantity + ("" if self.pattern is None else f"[{self.pattern}]") + f" = {self.value}"
-
-
-@dataclass(frozen=True, slots=True)
-class Repeat:
-    """`repeat L { .. }` fresh parameters per layer; `repeat L shared { .. }` the same ones every time."""
-
-    count: Expr
-    body: tuple[Statement, ...]
-    shared: bool = False
-    span: Span = _span()
-
-
-@dataclass(frozen=True, slots=True)
-class Scan:
-    """`scan t { .. }` : runs over a finite axis in order, the same parameters every time."""
-
-    index: str
-    body: tuple[Statement, ...]
-    span: Span = _span()
-
-
-@dataclass(frozen=True, slots=True)
-class If:
-    """`if causal { .. } else { .. }` on a flag: decided when the block is used."""
-
-    flag: str
-    then: tuple[Statement, ...]
-    otherwise: tuple[Statement, ...] = ()
-    span: Span = _span()
-
-
-@dataclass(frozen=True, slots=True)
-class Formal:
-    """A block's formal argument: a tensor pattern `x[.., i]` (indices given), a pattern of integers
-    `tokens[t] in vocab` (which binds the dim `vocab`), or `name: kind = default` with kind one of
-    dim, fn, scalar, flag."""
-
-    name: str
-    indices: tuple[Index, ...] | None
-    kind: str = "tensor"
-    default: Expr | None = None
-    vocab: str | None = None
-    span: Span = _span()
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """`block linear(x[.., i], features: dim) { .. return y }`."""
-
-    name: str
-    formals: tuple[Formal, ...]
-    body: tuple[Statement, ...]
-    span: Span = _span()
-
-
-Statement = (
-    WidthDecl | DepthDecl | RegimeDecl | DimDecl | AxisDecl | InputDecl | ParamDecl | FnDecl | Let | Return
-    | Loss | OptimizerDecl | OptimizerDef | FixDecl | Repeat | Scan | If | Block
-)  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Arch:
-    """A whole file. `source` and `file` serve error messages only."""
-
-    statements: tuple[Statement, ...]
-    source: str = field(default="", compare=False, repr=False)
-    file: str = field(default="<string>", compare=False)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from lark import Token, v_args
 from lark.visitors import Transformer_NonRecursive
 
+from tensorprog import statements as st
 from tensorprog import syntax as s
 from tensorprog.errors import ParseError
 from tensorprog.fixing import read_statement
@@ -139,43 +140,43 @@ class Builder(Transformer_NonRecursive[Token, Any]):
 
     # --- statements
 
-    def width(self, meta: Any, children: list[Any]) -> s.WidthDecl:
-        return s.WidthDecl(children[0], self.span(meta))
+    def width(self, meta: Any, children: list[Any]) -> st.WidthDecl:
+        return st.WidthDecl(children[0], self.span(meta))
 
-    def depth(self, meta: Any, children: list[Any]) -> s.DepthDecl:
-        return s.DepthDecl(tuple(children), self.span(meta))
+    def depth(self, meta: Any, children: list[Any]) -> st.DepthDecl:
+        return st.DepthDecl(tuple(children), self.span(meta))
 
-    def layers(self, meta: Any, children: list[Any]) -> s.DepthItem:
-        return s.DepthItem(str(children[0]), children[1], self.span(meta))
+    def layers(self, meta: Any, children: list[Any]) -> st.DepthItem:
+        return st.DepthItem(str(children[0]), children[1], self.span(meta))
 
-    def regime(self, meta: Any, children: list[Any]) -> s.RegimeDecl:
+    def regime(self, meta: Any, children: list[Any]) -> st.RegimeDecl:
         if children[1] != "proportional":
             raise ParseError(f"`{children[1]}` is not a regime", replace(span_of(children[1]), file=self.file),
                              fix="`regime n, m: proportional` or `regime n << m`",
                              why="widths grow in proportion, or one faster than every power of another")  # fmt: skip
-        return s.RegimeDecl(children[0], str(children[1]), self.span(meta))
+        return st.RegimeDecl(children[0], str(children[1]), self.span(meta))
 
-    def separated(self, meta: Any, children: list[Any]) -> s.RegimeDecl:
-        return s.RegimeDecl(tuple(map(str, children)), "<<", self.span(meta))
+    def separated(self, meta: Any, children: list[Any]) -> st.RegimeDecl:
+        return st.RegimeDecl(tuple(map(str, children)), "<<", self.span(meta))
 
-    def define(self, meta: Any, children: list[Any]) -> s.Assignment:
-        return s.Assignment(str(children[0]), children[1], self.span(meta))
+    def define(self, meta: Any, children: list[Any]) -> st.Assignment:
+        return st.Assignment(str(children[0]), children[1], self.span(meta))
 
     range = define
 
-    def dim(self, meta: Any, children: list[Any]) -> s.DimDecl:
-        return s.DimDecl(tuple(children), self.span(meta))
+    def dim(self, meta: Any, children: list[Any]) -> st.DimDecl:
+        return st.DimDecl(tuple(children), self.span(meta))
 
-    def axis(self, meta: Any, children: list[Any]) -> s.AxisDecl:
-        return s.AxisDecl(tuple(children), self.span(meta))
+    def axis(self, meta: Any, children: list[Any]) -> st.AxisDecl:
+        return st.AxisDecl(tuple(children), self.span(meta))
 
-    def input(self, meta: Any, children: list[Any]) -> s.InputDecl:
-        return s.InputDecl(str(children[0]), children[1] or (), children[2], self.span(meta))
+    def input(self, meta: Any, children: list[Any]) -> st.InputDecl:
+        return st.InputDecl(str(children[0]), children[1] or (), children[2], self.span(meta))
 
-    def params(self, meta: Any, children: list[Any]) -> s.ParamDecl:
-        return s.ParamDecl(tuple(children), self.span(meta))
+    def params(self, meta: Any, children: list[Any]) -> st.ParamDecl:
+        return st.ParamDecl(tuple(children), self.span(meta))
 
-    def param(self, meta: Any, children: list[Any]) -> s.ParamItem:
+    def param(self, meta: Any, children: list[Any]) -> st.ParamItem:
         name, indices, init, *modifiers = children
         optimizers = [m for m in modifiers if m is not None]
         if len(optimizers) > 1 or len(modifiers) - len(optimizers) > 1:
@@ -183,7 +184,7 @@ class Builder(Transformer_NonRecursive[Token, Any]):
                              why="a parameter is trained in one way", fix="one of them")  # fmt: skip
         chosen = optimizers[0] if optimizers else None
         frozen = len(modifiers) > len(optimizers)
-        return s.ParamItem(str(name), indices or (), init, frozen, chosen, self.span(meta))
+        return st.ParamItem(str(name), indices or (), init, frozen, chosen, self.span(meta))
 
     def frozen(self, meta: Any, children: list[Any]) -> None:
         return None
@@ -191,55 +192,55 @@ class Builder(Transformer_NonRecursive[Token, Any]):
     def chosen(self, meta: Any, children: list[Any]) -> str:
         return str(children[0])
 
-    def fn(self, meta: Any, children: list[Any]) -> s.FnDecl:
-        return s.FnDecl(str(children[0]), str(children[1]), children[2], self.span(meta))
+    def fn(self, meta: Any, children: list[Any]) -> st.FnDecl:
+        return st.FnDecl(str(children[0]), str(children[1]), children[2], self.span(meta))
 
-    def let(self, meta: Any, children: list[Any]) -> s.Let:
+    def let(self, meta: Any, children: list[Any]) -> st.Let:
         name, indices, value = children[-3:]
-        return s.Let(str(name), indices, value, len(children) == 4, self.span(meta))
+        return st.Let(str(name), indices, value, len(children) == 4, self.span(meta))
 
-    def return_(self, meta: Any, children: list[Any]) -> s.Return:
-        return s.Return(children[0], self.span(meta))
+    def return_(self, meta: Any, children: list[Any]) -> st.Return:
+        return st.Return(children[0], self.span(meta))
 
-    def loss(self, meta: Any, children: list[Any]) -> s.Loss:
-        return s.Loss(children[0], self.span(meta))
+    def loss(self, meta: Any, children: list[Any]) -> st.Loss:
+        return st.Loss(children[0], self.span(meta))
 
-    def optimizer(self, meta: Any, children: list[Any]) -> s.OptimizerDecl | s.OptimizerDef:
+    def optimizer(self, meta: Any, children: list[Any]) -> st.OptimizerDecl | st.OptimizerDef:
         name, *items, rules = children
         arguments = tuple(item for item in items if item is not None)
         if rules is None:
-            return s.OptimizerDecl(str(name), arguments, self.span(meta))
-        return s.OptimizerDef(str(name), arguments, rules, self.span(meta))
+            return st.OptimizerDecl(str(name), arguments, self.span(meta))
+        return st.OptimizerDef(str(name), arguments, rules, self.span(meta))
 
-    def fix(self, meta: Any, children: list[Any]) -> s.FixDecl:
+    def fix(self, meta: Any, children: list[Any]) -> st.FixDecl:
         return read_statement(str(children[0]), self.span(meta))
 
-    def rules(self, meta: Any, children: list[Any]) -> tuple[s.Assignment, ...]:
+    def rules(self, meta: Any, children: list[Any]) -> tuple[st.Assignment, ...]:
         return tuple(child for child in children if child is not None)
 
-    def braces(self, meta: Any, children: list[Any]) -> tuple[s.Statement, ...]:
+    def braces(self, meta: Any, children: list[Any]) -> tuple[st.Statement, ...]:
         return tuple(child for child in children if child is not None)
 
-    def repeat(self, meta: Any, children: list[Any]) -> s.Repeat:
-        return s.Repeat(children[0], children[2], children[1] is not None, self.span(meta))
+    def repeat(self, meta: Any, children: list[Any]) -> st.Repeat:
+        return st.Repeat(children[0], children[2], children[1] is not None, self.span(meta))
 
-    def scan(self, meta: Any, children: list[Any]) -> s.Scan:
-        return s.Scan(str(children[0]), children[1], self.span(meta))
+    def scan(self, meta: Any, children: list[Any]) -> st.Scan:
+        return st.Scan(str(children[0]), children[1], self.span(meta))
 
-    def if_(self, meta: Any, children: list[Any]) -> s.If:
-        return s.If(str(children[0]), children[1], children[2] or (), self.span(meta))
+    def if_(self, meta: Any, children: list[Any]) -> st.If:
+        return st.If(str(children[0]), children[1], children[2] or (), self.span(meta))
 
-    def block(self, meta: Any, children: list[Any]) -> s.Block:
-        return s.Block(str(children[0]), tuple(children[1:-1]), children[-1], self.span(meta))
+    def block(self, meta: Any, children: list[Any]) -> st.Block:
+        return st.Block(str(children[0]), tuple(children[1:-1]), children[-1], self.span(meta))
 
-    def tensor(self, meta: Any, children: list[Any]) -> s.Formal:
+    def tensor(self, meta: Any, children: list[Any]) -> st.Formal:
         name, indices, vocab = children
-        return s.Formal(str(name), indices, vocab=None if vocab is None else str(vocab), span=self.span(meta))
+        return st.Formal(str(name), indices, vocab=None if vocab is None else str(vocab), span=self.span(meta))
 
-    def formal(self, meta: Any, children: list[Any]) -> s.Formal:
+    def formal(self, meta: Any, children: list[Any]) -> st.Formal:
         name, kind, default = children
         if kind not in ("dim", "fn", "scalar", "flag"):
             place = replace(span_of(kind), file=self.file)
             raise ParseError(f"`{kind}` is not a kind of argument", place, fix="`dim`, `fn`, `scalar` or `flag`",
                              why="behind `:` stands whether it is a size, a function, a number, a switch")  # fmt: skip
-        return s.Formal(str(name), None, str(kind), default, span=self.span(meta))
+        return st.Formal(str(name), None, str(kind), default, span=self.span(meta))

@@ -23,22 +23,20 @@ from tensorprog.elaborate.scope import BlockEntity, Learned, Ledger, Scope, size
 from tensorprog.elaborate.statements import later, let
 from tensorprog.errors import ShapeError, TensorProgError
 from tensorprog.model import Model
-from tensorprog.syntax import (
-    NOWHERE,
+from tensorprog.statements import (
     Arch,
     Block,
-    Expr,
     FixDecl,
     InputDecl,
     Let,
     Loss,
-    Name,
     OptimizerDecl,
     RegimeDecl,
     Repeat,
     Return,
     Scan,
 )
+from tensorprog.syntax import NOWHERE, Expr, Name
 
 __all__ = ["elaborate", "standard_blocks"]
 

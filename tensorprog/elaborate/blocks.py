@@ -23,18 +23,8 @@ from tensorprog.elaborate.scope import (
 from tensorprog.errors import ShapeError
 from tensorprog.graph import Axis, Scalar
 from tensorprog.model import LocalDim, Use
-from tensorprog.syntax import (
-    Argument,
-    Block,
-    Call,
-    Expr,
-    Formal,
-    IndexEllipsis,
-    IndexName,
-    Name,
-    Span,
-    Unknown,
-)
+from tensorprog.statements import Block, Formal
+from tensorprog.syntax import Argument, Call, Expr, IndexEllipsis, IndexName, Name, Span, Unknown
 
 MAX_MODULES = 20_000
 MAX_NESTING = 32

@@ -19,23 +19,19 @@ from tensorprog.errors import ShapeError
 from tensorprog.functions import BUILTIN
 from tensorprog.graph import Axis, Init, Input
 from tensorprog.model import LocalDim
-from tensorprog.syntax import (
+from tensorprog.statements import (
     AxisDecl,
     Block,
-    Call,
     DepthDecl,
     DimDecl,
-    Expr,
     FnDecl,
-    IndexName,
     InputDecl,
-    Name,
     ParamDecl,
     ParamItem,
-    Span,
     Statement,
     WidthDecl,
 )
+from tensorprog.syntax import Call, Expr, IndexName, Name, Span
 
 DEFAULT_DEPTH = 2
 RESERVED = ("batch",)

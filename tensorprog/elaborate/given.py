@@ -12,7 +12,8 @@ from tensorprog.errors import ShapeError
 from tensorprog.fixing import COMMAND_LINE
 from tensorprog.graph import Scalar
 from tensorprog.powers import read_power
-from tensorprog.syntax import NOWHERE, Binary, FixDecl, Name, Number, Span
+from tensorprog.statements import FixDecl
+from tensorprog.syntax import NOWHERE, Binary, Name, Number, Span
 
 
 class Given:

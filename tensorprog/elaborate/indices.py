@@ -12,16 +12,7 @@ from tensorprog.elaborate.scope import ParamEntity, Scope, TensorEntity, agree, 
 from tensorprog.elaborate.windows import check_window, group_sizes, window_of
 from tensorprog.errors import ShapeError
 from tensorprog.graph import Axis, Split, Window
-from tensorprog.syntax import (
-    Index,
-    IndexAffine,
-    Indexed,
-    IndexEllipsis,
-    IndexGather,
-    IndexGroup,
-    IndexName,
-    Span,
-)
+from tensorprog.syntax import Index, IndexAffine, Indexed, IndexEllipsis, IndexGather, IndexGroup, IndexName, Span
 
 
 def tensor(name: str, scope: Scope, span: Span) -> TensorEntity | ParamEntity:

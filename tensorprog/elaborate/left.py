@@ -11,13 +11,7 @@ from tensorprog.elaborate.scope import Scope
 from tensorprog.elaborate.windows import window_of
 from tensorprog.errors import ShapeError
 from tensorprog.graph import Axis, Fold, Merge
-from tensorprog.syntax import (
-    Index,
-    IndexAffine,
-    IndexEllipsis,
-    IndexGroup,
-    IndexName,
-)
+from tensorprog.syntax import Index, IndexAffine, IndexEllipsis, IndexGroup, IndexName
 
 
 def names_on_left(indices: tuple[Index, ...], scope: Scope) -> tuple[str, ...]:

@@ -21,7 +21,8 @@ from tensorprog.elaborate.scope import (
 from tensorprog.errors import ShapeError
 from tensorprog.graph import Axis, Const, Contract
 from tensorprog.model import Compute, Loop
-from tensorprog.syntax import Expr, If, IndexName, Let, Name, Repeat, Scan, Span, Statement
+from tensorprog.statements import If, Let, Repeat, Scan, Statement
+from tensorprog.syntax import Expr, IndexName, Name, Span
 
 MAX_LOOPS = 8
 MAX_COUNT = 1024

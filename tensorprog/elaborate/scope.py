@@ -14,8 +14,9 @@ from tensorprog.dims import Dim
 from tensorprog.errors import ShapeError
 from tensorprog.functions import BUILTIN
 from tensorprog.graph import Scalar
+from tensorprog.statements import Block
 from tensorprog.suggest import nearest
-from tensorprog.syntax import NOWHERE, Block, Span
+from tensorprog.syntax import NOWHERE, Span
 
 if TYPE_CHECKING:
     from tensorprog.elaborate.builder import Builder, ParamRecord

@@ -18,12 +18,10 @@ from tensorprog.elaborate.scope import (
 )
 from tensorprog.errors import ShapeError
 from tensorprog.graph import Axis, Scalar
-from tensorprog.syntax import (
+from tensorprog.statements import (
     Block,
     DepthDecl,
-    Expr,
     FixDecl,
-    IndexName,
     InputDecl,
     Let,
     Loss,
@@ -33,10 +31,10 @@ from tensorprog.syntax import (
     Repeat,
     Return,
     Scan,
-    Span,
     Statement,
     WidthDecl,
 )
+from tensorprog.syntax import Expr, IndexName, Span
 
 
 def run(statements: tuple[Statement, ...], scope: Scope, block: Block | None) -> int | None:

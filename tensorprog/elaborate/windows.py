@@ -9,14 +9,7 @@ from tensorprog.elaborate.frame import Frame
 from tensorprog.elaborate.scalars import polynomial, whole
 from tensorprog.elaborate.scope import Scope, agree
 from tensorprog.errors import ShapeError
-from tensorprog.syntax import (
-    Expr,
-    IndexAffine,
-    IndexGroup,
-    Name,
-    Number,
-    Span,
-)
+from tensorprog.syntax import Expr, IndexAffine, IndexGroup, Name, Number, Span
 
 
 def group_sizes(index: IndexGroup, total: Dim, scope: Scope) -> list[Dim]:

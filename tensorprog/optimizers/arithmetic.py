@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tensorprog import statements as st
 from tensorprog import syntax as s
 from tensorprog.arrays import NS_STEPS, newton_schulz, rms
 from tensorprog.constants import OPERATORS, exact_value
@@ -44,7 +45,7 @@ class Formula:
     rules: tuple[tuple[str, s.Expr], ...]
     state: tuple[str, ...]
     scalars: frozenset[str]
-    statement: s.OptimizerDef
+    statement: st.OptimizerDef
     mixes: bool
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from fractions import Fraction
 
+from tensorprog import statements as st
 from tensorprog import syntax as s
 from tensorprog.errors import CalculusError, TensorProgError
 from tensorprog.optimizers.arithmetic import Formula, constant, delay_of, step_rule
@@ -20,7 +21,7 @@ SETTINGS = ("decay", "vectors")  # not formulas: `decay = coupled`, `vectors = a
 _ROUNDS = 4
 
 
-def define(statement: s.OptimizerDef, source: str = "") -> Optimizer:
+def define(statement: st.OptimizerDef, source: str = "") -> Optimizer:
     """The optimizer that a definition describes. Raises TensorProgError where its size cannot be told."""
     hyper = _hyperparameters(statement)
     settings, rules = _settings(statement)
@@ -67,7 +68,7 @@ def define(statement: s.OptimizerDef, source: str = "") -> Optimizer:
     return replace(row, delay=delay_of(row))
 
 
-def _hyperparameters(statement: s.OptimizerDef) -> dict[str, float]:
+def _hyperparameters(statement: st.OptimizerDef) -> dict[str, float]:
     hyper: dict[str, float] = {}
     for item in statement.arguments:
         value = constant(item.value)
@@ -85,7 +86,7 @@ def _hyperparameters(statement: s.OptimizerDef) -> dict[str, float]:
     return hyper
 
 
-def _settings(statement: s.OptimizerDef) -> tuple[dict[str, str], list[s.Assignment]]:
+def _settings(statement: st.OptimizerDef) -> tuple[dict[str, str], list[st.Assignment]]:
     settings: dict[str, str] = {}
     rules = []
     for rule in statement.rules:
@@ -113,7 +114,7 @@ def _plain(form: Form) -> Size:
     return Size(*(form.get(key, Fraction(0)) for key in BASIS))
 
 
-def _probe(reader: Reader, rule: s.Assignment) -> Size:
+def _probe(reader: Reader, rule: st.Assignment) -> Size:
     value = reader.values["perturb"]
     form = reader.sizes.reduce(value.size or {})
     if form.get("#rho") != 1 or value.gradient != ODD or reader.state.keys() & {"perturb"}:

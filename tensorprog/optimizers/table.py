@@ -38,7 +38,7 @@ def optimizer(text: str, source: str = "") -> Optimizer:
     from tensorprog.errors import TensorProgError
     from tensorprog.optimizers.formula import define
     from tensorprog.parser import parse
-    from tensorprog.syntax import OptimizerDef
+    from tensorprog.statements import OptimizerDef
 
     text = dedent(text).strip("\n")
     statements = parse(text).statements

@@ -26,7 +26,7 @@ from tensorprog.programme.refusals import ConflictError
 from tensorprog.programme.search import Progress
 from tensorprog.programme.trajectory import Trainer, require_own_steps
 from tensorprog.solving import unsolved
-from tensorprog.syntax import FixDecl
+from tensorprog.statements import FixDecl
 
 MOST_TERMS = 250  # of the change of a tensor; several times what networks in balance have
 UNROLLED = "where exponents are fixed, the depth is finite: its own exponents are not derived"

@@ -13,8 +13,9 @@ from tensorprog.fixing import COMMAND_LINE, EXAMPLES
 from tensorprog.parametrizations import NAMED, named
 from tensorprog.powers import read_power
 from tensorprog.programme.trajectory import Trainer
+from tensorprog.statements import FixDecl
 from tensorprog.suggest import nearest
-from tensorprog.syntax import FixDecl, Span
+from tensorprog.syntax import Span
 
 
 @dataclass(frozen=True, slots=True)

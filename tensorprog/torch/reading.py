@@ -14,7 +14,7 @@ from tensorprog.dims import BATCH_SYMBOL, Dim
 from tensorprog.errors import TensorProgError
 from tensorprog.functions import Function
 from tensorprog.graph import Graph, Init
-from tensorprog.syntax import Arch
+from tensorprog.statements import Arch
 from tensorprog.torch.laws import Laws
 from tensorprog.torch.lower import Lowered, lower
 from tensorprog.torch.positive import POSITIVE

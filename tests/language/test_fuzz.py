@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.lark import from_lark
 
+from tensorprog import statements as kinds
 from tensorprog import syntax as s
 from tensorprog.errors import ParseError
 from tensorprog.parser import grammar, parse
@@ -156,12 +157,15 @@ leaves = (
 exprs: st.SearchStrategy[s.Expr] = st.recursive(leaves, compound, max_leaves=8)
 patterns = st.lists(index_names, max_size=2).map(tuple)
 initialisers = st.just(s.Name("zeros")) | st.builds(lambda e: s.Call("normal", (s.Argument(None, e),)), exprs)
-params = st.builds(s.ParamItem, names, patterns, st.none() | initialisers, st.booleans(), st.none() | names)
-assignments = st.builds(s.Assignment, names, exprs)
+params = st.builds(kinds.ParamItem, names, patterns, st.none() | initialisers, st.booleans(), st.none() | names)
+assignments = st.builds(kinds.Assignment, names, exprs)
 formals = st.builds(
-    lambda name, left, vocab: s.Formal(name, left, vocab=vocab), names, st.none() | patterns, st.none() | st.just("v")
+    lambda name, left, vocab: kinds.Formal(name, left, vocab=vocab),
+    names,
+    st.none() | patterns,
+    st.none() | st.just("v"),
 ) | st.builds(
-    lambda name, kind, default: s.Formal(name, None, kind, default),
+    lambda name, kind, default: kinds.Formal(name, None, kind, default),
     names,
     st.sampled_from(["fn", "scalar", "flag", "dim"]),
     st.none() | exprs,
@@ -178,43 +182,43 @@ factors = st.builds(lambda symbol, e: symbol if e == 1 else f"{symbol}^{e}", st.
 values = exponents.map(str) | st.lists(factors, min_size=1, max_size=2, unique_by=lambda f: f[0]).map(" ".join)
 
 simple = (
-    st.builds(s.WidthDecl, some(names))
-    | st.builds(s.DepthDecl, some(st.builds(s.DepthItem, names, st.none() | exprs)))
-    | st.builds(s.RegimeDecl, some(names), st.just("proportional"))
-    | st.builds(s.RegimeDecl, st.lists(names, min_size=2, max_size=3).map(tuple), st.just("<<"))
-    | st.builds(s.DimDecl, some(assignments))
-    | st.builds(s.AxisDecl, some(st.builds(s.Assignment, labels, exprs)))
-    | st.builds(s.InputDecl, names, patterns, st.none() | exprs)
-    | st.builds(s.ParamDecl, some(params))
-    | st.builds(s.FnDecl, names, names, exprs)
-    | st.builds(s.Let, names, st.none() | brackets(exprs), exprs, st.booleans())
-    | st.builds(s.Return, exprs)
-    | st.builds(s.Loss, exprs)
-    | st.builds(s.OptimizerDecl, names, some(assignments, 0))
-    | st.builds(s.OptimizerDef, names, some(assignments, 0), some(assignments, 0))
-    | st.builds(s.FixDecl, fixed, st.none() | st.sampled_from(["*", "W", "layers.?.W*"]), values)
-    | st.builds(s.FixDecl, st.sampled_from(["?scale", "?layers.*.b"]), st.none(), values)
-    | st.just(s.FixDecl("multiplier", None, "none"))
+    st.builds(kinds.WidthDecl, some(names))
+    | st.builds(kinds.DepthDecl, some(st.builds(kinds.DepthItem, names, st.none() | exprs)))
+    | st.builds(kinds.RegimeDecl, some(names), st.just("proportional"))
+    | st.builds(kinds.RegimeDecl, st.lists(names, min_size=2, max_size=3).map(tuple), st.just("<<"))
+    | st.builds(kinds.DimDecl, some(assignments))
+    | st.builds(kinds.AxisDecl, some(st.builds(kinds.Assignment, labels, exprs)))
+    | st.builds(kinds.InputDecl, names, patterns, st.none() | exprs)
+    | st.builds(kinds.ParamDecl, some(params))
+    | st.builds(kinds.FnDecl, names, names, exprs)
+    | st.builds(kinds.Let, names, st.none() | brackets(exprs), exprs, st.booleans())
+    | st.builds(kinds.Return, exprs)
+    | st.builds(kinds.Loss, exprs)
+    | st.builds(kinds.OptimizerDecl, names, some(assignments, 0))
+    | st.builds(kinds.OptimizerDef, names, some(assignments, 0), some(assignments, 0))
+    | st.builds(kinds.FixDecl, fixed, st.none() | st.sampled_from(["*", "W", "layers.?.W*"]), values)
+    | st.builds(kinds.FixDecl, st.sampled_from(["?scale", "?layers.*.b"]), st.none(), values)
+    | st.just(kinds.FixDecl("multiplier", None, "none"))
 )
 
 
-def nested(statements: st.SearchStrategy[s.Statement]) -> st.SearchStrategy[s.Statement]:
+def nested(statements: st.SearchStrategy[kinds.Statement]) -> st.SearchStrategy[kinds.Statement]:
     body = some(statements, 0)
     return (
-        st.builds(s.Repeat, exprs, body, st.booleans())
-        | st.builds(s.Scan, labels, body)
-        | st.builds(s.If, names, body, body)
-        | st.builds(s.Block, names, some(formals, 0), body)
+        st.builds(kinds.Repeat, exprs, body, st.booleans())
+        | st.builds(kinds.Scan, labels, body)
+        | st.builds(kinds.If, names, body, body)
+        | st.builds(kinds.Block, names, some(formals, 0), body)
     )
 
 
-statements: st.SearchStrategy[s.Statement] = st.recursive(simple, nested, max_leaves=4)
-DIMS = s.DimDecl((s.Assignment("p", s.Number(Fraction(2))), s.Assignment("q", s.Number(Fraction(3)))))
+statements: st.SearchStrategy[kinds.Statement] = st.recursive(simple, nested, max_leaves=4)
+DIMS = kinds.DimDecl((kinds.Assignment("p", s.Number(Fraction(2))), kinds.Assignment("q", s.Number(Fraction(3)))))
 
 
 @given(some(statements, 0))
-def test_every_tree_survives_printing_and_the_text_is_canonical(program: tuple[s.Statement, ...]) -> None:
-    arch = s.Arch((DIMS, *program))
+def test_every_tree_survives_printing_and_the_text_is_canonical(program: tuple[kinds.Statement, ...]) -> None:
+    arch = kinds.Arch((DIMS, *program))
     printed = format_arch(arch)
     assert parse(printed) == arch
     assert format_arch(parse(printed)) == printed

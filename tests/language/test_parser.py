@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tensorprog import statements as st
 from tensorprog import syntax as s
 from tensorprog.errors import ParseError
 from tensorprog.parser import parse
@@ -19,20 +20,20 @@ from tests.language.error_table import ROWS, Row
 SYNTAX_ROWS = [row for row in ROWS if row.stage == "syntax"]
 
 
-def statement(text: str) -> s.Statement:
+def statement(text: str) -> st.Statement:
     (only,) = parse(text).statements
     return only
 
 
 def value(text: str) -> s.Expr:
     let = statement(f"y = {text}")
-    assert isinstance(let, s.Let)
+    assert isinstance(let, st.Let)
     return let.value
 
 
 def index(text: str, before: str = "") -> s.Index:
     let = parse(f"{before}\ny = x[{text}]").statements[-1]
-    assert isinstance(let, s.Let)
+    assert isinstance(let, st.Let)
     assert isinstance(let.value, s.Indexed)
     return let.value.indices[0]
 
@@ -118,35 +119,35 @@ def test_indices_are_read_as_names_groups_sums_and_look_ups(text: str, tree: s.I
 @pytest.mark.parametrize(
     ("text", "tree"),
     [
-        ("width n, m", s.WidthDecl(("n", "m"))),
-        ("depth L = 4", s.DepthDecl((s.DepthItem("L", number(4)),))),
-        ("depth L, M = 4", s.DepthDecl((s.DepthItem("L"), s.DepthItem("M", number(4))))),
-        ("regime n, m: proportional", s.RegimeDecl(("n", "m"), "proportional")),
-        ("regime n << m << p", s.RegimeDecl(("n", "m", "p"), "<<")),
-        ("axis i: a", s.AxisDecl((s.Assignment("i", a),))),
-        ("input x", s.InputDecl("x", ())),
-        ("input w[t] in a", s.InputDecl("w", (s.IndexName("t"),), a)),
-        ("param b = a optimizer muon frozen", s.ParamDecl((s.ParamItem("b", (), a, True, "muon"),))),
-        ("fn f(a) = a", s.FnDecl("f", "a", a)),
-        ("output y[] = a", s.Let("y", (), a, True)),
-        ("return a", s.Return(a)),
-        ("loss a", s.Loss(a)),
-        ("optimizer adam", s.OptimizerDecl("adam")),
-        ("optimizer adam(beta1 = a)", s.OptimizerDecl("adam", (s.Assignment("beta1", a),))),
-        ("optimizer mine { step = a }", s.OptimizerDef("mine", (), (s.Assignment("step", a),))),
-        ("optimizer mine(lr = a) {\n}", s.OptimizerDef("mine", (s.Assignment("lr", a),), ())),
-        ("fix lr[layers.*.W] = n^(-1/2) * m # why", s.FixDecl("lr", "layers.*.W", "n^-1/2 m")),
-        ("fix ?scale = -1/2", s.FixDecl("?scale", None, "-1/2")),
-        ("fix  no   multipliers", s.FixDecl("multiplier", None, "none")),
-        ("repeat a shared { y = b }", s.Repeat(a, (s.Let("y", None, b),), True)),
-        ("scan t {\n}", s.Scan("t", ())),
-        ("if f { return a } else { return b }", s.If("f", (s.Return(a),), (s.Return(b),))),
-        ("block f() { }", s.Block("f", (), ())),
-        ("block f(w[t] in v) { }", s.Block("f", (s.Formal("w", (s.IndexName("t"),), vocab="v"),), ())),
-        ("block f(x, k: fn = a) { }", s.Block("f", (s.Formal("x", None), s.Formal("k", None, "fn", a)), ())),
+        ("width n, m", st.WidthDecl(("n", "m"))),
+        ("depth L = 4", st.DepthDecl((st.DepthItem("L", number(4)),))),
+        ("depth L, M = 4", st.DepthDecl((st.DepthItem("L"), st.DepthItem("M", number(4))))),
+        ("regime n, m: proportional", st.RegimeDecl(("n", "m"), "proportional")),
+        ("regime n << m << p", st.RegimeDecl(("n", "m", "p"), "<<")),
+        ("axis i: a", st.AxisDecl((st.Assignment("i", a),))),
+        ("input x", st.InputDecl("x", ())),
+        ("input w[t] in a", st.InputDecl("w", (s.IndexName("t"),), a)),
+        ("param b = a optimizer muon frozen", st.ParamDecl((st.ParamItem("b", (), a, True, "muon"),))),
+        ("fn f(a) = a", st.FnDecl("f", "a", a)),
+        ("output y[] = a", st.Let("y", (), a, True)),
+        ("return a", st.Return(a)),
+        ("loss a", st.Loss(a)),
+        ("optimizer adam", st.OptimizerDecl("adam")),
+        ("optimizer adam(beta1 = a)", st.OptimizerDecl("adam", (st.Assignment("beta1", a),))),
+        ("optimizer mine { step = a }", st.OptimizerDef("mine", (), (st.Assignment("step", a),))),
+        ("optimizer mine(lr = a) {\n}", st.OptimizerDef("mine", (st.Assignment("lr", a),), ())),
+        ("fix lr[layers.*.W] = n^(-1/2) * m # why", st.FixDecl("lr", "layers.*.W", "n^-1/2 m")),
+        ("fix ?scale = -1/2", st.FixDecl("?scale", None, "-1/2")),
+        ("fix  no   multipliers", st.FixDecl("multiplier", None, "none")),
+        ("repeat a shared { y = b }", st.Repeat(a, (st.Let("y", None, b),), True)),
+        ("scan t {\n}", st.Scan("t", ())),
+        ("if f { return a } else { return b }", st.If("f", (st.Return(a),), (st.Return(b),))),
+        ("block f() { }", st.Block("f", (), ())),
+        ("block f(w[t] in v) { }", st.Block("f", (st.Formal("w", (s.IndexName("t"),), vocab="v"),), ())),
+        ("block f(x, k: fn = a) { }", st.Block("f", (st.Formal("x", None), st.Formal("k", None, "fn", a)), ())),
     ],
 )
-def test_each_statement_has_its_node(text: str, tree: s.Statement) -> None:
+def test_each_statement_has_its_node(text: str, tree: st.Statement) -> None:
     assert statement(text) == tree
 
 
@@ -172,7 +173,7 @@ def test_braces_and_else_may_begin_a_line() -> None:
 
 def test_places_are_counted_from_one_and_end_after_the_last_character() -> None:
     _, let = parse("width n\n  y = a + f(b)", "m.tp").statements
-    assert isinstance(let, s.Let)
+    assert isinstance(let, st.Let)
     assert isinstance(let.value, s.Binary)
     assert let.span == s.Span(2, 3, 2, 15, "m.tp")
     assert let.value.right.span == s.Span(2, 11, 2, 15, "m.tp")
@@ -189,7 +190,7 @@ def test_of_a_long_line_only_the_part_that_is_wrong_is_shown() -> None:
 
 def test_the_standard_blocks_parse() -> None:
     arch = parse(read_grammar("blocks.tp"), "blocks.tp")
-    names = {block.name for block in arch.statements if isinstance(block, s.Block)}
+    names = {block.name for block in arch.statements if isinstance(block, st.Block)}
     assert len(names) == len(arch.statements)
     assert names >= {"linear", "attention", "layernorm", "conv", "lstm", "moe", "lora", "ssm", "bottleneck_block"}
 
@@ -203,7 +204,7 @@ def test_the_programs_of_the_reference_page_parse() -> None:
 
 
 def test_an_empty_file_is_an_empty_program() -> None:
-    assert parse("") == parse("# nothing\n") == s.Arch(())
+    assert parse("") == parse("# nothing\n") == st.Arch(())
 
 
 def test_a_missing_text_file_is_reported() -> None:

@@ -26,6 +26,7 @@ from tensorprog.functions import BUILTIN
 from tensorprog.graph import Add, Const, Contract, InvRms, Map, Parameter, Scale, Softmax, Split, StopGrad, TopK
 from tensorprog.interpret import Interpreter
 from tensorprog.parametrization import Parametrization, ParamExponents
+from tensorprog.statements import Block, Formal, If, Let, ParamDecl, Return, Scan, Statement
 from tensorprog.torch.emit_tp.bodies import Body
 from tensorprog.torch.emit_tp.regions import Region
 from tensorprog.torch.emit_tp.scope import visible
@@ -186,7 +187,7 @@ def _sizes(region: Region) -> list[str]:
     return list(dict.fromkeys(map(str, found)))
 
 
-def _uses(block: syntax.Block, rank: int, sizes: Sequence[str], functions: Sequence[str]) -> Iterator[str]:
+def _uses(block: Block, rank: int, sizes: Sequence[str], functions: Sequence[str]) -> Iterator[str]:
     tensors = [f for f in block.formals if f.kind == "tensor"]
     if len(tensors) != 1 or tensors[0].vocab is not None or not _fits(tensors[0], rank):
         return
@@ -222,27 +223,27 @@ def _uses(block: syntax.Block, rank: int, sizes: Sequence[str], functions: Seque
         yield f"{block.name}({', '.join(values)})"
 
 
-def _fits(formal: syntax.Formal, rank: int) -> bool:
+def _fits(formal: Formal, rank: int) -> bool:
     indices = formal.indices or ()
     dots = any(isinstance(i, syntax.IndexEllipsis) for i in indices)
     return rank >= len(indices) - 1 if dots else rank == len(indices)
 
 
-def _holds(body: Sequence[syntax.Statement], blocks: Mapping[str, syntax.Block]) -> tuple[int, int, frozenset[str]]:
+def _holds(body: Sequence[Statement], blocks: Mapping[str, Block]) -> tuple[int, int, frozenset[str]]:
     """The least and the largest number of parameters of the body of a block, and all that it calls."""
     low = high = 0
     words: frozenset[str] = frozenset()
     for s in body:
         inner = []
         match s:
-            case syntax.ParamDecl(items):
+            case ParamDecl(items):
                 low, high = low + len(items), high + len(items)
-            case syntax.If(_, then, otherwise):
+            case If(_, then, otherwise):
                 one, other = _holds(then, blocks), _holds(otherwise, blocks)
                 inner = [(min(one[0], other[0]), max(one[1], other[1]), one[2] | other[2])]
-            case syntax.Scan(_, inside):
+            case Scan(_, inside):
                 inner = [_holds(inside, blocks)]
-            case syntax.Let(value=value) | syntax.Return(value=value):
+            case Let(value=value) | Return(value=value):
                 called = frozenset(_called(value))
                 words |= called
                 inner = [_holds(blocks[name].body, blocks) for name in called if name in blocks]
