@@ -9,25 +9,34 @@ the sizes of a few widths at one choice of the rates. So what disagrees must do 
   end, a few of the networks;
 - at a quarter of the learning rates: how wide a network must be to follow its limit depends on them, the limit's
   exponents do not;
-- one rung further up, without the lowest, where the widths were not asked for.
+- one rung further up, without the lowest, where the widths were not asked for;
+- if a change is smaller than predicted: with the one learning rate raised that carries it (carriers.py).
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 
 from tensorprog.coordcheck import judge
+from tensorprog.coordcheck.carriers import carriers
 from tensorprog.coordcheck.predict import Predictor
 from tensorprog.coordcheck.runs import Measurement, Rows, Runs
 
 ASTRAY = 4  # of that many networks of a rung, the largest is cut down to the next
 SLOWER = 4  # the learning rates are divided by that
+RAISES, MOST_RAISED = (
+    (8.0, 64.0),
+    3,
+)  # times one learning rate; of so many parameters, those that carry most of what is left
 FEW = "a few large entries or networks rule its mean square: without them it does not disagree"
 RATES = "only at these learning rates: at a quarter of them it does not disagree"
 WIDER = "only on this ladder: without its lowest rung, and with one more at its top, it does not disagree"
+HIDDEN = "what carries it is hidden at these learning rates: with that of one parameter raised it does not disagree"
 
 Look = Callable[[Runs, Rows, Measurement, Predictor, Predictor | None], Rows]
 
@@ -45,6 +54,8 @@ def second_looks(
     looks[RATES] = _slower
     if climb:
         looks[WIDER] = _wider
+    if own is None and not runs.networks:
+        looks[HIDDEN] = _raised
     for reason, look in looks.items():
         found = {at: row for at, row in rows.items()
                  if row.verdict == row.calculus_verdict == "disagrees" and row.measured is not None}  # fmt: skip
@@ -102,3 +113,25 @@ def _wider(runs: Runs, found: Rows, values: Measurement, demanded: Predictor, ow
     wider = replace(runs, ladder=ladder, networks=networks)
     sizes = np.concatenate([values[:, :, 1:], top.measure(range(values.shape[3]))], axis=2)
     return wider.rows(sizes, demanded, own)
+
+
+def _raised(runs: Runs, found: Rows, values: Measurement, demanded: Predictor, own: Predictor | None) -> Rows:
+    """Of the changes that are smaller than predicted, the rows that do not disagree in the same networks with one
+    learning rate raised, that of a parameter which carries them."""
+    small = [at for at, row in found.items() if row.part == "change" and row.predicted is not None
+             and row.measured is not None and row.measured < Fraction(row.predicted)]  # fmt: skip
+    carrying = dict(
+        zip(small, carriers(runs.derivation, demanded, [(runs.probes[k], t) for k, t in small]), strict=True)
+    )
+    rows: Rows = {}
+    tried: set[str] = set()
+    for _ in range(MOST_RAISED):
+        left = Counter(name for at, names in carrying.items() if at not in rows for name in names - tried)
+        name = max(sorted(left), key=lambda name: left[name], default="")
+        tried.add(name)
+        for louder in filter(None, (runs.louder(name, factor) for factor in RAISES)):
+            wanted = {at for at, names in carrying.items() if name in names} - rows.keys()
+            if wanted:
+                again = louder.rows(louder.measure(range(values.shape[3])), demanded, own)
+                rows.update({at: again[at] for at in wanted & again.keys() if again[at].verdict != "disagrees"})
+    return rows

@@ -14,7 +14,7 @@ from tensorprog.api import check, derive
 from tensorprog.architecture import load, parse
 from tensorprog.arrays import rms
 from tensorprog.coordcheck import run
-from tensorprog.coordcheck.looks import ASTRAY, FEW, RATES, WIDER
+from tensorprog.coordcheck.looks import ASTRAY, FEW, HIDDEN, RATES, WIDER
 from tensorprog.coordcheck.measure import TAIL, typical_rms
 from tensorprog.coordcheck.report import Row
 from tensorprog.exponents import Power
@@ -45,7 +45,7 @@ def test_an_exponent_of_typical_entries_is_that_of_all(growth: float) -> None:
 
 def row(monkeypatch: pytest.MonkeyPatch, bend: Any, seeds: int = 6, widths: Any = WIDTHS) -> Row:
     """The row of the features of an MLP whose measured sizes [rung, seed] are bent: `bend(look, sizes, widths)`, where
-    `look` is "" at first, then "typical", "slower" or "wider"."""
+    `look` is "" at first, then "typical", "slower", "wider" or "raised"."""
     first: list[run.Runs] = []
 
     def look(runs: run.Runs) -> str:
@@ -53,7 +53,8 @@ def row(monkeypatch: pytest.MonkeyPatch, bend: Any, seeds: int = 6, widths: Any 
         if runs.typical:
             return "typical"
         if runs.rates != first[0].rates:
-            return "slower"
+            less = all(rate < first[0].rates[name] for name, rate in runs.rates.items())
+            return "slower" if less else "raised"
         return "wider" if runs.ladder != first[0].ladder else ""
 
     def measure(self: run.Runs, seeds: range) -> np.ndarray:
@@ -80,6 +81,18 @@ def test_growth_that_is_not_seen_in_a_second_look_is_no_disagreement(
 
     found = row(monkeypatch, bend, widths=None)
     assert (found.verdict, found.reason) == ("inconclusive", {"typical": FEW, "slower": RATES, "wider": WIDER}[kind])
+
+
+def test_a_change_that_agrees_where_a_rate_that_carries_it_is_raised_is_no_disagreement(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = row(monkeypatch, lambda look, sizes, n: sizes if look == "raised" else sizes * n**-0.5)
+    assert (found.verdict, found.reason) == ("inconclusive", HIDDEN)
+
+
+def test_what_grows_faster_than_predicted_is_not_excused_by_raising_a_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = row(monkeypatch, lambda look, sizes, n: sizes if look == "raised" else sizes * n**0.5)
+    assert found.verdict == "disagrees"
 
 
 def test_nothing_wider_is_trained_than_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
