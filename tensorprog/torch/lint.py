@@ -195,7 +195,7 @@ def _quantities(p: ImportedDerivation, changes: Changes) -> Iterator[tuple[str, 
         if power != UNIT:
             m = _change_of(changes, unknown, p)
             wrong = Exponents(right.A, right.C, {**right.M, unknown: 0})
-            if not m.shared_with:  # one line mends both
+            if not m.shared_with and m.factor != UNIT:  # one line mends both; none is needed where it cancels
                 yield "multiplier", m.name, m.now, m.needed, wrong, _multiplier_fix(m, changes)
 
 

@@ -159,3 +159,23 @@ def test_each_line_says_what_applying_does(name):
             setting, _, factor = line.removeprefix("a parameter group with ").partition(" * ")
             assert eval(factor, {"n": n}) == pytest.approx(group[f.where][setting])
     assert kinds >= {"lr", "init", "weight decay", "eps"} if name == "mlp" else kinds >= {"lr", "multiplier"}
+
+
+class LinearAttention(torch.nn.Module):
+    """Its scores are divided by the norm behind them."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.q, self.k, self.v = (torch.nn.Linear(6, 4 * n) for _ in range(3))
+        self.norm, self.out = torch.nn.LayerNorm(4 * n), torch.nn.Linear(4 * n, 3)
+
+    def forward(self, x):
+        return self.out(self.norm(self.q(x) @ self.k(x).mT @ self.v(x)))
+
+
+@pytest.mark.slow
+def test_a_factor_that_a_norm_divides_away_is_no_finding():
+    p = tpt.derive(LinearAttention, torch.randn(2, 5, 6), "adam")
+    (scores,) = p.changes.multipliers
+    assert p.derivation.parametrization.unknowns[scores.name].degree < 0 and scores.factor.degree == 0
+    assert {f.what for f in p.lint().findings} == {"init", "eps", "lr"}
