@@ -17,6 +17,7 @@ from tensorprog.graph import (
     Add,
     Const,
     Contract,
+    Fold,
     Graph,
     Input,
     InvRms,
@@ -135,7 +136,7 @@ class Predicted:
         """Whether a node is made of choices by top-k, linearly, and of data alone."""
         nodes = self._whole.program.nodes
         op, args = nodes[node].op, nodes[node].args
-        if isinstance(op, Scale | Split | Merge | Window | StopGrad | Contract | Add):
+        if isinstance(op, Scale | Split | Merge | Window | Fold | StopGrad | Contract | Add):
             return all(self._chosen(a) or isinstance(nodes[a].op, Const | Input) for a in args)
         return isinstance(op, TopK)
 
