@@ -1,8 +1,8 @@
 """The closed set of node kinds, and the flat graph made of them.
 
-One node computes one tensor. Every semantic (size, derivative, NumPy, PyTorch) is one `match` over `Op`.
-Axes are positional; index numbers inside `Contract` are local to that node. The batch axis is an ordinary
-finite axis (dim `batch`), always first where present.
+One node computes one tensor. Every semantic (size, derivative, NumPy, PyTorch) is one `match` over `Op`. Axes are
+positional; index numbers inside `Contract` are local to that node. The batch axis is an ordinary finite axis (dim
+`batch`), always first where present. What is legal: see legality.py.
 """
 
 from __future__ import annotations
@@ -10,10 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from tensorprog.dims import Dim
-from tensorprog.exponents import Power
 from tensorprog.syntax import NOWHERE, Span
+
+if TYPE_CHECKING:
+    from tensorprog.loops import LayerLoop
+    from tensorprog.parameters import Parameter, Unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,50 +44,6 @@ class Scalar:
             powers[dim] = powers.get(dim, Fraction(0)) + power
         kept = tuple((d, p) for d, p in powers.items() if p)
         return Scalar(self.coefficient * other.coefficient, kept, self.unknowns + other.unknowns)
-
-
-@dataclass(frozen=True, slots=True)
-class Unknown:
-    """A multiplier the derivation solves for: base-width value `base` (`stated`: in the file), exponent to be found.
-
-    kind "multiplier": written `?name` in the file. kind "use": the implicit multiplier that stands between a
-    parameter `param` and one use of it in the text (base 1); parametrizations with multipliers set it.
-    """
-
-    name: str
-    base: Scalar = Scalar()
-    kind: str = "multiplier"
-    param: str = ""
-    span: Span = field(default=NOWHERE, compare=False)
-    stated: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Init:
-    """How a parameter starts. kind: normal | zeros | ones | constant | orthogonal.
-
-    `value` is the standard deviation (normal), the constant, or the gain (orthogonal) at the base width;
-    None for normal means fan_in^-1/2 at the base width, fan_in = the sizes contracted at its first use.
-    """
-
-    kind: str = "normal"
-    value: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """A trained (or frozen) tensor. `name` is its dotted path, e.g. `layers.0.attention.Wq`. `start`: how its entries
-    start where that is given, and not for a derivation to choose."""
-
-    name: str
-    axes: tuple[Axis, ...]
-    init: Init = Init()
-    frozen: bool = False
-    optimizer: str | None = None
-    fan_in: Dim | None = None  # product of the sizes summed at its first use; None if nothing is summed
-    layers: Axis | None = None  # there is one for every position of this axis, which `axes` leaves out
-    start: Power | None = None
-    span: Span = field(default=NOWHERE, compare=False)
 
 
 # --- node kinds -------------------------------------------------------------------------------------
@@ -268,33 +228,6 @@ Op = (
     Input | Param | Const | Contract | Add | Scale | Map | InvRms | Softmax | SoftmaxGrad | TopK | Split | Merge
     | Window | Fold | StopGrad | Accumulate | Loss | LossGrad | Update
 )  # fmt: skip
-
-
-# --- graphs -----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Stream:
-    """A tensor that a loop carries from layer to layer. `path`: its nodes within a layer, the last is its value before
-    the layer. `increment`: the node of what the layer adds to it. `unit`: it stands for one that is normalised between
-    the layers, and does so while it is Theta(1) (postnorm.py)."""
-
-    path: tuple[int, ...]
-    increment: int
-    unit: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class LayerLoop:
-    """A `repeat` over a symbolic depth. `prefix`: in front of the names inside (`layers.*.`). `streams`: for every
-    tensor that it carries from layer to layer, where it is. `strange`: nodes that stand for nothing in the network
-    (`postnorm.as_prenorm`)."""
-
-    prefix: str
-    axis: Axis
-    span: Span = field(default=NOWHERE, compare=False)
-    streams: tuple[Stream, ...] = ()
-    strange: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

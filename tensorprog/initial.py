@@ -13,7 +13,8 @@ import numpy.typing as npt
 from tensorprog.arrays import Array
 from tensorprog.dims import BATCH_SYMBOL, Dim
 from tensorprog.errors import TensorProgError
-from tensorprog.graph import Axis, Graph, Input, Loss, Parameter
+from tensorprog.graph import Axis, Graph, Input, Loss
+from tensorprog.parameters import Parameter
 from tensorprog.parametrization import ParamExponents
 
 _LEVELS = 1 << 16  # values that a normal weight may have

@@ -6,24 +6,9 @@ from dataclasses import dataclass, field
 
 from tensorprog.dims import ONE, Dim
 from tensorprog.errors import ShapeError
-from tensorprog.graph import (
-    Add,
-    Axis,
-    Const,
-    Contract,
-    Fold,
-    Graph,
-    Node,
-    Op,
-    Param,
-    Parameter,
-    Scalar,
-    Scale,
-    Split,
-    Unknown,
-    Window,
-)
+from tensorprog.graph import Add, Axis, Const, Contract, Fold, Graph, Node, Op, Param, Scalar, Scale, Split, Window
 from tensorprog.model import Compute, Loop, Model, Module, Use
+from tensorprog.parameters import Parameter, Unknown
 from tensorprog.syntax import Span
 
 MAX_NODES = 2_000_000

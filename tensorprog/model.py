@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from tensorprog.dims import Dim
-from tensorprog.graph import Axis, Op, Parameter, Unknown
+from tensorprog.graph import Axis, Op
+from tensorprog.parameters import Parameter, Unknown
 from tensorprog.syntax import NOWHERE, Expr, Span
 
 

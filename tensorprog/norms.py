@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
-from tensorprog.graph import Add, Contract, InvRms, Node, Param, Parameter, Scalar, Scale
+from tensorprog.graph import Add, Contract, InvRms, Node, Param, Scalar, Scale
+from tensorprog.parameters import Parameter
 
 
 def normalised(nodes: Sequence[Node], value: int) -> int | None:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tensorprog.exponents import Power
-from tensorprog.graph import Parameter
 from tensorprog.optimizers import Choice, Optimizer
 from tensorprog.optimizers.choice import choose
+from tensorprog.parameters import Parameter
 
 
 @dataclass(frozen=True, slots=True)

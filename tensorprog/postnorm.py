@@ -14,8 +14,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tensorprog.graph import Add, Axis, Const, Contract, Node, Op, Parameter
+from tensorprog.graph import Add, Axis, Const, Contract, Node, Op
 from tensorprog.norms import normalised, starts_at_one
+from tensorprog.parameters import Parameter
 from tensorprog.syntax import Span
 
 Emit = Callable[[Op, tuple[int, ...], tuple[Axis, ...], str, Span], int]

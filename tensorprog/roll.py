@@ -12,21 +12,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tensorprog.errors import NoPowerLawError
-from tensorprog.graph import (
-    Accumulate,
-    Add,
-    Axis,
-    Const,
-    Contract,
-    Graph,
-    LayerLoop,
-    Node,
-    Op,
-    Param,
-    Scale,
-    Stream,
-)
+from tensorprog.graph import Accumulate, Add, Axis, Const, Contract, Graph, Node, Op, Param, Scale
 from tensorprog.inline import Flat
+from tensorprog.loops import LayerLoop, Stream
 from tensorprog.model import Loop, Model, Module
 from tensorprog.postnorm import as_prenorm, way
 from tensorprog.syntax import Span

@@ -13,7 +13,6 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tensorprog.calculus.affine import greatest
 from tensorprog.calculus.bits import allotted, start
 from tensorprog.calculus.gates import gating
 from tensorprog.calculus.grades import FLIPS, STAYS
@@ -21,15 +20,16 @@ from tensorprog.calculus.pieces import Piece, pieces
 from tensorprog.calculus.rules import rules_for
 from tensorprog.calculus.shared import Rule, Sizes, power_size
 from tensorprog.calculus.stable import blow_up, require_unit_streams, runaway
-from tensorprog.calculus.stepping import convention, entry_by_entry, gradient_of, lifted, lifted_alone, orthogonalised
+from tensorprog.calculus.stepping import gradient_of, lifted, lifted_alone, step_of
 from tensorprog.calculus.terms import Replaced, Terms, forget_results, joined, leading
 from tensorprog.calculus.terms import largest as largest  # one place for those who read an analysis
 from tensorprog.calculus.together import added_together
 from tensorprog.exponents import Units
 from tensorprog.functions import Function
-from tensorprog.graph import Param, Parameter, Program, Scale
+from tensorprog.graph import Param, Program, Scale
 from tensorprog.optimizers import Choice
 from tensorprog.optimizers.choice import choose
+from tensorprog.parameters import Parameter
 
 if TYPE_CHECKING:
     from tensorprog.calculus.whole import Whole
@@ -149,25 +149,10 @@ class Analysis:
         return tuple((size, raw, grades) for _, raw, grades in self.unit_terms(parameter))
 
     def update_terms(self, name: str, gradient: Terms) -> Terms:
-        """The optimizer's step at C = 0. Sizes: gradient itself (linear ones), or relative to its largest term
-        (degree 0), times the parameter's size (relative ones); spectral: all alike, over the norm of a rank-one
-        matrix. (A norm of the whole gradient is left to the learning rate.) Grades: see stepping.py."""
-        if not gradient:
-            return ()
-        optimizer, parameter = self.optimizers[name], self.program.forward.parameters[name]
-        if optimizer.normalisation == "spectral":
-            gradient = orthogonalised(gradient, self.sizes.widths(parameter.axes))
-        top = greatest(term[0] for term in gradient)
-        if optimizer.keeps_sums:
-            shift = 0 if optimizer.linear else -top
-        else:
-            gradient, shift = entry_by_entry(gradient, top), top if optimizer.linear else 0
-        if optimizer.relative and not self.starts_at_zero(parameter):
-            shift -= self.exponents.A[name]
-        if optimizer.normalisation in ("spectral", "frobenius"):
-            shift -= sum(self.sizes(axis.dim) for axis in parameter.axes) // 2
-        shift += convention(optimizer, parameter, self.sizes)
-        return tuple([(size + shift, raw, grades) for size, raw, grades in gradient])
+        """The terms of the optimizer's step for a gradient, at C = 0."""
+        parameter = self.program.forward.parameters[name]
+        start = 0 if self.starts_at_zero(parameter) else -self.exponents.A[name]
+        return step_of(self.optimizers[name], parameter, start, gradient, self.sizes)
 
     # --- sweeps -------------------------------------------------------------------------------------
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from tensorprog.calculus.grades import CONSTANT, EVEN, FLIPS, NOTHING, STAYS, Grade, Parity
 from tensorprog.calculus.layers import LoopBits
 from tensorprog.calculus.terms import Term, interned
-from tensorprog.graph import Parameter, Program
+from tensorprog.graph import Program
+from tensorprog.parameters import Parameter
 
 
 def is_random(parameter: Parameter, growing: int) -> bool:

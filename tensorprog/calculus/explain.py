@@ -13,10 +13,7 @@ from tensorprog.calculus.shared import contract_plan, describe
 from tensorprog.calculus.solve import Solution
 from tensorprog.calculus.terms import Term, Terms
 from tensorprog.calculus.uses import Occurrence
-from tensorprog.graph import (
-    Contract,
-    Node,
-)
+from tensorprog.graph import Contract, Node
 
 INITIAL, CHANGE = "initial value", "change"
 

@@ -1,7 +1,8 @@
-"""What the step of an optimizer makes of the terms of a gradient, where it is not the gradient times a number.
+"""The terms of an optimizer's step, made of those of the gradient.
 
-It is a function of their sum. An entrywise step of A + B + C has a part A B C beside A, B and C. An orthogonalised one
-of G = sum of a_i b_i^T is (G G^T)^(-1/2) G, made of products such as a_i (b_i . b_k) (a_k . a_j) b_j^T.
+Where a step is not the gradient times a number, it is a function of their sum. An entrywise step of A + B + C has a
+part A B C beside A, B and C. An orthogonalised one of G = sum of a_i b_i^T is (G G^T)^(-1/2) G, made of products such
+as a_i (b_i . b_k) (a_k . a_j) b_j^T.
 """
 
 from __future__ import annotations
@@ -14,12 +15,34 @@ from tensorprog.calculus.nonlinear import entrywise
 from tensorprog.calculus.shared import Sizes
 from tensorprog.calculus.terms import Terms, as_entries, interned, reduce_terms
 from tensorprog.functions import Facts
-from tensorprog.graph import Add, Contract, Input, Parameter, Program, unscaled
+from tensorprog.graph import Add, Contract, Input, Program, unscaled
 from tensorprog.optimizers import Optimizer
+from tensorprog.parameters import Parameter
 
 ODD = Facts(constant=False, order=1, next_order=3, parity="odd", degree=None, tail=0)
 Grades = tuple[Grade, ...]
 Sides = tuple[Grades, Grades, Grades]
+
+
+def step_of(optimizer: Optimizer, parameter: Parameter, start: int, gradient: Terms, sizes: Sizes) -> Terms:
+    """The terms of a step at learning rate 1, of a parameter of packed size `start`. Sizes: those of the gradient
+    (linear steps), or relative to its largest term (degree 0), times the parameter's size (relative ones); spectral:
+    all alike, over the norm of a rank-one matrix. (A norm of the whole gradient is left to the learning rate.)"""
+    if not gradient:
+        return ()
+    if optimizer.normalisation == "spectral":
+        gradient = orthogonalised(gradient, sizes.widths(parameter.axes))
+    top = greatest(term[0] for term in gradient)
+    if optimizer.keeps_sums:
+        shift = 0 if optimizer.linear else -top
+    else:
+        gradient, shift = entry_by_entry(gradient, top), top if optimizer.linear else 0
+    if optimizer.relative:
+        shift += start
+    if optimizer.normalisation in ("spectral", "frobenius"):
+        shift -= sum(sizes(axis.dim) for axis in parameter.axes) // 2
+    shift += convention(optimizer, parameter, sizes)
+    return tuple([(size + shift, raw, grades) for size, raw, grades in gradient])
 
 
 def entry_by_entry(gradient: Terms, top: int) -> Terms:

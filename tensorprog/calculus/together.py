@@ -8,7 +8,8 @@ whole matrices are flipped together: they tell that what it makes is of zero mea
 from __future__ import annotations
 
 from tensorprog.calculus.shared import Sizes
-from tensorprog.graph import Add, Contract, Param, Parameter, Program, Scale, StopGrad
+from tensorprog.graph import Add, Contract, Param, Program, Scale, StopGrad
+from tensorprog.parameters import Parameter
 
 Slices = list[tuple[str, int]]  # parameters, each with the place of an axis among its growing ones
 

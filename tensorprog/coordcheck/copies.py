@@ -15,7 +15,8 @@ from dataclasses import replace
 from math import prod
 
 from tensorprog.dims import BATCH_SYMBOL
-from tensorprog.graph import Add, Const, Contract, Graph, LayerLoop, Node, Op, Param, Scale, Stream
+from tensorprog.graph import Add, Const, Contract, Graph, Node, Op, Param, Scale
+from tensorprog.loops import LayerLoop, Stream
 
 
 def copies(rolled: Graph, flat: Graph, sizes: Mapping[str, int]) -> dict[int, list[int]]:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from tensorprog.dims import BATCH, ONE, Dim
 from tensorprog.elaborate.scope import Cell, Ledger
-from tensorprog.graph import Axis, Contract, Init, InvRms, Op, Param, Parameter, Scalar, Scale, Unknown
+from tensorprog.graph import Axis, Contract, InvRms, Op, Param, Scalar, Scale
 from tensorprog.model import Compute, LocalDim, Module, Step, Value
+from tensorprog.parameters import Init, Parameter, Unknown
 from tensorprog.syntax import Expr, Span
 
 if TYPE_CHECKING:

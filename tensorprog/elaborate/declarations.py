@@ -17,8 +17,9 @@ from tensorprog.elaborate.scope import (
 )
 from tensorprog.errors import ShapeError
 from tensorprog.functions import BUILTIN
-from tensorprog.graph import Axis, Init, Input
+from tensorprog.graph import Axis, Input
 from tensorprog.model import LocalDim
+from tensorprog.parameters import Init
 from tensorprog.statements import (
     AxisDecl,
     Block,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tensorprog.elaborate.builder import Builder
-from tensorprog.graph import Unknown
+from tensorprog.parameters import Unknown
 
 
 @dataclass(slots=True)

@@ -7,7 +7,8 @@ from fractions import Fraction
 from tensorprog.dims import ONE, Dim
 from tensorprog.elaborate.scope import DimEntity, ScalarEntity, Scope, describe, unknown_name
 from tensorprog.errors import ShapeError
-from tensorprog.graph import Scalar, Unknown
+from tensorprog.graph import Scalar
+from tensorprog.parameters import Unknown
 from tensorprog.syntax import Binary, Expr, Name, Negate, Number, Span
 from tensorprog.syntax import Unknown as UnknownExpr
 

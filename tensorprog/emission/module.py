@@ -17,8 +17,8 @@ from tensorprog.emission.tables import MultiplierRow, ParameterRow, Tables
 from tensorprog.emission.variables import Statement, variable_name
 from tensorprog.errors import TensorProgError
 from tensorprog.exponents import Power
-from tensorprog.graph import Parameter, Unknown
 from tensorprog.model import Loop, Model, Module, Use
+from tensorprog.parameters import Parameter, Unknown
 from tensorprog.parametrization import Parametrization
 
 CLASS = "§class§"

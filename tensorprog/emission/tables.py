@@ -12,8 +12,9 @@ from tensorprog.dims import Dim
 from tensorprog.emission.format import Code, number, over, power, times
 from tensorprog.errors import TensorProgError
 from tensorprog.exponents import Power
-from tensorprog.graph import Parameter, Scalar
+from tensorprog.graph import Scalar
 from tensorprog.optimizers import Optimizer
+from tensorprog.parameters import Parameter
 from tensorprog.parametrization import Parametrization
 from tensorprog.syntax import NOWHERE, Span
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from tensorprog.errors import TensorProgError
-from tensorprog.graph import Parameter
 from tensorprog.optimizers.data import Optimizer
 from tensorprog.optimizers.formulas import REFUSED
 from tensorprog.optimizers.table import OPTIMIZERS, fitting
+from tensorprog.parameters import Parameter
 from tensorprog.suggest import nearest
 
 

@@ -8,8 +8,9 @@ from tensorprog.calculus.solver import Solver
 from tensorprog.dims import ONE, Dim
 from tensorprog.errors import TensorProgError
 from tensorprog.exponents import Power
-from tensorprog.graph import Parameter, Scalar
+from tensorprog.graph import Scalar
 from tensorprog.optimizers import Optimizer
+from tensorprog.parameters import Parameter
 from tensorprog.parametrization import Parametrization, ParamExponents
 from tensorprog.parametrizations.table import NAMED, Kind
 

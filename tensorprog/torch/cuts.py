@@ -24,9 +24,9 @@ from tensorprog.graph import (
     Split,
     StopGrad,
     TopK,
-    Unknown,
     Window,
 )
+from tensorprog.parameters import Unknown
 
 ZERO = -1  # instead of a node: the tensor is zero there
 

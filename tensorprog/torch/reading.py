@@ -13,7 +13,8 @@ from tensorprog.architecture import Architecture
 from tensorprog.dims import BATCH_SYMBOL, Dim
 from tensorprog.errors import TensorProgError
 from tensorprog.functions import Function
-from tensorprog.graph import Graph, Init
+from tensorprog.graph import Graph
+from tensorprog.parameters import Init
 from tensorprog.statements import Arch
 from tensorprog.torch.laws import Laws
 from tensorprog.torch.lower import Lowered, lower

@@ -13,19 +13,7 @@ from fractions import Fraction
 from itertools import pairwise
 
 from tensorprog.dims import Dim
-from tensorprog.graph import (
-    Add,
-    Contract,
-    Fold,
-    Graph,
-    InvRms,
-    Node,
-    Param,
-    Scale,
-    Split,
-    Window,
-    reached,
-)
+from tensorprog.graph import Add, Contract, Fold, Graph, InvRms, Node, Param, Scale, Split, Window, reached
 from tensorprog.torch.cuts import ZERO, Cuts, ObstacleError, Segment
 from tensorprog.torch.joined_norms import inverse_rms
 

@@ -11,8 +11,9 @@ import pytest
 from tensorprog.dims import Dim
 from tensorprog.elaborate import elaborate, standard_blocks
 from tensorprog.export import FORMATS, export, to_networkx
-from tensorprog.graph import Graph, Init, Input, Loss, Map, Param
+from tensorprog.graph import Graph, Input, Loss, Map, Param
 from tensorprog.legality import assert_legal
+from tensorprog.parameters import Init
 from tensorprog.parser import parse
 from tests.elaborate.graphs import graph_of
 

@@ -18,7 +18,7 @@ from tensorprog import Derivation
 from tensorprog.api import derive_architecture
 from tensorprog.cli import main
 from tensorprog.exponents import Power
-from tensorprog.graph import Init
+from tensorprog.parameters import Init
 from tests.shared import derive, load, tiers
 
 ROOT = Path(__file__).resolve().parents[2]

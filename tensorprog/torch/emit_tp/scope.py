@@ -13,8 +13,9 @@ from collections.abc import Iterable
 from tensorprog.dims import BATCH, BATCH_SYMBOL, Dim
 from tensorprog.elaborate import standard_blocks
 from tensorprog.functions import BUILTIN
-from tensorprog.graph import Axis, Input, Node, Parameter
+from tensorprog.graph import Axis, Input, Node
 from tensorprog.lexing import TAKEN
+from tensorprog.parameters import Parameter
 from tensorprog.torch.emit_tp.plan import Key, Plan
 from tensorprog.torch.emit_tp.text import init_text, refuse
 from tensorprog.torch.positive import SHIFTED

@@ -23,8 +23,9 @@ from tensorprog.errors import TensorProgError
 from tensorprog.exponents import Power
 from tensorprog.expressions import text
 from tensorprog.functions import BUILTIN
-from tensorprog.graph import Add, Const, Contract, InvRms, Map, Parameter, Scale, Softmax, Split, StopGrad, TopK
+from tensorprog.graph import Add, Const, Contract, InvRms, Map, Scale, Softmax, Split, StopGrad, TopK
 from tensorprog.interpret import Interpreter
+from tensorprog.parameters import Parameter
 from tensorprog.parametrization import Parametrization, ParamExponents
 from tensorprog.statements import Block, Formal, If, Let, ParamDecl, Return, Scan, Statement
 from tensorprog.torch.emit_tp.bodies import Body

@@ -8,7 +8,8 @@ from fractions import Fraction
 
 from tensorprog.dims import Dim
 from tensorprog.errors import TensorProgError
-from tensorprog.graph import Fold, Graph, Init, Node, Scalar
+from tensorprog.graph import Fold, Graph, Node, Scalar
+from tensorprog.parameters import Init
 
 
 def refuse(what: str) -> TensorProgError:

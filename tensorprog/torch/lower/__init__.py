@@ -10,7 +10,8 @@ from typing import Any, NoReturn
 from tensorprog.dims import BATCH_SYMBOL
 from tensorprog.errors import TensorProgError
 from tensorprog.exponents import Power
-from tensorprog.graph import Add, Axis, Graph, Init, Input, Loss, Node, Param, Parameter, Scalar, Scale, reached
+from tensorprog.graph import Add, Axis, Graph, Input, Loss, Node, Param, Scalar, Scale, reached
+from tensorprog.parameters import Init, Parameter
 from tensorprog.suggest import nearest
 from tensorprog.torch.cuts import Segment
 from tensorprog.torch.lower.builder import Builder

@@ -6,8 +6,9 @@ from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
-from tensorprog.graph import Add, Axis, Const, Contract, InvRms, Merge, Node, Scalar, Scale, Split, Unknown
+from tensorprog.graph import Add, Axis, Const, Contract, InvRms, Merge, Node, Scalar, Scale, Split
 from tensorprog.norms import by_its_norm
+from tensorprog.parameters import Unknown
 from tensorprog.torch.lower.axes import Axes
 from tensorprog.torch.lower.values import Atom, Complex, Group, Value
 

@@ -7,20 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from tensorprog.dims import Dim
-from tensorprog.graph import (
-    Add,
-    Axis,
-    Const,
-    Contract,
-    Fold,
-    InvRms,
-    Map,
-    Scalar,
-    Softmax,
-    StopGrad,
-    TopK,
-    Window,
-)
+from tensorprog.graph import Add, Axis, Const, Contract, Fold, InvRms, Map, Scalar, Softmax, StopGrad, TopK, Window
 from tensorprog.torch.lower.arithmetic import Arithmetic
 from tensorprog.torch.lower.values import Atom, Group, Sizes, Value, divide, is_one
 

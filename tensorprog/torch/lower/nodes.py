@@ -10,7 +10,8 @@ from typing import NoReturn
 from tensorprog.dims import BATCH_SYMBOL, Dim
 from tensorprog.errors import TensorProgError
 from tensorprog.exponents import Power
-from tensorprog.graph import Axis, Const, Contract, Node, Op, Param, Parameter, Scalar, Scale, Unknown
+from tensorprog.graph import Axis, Const, Contract, Node, Op, Param, Scalar, Scale
+from tensorprog.parameters import Parameter, Unknown
 from tensorprog.torch.laws import Laws
 from tensorprog.torch.lower.values import Atom, Group, Sizes, Value, is_one
 
