@@ -3,7 +3,7 @@
 A norm N does not see the scale of what it reads: N(N(u) + y) = N(u + |u| y), with |u| the root mean square of u. So
 where |u| stays of order 1, exponents are those of u <- u + m f(N(u)), normalised once more after the loop. A gain that
 starts at 1 adds to that stream, as g N(u) = N(u) + (g - 1) N(u), and so does a shift. Whether |u| stays of order 1 the
-calculus sees (`graph.Stream.unit`): branches that are not small let u grow, and there the norms between layers let the
+calculus sees (`loops.Stream.unit`): branches that are not small let u grow, and there the norms between layers let the
 share of a layer fade exponentially.
 
 Source: Xiong et al. 2020 (arXiv:2002.04745), section 3, for the two places of the norm; the identity is exact.

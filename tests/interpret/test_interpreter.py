@@ -20,6 +20,7 @@ from tensorprog.functions import BUILTIN
 from tensorprog.initial import _normals, init_parameter
 from tensorprog.interpret import Interpreter, make_data
 from tensorprog.optimizers import OPTIMIZERS
+from tensorprog.parameters import Init, Parameter, Unknown
 from tensorprog.parametrization import Parametrization, ParamExponents
 
 N = Dim.of("n")
@@ -31,8 +32,8 @@ class Builder:
 
     def __init__(self) -> None:
         self.nodes: list[g.Node] = []
-        self.parameters: dict[str, g.Parameter] = {}
-        self.unknowns: dict[str, g.Unknown] = {}
+        self.parameters: dict[str, Parameter] = {}
+        self.unknowns: dict[str, Unknown] = {}
 
     def add(self, op: g.Op, args: tuple[int, ...], dims: tuple[Dim | int, ...]) -> int:
         axes = tuple(g.Axis(d if isinstance(d, Dim) else Dim.of(d)) for d in dims)
@@ -47,7 +48,7 @@ class Builder:
 
     def param(self, name: str, *dims: Dim | int, **fields: object) -> int:
         node = self.add(g.Param(name), (), dims)
-        self.parameters[name] = g.Parameter(name, self.nodes[node].axes, **fields)  # type: ignore[arg-type]
+        self.parameters[name] = Parameter(name, self.nodes[node].axes, **fields)  # type: ignore[arg-type]
         return node
 
     def contract(self, formula: str, *args: int) -> int:
@@ -189,8 +190,8 @@ def mlp() -> g.Graph:
     b = Builder()
     x = b.input("x", BATCH, 5)
     h = b.contract("bi,ji->bj", x, b.param("U", N, 5, fan_in=Dim.of(5)))
-    h = b.map("tanh", b.add(g.Add(((0, 1), (1,))), (h, b.param("c", N, init=g.Init("normal", 0.3))), (BATCH, N)))
-    b.unknowns["m"] = g.Unknown("m", g.Scalar(Fraction(1, 2), ((N, Fraction(-1, 2)),)))
+    h = b.map("tanh", b.add(g.Add(((0, 1), (1,))), (h, b.param("c", N, init=Init("normal", 0.3))), (BATCH, N)))
+    b.unknowns["m"] = Unknown("m", g.Scalar(Fraction(1, 2), ((N, Fraction(-1, 2)),)))
     h = b.add(g.Scale(g.Scalar(Fraction(3), ((N, Fraction(1, 2)),), ("m",))), (h,), (BATCH, N))
     h = b.map("gelu", b.contract("bi,ji->bj", h, b.param("W", N, N, fan_in=N)))
     f = b.contract("bi,ki->bk", h, b.param("V", 4, N, fan_in=N))
@@ -204,7 +205,7 @@ def layer_norm() -> g.Graph:
     minus = b.add(g.Scale(g.Scalar(Fraction(-1))), (mean,), (BATCH,))
     centred = b.add(g.Add(((0, 1), (0,))), (h, minus), (BATCH, N))
     y = b.contract("bj,b->bj", centred, b.add(g.InvRms((1,)), (centred,), (BATCH,)))
-    y = b.contract("bj,j->jb", y, b.param("gain", N, init=g.Init("ones")))
+    y = b.contract("bj,j->jb", y, b.param("gain", N, init=Init("ones")))
     y = b.add(g.StopGrad(), (y,), (N, BATCH))
     y = b.add(g.Add(((1, 0), (0, 1))), (y, h), (BATCH, N))
     return b.graph(b.add(g.Loss("mse"), (y, b.input("y", BATCH, N, kind="target")), ()))
@@ -391,7 +392,7 @@ def test_matrix_products_do_not_fall_back_to_einsum(formula, shapes, monkeypatch
 @pytest.mark.parametrize("kind", ["normal", "orthogonal", "ones", "zeros"])
 def test_parameters_lie_in_one_piece_whatever_their_shape(kind, dtype, shape):
     """Optimizers step through them entry by entry, in place."""
-    parameter = g.Parameter("W", tuple(g.Axis(Dim.of(size)) for size in shape), init=g.Init(kind))
+    parameter = Parameter("W", tuple(g.Axis(Dim.of(size)) for size in shape), init=Init(kind))
     w = init_parameter(parameter, ONE, {}, {}, 0, dtype)
     assert w.flags.c_contiguous
     assert w.shape == shape
@@ -400,11 +401,11 @@ def test_parameters_lie_in_one_piece_whatever_their_shape(kind, dtype, shape):
 def test_quantities_scale_with_the_widths_and_are_the_users_at_the_base():
     b = Builder()
     x = b.input("x", BATCH, 5)
-    b.unknowns["m"] = g.Unknown("m", g.Scalar(Fraction(1, 3), ((N, Fraction(-1)),)))
-    h = b.contract("bi,ji->bj", x, b.param("U", N, 5, init=g.Init("normal", 0.5)))
+    b.unknowns["m"] = Unknown("m", g.Scalar(Fraction(1, 3), ((N, Fraction(-1)),)))
+    h = b.contract("bi,ji->bj", x, b.param("U", N, 5, init=Init("normal", 0.5)))
     h = b.contract("bi,ji->bj", h, b.param("W", N, N, fan_in=N, optimizer="sgd"))
-    h = b.contract("bj,j->bj", h, b.param("gain", N, init=g.Init("constant", 2.0)))
-    h = b.contract("bi,ji->bj", h, b.param("Q", N, N, init=g.Init("orthogonal", 1.5)))
+    h = b.contract("bj,j->bj", h, b.param("gain", N, init=Init("constant", 2.0)))
+    h = b.contract("bi,ji->bj", h, b.param("Q", N, N, init=Init("orthogonal", 1.5)))
     h = b.add(g.Scale(g.Scalar(unknowns=("m",))), (h,), (BATCH, N))
     f = b.contract("bi,ki->bk", h, b.param("V", 3, N, fan_in=N))
     graph = b.graph(b.add(g.Loss("mean"), (f,), ()), optimizer="adamw", optimizer_options=(("lr", Fraction(1, 8)),))
@@ -511,7 +512,7 @@ def test_initial_weights_are_normal():
     np.testing.assert_allclose(moments, [0, 1, 0, 3, 0, 15], rtol=0.002, atol=1e-6)
     ranks = (np.searchsorted(np.sort(values), [-3, -1, 0, 1, 3])) / len(values)
     np.testing.assert_allclose(ranks, [NormalDist().cdf(z) for z in (-3, -1, 0, 1, 3)], atol=2e-5)
-    W = init_parameter(g.Parameter("W", (g.Axis(Dim.of(400)),) * 2), ONE, {}, {}, 0, "float64")
+    W = init_parameter(Parameter("W", (g.Axis(Dim.of(400)),) * 2), ONE, {}, {}, 0, "float64")
     assert np.mean(np.square(W)) == pytest.approx(1, abs=0.02) and len(np.unique(W)) > 50_000
 
 
