@@ -173,6 +173,8 @@ def _in_code(fix: str) -> str:
         return "in the model's code, a factor that takes this away, such as `/ x.shape[-1] ** 0.5` for n^1/2"
     if "into parts that grow alike" in fix:
         return "a builder of one number, so that all that stands side by side grows alike; or a layer for each part"
+    if "finite dim" in fix:
+        return "a builder in which that axis keeps its size: more heads instead of larger ones, say"
     if "optimizer adam`" in fix:
         return 'another optimizer for it: optimizer_for={"its name": "adam"}'
     return fix

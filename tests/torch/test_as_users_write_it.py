@@ -47,6 +47,12 @@ def rates(build, inputs=ROWS) -> dict[str, str]:
     return {name: str(p.lr) for name, p in tpt.derive(build, inputs=inputs, optimizer="adam").params.items()}
 
 
+def test_a_softmax_over_channels_is_refused_in_terms_of_the_model() -> None:
+    with pytest.raises(TensorProgError, match="axis that grows") as caught:
+        tpt.derive(lambda n: Net(n, lambda h: h.softmax(-1)), inputs=ROWS, optimizer="adam")
+    assert "keeps its size" in caught.value.fix
+
+
 # --- masks on weights ------------------------------------------------------------------------------------
 
 
