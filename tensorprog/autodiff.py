@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import assert_never
 
 from tensorprog.graph import (
     Accumulate,
@@ -177,6 +178,8 @@ class _Backward:
                 pass
             case SoftmaxGrad() | LossGrad() | Update() | Accumulate():
                 raise AssertionError("the forward graph holds a node of the backward pass")
+            case _:
+                assert_never(op)
         return [(arg, piece) for arg, piece in result if trained[arg]]
 
     def _times(self, x: int, y: int) -> int:

@@ -153,6 +153,3 @@ def hyper(**values: float) -> tuple[tuple[str, float], ...]:
 def scales(**sizes: Size) -> tuple[tuple[str, Size], ...]:
     """Hyperparameters that scale, for a row."""
     return tuple(sizes.items())
-
-
-Table = Mapping[str, Optimizer]

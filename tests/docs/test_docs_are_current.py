@@ -70,6 +70,12 @@ def test_links_lead_to_files_and_headings_that_exist(page: Path) -> None:
             assert anchor in headings(file), f"{page.name} links to {target}"
 
 
+def test_the_page_about_the_code_names_files_that_exist() -> None:
+    named = re.findall(r"`([\w/]+(?:\.\w+|/))`", (ROOT / "docs" / "explanation" / "code.md").read_text())
+    assert len(named) > 40
+    assert [name for name in named if not any((folder / name).exists() for folder in (ROOT, ROOT / "tensorprog"))] == []
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_every_marker_stands_before_a_block(page: Path) -> None:
     text = page.read_text()
