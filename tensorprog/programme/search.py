@@ -26,8 +26,11 @@ BOX = 16  # no exponent of interest is larger
 MAX_ROUNDS = 500  # of a linear programme and a prediction
 MAX_EFFORT = 1_500_000  # of predictions and pivots, in units of some 10 microseconds
 PIVOTING = 10  # so many coefficients of a tableau are one of these units
-# powers of the width by which learning rates, or starts, are made smaller to begin somewhere stable
-SMALLER = tuple(Fraction(k, 2) for k in (0, 1, 2, 4, 8, 16))
+# powers of the width by which learning rates and starts are made smaller to begin somewhere stable, in sixths: the
+# rates as little as possible. Where all rates are one, starts that shrink with them let all of them be larger.
+SIXTHS = ((0, 0), (2, 2), (3, 0), (3, 3), (4, 4), (6, 0), (12, 0), (24, 0), (48, 0),
+          (0, 3), (0, 6), (0, 12), (0, 24), (0, 48))  # fmt: skip
+SMALLER = tuple((Fraction(slower, 6), Fraction(smaller, 6)) for slower, smaller in SIXTHS)
 HALVINGS = 3  # of the way from a stable point to one where there is no prediction
 Progress = Callable[[float, float], None]  # work done, and the most there can be
 
@@ -99,11 +102,11 @@ class Search(Knowledge):
                 return
 
     def _near(self, root: Branch) -> Iterator[Sequence[Fraction]]:
-        """What is fixed, and as far as it leaves open the start, with smaller and smaller learning rates; and with
-        smaller and smaller starts."""
+        """What is fixed, and as far as it leaves open the start, with smaller and smaller learning rates, with starts
+        that shrink alike; and with smaller and smaller starts."""
         start, unknowns = self.unknowns.point(self._start), self.unknowns
         units = self.trainer.units
-        for slower, smaller in (*((less, ZERO) for less in SMALLER), *((ZERO, less) for less in SMALLER[1:])):
+        for slower, smaller in SMALLER:
             tableau = root.tableau.copy()
             slow, small = (units.number(Power.of(dict.fromkeys(units.symbols[:1], less))) for less in (slower, smaller))
             for name, lr in unknowns.lr.items():

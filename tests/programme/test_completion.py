@@ -24,7 +24,7 @@ from tensorprog.programme.seen import Seen
 from tensorprog.programme.trajectory import Trainer
 from tests.shared import load, n, tiers
 
-HALF, QUARTER = Fraction(1, 2), Fraction(1, 4)
+HALF, THIRD, QUARTER = Fraction(1, 2), Fraction(1, 3), Fraction(1, 4)
 MLP = load("examples/mlp.tp")
 ATTENTION = tp.parse("""
 width n
@@ -256,6 +256,26 @@ def test_the_completion_of_a_transformer_with_the_standard_start_is_certified(ex
     found = complete(load(f"examples/{example}.tp"), ["init = sp"], "adam").completed
     assert found.trajectory.stable and found.certified
     assert {one.exponent for one in found.lost} == {-HALF}
+
+
+def begins(example: str) -> set[Fraction]:
+    """The own updates at the stable point where the search for one global rate without multipliers begins."""
+    architecture = load(f"examples/{example}.tp")
+    trainer = completion.trainer_for(architecture, choose("adam"))
+    start = completion.derived_or_zero(architecture, choose("adam"), trainer)
+    fixes = [resolve(trainer, read_requirement(text)) for text in ("lr = global", "no multipliers")]
+    found = search.Search(trainer, fixes, start)
+    found.begin(found.root())
+    assert found.best is not None
+    return set(found.best.reached[0])
+
+
+@pytest.mark.slow
+def test_with_one_learning_rate_it_begins_with_starts_that_shrink_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rate of n^-2/3 for all under Adam, behind gains of n^-2/3. With starts as derived it would be n^-1."""
+    assert begins("gpt_tied") == {-2 * THIRD, -THIRD, 0}
+    monkeypatch.setattr(search, "SMALLER", [pair for pair in search.SMALLER if not pair[1]])
+    assert begins("gpt_tied") == {-1, 0}
 
 
 @pytest.mark.slow
