@@ -195,6 +195,9 @@ def _usual(token: Token, before: list[Token], accepts: set[str], source: str) ->
     if token.type == "LPAR" and first.type in ("PARAM", "INPUT", "AXIS") and last is not None and last.type == "NAME":
         yield ParseError("indices stand in square brackets", span_of(token), fix=f"`{last}[..]`",
                          why="parentheses are for calls and groups")  # fmt: skip
+    if token.type == "LSQB" and last is not None and last.type == "RPAR":
+        yield ParseError("only a name has indices", span_of(token), fix="`y = f(x)` on a line of its own, then `y[i]`",
+                         why="brackets name the axes of a tensor that is defined, or of what is summed")  # fmt: skip
     if token.type == "NUMBER" and first.type == "PARAM" and last is not None and last.type == "EQUAL":
         yield ParseError("a number is not an initialiser", span_of(token),
                          fix=f"`constant({token})`, `zeros` or `normal`",

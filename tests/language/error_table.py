@@ -22,6 +22,7 @@ class Row(NamedTuple):
 ROWS = (
     Row("keyword misspelt", "widht n", "1:1", "`widht` begins no statement", "width n"),
     Row("keyword misspelt, later word", "param b[j] = zeros frozn", "1:20", "found `frozn`", "param b[j] = zeros frozen"),
+    Row("indices of a call", "z[j] = relu(h)[j]", "1:15", "only a name has indices", "y = relu(h)\nz[j] = y[j]"),
     Row("python def", "def f(x):\n  return 3", "1:1", "`def` is not a word", "block f(x) {\n  return 3\n}"),
     Row("python class", "class A", "1:1", "`class` is not a word of the language", "block A() { }"),
     Row("python for", "for i in L { }", "1:1", "`for` is not a word of the language", "repeat L { }"),
