@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tensorprog.errors import TensorProgError
+from tensorprog.files import unreadable
 
 try:
     import torch
@@ -59,7 +60,8 @@ def _to_noise(outputs: Any) -> Tensor:
     top = fields.values() if isinstance(fields, Mapping) else fields if isinstance(fields, tuple | list) else (fields,)
     parts = _trainable(top) or _trainable(tensors(outputs))  # at the top level, else nested
     if not parts:
-        raise TensorProgError("no output of the module depends on its parameters", fix=WRITE)
+        raise TensorProgError("no output of the module depends on its parameters", fix=WRITE,
+                              why="there would be nothing to train")  # fmt: skip
     generator = torch.Generator().manual_seed(0)
     targets = [torch.randn(t.shape, generator=generator).to(t) for t in parts]
     return sum(((t - target) ** 2).mean() for t, target in zip(parts, targets, strict=True))
@@ -109,7 +111,8 @@ def unpacked(built: Any) -> tuple[Module, Any, Callable[[Any], Tensor] | None]:
     Raises TensorProgError for anything else."""
     parts = built if isinstance(built, tuple) else (built,)
     if not 1 <= len(parts) <= 3 or not isinstance(parts[0], torch.nn.Module):
-        raise TensorProgError(f"the builder returns {type(built).__name__}, not a module", fix=WRITE)
+        raise TensorProgError(f"the builder returns {type(built).__name__}, not a module", fix=WRITE,
+                              why="a module of every size is looked at")  # fmt: skip
     module, inputs, loss = (*parts, None, None)[:3]
     return module, inputs, loss
 
@@ -140,18 +143,23 @@ def builder(place: str) -> Build:
     """
     name, colon, attribute = place.rpartition(":")
     if not colon or not name or not attribute.isidentifier():
-        raise TensorProgError(f"`{place}` does not name a function", fix="my_model.py:build")
+        raise TensorProgError(f"`{place}` does not name a function", fix="my_model.py:build",
+                              why="the model is built at several sizes, by calling it")  # fmt: skip
     with told(f"cannot import {name}"):
         module = _from_file(Path(name)) if name.endswith(".py") else importlib.import_module(name)
     found = getattr(module, attribute, None)
     if not callable(found):
-        raise TensorProgError(f"{name} has no function `{attribute}`", fix="def build(n): return module, inputs, loss")
+        raise TensorProgError(f"{name} has no function `{attribute}`",
+                              why="the model is built at several sizes, by calling it",
+                              fix="def build(n): return module, inputs, loss")  # fmt: skip
     return found  # type: ignore[no-any-return]
 
 
 def _from_file(path: Path) -> Any:
-    if not path.is_file():
-        raise TensorProgError(f"cannot read {path}: no such file")
+    try:
+        path.open().close()
+    except OSError as error:
+        raise unreadable(path, error, "a Python file") from None
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None  # it ends in .py
     module = importlib.util.module_from_spec(spec)

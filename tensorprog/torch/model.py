@@ -153,7 +153,8 @@ def derive_reading(
     """The exponents of a model that has been read."""
     policy = decay_policy or DEFAULT_POLICY
     if policy not in POLICIES:
-        raise TensorProgError(f"unknown policy of weight decay `{policy}`", fix=", ".join(POLICIES))
+        raise TensorProgError(f"unknown policy of weight decay `{policy}`", fix=", ".join(POLICIES),
+                              why="these are the published ones")  # fmt: skip
     architecture = reading.architecture
     choice = choose(optimizer)
     try:

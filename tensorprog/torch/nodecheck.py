@@ -174,11 +174,13 @@ def _ladder(p: ImportedDerivation, widths: Widths) -> Ladder:
     if not isinstance(widths, Mapping):
         return Ladder.of(symbols, tuple(widths or _default(p)))
     if set(widths) != set(symbols):
-        raise TensorProgError(f"widths are needed for each of {', '.join(symbols)}")
+        raise TensorProgError(f"widths are needed for each of {', '.join(symbols)}", why="all sizes climb together",
+                              fix=", ".join(f"{s}: 32, 64, 128" for s in symbols))  # fmt: skip
     columns = [Ladder.of((s,), tuple(widths[s])).sizes for s in symbols]
     factors = {tuple(Fraction(b, a) for a, b in pairwise(sizes)) for sizes in columns}
     if len(factors) > 1:
         raise TensorProgError("the widths must climb together, by the same factors",
+                              why="a slope is measured along one line",
                               fix=", ".join(f"{s}: 32, 64, 128" for s in symbols))  # fmt: skip
     return Ladder(tuple(dict(zip(symbols, row, strict=True)) for row in zip(*columns, strict=True)), tuple(symbols))
 

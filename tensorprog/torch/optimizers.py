@@ -35,7 +35,8 @@ def torch_optimizer(
     unknown, or whose step needs more than a gradient at the parameters.
     """
     if name not in known:
-        raise TensorProgError(f"unknown optimizer `{name}`", fix=nearest(name, known) or ", ".join(known))
+        raise TensorProgError(f"unknown optimizer `{name}`", fix=nearest(name, known) or ", ".join(known),
+                              why="these can be built from groups of parameters")  # fmt: skip
     groups = [g if isinstance(g, dict) else {"params": [g]} for g in groups]
     by_name: dict[str, list[dict[str, Any]]] = {}
     for group in groups:

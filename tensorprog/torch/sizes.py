@@ -74,7 +74,9 @@ def sizes_of(changes: Changes, model: Module) -> dict[str, int]:
                 progress = True
     lost = [s for s in changes.symbols if s not in found]
     if lost:
-        raise TensorProgError(f"no parameter's shape tells how large `{lost[0]}` is in this model")
+        raise TensorProgError(f"no parameter's shape tells how large `{lost[0]}` is in this model",
+                              why="the sizes of a model are read off its parameters",
+                              fix="derive without that symbol, at one value of it")  # fmt: skip
     for name, dim, size in equations:
         if dim.evaluate(found) != size:
             raise TensorProgError(
@@ -89,9 +91,10 @@ def base_sizes(changes: Changes, base: int | Mapping[str, int]) -> dict[str, int
     given = dict(base) if isinstance(base, Mapping) else dict.fromkeys(changes.symbols, base)
     if set(given) != set(changes.symbols) or not all(isinstance(value, int) for value in given.values()):
         raise TensorProgError(f"the base needs a whole number for each of {', '.join(changes.symbols)}",
+                              why="everything is relative to its value there",
                               fix="base={" + ", ".join(f'"{s}": 4' for s in changes.symbols) + "}")  # fmt: skip
     if any(value < 1 for value in given.values()):
-        raise TensorProgError("a base width must be at least 1")
+        raise TensorProgError("a base width must be at least 1", why="it is the size of a network", fix="base=4")
     return given
 
 

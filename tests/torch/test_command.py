@@ -79,7 +79,7 @@ def test_inputs_may_stand_apart_from_the_builder(place: Path) -> None:
     (["{}:build", "--widths", "3,5"], "at least four different widths"),
     (["{}:build", "--widths", "wide"], "are no widths"),
     (["{}:build", "--optimizer", "adan"], "adam"),
-    (["nowhere.py:build"], "no such file"),
+    (["nowhere.py:build"], "cannot read nowhere.py: No such file"),
 ])  # fmt: skip
 def test_bad_usage_is_one_error_with_a_fix(
     arguments: list[str], words: str, place: Path, capsys: pytest.CaptureFixture[str]
