@@ -193,6 +193,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         live = [self._is_live(t) for t in tensors]
         if not any(live) or name in SHAPE_ONLY:
             result = func(*args, **kwargs)
+            if name.startswith(("empty", "new_empty")):
+                result.zero_()  # not what the memory was last used for
             for t in self._written(func, args, kwargs):
                 self._value.pop(id(t), None)  # data overwritten with data: a new value
             return result

@@ -162,3 +162,33 @@ def test_a_reshape_that_copies_at_some_widths_only_is_one_operation() -> None:
     """One head is a view of its tensor, several are copied."""
     reading = read(Heads, reals(2, 5, 8).float(), widths=(2, 4, 6, 8))
     assert [str(a.dim) for a in reading.lowered.graph.parameters["leave.weight"].axes] == ["3", "2 n"]
+
+
+class Filled(nn.Module):
+    """Writes two halves into memory that it has asked for, as keys with a part that turns do."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.a, self.b, self.out = nn.Linear(5, 4 * n), nn.Linear(5, 4 * n), nn.Linear(8 * n, 2)
+
+    def forward(self, x: Any) -> Any:
+        half = self.a(x)
+        whole = half.new_empty(*half.shape[:-1], 2 * half.shape[-1])
+        whole[..., : half.shape[-1]] = half
+        whole[..., half.shape[-1] :] = self.b(x)
+        return self.out(torch.relu(whole))
+
+
+@pytest.mark.slow
+def test_what_memory_was_used_for_before_does_not_matter() -> None:
+    """PyTorch is told to fill memory that nobody has written to with NaN."""
+    filled = torch.utils.deterministic.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    try:
+        found = tpt.derive(Filled, torch.ones(3, 5), "adam")
+    finally:
+        torch.use_deterministic_algorithms(False)
+        torch.utils.deterministic.fill_uninitialized_memory = filled
+    assert str(found) == str(tpt.derive(Filled, torch.ones(3, 5), "adam"))
+    assert all(leaf.tensor.isfinite().all() for leaf in found.reading.zipped.first.leaves.values())
