@@ -2,7 +2,7 @@
 
     python docs/transfer.py [-o runs.sqlite] [--jobs N] [--only "gpt adam" ...] [--write]
 
-About 20 minutes of one core, spread over `--jobs` processes. Finished runs are kept in the file after -o. --write puts
+About 40 minutes of one core, spread over `--jobs` processes. Finished runs are kept in the file after -o. --write puts
 the table, one report in full and its picture into the documentation.
 """
 
@@ -25,7 +25,9 @@ from tensorprog.hptransfer.show import curves  # noqa: E402
 PAGE = ROOT / "docs" / "how-to" / "transfer.md"
 PICTURE = ROOT / "docs" / "images" / "transfer.png"
 IN_FULL = "gpt adam"
-HEADER = "| network | optimizer | widths | drift, derived | drift, standard | loss, derived | loss, standard | cost |"
+HEADER = (
+    "| network | optimizer | widths | runs | drift, derived | drift, standard | loss, derived | loss, standard | cost |"
+)
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Experiment:
     steps: int
     batch: int
     seeds: int
+    parametrizations: tuple[str, ...] = ("derived", "sp")
 
     @property
     def file(self) -> str:
@@ -47,12 +50,12 @@ class Experiment:
 
 
 EXPERIMENTS = (
-    Experiment("mlp", "sgd", (32, 64, 128, 256, 512), 40, 64, 6),
-    Experiment("mlp", "adam", (32, 64, 128, 256, 512), 40, 64, 8),
-    Experiment("mlp", "muon", (16, 64, 256), 40, 8, 4),
-    Experiment("convnet", "sgd", (8, 16, 32, 64, 128), 40, 16, 4),
-    Experiment("convnet", "adam", (16, 32, 64, 128, 256), 40, 16, 4),
-    Experiment("convnet", "muon", (16, 64, 256), 40, 4, 3),
+    Experiment("mlp", "sgd", (32, 128, 512), 40, 64, 6),
+    Experiment("mlp", "adam", (128, 512, 2048), 40, 64, 6),
+    Experiment("mlp", "muon", (16, 64, 256), 40, 64, 4),
+    Experiment("convnet", "sgd", (8, 32, 128), 40, 16, 8),
+    Experiment("convnet", "adam", (16, 64, 256), 40, 16, 6),
+    Experiment("convnet", "muon", (16, 64, 256), 40, 16, 6, ("derived",)),
     Experiment("gpt", "sgd", (16, 64, 256), 100, 8, 4),
     Experiment("gpt", "adam", (16, 32, 64, 128, 256), 100, 8, 4),
     Experiment("gpt", "muon", (16, 64, 256), 60, 8, 4),
@@ -63,20 +66,27 @@ def measured(experiment: Experiment, store: Path | None, jobs: int) -> tp.Transf
     """Trains what is not in the store."""
     return tp.transfer(experiment.file, optimizer=experiment.optimizer, widths=experiment.widths,
                        steps=experiment.steps, batch=experiment.batch, seeds=experiment.seeds, store=store,
-                       jobs=jobs)  # fmt: skip
+                       jobs=jobs, parametrizations=experiment.parametrizations)  # fmt: skip
 
 
 def row(experiment: Experiment, report: tp.TransferReport) -> str:
     """One line of the table."""
     moves, losses = [], []
-    for drift in report.drifts:
+    drifts = {drift.parametrization: drift for drift in report.drifts}
+    for name in ("derived", "sp"):
+        if name not in drifts:
+            moves.append("not trained")
+            losses.append("-")
+            continue
+        drift = drifts[name]
         bars = "" if drift.low is None else f" [{drift.low:+.2f}, {drift.high:+.2f}]"
         moves.append("-" if drift.octaves is None else f"{drift.octaves:+.2f}{bars}")
         carried, best = drift.at_largest, drift.best_at_largest
         losses.append(f"{'-' if carried is None else f'{carried:.3f}'} / {'-' if best is None else f'{best:.3f}'}")
     saved = report.flops[report.sizes[-1]] / report.flops[report.sizes[0]]
     widths = f"{experiment.widths[0]} to {experiment.widths[-1]}"
-    cells = [experiment.network, experiment.optimizer, widths, *moves, *losses, f"1 / {saved:.0f}"]
+    runs = f"{experiment.steps} x {experiment.batch}, {experiment.seeds}"
+    cells = [experiment.network, experiment.optimizer, widths, runs, *moves, *losses, f"1 / {saved:.0f}"]
     return "| " + " | ".join(cells) + " |"
 
 
