@@ -108,7 +108,7 @@ class ConfigField:
 @dataclass(frozen=True, slots=True)
 class AttentionScale:
     """The argument `scale` of `torch.nn.functional.scaled_dot_product_attention`, in every call by the module at this
-    path: hooks before and after the module change it, and what it multiplies costs nothing."""
+    path: hooks before and after the module change it, and no tensor is multiplied."""
 
     module: str
 

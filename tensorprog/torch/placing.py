@@ -71,8 +71,8 @@ def place_of(m: MultiplierChange, model: Module, changes: Changes, clip: float |
 
 
 def _cost(model: Module, place: Place, absorb: bool) -> tuple[int, int]:
-    """What a place costs in every step: numbers and the scale of attention nothing, hooks what they multiply (per
-    token, known for linear layers). Absorbing costs nothing, but is wanted only where asked for."""
+    """What a place costs in every step: numbers nothing, the scale of attention little, hooks what they multiply
+    (per token, known for linear layers). Absorbing costs nothing, but is wanted only where asked for."""
     match place:
         case Attribute() | ConfigField():
             return 1, 0
