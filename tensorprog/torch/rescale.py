@@ -59,7 +59,7 @@ def rescale(name: str, tensor: Tensor, factor: float, where: Range = Range()) ->
     _require_values(name, tensor)
     part = where.of(tensor)
     before = part.cpu().clone()
-    part.mul_(factor)
+    part.copy_((before.to(torch.float64) * factor).to(part.dtype))  # rounded once: `mul_` rounds the factor, too
     off = _bits(before) - _bits(_divided(part, factor))
     if int(off.abs().max() if off.numel() else 0) > 1:  # it under- or overflows: nothing could undo that
         part.copy_(before)

@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 import tensorprog.torch as tpt  # noqa: E402
+from tensorprog.torch.rescale import rescale, undo  # noqa: E402
 from tests.torch_apply import models  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -152,3 +153,14 @@ def test_a_target_equal_to_the_base_is_no_change(build):
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
     assert {g["lr"] for g in groups} == {0.1}
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+
+def test_a_weight_can_be_multiplied_by_any_number_and_is_put_back_to_the_last_bit():
+    """A factor is not rounded to the weight's own precision first: the error would be more than one bit."""
+    generator = torch.Generator().manual_seed(0)
+    for factor in torch.linspace(0.01, 3, 40, dtype=torch.float64).tolist():
+        weight = torch.randn(2000, generator=generator)
+        before = weight.clone()
+        done = rescale("w", weight, factor)
+        undo(done, weight)
+        assert torch.equal(weight, before)
