@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from tensorprog.graph import Add, Contract, Fold, InvRms, Map, Merge, Param, Program, Scale, Split, StopGrad, Window
@@ -35,14 +36,15 @@ def occurrences(program: Program) -> list[Occurrence]:
         for a in dict.fromkeys(node.args):
             consumers[a].append(node.id)
     found: list[Occurrence] = []
-    weights: set[int] = set()  # nodes computed from parameters alone, or with masks
+    weights: dict[int, frozenset[str]] = {}  # nodes computed from parameters alone, or with masks -> which
     data: set[int] = set()  # from none
     for node in nodes:
         if not isinstance(node.op, Param) and all(a in data for a in node.args):
             data.add(node.id)
         alone = isinstance(node.op, Param) or (node.args and all(a in weights for a in node.args))
         if alone or any(a in weights and _masks(program, node.id, a, data) for a in node.args):
-            weights.add(node.id)
+            names = {node.op.name} if isinstance(node.op, Param) else set()
+            weights[node.id] = frozenset(names).union(*(weights[a] for a in node.args if a in weights))
 
     def record(param: str, use: str, chain: tuple[int, ...], node: int) -> None:
         tail: list[int] = []
@@ -73,7 +75,7 @@ def occurrences(program: Program) -> list[Occurrence]:
                 or _spreads(program, c)
                 or _keeps_matrix(program, c, chain[-1], weights)
             ):
-                if isinstance(op, Add) and c in weights:
+                if isinstance(op, Add) and len(weights.get(c, ())) > 1:  # its parts are to be of one size
                     record(param, use, chain, c)
                 follow(param, use, (*chain, c))
             elif not isinstance(op, InvRms):  # there its own scale does not matter
@@ -118,7 +120,7 @@ def _spreads(program: Program, node: int) -> bool:
     return isinstance(here.op, Add) and len(here.args) == 1 and any(axis.loop for axis in here.axes)
 
 
-def _keeps_matrix(program: Program, node: int, operand: int, weights: set[int]) -> bool:
+def _keeps_matrix(program: Program, node: int, operand: int, weights: Collection[int]) -> bool:
     """Whether a node is still a weight to be used: a transposition, a sum over finite axes, a product or sum of
     parameters alone (or masked), or a growing matrix scaled by rows or columns."""
     nodes = program.forward.nodes

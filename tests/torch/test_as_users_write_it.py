@@ -362,3 +362,23 @@ def test_a_number_at_a_norm_hides_not_what_the_norm_takes_away():
     """Whatever the weights are before it, behind it they are of order 1."""
     p = tpt.derive(lambda n: Pooled(n, partial(F.normalize, dim=1)), torch.randn(4, 5, 8), "adamw")
     assert str(p.changes.parameter("out.weight").needed.lr) == "n^-1"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_a_weight_is_used_where_it_meets_something_also_if_its_mean_is_taken_off(optimizer):
+    """Weight standardisation behind a relu: w - mean(w) is a sum of one parameter alone, which asks for nothing."""
+
+    class Standardised(Net):
+        def __init__(self, n: int, centred: bool) -> None:
+            super().__init__(n)
+            self.centred = centred
+
+        def forward(self, x):
+            w = self.b.weight
+            w = w - w.mean(1, keepdim=True) if self.centred else w
+            return self.out(F.relu(F.linear(F.relu(self.a(x)), w / w.norm(dim=1, keepdim=True))))
+
+    plain, centred = (tpt.derive(partial(Standardised, centred=on), ROWS, optimizer) for on in (False, True))
+    assert {str(power) for p in (plain, centred) for power in p.derivation.multipliers.values()} == {"1"}
+    assert {k: v.lr for k, v in centred.params.items()} == {k: v.lr for k, v in plain.params.items()}
