@@ -65,14 +65,20 @@ def _spoilt(node: Node, place: int, nodes: tuple[Node, ...], sizes: Sizes, centr
 
 def _centred(program: Program, sizes: Sizes) -> Axes:
     """The growing axes along which tensors sum to exactly zero. Layers read each other: all are thought to be, until
-    nothing speaks against one. Empty where nothing is centred."""
+    nothing speaks against one; each node after what it reads, so that it takes as many passes as loops, and one. Empty
+    where nothing is centred."""
     nodes = program.nodes
     means = {node.id: centrings(node, program, sizes) for node in nodes if isinstance(node.op, Add)}
     if not any(means.values()):
         return set()
-    found = {(node.id, axis) for node in nodes for axis in sizes.widths(node.axes)}
-    while lost := {(k, axis) for k, axis in found if not _stays(nodes[k], axis, found, means.get(k, {}), sizes)}:
-        found -= lost
+    left = [(node.id, axis) for node in nodes for axis in sizes.widths(node.axes)]
+    found, count = set(left), 0
+    while count != len(found):
+        count = len(found)
+        for k, axis in left:
+            if not _stays(nodes[k], axis, found, means.get(k, {}), sizes):
+                found.remove((k, axis))
+        left = [place for place in left if place in found]
     return found
 
 

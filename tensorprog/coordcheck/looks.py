@@ -29,10 +29,8 @@ from tensorprog.coordcheck.runs import Measurement, Rows, Runs
 
 ASTRAY = 4  # of that many networks of a rung, the largest is cut down to the next
 SLOWER = 4  # the learning rates are divided by that
-RAISES, MOST_RAISED = (
-    (8.0, 64.0),
-    3,
-)  # times one learning rate; of so many parameters, those that carry most of what is left
+RAISES = (8.0, 64.0)  # times one learning rate
+MOST_RAISED = 3  # so many parameters are tried, those first that carry most of what is left
 FEW = "a few large entries or networks rule its mean square: without them it does not disagree"
 RATES = "only at these learning rates: at a quarter of them it does not disagree"
 WIDER = "only on this ladder: without its lowest rung, and with one more at its top, it does not disagree"
@@ -120,9 +118,8 @@ def _raised(runs: Runs, found: Rows, values: Measurement, demanded: Predictor, o
     learning rate raised, that of a parameter which carries them."""
     small = [at for at, row in found.items() if row.part == "change" and row.predicted is not None
              and row.measured is not None and row.measured < Fraction(row.predicted)]  # fmt: skip
-    carrying = dict(
-        zip(small, carriers(runs.derivation, demanded, [(runs.probes[k], t) for k, t in small]), strict=True)
-    )
+    carried_by = carriers(runs.derivation, demanded, [(runs.probes[k], t) for k, t in small])
+    carrying = dict(zip(small, carried_by, strict=True))
     rows: Rows = {}
     tried: set[str] = set()
     for _ in range(MOST_RAISED):
