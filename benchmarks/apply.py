@@ -1,9 +1,8 @@
 """What an applied parametrization costs a training step: `python -m benchmarks.apply`. It measures, it does not judge.
 
 A GPT with tied embeddings, fused projections and growing heads takes training steps with AdamW: as its author wrote
-it, twice; with everything that `tensorprog.torch` derives for it and changes (a hook on the readout, the scale of the
-attention kernel in every layer, and two parameter groups); and with the queries' part of the fused projections
-multiplied by a hook instead; and, if `mup` is installed, with its `MuSharedReadout` and `MuAdamW`. All take turns
+it, twice; with everything that `tensorprog.torch.apply` changes (hooks on the readout and on the queries of every
+layer, and two parameter groups); and, if `mup` is installed, with its `MuSharedReadout` and `MuAdamW`. All take turns
 in one process, on one thread, and are timed by the processor's time, without garbage collection. A trial is some rounds
 with models copied anew, since where a copy lies in memory matters too; its ratio is the median of the rounds' ratios to
 the mean of the two unmodified ones. What "unmodified again" shows, by the first one, could be noise. `--compile`
@@ -18,7 +17,6 @@ import copy
 import gc
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from statistics import median
 from typing import Any
 
@@ -63,20 +61,15 @@ def runs(plain: Any, width: int, batch: int, compiled: bool) -> dict[str, Callab
     """Name -> one step of a fresh copy of the model."""
     import torch
 
-    import tensorprog.torch as tpt
     from tensorprog.torch.apply import apply
-    from tensorprog.torch.changes import AttentionScale
-    from tests.torch_apply.models import TIME, VOCAB, nanogpt
+    from tests.torch_apply.by_hand import nanogpt
+    from tests.torch_apply.models import TIME, VOCAB
 
-    changes = tpt.derive(lambda n: nanogpt(4 * n), optimizer="adamw").changes
-    ways = {"applied": changes, "applied, hooks": replace(changes, multipliers=tuple(
-        replace(m, places=tuple(p for p in m.places if not isinstance(p, AttentionScale)))
-        for m in changes.multipliers))}  # fmt: skip
     tokens, targets = (torch.randint(VOCAB, (batch, TIME)) for _ in range(2))
     found = {}
-    for name in ("unmodified", "unmodified again", *ways):
+    for name in ("unmodified", "unmodified again", "applied"):
         model = copy.deepcopy(plain)
-        given = apply(ways[name], model, BASE // 4, lr=1e-3) if name in ways else model.parameters()
+        given = apply(nanogpt(), model, BASE, lr=1e-3) if name == "applied" else model.parameters()
         found[name] = steps(model, torch.optim.AdamW(given, lr=1e-3), tokens, targets, compiled)
     with contextlib.suppress(ImportError):
         found["mup"] = steps(*with_mup(plain, width), tokens, targets, compiled)

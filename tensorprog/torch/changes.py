@@ -106,14 +106,6 @@ class ConfigField:
 
 
 @dataclass(frozen=True, slots=True)
-class AttentionScale:
-    """The argument `scale` of `torch.nn.functional.scaled_dot_product_attention`, in every call by the module at this
-    path: hooks before and after the module change it, and no tensor is multiplied."""
-
-    module: str
-
-
-@dataclass(frozen=True, slots=True)
 class OutputHook:
     """The output (number `output`, if it is a tuple) of the module at this path: multiply it by the factor; if `axis`
     is not None only the range `start` to `stop` (excluded) along that axis, counted from the end (-1)."""
@@ -148,7 +140,7 @@ class Absorb:
     stop: Dim | None = None
 
 
-Place = Attribute | ConfigField | AttentionScale | OutputHook | InputHook | Absorb
+Place = Attribute | ConfigField | OutputHook | InputHook | Absorb
 
 
 @dataclass(frozen=True, slots=True)

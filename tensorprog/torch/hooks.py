@@ -3,16 +3,11 @@ compiled and sharded. They hang on modules, never on tensors, and do not enter t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import torch
-from torch.nn.functional import scaled_dot_product_attention
-from torch.overrides import TorchFunctionMode
-
-from tensorprog.errors import TensorProgError
 
 Tensor = Any
 Module = Any
@@ -84,44 +79,3 @@ class MultiplyInput(_Multiply):
         parts = list(args)
         parts[self.argument] = self._times(parts[self.argument])
         return tuple(parts)
-
-
-class ScaleAttention(TorchFunctionMode):  # type: ignore[misc]
-    """Two hooks around a module, in whose forward pass the scale of every attention kernel is `factor` times what the
-    module's code says. Raises TensorProgError where the kernel is called from a checkpoint that the module itself
-    makes: backward it would be called again, without the factor."""
-
-    def __init__(self, factor: float) -> None:
-        super().__init__()
-        self.factor = factor
-        self._entered: list[Any] = []  # by every forward pass under way: what was recomputed around it
-
-    def before(self, module: Module, args: Any) -> None:
-        """The forward pre-hook."""
-        self._entered.append(_recomputed())
-        self.__enter__()
-
-    def after(self, module: Module, args: Any, output: Any) -> None:
-        """The forward hook, to be called whatever happens."""
-        if self._entered:  # not so where a hook before ours has failed
-            self._entered.pop()
-            self.__exit__(None, None, None)
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None) -> Any:
-        given = dict(kwargs or {})
-        if func is scaled_dot_product_attention:
-            if self._entered[-1] != _recomputed():
-                raise TensorProgError("attention is recomputed by the module that it stands in",
-                                      why="its scale is changed while that module runs, and not when it is recomputed",
-                                      fix="a checkpoint around the whole module")  # fmt: skip
-            query = args[0] if args else given["query"]
-            scale = given.get("scale")
-            given["scale"] = self.factor * (query.shape[-1] ** -0.5 if scale is None else scale)
-        return func(*args, **given)
-
-
-def _recomputed() -> tuple[Any, ...]:
-    """What tells a checkpoint from the code around it; a compiler recomputes what it has seen."""
-    if torch.compiler.is_compiling():
-        return ()
-    return torch.is_grad_enabled(), torch._C._autograd._top_saved_tensors_default_hooks(False)

@@ -23,7 +23,6 @@ from tensorprog.tables import counted
 from tensorprog.torch.changes import (
     UNIT,
     Absorb,
-    AttentionScale,
     Attribute,
     Changes,
     ConfigField,
@@ -266,8 +265,6 @@ def _multiplier_fix(m: MultiplierChange, changes: Changes) -> str:
                 return f"config.{name} *= {_root(factor, power)}"
             case Attribute(module, name, power):
                 return f"{f'{module}.' if module else ''}{name} *= {_root(factor, power)}"
-            case AttentionScale(module):
-                return f"in {module or whole}, multiply the `scale` of scaled_dot_product_attention by {factor}"
             case OutputHook(module, _, None):
                 return f"multiply the output of {module or whole} by {factor}"
             case OutputHook(module, _, axis, start, stop):

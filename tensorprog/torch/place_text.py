@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
-from tensorprog.torch.changes import Absorb, AttentionScale, Attribute, ConfigField, InputHook, OutputHook, Place
+from tensorprog.torch.changes import Absorb, Attribute, ConfigField, InputHook, OutputHook, Place
 
 
 def place_text(place: Place) -> str:
@@ -15,8 +15,6 @@ def place_text(place: Place) -> str:
             return f"attribute {'.'.join(filter(None, (module, name)))}{_to(power)}"
         case ConfigField(name, power):
             return f"config field {name}{_to(power)}"
-        case AttentionScale(module):
-            return f"scale of scaled_dot_product_attention in {module or 'the model'}"
         case OutputHook(module, _, axis, start, stop):
             part = "" if axis is None else f"[.., {start}:{stop}]"
             return f"hook on the output of {module or 'the model'}{part}"

@@ -37,7 +37,6 @@ from tensorprog.graph import (
 from tensorprog.torch.changes import (
     UNIT,
     Absorb,
-    AttentionScale,
     Attribute,
     ConfigField,
     InputHook,
@@ -178,7 +177,6 @@ def _product_places(reading: Reading, name: str, module: str) -> Iterator[Place]
     product = unscaled(nodes, reading.lowered.products[name])
     found = _sources_of(reading, nodes[product].args)
     found.pop(module, None)
-    yield AttentionScale(module)
     yield from _hooks(found)
     seen = {path: window for path, (_, window) in found.items()}
     leads, inside = reached(nodes, nodes[product].args), f"{module}." if module else ""

@@ -10,7 +10,6 @@ from typing import Any
 from tensorprog.errors import TensorProgError
 from tensorprog.torch.changes import (
     Absorb,
-    AttentionScale,
     Attribute,
     Changes,
     ConfigField,
@@ -20,7 +19,7 @@ from tensorprog.torch.changes import (
     Place,
 )  # fmt: skip
 from tensorprog.torch.groups import shifts
-from tensorprog.torch.hooks import MultiplyInput, MultiplyOutput, ScaleAttention
+from tensorprog.torch.hooks import MultiplyInput, MultiplyOutput
 from tensorprog.torch.rescale import Range
 
 Module = Any
@@ -29,13 +28,13 @@ Module = Any
 @dataclass(frozen=True)
 class PlacedMultiplier:
     """One multiplier that was put somewhere. `factor`: what the present value was multiplied with; `before`: the number
-    that an attribute or a field held; `handles`: those of hooks."""
+    that an attribute or a field held; `handle`: that of a hook."""
 
     change: MultiplierChange
     place: Place
     factor: float
     before: float | None = None
-    handles: tuple[Any, ...] = ()
+    handle: Any = None
 
 
 def place_of(m: MultiplierChange, model: Module, changes: Changes, clip: float | None, absorb: bool) -> Place:
@@ -71,13 +70,11 @@ def place_of(m: MultiplierChange, model: Module, changes: Changes, clip: float |
 
 
 def _cost(model: Module, place: Place, absorb: bool) -> tuple[int, int]:
-    """What a place costs in every step: numbers nothing, the scale of attention little, hooks what they multiply
-    (per token, known for linear layers). Absorbing costs nothing, but is wanted only where asked for."""
+    """What a place costs in every step: numbers nothing, hooks what they multiply (per token, known for linear layers).
+    Absorbing costs nothing, but is wanted only where asked for."""
     match place:
         case Attribute() | ConfigField():
             return 1, 0
-        case AttentionScale():
-            return 2, 0
         case OutputHook(module) | InputHook(module):
             layer = model.get_submodule(module)
             output = isinstance(place, OutputHook)
@@ -112,23 +109,13 @@ def put(model: Module, m: MultiplierChange, place: Place, k: float, sizes: Mappi
         case OutputHook(module, output):
             where = range_of(place, sizes)
             hook = MultiplyOutput(k, output, where.axis, where.start, where.stop)
-            return PlacedMultiplier(m, place, k, handles=(model.get_submodule(module).register_forward_hook(hook),))
+            return PlacedMultiplier(m, place, k, handle=model.get_submodule(module).register_forward_hook(hook))
         case InputHook(module, argument):
             where = range_of(place, sizes)
             multiply = MultiplyInput(k, argument, where.axis, where.start, where.stop)
-            handle = model.get_submodule(module).register_forward_pre_hook(multiply)
-            return PlacedMultiplier(m, place, k, handles=(handle,))
-        case AttentionScale(module):
-            return PlacedMultiplier(m, place, k, handles=scaled_attention(model.get_submodule(module), k))
+            return PlacedMultiplier(m, place, k, handle=model.get_submodule(module).register_forward_pre_hook(multiply))
         case Absorb():
             return PlacedMultiplier(m, place, k)  # with the initial values
-
-
-def scaled_attention(module: Module, factor: float) -> tuple[Any, ...]:
-    """Lets a module call attention with its scale times the factor; the handles of the hooks that do so."""
-    scale = ScaleAttention(factor)
-    return (module.register_forward_pre_hook(scale.before),
-            module.register_forward_hook(scale.after, always_call=True))  # fmt: skip
 
 
 def take_away(model: Module, multiplier: PlacedMultiplier) -> None:
@@ -141,5 +128,4 @@ def take_away(model: Module, multiplier: PlacedMultiplier) -> None:
         case Absorb():
             pass
         case _:
-            for handle in multiplier.handles:
-                handle.remove()
+            multiplier.handle.remove()

@@ -16,8 +16,7 @@ from tensorprog.exponents import Power
 from tensorprog.graph import Graph, Input, Scalar
 from tensorprog.interpret import Interpreter
 from tensorprog.parametrization import Parametrization, ParamExponents
-from tensorprog.torch.changes import Absorb, AttentionScale, Attribute, ConfigField, InputHook, OutputHook, Place
-from tensorprog.torch.placing import scaled_attention
+from tensorprog.torch.changes import Absorb, Attribute, ConfigField, InputHook, OutputHook, Place
 
 if TYPE_CHECKING:
     from tensorprog.torch.reading import Reading
@@ -158,13 +157,6 @@ class Trial:
                 finally:
                     with torch.no_grad():
                         weight.copy_(kept)
-            case AttentionScale(path):
-                handles = scaled_attention(module.get_submodule(path), FACTOR)
-                try:
-                    yield
-                finally:
-                    for handle in handles:
-                        handle.remove()
             case OutputHook(path, output, axis, start, stop):
                 ends = self._range(start, stop)
 

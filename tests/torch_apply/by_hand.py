@@ -10,13 +10,11 @@ from tensorprog.exponents import Power
 from tensorprog.parametrization import ParamExponents
 from tensorprog.torch.changes import (
     Absorb,
-    AttentionScale,
     Changes,
     InputHook,
     MultiplierChange,
     OutputHook,
     ParameterChange,
-    Place,
 )  # fmt: skip
 from tests.shared import n
 
@@ -88,10 +86,8 @@ def nanogpt(layers: int = 2, tied: bool = True, heads: int = 2, std: bool = Fals
                   w(f"{h}.up.weight", (-4, -1), "hidden", hidden_now), w(f"{h}.up.bias", (-4,), "input"),
                   w(f"{h}.down.weight", (-1, -4), "hidden", hidden_now),
                   w(f"{h}.down.bias", (-1,), "input")]  # fmt: skip
-        places: tuple[Place, ...] = (OutputHook(f"{h}.attn.c_attn", axis=-1, start=Dim.of(0), stop=N),
+        places = (OutputHook(f"{h}.attn.c_attn", axis=-1, start=Dim.of(0), stop=N),
                   Absorb(f"{h}.attn.c_attn.weight", axis=0, start=Dim.of(0), stop=N))  # fmt: skip
-        if k == 0:  # both places are right: each stands in one layer
-            places = (AttentionScale(f"{h}.attn"), *places)
         multipliers.append(MultiplierChange(f"{h}.attn (scores)", "product", f"{h}.attn", HALF, n(-1), places))
     found += [w("ln_f.weight", (-1,), "input", ONE), w("ln_f.bias", (-1,), "input")]
     if tied:

@@ -21,7 +21,7 @@ BASE, WIDE = 4, 32
 
 
 class Attention(nn.Module):
-    """A head that grows; its weights in layers, or its own. It calls no kernel whose scale could be changed."""
+    """Heads that grow; its weights in layers, or its own."""
 
     def __init__(self, n: int, layers: bool) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class Attention(nn.Module):
     def forward(self, x: Any) -> Any:
         each = self.weights if self.layers is None else self.layers
         q, k, v = (torch.einsum("btc,dc->btd", x, w) if self.layers is None else w(x) for w in list(each)[:3])
-        out = torch.softmax(q * self.factor @ k.transpose(1, 2) / q.shape[-1] ** 0.5, -1) @ v
+        out = functional.scaled_dot_product_attention(q * self.factor, k, v)
         return out @ each[3].T if self.layers is None else each[3](out)
 
 
