@@ -3,6 +3,8 @@
 `torch.where(choice == expert)`, `x[chosen]` and the like find as many tokens as happen to choose an expert. While a
 model is read, they find all of them, and what is then written back or added in their places is multiplied by who was
 chosen. So every expert sees every token, all sizes have laws, and the results are the same, which is verified.
+
+A choice is made of whole numbers. What compares floating numbers (`h > 0`, `isnan`) measures, it does not choose.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ Tensor = Any
 FINDS = (torch.nonzero, torch.Tensor.nonzero, torch.argwhere, torch.Tensor.argwhere, torch.where)
 ADDS = (torch.Tensor.index_add_, torch.Tensor.index_add, torch.index_add)
 ANY = (torch.any, torch.Tensor.any)
+POSITIONS = frozenset("argmax argmin argsort multinomial".split())  # of floating numbers: choices
+VALUES_AND_POSITIONS = frozenset("topk sort max min".split())
 
 
 class Routed(TorchFunctionMode):  # type: ignore[misc]
@@ -28,6 +32,7 @@ class Routed(TorchFunctionMode):  # type: ignore[misc]
         super().__init__()
         self._live = live
         self._rows: dict[int, tuple[Tensor, Tensor]] = {}  # identity of positions -> they, and who was chosen (0 or 1)
+        self._measured: dict[int, Tensor] = {}  # identity -> whole numbers that compare floating ones, kept alive
         self.used = False
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None) -> Any:
@@ -35,6 +40,7 @@ class Routed(TorchFunctionMode):  # type: ignore[misc]
         if func in FINDS and len(args) == 1 and self._chooses(args[0]):
             return self._found(args[0], func is torch.where or kwargs.get("as_tuple", False))
         if func in ANY and len(args) == 1 and not kwargs and self._chooses(args[0]):
+            self.used = True
             return torch.tensor(True)
         if func is torch.Tensor.__getitem__ and self._selects(args[1]):
             self.used = True
@@ -49,6 +55,7 @@ class Routed(TorchFunctionMode):  # type: ignore[misc]
             shape = [-1 if k == dim % source.dim() else 1 for k in range(source.dim())]
             return func(x, dim, at, source * self._kept(at, source).reshape(shape), *args[4:], **kwargs)
         result = func(*args, **kwargs)
+        self._measure(func.__name__, (args, kwargs), result)
         known = next((self._rows[id(t)][1] for t in tree_leaves(args) if id(t) in self._rows), None)
         for t in () if known is None else tree_leaves(result):
             assert known is not None
@@ -58,9 +65,19 @@ class Routed(TorchFunctionMode):  # type: ignore[misc]
 
     def _chooses(self, mask: Any) -> bool:
         """Whether this is a mask that depends on a parameter: yes or no, or 0 or 1."""
-        if not isinstance(mask, torch.Tensor) or mask.is_floating_point() or not mask.dim() or not self._live(mask):
+        if not _whole(mask) or id(mask) in self._measured or not mask.dim() or not self._live(mask):
             return False
         return mask.dtype == torch.bool or bool(((mask.numpy() == 0) | (mask.numpy() == 1)).all())
+
+    def _measure(self, name: str, arguments: Any, result: Any) -> None:
+        """Notes whole numbers that were made of floating ones, or of such, unless they are positions."""
+        tensors = [t for t in tree_leaves(arguments) if isinstance(t, torch.Tensor)]
+        if name in POSITIONS or not any(not _whole(t) or id(t) in self._measured for t in tensors):
+            return
+        made = [tensors[0]] if name == "__setitem__" else tree_leaves(result)
+        if name in VALUES_AND_POSITIONS and isinstance(result, tuple):
+            made = made[:-1]
+        self._measured |= {id(t): t for t in made if _whole(t) and self._live(t)}
 
     def _selects(self, at: Any) -> bool:
         """Whether an index is such a mask: integers would be positions."""
@@ -93,3 +110,8 @@ class Routed(TorchFunctionMode):  # type: ignore[misc]
             x.copy_(torch.where(mask, value.reshape(*at.shape, *value.shape[1:]), x))
             return True
         return False
+
+
+def _whole(t: Any) -> bool:
+    """Whether this is a tensor of whole numbers, or of yes and no."""
+    return isinstance(t, torch.Tensor) and not t.is_floating_point() and not t.is_complex()

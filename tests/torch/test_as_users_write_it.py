@@ -144,6 +144,21 @@ def test_a_mean_over_the_tokens_of_an_expert_is_refused() -> None:
         read(lambda n: Experts(n, means), ROWS)
 
 
+def asserted(h):
+    assert not torch.isnan(h).any()
+    return h
+
+
+def kept_from_overflow(h):
+    return h / h.shape[-1] if (h.abs() > 1e6).any() else h
+
+
+def test_what_is_measured_in_a_model_is_no_choice_of_an_expert() -> None:
+    assert rates(lambda n: Net(n, asserted)) == rates(lambda n: Net(n, kept_from_overflow)) == rates(Net)
+    with pytest.raises(TensorProgError, match="not covered"):
+        read(lambda n: Net(n, lambda h: h + h[h > 0].sum()), ROWS)
+
+
 @pytest.mark.parametrize("op", tiers(["gt", "ge", "lt", "le"], ["le"]))
 def test_a_comparison_has_the_values_of_pytorch_in_ties(op) -> None:
     reading = read(lambda n: Net(n, lambda h: h * getattr(torch, op)(h, h.roll(0, -1)) + h), ROWS)
