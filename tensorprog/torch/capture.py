@@ -94,7 +94,7 @@ def record(
                 own = loss(result)
         if recorder.routed.used:
             torch.set_rng_state(state)
-            _require_same(module, args, kwargs, [tensor for _, tensor in outputs] or [own])
+            _require_same(module, args, kwargs, loss, frozen, [*outputs, ("loss", own)], state)
     finally:
         for m, training in was_training.items():
             m.training = training
@@ -116,18 +116,53 @@ def record(
     return trace
 
 
-def _require_same(module: torch.nn.Module, args: Any, kwargs: Any, found: list[Any]) -> None:
-    """Raises TensorProgError unless the module as it stands gives these results too (see `routed`)."""
-    with torch.no_grad(), plain_kernels(module), same_state(module), Recorder(module, {}):
-        own, outputs = _loss_and_outputs(module(*args, **kwargs))
-    for (name, plain), tensor in zip(outputs or [("loss", own)], found, strict=True):
-        near = 1e-4 * float(plain.nan_to_num().abs().max())
-        if plain.shape != tensor.shape or not torch.allclose(plain, tensor, 1e-3, near, equal_nan=True):
+def _require_same(
+    module: torch.nn.Module, args: Any, kwargs: Any, loss: Any, frozen: frozenset[str], found: Any, state: Any
+) -> None:
+    """Raises TensorProgError unless the module as it stands gives these results and this loss too (see `routed`), and
+    those of other parameters: its own may be zeros, which hide what is behind them."""
+
+    def results(routed: bool) -> list[tuple[str, Any]]:
+        torch.set_rng_state(state)
+        recorder = Recorder(module, {}, frozen)
+        watched = recorder.watch() if routed else contextlib.nullcontext()
+        with torch.enable_grad(), plain_kernels(module), same_state(module), watched, recorder:
+            result = module(*args, **kwargs)
+            own, outputs = _loss_and_outputs(result)
+            return [*outputs, ("loss", own if loss is None else loss(result))]
+
+    _require_near(results(False), found)
+    with _drawn(module):
+        _require_near(results(False), results(True))
+
+
+def _require_near(plain: list[tuple[str, Any]], found: list[tuple[str, Any]]) -> None:
+    for (name, a), (_, b) in zip(plain, found, strict=True):
+        if a is None:
+            continue
+        a, b = a.detach(), b.detach()
+        near = 1e-4 * float(a.nan_to_num().abs().max()) if a.numel() else 0.0
+        if a.shape != b.shape or not torch.allclose(a, b, 1e-3, near, equal_nan=True):
             raise TensorProgError(
                 f"`{name}` is not the same if every token is found where some are chosen by their values",
                 why="sizes that depend on the data have no law, so all tokens are computed",
                 fix="every expert on all tokens, times its weight, which is 0 where it is not chosen",
             )
+
+
+@contextlib.contextmanager
+def _drawn(module: torch.nn.Module) -> Iterator[None]:
+    """While entered, all parameters are random."""
+    draw = torch.Generator().manual_seed(0)
+    before = [(p, p.detach().clone()) for p in module.parameters() if p.is_floating_point() or p.is_complex()]
+    try:
+        for p, _ in before:
+            scale = p.shape[-1] ** -0.5 if p.dim() > 1 and p.numel() else 1.0
+            p.data.copy_(torch.randn(p.shape, generator=draw, dtype=p.dtype) * scale)
+        yield
+    finally:
+        for p, value in before:
+            p.data.copy_(value)
 
 
 def _named(inputs: tuple[tuple[Any, ...], dict[str, Any]]) -> Iterator[tuple[str, Any]]:

@@ -144,6 +144,24 @@ def test_a_mean_over_the_tokens_of_an_expert_is_refused() -> None:
         read(lambda n: Experts(n, means), ROWS)
 
 
+def test_what_is_misread_is_refused_behind_zeros_and_in_the_loss_too() -> None:
+    def closed(n):
+        model = Experts(n, means)
+        nn.init.zeros_(model.last.weight)
+        return model
+
+    seen = []
+
+    def noted(f, h, weight, chosen, out, e):
+        by_where(f, h, weight, chosen, out, e)
+        seen.append(h[chosen[:, 0] == e].sum())
+
+    with pytest.raises(TensorProgError, match="`output` is not the same if every token is found"):
+        read(closed, ROWS)
+    with pytest.raises(TensorProgError, match="`loss` is not the same if every token is found"):
+        read(lambda n: (Experts(n, noted), ROWS, lambda y: y.square().mean() + seen[-1]))
+
+
 def asserted(h):
     assert not torch.isnan(h).any()
     return h
