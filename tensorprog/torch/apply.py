@@ -197,7 +197,11 @@ def _measured(
                 raise TensorProgError(f"how large `{p.name}` is at the base is not known",
                                       why="it starts at numbers whose size follows no power of the width",
                                       fix="p.apply, which knows the builder, or `starts`")  # fmt: skip
-            yield p.name, starts[p.name] * p.needed.init_std.ratio(sizes, base) / size_of(p.name, parameters[p.name])
+            size = size_of(p.name, parameters[p.name])
+            if size == 0:
+                raise TensorProgError(f"`{p.name}` is zero: no factor gives it the size that it has at the base",
+                                      fix=f"initialise it before, or keep=['{p.name}']")  # fmt: skip
+            yield p.name, starts[p.name] * p.needed.init_std.ratio(sizes, base) / size
 
 
 # --- doing and undoing --------------------------------------------------------------------------------

@@ -56,7 +56,9 @@ class ImportedDerivation:
         """Changes a model of this kind in place; its parameter groups (see `tensorprog.torch.apply.apply`)."""
         from tensorprog.torch.apply import apply
 
-        return apply(self.changes, model, base, lr, weight_decay, eps, starts=self._starts_at(base), **options)
+        if "starts" not in options and options.get("rescale_init", True):
+            options["starts"] = self._starts_at(base)
+        return apply(self.changes, model, base, lr, weight_decay, eps, **options)
 
     def _starts_at(self, base: int | Mapping[str, int]) -> dict[str, float]:
         """Parameter -> its initial size at the base, where no law tells."""

@@ -71,7 +71,7 @@ def rescale(name: str, tensor: Tensor, factor: float, where: Range = Range()) ->
 def size_of(name: str, tensor: Tensor) -> float:
     """The root mean square of all entries, on all machines. Raises TensorProgError for weights that are not there."""
     _require_values(name, tensor)
-    return float(tensor.detach().double().square().mean().sqrt())
+    return float(tensor.detach().abs().double().square().mean().sqrt())
 
 
 def _require_values(name: str, tensor: Tensor) -> None:

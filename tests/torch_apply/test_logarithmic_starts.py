@@ -19,6 +19,7 @@ from tensorprog.errors import TensorProgError  # noqa: E402
 from tensorprog.exponents import Power  # noqa: E402
 from tensorprog.torch.apply import apply  # noqa: E402
 from tensorprog.torch.laws import Laws  # noqa: E402
+from tensorprog.torch.rescale import size_of  # noqa: E402
 from tests.shared import n as power  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -86,6 +87,17 @@ def test_applying_gives_the_size_that_it_has_at_the_base() -> None:
     assert torch.equal(kept.rates, start)
     (finding,) = (f for f in p.lint().findings if f.where == "rates" and f.what == "init")
     assert finding.now == "a logarithm" and "size that they have at the base" in " ".join(str(p).split())
+
+
+def test_the_size_at_the_base_can_be_given_and_zeros_have_none() -> None:
+    p, model, zeros = derived(), Decaying(16), Decaying(16)
+    p.apply(model, base=2, starts={"rates": 0.5})
+    assert rms(model.rates.detach().numpy()) == pytest.approx(0.5, rel=1e-6)
+    nn.init.zeros_(zeros.rates)
+    with pytest.raises(TensorProgError, match="`rates` is zero"):
+        p.apply(zeros, base=2)
+    p.apply(zeros, base=2, rescale_init=False)
+    assert size_of("z", torch.tensor([3 + 4j, 5j])) == pytest.approx(5)
 
 
 @pytest.mark.slow
