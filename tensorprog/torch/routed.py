@@ -55,7 +55,7 @@ class Routed(TorchFunctionMode):  # type: ignore[misc]
             shape = [-1 if k == dim % source.dim() else 1 for k in range(source.dim())]
             return func(x, dim, at, source * self._kept(at, source).reshape(shape), *args[4:], **kwargs)
         result = func(*args, **kwargs)
-        self._measure(func.__name__, (args, kwargs), result)
+        self._measure(getattr(func, "__name__", ""), (args, kwargs), result)
         known = next((self._rows[id(t)][1] for t in tree_leaves(args) if id(t) in self._rows), None)
         for t in () if known is None else tree_leaves(result):
             assert known is not None
