@@ -2,14 +2,16 @@
 
 Then only its total degree says something of the limit: n^-1, m^-1 and n^-1/2 m^-1/2 are the same up to a constant. But
 a reader wants each fan-in's own width. What is so in an order of the widths (each above all powers of the one before)
-and in its reverse is so in proportion, too: where these agree, and have the degree that was derived in proportion, the
-exponent is theirs.
+and in its reverse is so in proportion, too, and a start of fan_in^-1/2, which it has in one of them, is simpler than
+that of the other. So a parameter has its exponents in the order in which they are simplest, if both have an answer and
+that has the degrees that were derived in proportion.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from fractions import Fraction
 
 from tensorprog.exponents import Degrees, Power, Units
 from tensorprog.parametrization import Parametrization, ParamExponents
@@ -37,42 +39,55 @@ def ambiguous(parametrization: Parametrization, units: Units) -> bool:
 
 def attributed(found: Power | None, ordered: Sequence[Power | None], units: Units) -> Power | None:
     """The exponent that all `ordered` have, if its degree is that of `found` (in proportion, of these units). Else
-    `found`; if that is known by its degree alone, the one of `ordered` of fewest widths that has it."""
+    `found`; if that is known by its degree alone, the simplest of `ordered` that has it."""
     if found is None or not ordered:
         return found
-    degrees = Degrees(*units.given, denominator=units.denominator)
-    right = [p for p in ordered if p is not None and degrees.pack_power(p) == degrees.pack_power(found)]
+    right = [power for power in ordered if power is not None and _alike([power], [found], units)]
     if right and all(power == right[0] for power in ordered):
         return right[0]
-    if isinstance(units, Degrees) and right:
-        return min(right, key=lambda power: len(power.exponents))
-    return found
+    return min([found, *right], key=lambda power: _simple([power])) if isinstance(units, Degrees) else found
 
 
-def attribute(found: Parametrization, ordered: Sequence[Parametrization], units: Units) -> Parametrization:
-    """A parametrization whose exponents are attributed one by one. `ordered`: what is derived in the orders."""
+Forms = tuple[Parametrization, Parametrization]  # in the form that is asked for, and without multipliers
 
-    def of_one(name: str, own: ParamExponents) -> ParamExponents:
-        others = [one.params[name] for one in ordered]
-        hyper = {key: attributed(power, [other.hyper.get(key) for other in others], units) or power
-                 for key, power in own.hyper.items()}  # fmt: skip
-        return ParamExponents(
-            attributed(own.multiplier, [other.multiplier for other in others], units) or own.multiplier,
-            attributed(own.init_std, [other.init_std for other in others], units),
-            hyper.get("lr"),
-            hyper.get("weight_decay"),
-            hyper.get("eps"),
-            tuple((key, hyper[key]) for key, _ in own.others),
-        )
 
-    unknowns = {}
-    for name, power in found.unknowns.items():
-        unknowns[name] = attributed(power, [one.unknowns[name] for one in ordered], units) or power
-    return replace(found, params={name: of_one(name, own) for name, own in found.params.items()}, unknowns=unknowns)
+def attribute(found: Forms, ordered: Sequence[Forms], owners: Mapping[str, str], units: Units) -> Parametrization:
+    """A parametrization whose exponents are attributed. A parameter has all of them from one source, so that they fit
+    each other, and the forms are one training run: from that of the orders, or (where ties were broken) of `found`, in
+    which they are simplest without multipliers, of those with the right degrees. `owners`: use -> parameter."""
+    sources = [*ordered, *([] if isinstance(units, Degrees) else [found])]
+    params, unknowns = dict(found[0].params), dict(found[0].unknowns)
+    for name in params:
+        fitting = [(_simple(_of(free.params[name])), k) for k, (_, free) in enumerate(sources)
+                   if _alike(_of(free.params[name]), _of(found[1].params[name]), units)]  # fmt: skip
+        if not fitting:
+            continue
+        chosen = sources[min(fitting)[1]][0]
+        params[name] = chosen.params[name]
+        unknowns.update({use: chosen.unknowns[use] for use, owner in owners.items() if owner == name})
+    for name in unknowns.keys() - owners.keys():
+        asked = [one.unknowns[name] for one, _ in ordered]
+        unknowns[name] = attributed(unknowns[name], asked, units) or unknowns[name]
+    return replace(found[0], params=params, unknowns=unknowns)
+
+
+def _of(one: ParamExponents) -> list[Power | None]:
+    return [one.multiplier, one.init_std, one.lr, one.weight_decay, one.eps, *(power for _, power in one.others)]
+
+
+def _alike(ones: Sequence[Power | None], others: Sequence[Power | None], units: Units) -> bool:
+    """Whether exponents are the same in proportion."""
+    degrees = Degrees(*units.given, denominator=units.denominator)
+    return all(a == b or (a is not None and b is not None and degrees.pack_power(a) == degrees.pack_power(b))
+               for a, b in zip(ones, others, strict=True))  # fmt: skip
+
+
+def _simple(powers: Sequence[Power | None]) -> tuple[int, Fraction, str]:
+    """How many symbols they have, to what powers; in the end by name, so that the order of declaration has no say."""
+    exponents = [abs(e) for power in powers if power is not None for _, e in power.exponents]
+    return len(exponents), sum(exponents, Fraction(0)), " ".join(map(str, powers))
 
 
 def _powers(parametrization: Parametrization) -> list[Power]:
-    powers = [*parametrization.unknowns.values()]
-    for one in parametrization.params.values():
-        powers += [one.multiplier, *one.hyper.values(), *([one.init_std] if one.init_std else [])]
-    return powers
+    of_parameters = [power for one in parametrization.params.values() for power in _of(one) if power is not None]
+    return [*parametrization.unknowns.values(), *of_parameters]

@@ -14,7 +14,7 @@ from typing import Any
 from tensorprog.architecture import Architecture
 from tensorprog.attribution import ambiguous, attribute, attributed, orders
 from tensorprog.calculus.analysis import largest
-from tensorprog.calculus.forms import DEFAULT_FORM, FORMS, gradient_norm, parametrize
+from tensorprog.calculus.forms import DEFAULT_FORM, FORMS, gradient_norm, parametrize, without_multipliers
 from tensorprog.calculus.solve import Solution
 from tensorprog.errors import NoPowerLawError, TensorProgError
 from tensorprog.exponents import Degrees, Power
@@ -87,7 +87,10 @@ class Derivation:
         units = self.solution.solver.units
         if not isinstance(units, Degrees):
             return []
-        return [f"{', '.join(units.given[0])} grow in proportion: reasons give sizes as powers of {units.symbols[0]}"]
+        widths, first = ", ".join(units.given[0]), units.symbols[0]
+        if not self.ordered:
+            return [f"{widths} grow in proportion, and are not told apart: all are {first}"]
+        return [f"{widths} grow in proportion: reasons give sizes as powers of {first}"]
 
     @property
     def vanishing(self) -> dict[str, Power]:
@@ -122,12 +125,15 @@ class Derivation:
         return replace(parametrization, params=params, unknowns=unknowns)
 
     def other_regimes(self) -> dict[tuple[str, ...], Derivation]:
-        """What would be derived if the widths did not grow in proportion: their order, the slowest first -> the answer.
-        Empty if there is one width, or many, or the file declares how they grow."""
+        """What would be derived if the widths did not grow in proportion: their order, the slowest first -> the answer,
+        if there is one. Empty if there is one width, or many, or the file declares how they grow."""
         if not 2 <= len(self.widths) <= MANY_WIDTHS or self.architecture.model.regime is not None:
             return {}
-        return {order: _derive(self.architecture, self.choice, self.form, self.decay_policy, (order, "<<"))
-                for order in permutations(self.widths)}  # fmt: skip
+        found = {}
+        for order in permutations(self.widths):
+            with suppress(TensorProgError):
+                found[order] = _derive(self.architecture, self.choice, self.form, self.decay_policy, (order, "<<"))
+        return found
 
     def rolled_name(self, name: str) -> str:
         """A name in the unrolled network as it is here: `layers.3.W` -> `layers.*.W`."""
@@ -281,13 +287,14 @@ def _derive(
         parametrization = parametrize(solution, form, policy)
     except TensorProgError as error:
         raise error.located(architecture.source, architecture.file) from None
-    if not ambiguous(parametrization, solution.solver.units):
-        return Derivation(architecture, choice.default.name, form, solution, parametrization, policy)
-    ordered = []
-    for order in orders(solution.solver.units, architecture.graph.widths):
-        with suppress(TensorProgError):
-            other = solved(architecture, choice, (order, "<<"))
-            ordered.append((other, parametrize(other, form, policy)))
-    parametrization = attribute(parametrization, [other for _, other in ordered], solution.solver.units)
-    return Derivation(architecture, choice.default.name, form, solution, parametrization, policy,
-                      ordered=tuple(other for other, _ in ordered))  # fmt: skip
+    found = Derivation(architecture, choice.default.name, form, solution, parametrization, policy)
+    units, uses = solution.solver.units, solution.solver.uses_of
+    if not ambiguous(parametrization, units):
+        return found
+    try:
+        ordered = [solved(architecture, choice, (order, "<<")) for order in orders(units, architecture.graph.widths)]
+        forms = [(parametrize(one, form, policy), without_multipliers(one, policy)) for one in (solution, *ordered)]
+    except TensorProgError:  # they are not told apart
+        return found
+    owners = {use: name for name, of in uses.items() for use in of}
+    return replace(found, parametrization=attribute(forms[0], forms[1:], owners, units), ordered=tuple(ordered))

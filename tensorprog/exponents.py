@@ -121,7 +121,7 @@ class Units:
 
     def part(self, size: int, symbol: str) -> int:
         """The factor of a packed exponent that is a power of one symbol, packed."""
-        return self.pack({symbol: self.unpack(size)[symbol]})
+        return int(self.unpack(size)[symbol] * self.denominator) * self._weight[symbol]
 
     def finer(self, denominator: int, base: int = WIDE) -> Units:
         """The same with another denominator, and room for any."""
@@ -170,10 +170,10 @@ class Units:
 
 
 class Degrees(Units):
-    """Units in which symbols that grow in proportion are one: of an exponent vector only the total degree in each group
+    """Units in which the symbols of the first group, which grow in proportion, are one: of their exponents only the sum
     counts. It is unpacked as a power of the first."""
 
-    def __init__(self, *groups: tuple[str, ...], denominator: int = 840, base: int = BASE) -> None:
-        super().__init__(*(group[:1] for group in groups), denominator=denominator, base=base)
-        self.given = groups
-        self._weight = {symbol: self._weight[group[0]] for group in groups for symbol in group}
+    def __init__(self, fastest: tuple[str, ...], *slower: tuple[str, ...], denominator: int = 840, base: int = BASE):
+        super().__init__(fastest[:1], *slower, denominator=denominator, base=base)
+        self.given = (fastest, *self.groups[1:])
+        self._weight |= dict.fromkeys(fastest, self._weight[fastest[0]])

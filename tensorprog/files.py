@@ -59,12 +59,15 @@ def require_writable(path: Path) -> None:
     """Before long work. Raises TensorProgError if no file can be written at `path`."""
     folder = path.absolute().parent
     code = 0
-    if not folder.is_dir():
-        code = errno.ENOTDIR if folder.exists() else errno.ENOENT
-    elif path.is_dir():
-        code = errno.EISDIR
-    elif not os.access(path if path.exists() and not path.is_file() else folder, os.W_OK):
-        code = errno.EACCES
+    try:
+        if not folder.is_dir():
+            code = errno.ENOTDIR if folder.exists() else errno.ENOENT
+        elif path.is_dir():
+            code = errno.EISDIR
+        elif not os.access(path if path.exists() and not path.is_file() else folder, os.W_OK):
+            code = errno.EACCES
+    except OSError as error:  # a folder on the way that may not be looked into
+        raise unwritable(path, error) from None
     if code:
         raise unwritable(path, OSError(code, os.strerror(code)))
 

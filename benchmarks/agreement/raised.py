@@ -2,7 +2,8 @@
 
 Base rates are halved together until no narrow network explodes, which may leave one of them at a thousandth of what
 the limit bears. What still grows more slowly than predicted is looked at once more with this one rate raised: what
-follows its prediction there agrees (`RAISED`).
+follows its prediction there is inconclusive (`RAISED`). It is no evidence for the prediction: at so large a rate a
+bounded function saturates, and what comes out of it is of order 1 whatever the law.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ RAISES = (8.0, 64.0, 512.0, 4096.0)  # times one learning rate
 
 
 def carriers(derivation: Derivation, case: Case) -> dict[Key, frozenset[str]]:
-    """Row that disagrees since its change is too small -> the parameters whose updates carry the predicted part."""
+    """Row that disagrees since its change is too small -> the parameters whose updates carry the predicted part, and
+    which move as predicted themselves."""
     keys = [key for key in case.disagreeing(evidence.SLOWER) if key[1]]
     found = calculus.carriers(derivation, case.predictor, [(case.places[k], t) for k, t in keys])
-    return dict(zip(keys, found, strict=True))
+    wrong = {case.places[k].param for k, _ in keys}
+    return {key: names - wrong for key, names in zip(keys, found, strict=True)}

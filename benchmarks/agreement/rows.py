@@ -19,8 +19,8 @@ for what is not a clean power of the width:
   larger widths, and agrees if it does there (`AT_WIDER`). It disagrees only if it disagrees there, too, and does not
   move to the prediction (else: inconclusive, `UNSURE` or evidence.py's `MOVES`);
 - one learning rate may be far below what would show, and without epsilon a norm takes away all that a factor changes.
-  What is smaller than predicted agrees if it follows its prediction at larger widths and rates (`FURTHER`), with that
-  rate raised (raised.py, `RAISED`), or with an epsilon of 1 (`NORMED`; inconclusive if it may);
+  What is smaller than predicted agrees if it follows its prediction at larger widths and rates (`FURTHER`) or with an
+  epsilon of 1 (`NORMED`; inconclusive if it may), and is inconclusive if it does with that rate raised (raised.py);
 - a first output that vanishes with width may still outweigh the targets at the top of the ladder, if its constant is
   large (squares of squares). The derivative of a squared error then falls as the output does. What falls too fast in
   such a network is inconclusive (`OUTWEIGHS`);
@@ -42,7 +42,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.agreement import evidence
-from benchmarks.agreement.family import NORMED, Key, Look
+from benchmarks.agreement.family import NORMED, RAISED, Key, Look
 from benchmarks.agreement.row import CANCELS, ZERO, Row, row_of
 from tensorprog.coordcheck.predict import Predictor
 from tensorprog.coordcheck.probes import Probe
@@ -102,7 +102,8 @@ class Case:
                 continue
             if look.settles:
                 if row.verdict == "agrees":
-                    self.settled[k, t] = replace(row, reason=look.settles)
+                    verdict = "inconclusive" if look.settles == RAISED else "agrees"
+                    self.settled[k, t] = replace(row, verdict=verdict, reason=look.settles)
                 elif look.settles == NORMED and row.reason in (evidence.NOISE, evidence.TRANSIENT):
                     self.settled[k, t] = row
             elif look.wider:

@@ -85,7 +85,8 @@ def _alone(solution: Solution, name: str) -> bool:
     program, optimizer = solver.program, solver.optimizers[name]
     if optimizer.normalisation != "global" and optimizer.probe is None:
         return False
-    first = [other for other in program.updates if solution.snapshot.initial[program.grads[other]]]
+    first = [other for other in program.updates
+             if solver.optimizers[other] == optimizer and solution.snapshot.initial[program.grads[other]]]  # fmt: skip
     return name in first and all(solver.starts_at_zero(program.forward.parameters[other]) for other in first)
 
 

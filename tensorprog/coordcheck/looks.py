@@ -34,7 +34,7 @@ MOST_RAISED = 3  # so many parameters are tried, those first that carry most of 
 FEW = "a few large entries or networks rule its mean square: without them it does not disagree"
 RATES = "only at these learning rates: at a quarter of them it does not disagree"
 WIDER = "only on this ladder: without its lowest rung, and with one more at its top, it does not disagree"
-HIDDEN = "what carries it is hidden at these learning rates: with that of one parameter raised it does not disagree"
+HIDDEN = "what carries it is hidden at these learning rates: with that of one parameter raised it agrees"
 
 Look = Callable[[Runs, Rows, Measurement, Predictor, Predictor | None], Rows]
 
@@ -114,14 +114,14 @@ def _wider(runs: Runs, found: Rows, values: Measurement, demanded: Predictor, ow
 
 
 def _raised(runs: Runs, found: Rows, values: Measurement, demanded: Predictor, own: Predictor | None) -> Rows:
-    """Of the changes that are smaller than predicted, the rows that do not disagree in the same networks with one
-    learning rate raised, that of a parameter which carries them."""
+    """Of the changes that are smaller than predicted, the rows that agree in the same networks with one learning rate
+    raised, that of a parameter which carries them. One that does not move as predicted itself is no carrier."""
     small = [at for at, row in found.items() if row.part == "change" and row.predicted is not None
              and row.measured is not None and row.measured < Fraction(row.predicted)]  # fmt: skip
     carried_by = carriers(runs.derivation, demanded, [(runs.probes[k], t) for k, t in small])
     carrying = dict(zip(small, carried_by, strict=True))
     rows: Rows = {}
-    tried: set[str] = set()
+    tried = {name for k, _ in small if (name := runs.probes[k].param) is not None}
     for _ in range(MOST_RAISED):
         left = Counter(name for at, names in carrying.items() if at not in rows for name in names - tried)
         name = max(sorted(left), key=lambda name: left[name], default="")
@@ -130,5 +130,5 @@ def _raised(runs: Runs, found: Rows, values: Measurement, demanded: Predictor, o
             wanted = {at for at, names in carrying.items() if name in names} - rows.keys()
             if wanted:
                 again = louder.rows(louder.measure(range(values.shape[3])), demanded, own)
-                rows.update({at: again[at] for at in wanted & again.keys() if again[at].verdict != "disagrees"})
+                rows.update({at: again[at] for at in wanted & again.keys() if again[at].verdict == "agrees"})
     return rows

@@ -159,6 +159,78 @@ def test_initial_sizes_that_let_gradients_grow_from_layer_to_layer_are_mended_on
     assert str(found.multipliers["branch"]) == "L^-1"
 
 
+TWO_STACKS = (
+    """width n, m
+depth L, M
+axis i: 5, j: n, k: m
+input x[i]
+param E[j,i], Q[k,j], V[4,k]
+h[j] = E[j,i] x[i]
+repeat L {
+  param W1[k,j], W2[j,k]
+  y[k] = relu(W1[k,j] h[j])
+  h[j] = h[j] + ?a * (W2[j,k] y[k])
+}
+g[k] = Q[k,j] h[j]
+repeat M {
+  param U1[j,k], U2[k,j]
+  z[j] = relu(U1[j,k] g[k])
+  g[k] = g[k] + ?b * (U2[k,j] z[j])
+}
+output f[4] = V[4,k] g[k]
+loss mse(f)
+""".replace("[4,k]", "[o,k]")
+    .replace("f[4]", "f[o]")
+    .replace("axis i: 5", "axis o: 4, i: 5")
+)
+
+
+NO_ORDER = """width n, m
+depth M = 3
+dim d = 8, classes = 4
+axis i: d, j: n, k: m, c: classes
+input x[i]
+param W0[j,i]
+h[j] = W0[j,i] x[i]
+param P[k,j]
+g[k] = P[k,j] h[j]
+repeat M {
+  param U1[j,k], U2[k,j]
+  y[j] = relu(U1[j,k] g[k])
+  g[k] = g[k] + U2[k,j] y[j]
+}
+param V[c,k]
+output f[c] = V[c,k] g[k]
+loss cross_entropy(f)
+"""
+
+
+def test_two_depths_are_not_one_where_two_widths_are() -> None:
+    found = derive(parse(TWO_STACKS), "sgd")
+    assert not found.note
+    assert {k: str(v) for k, v in found.multipliers.items()} == {"a": "L^-1", "b": "M^-1"}
+    assert [str(found.params[f"layers_2.*.U{k}"].lr) for k in (1, 2)] == ["M m^-1 n", "M m n^-1"]
+
+
+def test_all_forms_of_attributed_exponents_are_one_training_run() -> None:
+    source = "width n, m" + STACK.replace("HIDDEN", "m")
+    starts, rates = set(), set()
+    for form in ("table3", "table8", "table9", "unit"):
+        W2 = derive(parse(source), "adam", form).params["layers.*.mlp.W2"]
+        assert W2.init_std is not None and W2.lr is not None
+        starts.add(W2.multiplier * W2.init_std)
+        rates.add(W2.multiplier * W2.lr)
+    assert [len(starts), len(rates)] == [1, 1]
+    assert str(starts.pop()) == "m^-1/2"
+
+
+def test_widths_that_have_no_answer_in_an_order_are_not_told_apart() -> None:
+    """Nothing is taken from the one order that has an answer; sizes that run away in the other are no error."""
+    for optimizer in ("adam", "sgd"):
+        text = derive(parse(NO_ORDER), optimizer).render()
+        assert "grow in proportion, and are not told apart: all are n" in text
+
+
 def test_at_a_finite_depth_rates_belong_to_the_widths_they_have_in_both_orders() -> None:
     """Only monomials change, no degree: what is predicted in proportion for the two is the same."""
     source = f"width n, m{STACK.replace('HIDDEN', 'm').replace('?b * ', '')}".replace("depth L", "depth L = 4")
