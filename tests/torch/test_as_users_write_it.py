@@ -139,11 +139,13 @@ def test_experts_that_find_their_tokens_are_read_on_all_tokens(apply) -> None:
     assert found["experts.3.weight"] == ("n^-1/2", "n^-1") and found["router.weight"] == ("n^-1", "n^-1")
 
 
+@pytest.mark.slow
 def test_a_mean_over_the_tokens_of_an_expert_is_refused() -> None:
     with pytest.raises(TensorProgError, match="not the same if every token is found"):
         read(lambda n: Experts(n, means), ROWS)
 
 
+@pytest.mark.slow
 def test_what_is_misread_is_refused_behind_zeros_and_in_the_loss_too() -> None:
     def closed(n):
         model = Experts(n, means)
