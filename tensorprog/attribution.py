@@ -77,8 +77,8 @@ def _of(one: ParamExponents) -> list[Power | None]:
 
 def _alike(ones: Sequence[Power | None], others: Sequence[Power | None], units: Units) -> bool:
     """Whether exponents are the same in proportion."""
-    degrees = Degrees(*units.given, denominator=units.denominator)
-    return all(a == b or (a is not None and b is not None and degrees.pack_power(a) == degrees.pack_power(b))
+    degree = units.as_one.pack_power
+    return all(a == b or (a is not None and b is not None and degree(a) == degree(b))
                for a, b in zip(ones, others, strict=True))  # fmt: skip
 
 

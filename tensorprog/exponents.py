@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
+from functools import cache, cached_property
 
 from tensorprog.dims import Dim
 
@@ -126,6 +126,11 @@ class Units:
     def finer(self, denominator: int, base: int = WIDE) -> Units:
         """The same with another denominator, and room for any."""
         return type(self)(*self.given, denominator=denominator, base=base)
+
+    @cached_property
+    def as_one(self) -> Degrees:
+        """The same, but that the symbols of the first group, which grow in proportion, are one."""
+        return Degrees(*self.given, denominator=self.denominator)
 
     # --- as rational numbers: for a linear programme, in which solutions have denominators of their own ------------
 

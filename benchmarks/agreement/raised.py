@@ -18,9 +18,7 @@ RAISES = (8.0, 64.0, 512.0, 4096.0)  # times one learning rate
 
 
 def carriers(derivation: Derivation, case: Case) -> dict[Key, frozenset[str]]:
-    """Row that disagrees since its change is too small -> the parameters whose updates carry the predicted part, and
-    which move as predicted themselves."""
+    """Row that disagrees since its change is too small -> the parameters whose updates carry the predicted part."""
     keys = [key for key in case.disagreeing(evidence.SLOWER) if key[1]]
     found = calculus.carriers(derivation, case.predictor, [(case.places[k], t) for k, t in keys])
-    wrong = {case.places[k].param for k, _ in keys}
-    return {key: names - wrong for key, names in zip(keys, found, strict=True)}
+    return dict(zip(keys, found, strict=True))

@@ -8,7 +8,6 @@ from fractions import Fraction
 from tensorprog.calculus.analysis import Exponents
 from tensorprog.classify.rate import largest_rate
 from tensorprog.errors import CalculusError
-from tensorprog.exponents import Degrees
 from tensorprog.parametrization import Parametrization
 from tensorprog.parametrizations import in_gauge
 from tensorprog.programme.polyhedron import Inequality, inequalities
@@ -64,4 +63,4 @@ def in_degrees(trainer: Trainer) -> Trainer:
         )  # fmt: skip
     if len(groups[0]) == 1:
         return trainer
-    return replace(trainer, units=Degrees(groups[0], denominator=trainer.units.denominator))
+    return replace(trainer, units=trainer.units.as_one)

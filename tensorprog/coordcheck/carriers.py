@@ -20,9 +20,9 @@ LITTLE = Fraction(-1, 70)  # less than what tells exponents apart
 
 
 def carriers(derivation: Derivation, predictor: Predictor, rows: Sequence[tuple[Probe, int]]) -> list[frozenset[str]]:
-    """For each row (a probe, and a number of updates), the parameters whose updates carry its predicted change. Were
-    all learning rates smaller by n^`LITTLE`, that change would be, too; by less, if a parameter that it contains kept
-    its own."""
+    """For each row that is smaller than predicted (a probe, and a number of updates), the parameters whose updates
+    carry its predicted change, and which move as predicted themselves. Were all learning rates smaller by n^`LITTLE`,
+    that change would be, too; by less, if a parameter that it contains kept its own."""
     used, little = predictor.parametrization, Power.of({derivation.widths[0]: LITTLE})
     steps = max((step for _, step in rows), default=0)
 
@@ -36,5 +36,6 @@ def carriers(derivation: Derivation, predictor: Predictor, rows: Sequence[tuple[
     if not rows:
         return []
     like, least = sizes()
-    kept = {name: sizes(name, like)[1] for name in predictor.program.updates}
+    wrong = {probe.param for probe, _ in rows}
+    kept = {name: sizes(name, like)[1] for name in predictor.program.updates if name not in wrong}
     return [frozenset(name for name, found in kept.items() if found[k] > least[k]) for k in range(len(rows))]

@@ -115,13 +115,13 @@ def _wider(runs: Runs, found: Rows, values: Measurement, demanded: Predictor, ow
 
 def _raised(runs: Runs, found: Rows, values: Measurement, demanded: Predictor, own: Predictor | None) -> Rows:
     """Of the changes that are smaller than predicted, the rows that agree in the same networks with one learning rate
-    raised, that of a parameter which carries them. One that does not move as predicted itself is no carrier."""
+    raised, that of a parameter which carries them."""
     small = [at for at, row in found.items() if row.part == "change" and row.predicted is not None
              and row.measured is not None and row.measured < Fraction(row.predicted)]  # fmt: skip
     carried_by = carriers(runs.derivation, demanded, [(runs.probes[k], t) for k, t in small])
     carrying = dict(zip(small, carried_by, strict=True))
     rows: Rows = {}
-    tried = {name for k, _ in small if (name := runs.probes[k].param) is not None}
+    tried: set[str] = set()
     for _ in range(MOST_RAISED):
         left = Counter(name for at, names in carrying.items() if at not in rows for name in names - tried)
         name = max(sorted(left), key=lambda name: left[name], default="")
