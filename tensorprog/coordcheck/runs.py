@@ -119,11 +119,20 @@ class Runs:
         return replace(self, rates=less(self.rates), networks=networks)
 
     def louder(self, param: str, factor: float) -> Runs | None:
-        """The same at a learning rate of one parameter so many times larger; None where it has none of its own (one was
-        given to all, or every depth has others)."""
-        if self.networks or not isinstance(self.rates, Mapping) or param not in self.rates:
-            return None
-        return replace(self, rates={**self.rates, param: factor * self.rates[param]})
+        """The same at a learning rate of one parameter (in a ladder of depths: of all its layers) so many times larger;
+        None where it has none of its own."""
+        name_of = self.derivation.rolled_name if self.networks else str
+
+        def more(rates: float | Mapping[str, float]) -> dict[str, float] | None:
+            if not isinstance(rates, Mapping) or param not in map(name_of, rates):
+                return None
+            return {name: factor * rate if name_of(name) == param else rate for name, rate in rates.items()}
+
+        if not self.networks:
+            rates = more(self.rates)
+            return None if rates is None else replace(self, rates=rates)
+        networks = tuple(replace(n, rates=rates) for n in self.networks if (rates := more(n.rates)))
+        return replace(self, networks=networks) if len(networks) == len(self.networks) else None
 
     def _told(self, rung: Mapping[str, int]) -> dict[str, Any]:
         """What else the networks of a rung are told, by backend."""

@@ -1,7 +1,8 @@
 """The coordinate check of a user's own PyTorch model: which of its tensors grow, vanish or stand still with width.
 
 Nothing is derived here. A tensor that grows with the width blows up; one of order 1 whose change vanishes does not
-learn. Parameters are shown, not judged: their entries may shrink in a good parametrization.
+learn. Parameters are shown, not judged: their entries may shrink in a good parametrization. Nor is a value that is only
+multiplied by a number (attention scores before their scale): the product is judged.
 """
 
 from __future__ import annotations
@@ -205,7 +206,7 @@ def _fitted(values: Floats, widths: tuple[int, ...], rounding: float) -> tuple[S
 
 def _finding(kind: str, step: int, slope: Slope, start: Slope | None) -> str:
     """What one exponent means. `start`: that of the initial value (None: it starts at zero)."""
-    if kind == "parameter":
+    if kind in ("parameter", "scaled"):
         return "-"
     if slope.low > TOLERANCE:
         return "grows"

@@ -20,6 +20,8 @@ FIRST_ONLY = ("native_layer_norm", "native_batch_norm", "native_group_norm", "na
               "_native_batch_norm_legit", "_fused_rms_norm", "max_pool2d_with_indices")  # fmt: skip
 RELABELS = ("clone", "detach", "_to_copy", "_unsafe_view", "lift_fresh", "contiguous", "_reshape_alias", "copy_")
 
+SCALINGS = ("mul", "div")  # by a number, or by a tensor of one entry that depends on no parameter
+
 
 @dataclass(frozen=True, slots=True)
 class Node:
@@ -40,7 +42,8 @@ class Node:
 
 class Recorder(TorchDispatchMode):  # type: ignore[misc]
     """While active, shows `take(node, tensor)` every floating-point tensor that depends on a parameter, and that is
-    not a mere relabelling of another. `ops` are the names of all operations, views included."""
+    not a mere relabelling of another. `ops` are the names of all operations, views included; `reads`, by ordinal of a
+    node, whether what reads it only multiplies it by a number."""
 
     def __init__(self, module: Module, take: Callable[[Node, Tensor], None]) -> None:
         super().__init__()
@@ -49,7 +52,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         self._stack = [""]
         self._counts: dict[tuple[str, str], int] = {}
         self._live = {storage(p) for p in module.parameters()}  # storages of what depends on a parameter
+        self._writers: dict[int, int] = {}  # storage -> ordinal of the node that is in it
         self.ops: list[str] = []
+        self.reads: dict[int, set[bool]] = {}
 
     def enter(self, module: Module, _: Any) -> None:
         """A forward pre-hook for all modules."""
@@ -65,17 +70,29 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         op = func.overloadpacket.__name__
         ordinal = len(self.ops)
         self.ops.append(op)
-        live = any(storage(t) in self._live for t in _flat((args, list(kwargs.values()))))
+        operands = list(_flat((args, list(kwargs.values()))))
+        live = any(storage(t) in self._live for t in operands)
+        relabels = _relabels(func, op)
+        read = {self._writers[storage(t)] for t in operands if storage(t) in self._writers}
+        if not relabels:
+            numbers = [t for t in operands if t.numel() == 1 and storage(t) not in self._live]
+            scales = op.strip("_") in SCALINGS and len(operands) - len(numbers) == 1
+            for writer in read:
+                self.reads.setdefault(writer, set()).add(scales)
         first = True
         for tensor in _flat(result):
             if live:
                 self._live.add(storage(tensor))
             else:
                 self._live.discard(storage(tensor))  # memory that was freed is used again
-            shown = live and tensor.is_floating_point() and tensor.numel() > 0 and not _relabels(func, op)
+            self._writers.pop(storage(tensor), None)
+            if relabels and len(read) == 1:
+                self._writers[storage(tensor)] = next(iter(read))
+            shown = live and tensor.is_floating_point() and tensor.numel() > 0 and not relabels
             if shown and (first or op not in FIRST_ONLY):
                 key = (self._stack[-1], op)
                 self._counts[key] = self._counts.get(key, 0) + 1
+                self._writers[storage(tensor)] = ordinal
                 self._take(Node(ordinal, *key, self._counts[key]), tensor)
             first = False
         return result

@@ -26,7 +26,8 @@ TOP, FIRST = 1024, 8  # largest width of a default ladder; the first width that 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What is measured: a parameter (by name), or a node. `kind`: parameter | value | output (of the module)."""
+    """What is measured: a parameter (by name), or a node. `kind`: parameter | value | scaled (a value that is only
+    multiplied by a number: the product has a place of its own) | output (of the module)."""
 
     name: str
     kind: str
@@ -136,7 +137,10 @@ def _run(
         loss = built.loss(outputs)
         if t == 0:
             returned = {seen.get(storage(x)) for x in tensors(outputs)}
-            places += [Place(node.name, "output" if k in returned else "value", node) for k, node in enumerate(nodes)]
+            scaled = {node for node, reads in recorder.reads.items() if reads == {True}}
+            kinds = ["output" if k in returned else "scaled" if node.ordinal in scaled else "value"
+                     for k, node in enumerate(nodes)]  # fmt: skip
+            places += [Place(node.name, kind, node) for kind, node in zip(kinds, nodes, strict=True)]
             ops = recorder.ops
             columns[0] += column
         else:

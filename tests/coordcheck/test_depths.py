@@ -218,3 +218,25 @@ def test_post_norm_has_powers_of_the_depth_only_where_its_branches_are_small(
     else:
         steps = np.diff(np.log2(below))
         assert steps[-1] > steps[0] + 0.3 and steps[-1] > 0.5
+
+
+GATED = """
+width n
+depth L
+dim vocab = 24, context = 8
+input tokens[t] in vocab
+x = embedding(tokens, n) + positions(context, n)
+repeat L {
+  x = x + ?branch * attention(rmsnorm(x), heads = 2, head_dim = n / 2, causal)
+  x = x + ?branch * gated_mlp(rmsnorm(x), hidden = 2 n)
+}
+output logits = readout(rmsnorm(x), vocab)
+loss cross_entropy(logits)
+"""
+
+
+@pytest.mark.slow
+def test_a_control_of_the_depth_is_caught_at_a_larger_rate_of_all_layers() -> None:
+    """Of values, which move because the stream does, too; at the calibrated rate alone, eight seeds do not show it."""
+    control = check(derive(parse(GATED), "adam"), depths=(2, 4, 8, 16), widths=(48,), steps=1).control
+    assert control is not None and control.param.startswith("layers.*.") and control.caught and control.times > 1

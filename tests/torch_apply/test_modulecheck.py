@@ -75,6 +75,27 @@ def test_the_same_network_with_one_learning_rate_blows_up_at_the_hidden_layer():
     assert report.first[0].place == "hidden: addmm" and report.first[0].verdict == "grows"
 
 
+@pytest.mark.parametrize(("divisor", "also_read", "wrong"), [("n", False, []), ("1", False, ["(top): mul"]),
+                                                             ("n", True, ["0: addmm"])])  # fmt: skip
+def test_a_value_that_is_only_multiplied_by_a_number_is_judged_behind_it(divisor, also_read, wrong):
+    """A sum of n terms that is divided by n at once is no blow-up; it is one undivided, or read by something else."""
+
+    class Readout(torch.nn.Module):
+        def __init__(self, n):
+            super().__init__()
+            self.add_module("0", torch.nn.Linear(n, 3))
+            torch.nn.init.constant_(self._modules["0"].weight, 1.0)
+            self.factor = 1 / n if divisor == "n" else 1.0
+
+        def forward(self, x):
+            y = self._modules["0"](x)
+            z = y.t().contiguous().t() * self.factor
+            return torch.tanh(z) + (0 * torch.tanh(y) if also_read else 0)
+
+    report = check_module(lambda n: (Readout(n), torch.ones(2, n)), "sgd", lr=1e-3, widths=LADDER, seeds=2, steps=1)
+    assert [row.place for row in report.wrong if row.verdict == "grows" and row.part == "init"] == wrong, str(report)
+
+
 def test_masked_entries_do_not_hide_the_scores():
     """An attention mask of minus infinity is no overflow."""
 
