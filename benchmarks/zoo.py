@@ -25,6 +25,7 @@ import torch
 
 import tensorprog.torch as tpt
 from tensorprog.errors import TensorProgError
+from tests.packages import torchvision_of_another_build
 from tests.torch.handwritten import CASES
 from tests.torch.timm_families import TIMM
 from tests.torch.transformers_families import MORE
@@ -80,6 +81,7 @@ def main() -> None:
         parser.error(f"no model called {', '.join(unknown)}")
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
+    torchvision_of_another_build()
     print("| model | widths | agrees | inconclusive | disagrees | unmodified: disagrees | most common reason |")
     print("|---|---|---|---|---|---|---|")
     for name in options.names or every:

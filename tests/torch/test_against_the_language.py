@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch")
 import tensorprog as tp  # noqa: E402
 from tensorprog.exponents import Power  # noqa: E402
 from tensorprog.torch.model import ImportedDerivation, derive, derive_reading, read  # noqa: E402
+from tests.packages import needs  # noqa: E402
 from tests.shared import tiers  # noqa: E402
 from tests.torch.handwritten import CASES, NanoGPT, tokens  # noqa: E402
 from tests.torch.zoo import ZOO  # noqa: E402
@@ -166,7 +167,7 @@ def resnet() -> tuple[Any, dict[str, str]]:
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("model", [llama, bert, resnet])
 def test_a_stock_model_and_the_text_written_from_it_are_the_example(model: Any, optimizer: str) -> None:
-    pytest.importorskip("transformers")
+    needs("transformers")
     build, names = model()
     result = derive(build, ZOO[model.__name__][1](), optimizer)
     same(result, model.__name__, names)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ torch = pytest.importorskip("torch")
 
 from tensorprog.exponents import Power  # noqa: E402
 from tensorprog.torch.model import derive_reading, read  # noqa: E402
+from tests import packages  # noqa: E402
 from tests.torch.support import legal, read64, text_difference, worst_difference  # noqa: E402
 from tests.torch.timm_families import TIMM  # noqa: E402
 from tests.torch.transformers_families import MORE  # noqa: E402
@@ -21,9 +21,7 @@ FLOAT32_INSIDE = 1e-6  # several models compute norms and rotary tables in float
 
 
 def needs(name: str) -> None:
-    package = "timm" if name.startswith("timm") else "transformers"
-    if importlib.util.find_spec(package) is None:
-        pytest.skip(f"{package} is not installed: pip install 'tensorprog[models]'")
+    packages.needs("timm" if name.startswith("timm") else "transformers")
 
 
 def double(inputs: Any) -> Any:

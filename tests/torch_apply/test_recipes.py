@@ -12,6 +12,8 @@ import pytest
 os.environ["HF_HUB_OFFLINE"] = "1"
 torch = pytest.importorskip("torch")
 
+from tests.packages import needs  # noqa: E402
+
 PAGES = Path(__file__).resolve().parents[2] / "docs" / "how-to"
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
@@ -25,8 +27,7 @@ pytestmark = [pytest.mark.torch, pytest.mark.slow]
     ],
 )
 def test_the_code_of_a_recipe_runs(page, packages, tmp_path, monkeypatch):
-    for package in packages:
-        pytest.importorskip(package, exc_type=ImportError)
+    needs(*packages)
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     blocks = re.findall(r"```python\n(.*?)```", (PAGES / f"{page}.md").read_text(), re.DOTALL)

@@ -12,6 +12,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 torch = pytest.importorskip("torch")
 
 import tensorprog.torch as tpt  # noqa: E402
+from tests.packages import needs  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 VOCAB, BASE, WIDE = 61, 2, 6
@@ -19,7 +20,9 @@ VOCAB, BASE, WIDE = 61, 2, 6
 
 def gpt2(n):
     """Two heads, which grow; embedding and readout are one."""
-    transformers = pytest.importorskip("transformers", exc_type=ImportError)
+    needs("transformers")
+    import transformers
+
     config = transformers.GPT2Config(n_embd=16 * n, n_head=2, n_layer=1, vocab_size=VOCAB, n_positions=32,
                                      attn_pdrop=0.0, embd_pdrop=0.0, resid_pdrop=0.0, bos_token_id=0,
                                      eos_token_id=0)  # fmt: skip
@@ -28,7 +31,9 @@ def gpt2(n):
 
 def llama(n):
     """Four heads, which grow; two of keys and values."""
-    transformers = pytest.importorskip("transformers", exc_type=ImportError)
+    needs("transformers")
+    import transformers
+
     config = transformers.LlamaConfig(hidden_size=16 * n, intermediate_size=24 * n, num_attention_heads=4,
                                       num_key_value_heads=2, num_hidden_layers=1, vocab_size=VOCAB, bos_token_id=0,
                                       eos_token_id=0)  # fmt: skip
