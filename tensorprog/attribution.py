@@ -51,24 +51,44 @@ def attributed(found: Power | None, ordered: Sequence[Power | None], units: Unit
 Forms = tuple[Parametrization, Parametrization]  # in the form that is asked for, and without multipliers
 
 
-def attribute(found: Forms, ordered: Sequence[Forms], owners: Mapping[str, str], units: Units) -> Parametrization:
+def attribute(
+    found: Forms,
+    ordered: Sequence[Forms],
+    owners: Mapping[str, str],
+    units: Units,
+    fixed: Mapping[tuple[str, str], Power] | None = None,
+) -> Parametrization:
     """A parametrization whose exponents are attributed. A parameter has all of them from one source, so that they fit
     each other, and the forms are one training run: from that of the orders, or (where ties were broken) of `found`, in
-    which they are simplest without multipliers, of those with the right degrees. `owners`: use -> parameter."""
+    which they are simplest without multipliers, of those with the right degrees. `owners`: use -> parameter; `fixed`:
+    (quantity, name) -> what it must be: of a parameter's quantities, "init" (of multiplier * w), or "scale"."""
     sources = [*ordered, *([] if isinstance(units, Degrees) else [found])]
     params, unknowns = dict(found[0].params), dict(found[0].unknowns)
-    for name in params:
-        fitting = [(_simple(_of(free.params[name])), k) for k, (_, free) in enumerate(sources)
-                   if _alike(_of(free.params[name]), _of(found[1].params[name]), units)]  # fmt: skip
-        if not fitting:
-            continue
-        chosen = sources[min(fitting)[1]][0]
-        params[name] = chosen.params[name]
-        unknowns.update({use: chosen.unknowns[use] for use, owner in owners.items() if owner == name})
+    fixed = fixed or {}
+    for name, old in found[0].params.items():
+        given = {quantity: power for (quantity, of), power in fixed.items() if of == name and quantity != "scale"}
+        fitting = [(_simple(_of(free.params[name])), k) for k, (form, free) in enumerate(sources)
+                   if _alike(_of(free.params[name]), _of(found[1].params[name]), units)
+                   and _with(form.params[name], given) == form.params[name]]  # fmt: skip
+        uses = [use for use, owner in owners.items() if owner == name]
+        if fitting:
+            chosen = sources[min(fitting)[1]][0]
+            params[name] = chosen.params[name]
+            unknowns.update({use: chosen.unknowns[use] for use in uses})
+        else:
+            params[name] = _with(old, given)
+            unknowns.update({use: unknowns[use] * params[name].multiplier / old.multiplier for use in uses})
     for name in unknowns.keys() - owners.keys():
         asked = [one.unknowns[name] for one, _ in ordered]
-        unknowns[name] = attributed(unknowns[name], asked, units) or unknowns[name]
+        unknowns[name] = fixed.get(("scale", name)) or attributed(unknowns[name], asked, units) or unknowns[name]
     return replace(found[0], params=params, unknowns=unknowns)
+
+
+def _with(one: ParamExponents, given: Mapping[str, Power]) -> ParamExponents:
+    """The same, with quantities as they are given."""
+    one = replace(one, multiplier=given.get("multiplier", one.multiplier), lr=given.get("lr", one.lr))
+    start = given["init"] / one.multiplier if "init" in given else one.init_std
+    return replace(one, init_std=given.get("init_std", start))
 
 
 def _of(one: ParamExponents) -> list[Power | None]:

@@ -113,7 +113,7 @@ class Derivation:
         if not known.rolled and (not depths or depths == known.depths):
             return self
         flat = known.unrolled(depths or {})
-        found = _derive(flat, self.choice, self.form, self.decay_policy)
+        found = derivation_of(flat, self.choice, self.form, self.decay_policy)
         if not known.rolled:
             return found
         return replace(found, parametrization=self.lifted(flat.graph, self.parametrization))
@@ -132,7 +132,9 @@ class Derivation:
         found = {}
         for order in permutations(self.widths):
             with suppress(TensorProgError):
-                found[order] = _derive(self.architecture, self.choice, self.form, self.decay_policy, (order, "<<"))
+                found[order] = derivation_of(
+                    self.architecture, self.choice, self.form, self.decay_policy, (order, "<<")
+                )
         return found
 
     def rolled_name(self, name: str) -> str:
@@ -184,6 +186,21 @@ class Derivation:
         """The same for node number `node` of the forward graph."""
         return (self._attributed(lambda one: largest(one.snapshot.initial[node])),
                 self._attributed(lambda one: largest(one.snapshot.change[node])))  # fmt: skip
+
+    @cached_property
+    def without_multipliers(self) -> Parametrization:
+        """The same training run without multipliers, but where the uses of one parameter need different ones."""
+        return self.told_apart(self._plain)
+
+    @cached_property
+    def _plain(self) -> list[Parametrization]:
+        return [without_multipliers(one, self.decay_policy) for one in (self.solution, *self.ordered)]
+
+    def told_apart(self, forms: Sequence[Parametrization]) -> Parametrization:
+        """One form of the solution, and of those in orders of the widths, with its exponents attributed."""
+        owners = {use: name for name, of in self.solution.solver.uses_of.items() for use in of}
+        first, *ordered = zip(forms, self._plain, strict=True)
+        return attribute(first, ordered, owners, self.solution.solver.units)
 
     def _attributed(self, ask: Callable[[Solution], int | None]) -> Power | None:
         """What is asked of a solution, a packed exponent, attributed to the widths."""
@@ -263,7 +280,7 @@ def derive(
                             decay_policy=policy, progress=progress)  # fmt: skip
 
         def derived(architecture: Architecture) -> Derivation:
-            return _derive(architecture, architecture.choice(optimizer, vectors, optimizer_for), form, policy)
+            return derivation_of(architecture, architecture.choice(optimizer, vectors, optimizer_for), form, policy)
 
         try:
             return derived(architecture.symbolic)
@@ -279,22 +296,29 @@ def known_form(form: str) -> str:
     return form
 
 
-def _derive(
-    architecture: Architecture, choice: Choice, form: str, policy: str, regime: Regime | None = None
+def derivation_of(
+    architecture: Architecture,
+    choice: Choice,
+    form: str = DEFAULT_FORM,
+    policy: str = DEFAULT_POLICY,
+    regime: Regime | None = None,
 ) -> Derivation:
+    """What `derive` finds for an architecture as it is: its depths stay what they are, and `fix` statements are not
+    looked at. Raises TensorProgError."""
     solution = solved(architecture, choice, regime or architecture.model.regime)
     try:
         parametrization = parametrize(solution, form, policy)
     except TensorProgError as error:
         raise error.located(architecture.source, architecture.file) from None
     found = Derivation(architecture, choice.default.name, form, solution, parametrization, policy)
-    units, uses = solution.solver.units, solution.solver.uses_of
+    units = solution.solver.units
     if not ambiguous(parametrization, units):
         return found
     try:
         ordered = [solved(architecture, choice, (order, "<<")) for order in orders(units, architecture.graph.widths)]
-        forms = [(parametrize(one, form, policy), without_multipliers(one, policy)) for one in (solution, *ordered)]
+        found = replace(found, ordered=tuple(ordered))
+        return replace(
+            found, parametrization=found.told_apart([parametrize(one, form, policy) for one in (solution, *ordered)])
+        )
     except TensorProgError:  # they are not told apart
-        return found
-    owners = {use: name for name, of in uses.items() for use in of}
-    return replace(found, parametrization=attribute(forms[0], forms[1:], owners, units), ordered=tuple(ordered))
+        return replace(found, ordered=())

@@ -27,6 +27,11 @@ class ParamExponents:
     others: tuple[tuple[str, Power], ...] = ()
 
     @property
+    def init(self) -> Power:
+        """Of the initial size of W = multiplier * w (of a w that starts at zero: of the multiplier)."""
+        return self.multiplier * (self.init_std or Power())
+
+    @property
     def hyper(self) -> dict[str, Power]:
         """All hyperparameters of the optimizer that scale, by name."""
         known = {"lr": self.lr, "weight_decay": self.weight_decay, "eps": self.eps, **dict(self.others)}

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from tensorprog.calculus.solve import Solution
 from tensorprog.exponents import Power
 from tensorprog.parametrization import Parametrization, ParamExponents
 from tensorprog.parametrizations import in_gauge
@@ -35,7 +34,7 @@ def maximal(trainer: Trainer, parametrization: Parametrization) -> bool:
     return all(size is not None and trainer.units.degree(size) == 0 for size in sizes)
 
 
-def changes_needed(trainer: Trainer, parametrization: Parametrization, target: Solution) -> tuple[Change, ...]:
+def changes_needed(trainer: Trainer, parametrization: Parametrization, target: Parametrization) -> tuple[Change, ...]:
     """Changes that lead to a maximal parametrization; undoing any one of them (of all layers of a repeat together)
     leads out again. They aim at the derived exponents, in the gauge of the parametrization; what is not needed for that
     is taken back. Another set with fewer changes is not searched for."""
@@ -83,30 +82,33 @@ def _grouped(changes: list[Change]) -> dict[tuple[str, str], list[Change]]:
     return groups
 
 
-def _differences(trainer: Trainer, parametrization: Parametrization, target: Solution) -> list[Change]:
-    """What separates it from the derived exponents. If both the initial size and the learning rate of a parameter do,
-    its multiplier alone is changed where that is enough."""
-    unpack = target.solver.units.unpack
+def _differences(trainer: Trainer, parametrization: Parametrization, target: Parametrization) -> list[Change]:
+    """What separates it from the derived exponents (without multipliers). If both the initial size and the learning
+    rate of a parameter do, its multiplier alone is changed where that is enough."""
+
+    def same(power: Power) -> bool:
+        return not trainer.units.pack_power(power)  # of widths in proportion only the degree counts
+
     found = []
     for name, now in parametrization.params.items():
-        size = now.multiplier * (now.init_std or ONE)
-        wanted = unpack(-target.exponents.A[name])
-        resized = ONE if now.init_std is None else wanted / size
+        derived = target.params[name]
+        size = now.init
+        resized = ONE if now.init_std is None else (derived.init_std or ONE) / size
         sped = ONE
         times = gauge_degree(trainer, name)
-        if now.lr is not None and target.solver.step.get(name):
-            sped = unpack(-target.exponents.C[name]) / (now.lr * now.multiplier**times)
-        if resized != ONE and sped != ONE and sped == resized**times:
+        if now.lr is not None and derived.lr is not None:
+            sped = derived.lr / (now.lr * now.multiplier**times)
+        if not same(resized) and not same(sped) and same(sped / resized**times):
             found.append(Change(name, "multiplier", now.multiplier, now.multiplier * resized))
             continue
-        if resized != ONE and now.init_std is not None:
+        if not same(resized) and now.init_std is not None:
             found.append(Change(name, "init_std", now.init_std, now.init_std * resized))
-        if sped != ONE and now.lr is not None:
+        if not same(sped) and now.lr is not None:
             found.append(Change(name, "lr", now.lr, now.lr * sped))
     multipliers = {use: name for name, uses in trainer.uses_of.items() for use in uses}
     for key, power in parametrization.unknowns.items():
         own = parametrization.params[multipliers[key]].multiplier if key in multipliers else ONE
-        wanted = unpack(target.exponents.M[key]) * own
-        if wanted != power:
+        wanted = target.unknowns[key] * own
+        if not same(wanted / power):
             found.append(Change(key, "use", power, wanted))
     return found

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from math import lcm
 
 from tensorprog.architecture import Architecture
-from tensorprog.calculus.analysis import Exponents, Snapshot, largest
+from tensorprog.attribution import attributed, orders
+from tensorprog.calculus.analysis import Snapshot, largest
 from tensorprog.calculus.shared import describe
-from tensorprog.calculus.solve import solve
 from tensorprog.classify.alignment import AlignedTrainer, Alignment, Disagreement, disagreements, read_alignment
 from tensorprog.classify.classification import Classification, Growth, Moves
 from tensorprog.classify.needed import Change, changes_needed
 from tensorprog.classify.rate import Rate, largest_rate
 from tensorprog.classify.views import stability, stable_region
-from tensorprog.derivation import derive
+from tensorprog.derivation import derivation_of, derive
 from tensorprog.errors import CalculusError, TensorProgError
 from tensorprog.exponents import Power
 from tensorprog.graph import Add, Contract, Input, Map, Node, Param, Program, Scale, Softmax
@@ -24,7 +25,7 @@ from tensorprog.optimizers import Choice, Optimizer
 from tensorprog.parametrization import Parametrization
 from tensorprog.parametrizations import in_gauge, read
 from tensorprog.programme.trajectory import Trainer, Trajectory, layer_node, require_own_steps
-from tensorprog.solving import unsolved
+from tensorprog.solving import units_of, unsolved
 
 SGD_ONLY = "it is defined for SGD"
 LARGEST = 10**9  # denominator of the units
@@ -78,8 +79,8 @@ def classify(
         if advice:
             rate = largest_rate(trainer, exponents)
             if assumed is None:
-                changes = _changes(trainer, parametrization)
-        found = _verdicts(architecture, trainer, parametrization, exponents, rate, changes)
+                changes = _changes(architecture, trainer, parametrization)
+        found = _verdicts(architecture, trainer, parametrization, rate, changes)
         found = replace(found, alignment=assumed, disagreements=differs)
         if region is not None:
             found = replace(found, region=stable_region(trainer, parametrization, region))
@@ -97,14 +98,16 @@ def _require_nothing_fixed(architecture: Architecture, name: str) -> None:
                               why="one of the two would be lost")  # fmt: skip
 
 
-def _changes(trainer: Trainer, parametrization: Parametrization) -> tuple[Change, ...] | str:
+def _changes(
+    architecture: Architecture, trainer: Trainer, parametrization: Parametrization
+) -> tuple[Change, ...] | str:
     try:
-        target = solve(trainer.program, trainer.units, trainer.choice, trainer.functions)  # at the same finite depth
-        if held := target.solver.held():
+        target = derivation_of(architecture, trainer.choice)  # at the same finite depth
+        if held := target.solution.solver.held():
             names = ", ".join(f"`{name}`" for name in held)
             return (f"no start of {names} is in balance: where the update of its use is Theta(1), updates of what it "
                     "multiplies are aligned with it, and grow")  # fmt: skip
-        return changes_needed(trainer, parametrization, target)
+        return changes_needed(trainer, parametrization, target.without_multipliers)
     except CalculusError as unsolvable:
         return unsolvable.message
 
@@ -116,12 +119,13 @@ def trainer_for(
     optimizer_for: Mapping[str, str | Optimizer] | None = None,
     alignment: Alignment | None = None,
 ) -> Trainer:
-    """The machinery that predicts any exponents. Raises TensorProgError for a program or an optimizer it does not
-    cover."""
+    """The machinery that predicts any exponents. Widths in proportion are one: whether they are told apart must not
+    decide what is stable. Raises TensorProgError for a program or an optimizer it does not cover."""
     choice = architecture.choice(optimizer, vectors, optimizer_for)
     solver = unsolved(architecture, choice, FINER)
     require_own_steps(solver.optimizers[name] for name in solver.program.updates)
-    given = solver.program, solver.units, choice, solver.functions, solver.exponents
+    units = solver.units if len(solver.units.given[0]) == 1 else solver.units.as_one
+    given = solver.program, units, choice, solver.functions, solver.exponents
     return Trainer(*given) if alignment is None else AlignedTrainer(*given, alignment=alignment)
 
 
@@ -140,38 +144,56 @@ def _verdicts(
     architecture: Architecture,
     trainer: Trainer,
     parametrization: Parametrization,
-    exponents: Exponents,
     rate: Rate,
     changes: tuple[Change, ...] | str,
 ) -> Classification:
     program, nodes = trainer.program, trainer.program.forward.nodes
-    result = trainer.run(exponents)
+    trainers = [trainer, *_told_apart(architecture, trainer)]
+    results = [one.run(in_gauge(one, parametrization)) for one in trainers]
+    result = results[0]
+
+    def power(ask: Callable[[Trainer, Trajectory], int | None]) -> Power | None:
+        """An exponent, attributed to the widths."""
+        sizes = [(one, ask(one, run)) for one, run in zip(trainers, results, strict=True)]
+        found, *ordered = (None if size is None else one.units.unpack(size) for one, size in sizes)
+        return attributed(found, ordered, trainer.units)
 
     def moves(k: int) -> Moves:
-        return _moves(trainer, result.snapshot, k)
+        return Moves(describe(nodes[k], nodes), power(lambda _, run: largest(run.snapshot.initial[k])),
+                     power(lambda _, run: largest(run.snapshot.change[k])))  # fmt: skip
 
     growth = None
     if result.excess:
         first = result.excess[0]
         node = nodes[first.node]
-        growth = Growth(describe(node, nodes), trainer.units.unpack(first.size), first.step, node.span.line)
+        size = power(lambda one, run: next((e.size for e in run.excess if e.at == first.at), None))
+        growth = Growth(describe(node, nodes), size or Power(), first.step, node.span.line)
     contributions: dict[str, Power | None] = {}
     for name in program.updates:
-        size = trainer.contribution(name)
-        if size is not None or trainer.moved.get(name):
-            contributions[name] = None if size is None else trainer.units.unpack(size)
-    hidden = features(trainer)
+        if trainer.contribution(name) is not None or trainer.moved.get(name):
+            contributions[name] = power(partial(_contribution, name))
     rates = {e.lr for e in parametrization.params.values() if e.lr is not None}
     common = next(iter(rates)).degree if len(rates) == 1 else None
     return Classification(
         architecture=architecture, optimizer=trainer.choice.title, parametrization=parametrization, growth=growth,
         settled=result.settled or bool(result.excess), seen=result.step,
         outputs=tuple(moves(k) for _, k in program.forward.outputs),
-        features=tuple(moves(k) for k in hidden), contributions=contributions,
-        vanishing=vanishing_starts(trainer, result.snapshot), r=_r(trainer, result), rate_factor=rate.factor,
-        rate_binding=describe(nodes[rate.binding.node], nodes) if rate.binding else "",
+        features=tuple(moves(k) for k in features(trainer)), contributions=contributions,
+        vanishing=tuple(map(moves, vanishing_starts(trainer, result.snapshot))), r=_r(trainer, result),
+        rate_factor=rate.factor, rate_binding=describe(nodes[rate.binding.node], nodes) if rate.binding else "",
         rate_sharp=rate.sharp, global_rate=common, changes=changes,
     )  # fmt: skip
+
+
+def _contribution(name: str, trainer: Trainer, _: Trajectory) -> int | None:
+    return trainer.contribution(name)
+
+
+def _told_apart(architecture: Architecture, trainer: Trainer) -> list[Trainer]:
+    """The trainer for widths in the orders that are asked, where they grow in proportion."""
+    units = trainer.units
+    return [replace(trainer, units=units_of(architecture.graph, (order, "<<")).finer(units.denominator, units.base))
+            for order in orders(units, architecture.graph.widths)]  # fmt: skip
 
 
 def features(trainer: Trainer) -> list[int]:
@@ -186,18 +208,11 @@ def features(trainer: Trainer) -> list[int]:
             and any(axis.dim.grows for axis in n.axes)]  # fmt: skip
 
 
-def vanishing_starts(trainer: Trainer, snapshot: Snapshot) -> tuple[Moves, ...]:
+def vanishing_starts(trainer: Trainer, snapshot: Snapshot) -> list[int]:
     """Hidden arguments of nonlinearities whose initial value vanishes."""
     fed = {a for n in trainer.program.forward.nodes if isinstance(n.op, Map | Softmax) for a in n.args}
-    found = [_moves(trainer, snapshot, k) for k in features(trainer) if k in fed]
-    return tuple(m for m in found if m.initial is not None and m.initial.degree < 0)
-
-
-def _moves(trainer: Trainer, snapshot: Snapshot, k: int) -> Moves:
-    nodes, unpack = trainer.program.forward.nodes, trainer.units.unpack
-    initial, change = largest(snapshot.initial[k]), largest(snapshot.change[k])
-    return Moves(describe(nodes[k], nodes), None if initial is None else unpack(initial),
-                 None if change is None else unpack(change))  # fmt: skip
+    starts = {k: largest(snapshot.initial[k]) for k in features(trainer) if k in fed}
+    return [k for k, size in starts.items() if size is not None and trainer.units.degree(size) < 0]
 
 
 def _descendants(program: Program, kind: type) -> set[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from fractions import Fraction
 
 from tensorprog.calculus.analysis import Exponents
@@ -18,7 +17,7 @@ from tensorprog.programme.trajectory import Trainer
 def stable_region(trainer: Trainer, parametrization: Parametrization, axes: tuple[str, str]) -> Region:
     """What is stable when two exponents of a parametrization vary (of several widths: their total degrees). Raises
     TensorProgError for unknown ones."""
-    trainer = in_degrees(trainer)
+    _require_a_polyhedron(trainer)
     exponents = in_gauge(trainer, parametrization)
     first, second = (read_axis(trainer, text) for text in axes)
     here = _value(parametrization, first), _value(parametrization, second)
@@ -36,7 +35,7 @@ def _value(parametrization: Parametrization, axis: Axis) -> Fraction:
 def stability(trainer: Trainer, parametrization: Parametrization) -> tuple[Inequality, ...]:
     """The linear constraints on a, b, c for this start (of several widths: on their total degrees). Raises
     CalculusError if no learning rate is stable."""
-    trainer = in_degrees(trainer)
+    _require_a_polyhedron(trainer)
     units, exponents = trainer.units, in_gauge(trainer, parametrization)
     start = exponents
     if not trainer.run(exponents).stable:
@@ -50,9 +49,8 @@ def stability(trainer: Trainer, parametrization: Parametrization) -> tuple[Inequ
     return inequalities(trainer, start)
 
 
-def in_degrees(trainer: Trainer) -> Trainer:
-    """The trainer with the widths, which grow in proportion, as one: then stability is a matter of total degrees.
-    Raises CalculusError for widths in another order."""
+def _require_a_polyhedron(trainer: Trainer) -> None:
+    """Raises CalculusError for widths in an order. (Those in proportion are one for a trainer.)"""
     groups = trainer.units.groups
     if len(groups) > 1:
         raise CalculusError(
@@ -61,6 +59,3 @@ def in_degrees(trainer: Trainer) -> Trainer:
             f"{groups[1][0]}, so the edges belong to it in part",
             fix=f"regime {', '.join(trainer.units.symbols)}: proportional, or one width",
         )  # fmt: skip
-    if len(groups[0]) == 1:
-        return trainer
-    return replace(trainer, units=trainer.units.as_one)

@@ -25,7 +25,7 @@ def in_gauge(solver: Solver, parametrization: Parametrization) -> Exponents:
 
     packed = Exponents({}, {}, {key: pack(power) for key, power in parametrization.unknowns.items()})
     for name, exponents in parametrization.params.items():
-        packed.A[name] = -pack(exponents.multiplier * (exponents.init_std or Power()))
+        packed.A[name] = -pack(exponents.init)
         packed.C[name] = -pack((exponents.lr or Power()) * exponents.multiplier ** gauge_degree(solver, name))
         for use in solver.uses_of.get(name, ()):
             packed.M[use] -= pack(exponents.multiplier)

@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import permutations, product
 from typing import Any
 
 from tensorprog.architecture import Architecture
+from tensorprog.attribution import attribute
 from tensorprog.calculus.analysis import Exponents
-from tensorprog.calculus.forms import DEFAULT_FORM, parametrize
+from tensorprog.calculus.forms import DEFAULT_FORM, parametrize, without_multipliers
 from tensorprog.calculus.solve import Solution
 from tensorprog.classify.alignment import AlignedTrainer, Alignment
-from tensorprog.derivation import Derivation, known_form
+from tensorprog.derivation import Derivation, derivation_of, known_form
 from tensorprog.errors import CalculusError, TensorProgError
-from tensorprog.exponents import Power, Units
+from tensorprog.exponents import Degrees, Power, Units
 from tensorprog.fixing import read_requirement
 from tensorprog.optimizers import Choice, Optimizer
 from tensorprog.optimizers.policies import DEFAULT_POLICY
+from tensorprog.parametrization import Parametrization
 from tensorprog.programme import show
 from tensorprog.programme.complete import Completed, solve
 from tensorprog.programme.fixes import Fix, requirements
@@ -84,8 +85,16 @@ class Completion(Derivation):
         return show.why(self, param, quantity)
 
     @property
+    def of_degrees(self) -> list[str]:
+        units = self.solution.solver.units
+        if not isinstance(units, Degrees):
+            return []
+        return [f"{', '.join(units.given[0])} grow in proportion, and what is fixed is possible only because of that: "
+                f"what is open, and how sizes follow, is told in powers of {units.symbols[0]}"]  # fmt: skip
+
+    @property
     def remarks(self) -> list[str]:
-        return show.remarks(self)
+        return [*show.remarks(self), *self.of_degrees]
 
     def to_json(self) -> dict[str, Any]:
         return show.to_json(self, super().to_json())
@@ -124,6 +133,9 @@ def complete(
         fixed, completed = _of_any_order(trainer, architecture, given, start, progress)
         solution = as_solution(completed)
         parametrization = parametrize(solution, form, policy)
+        if len(completed.units.given[0]) > 1:
+            given_powers = _powers(trainer, requirements(trainer, architecture.fixes, given))
+            parametrization = _attributed(architecture, solution, parametrization, policy, given_powers)
     except TensorProgError as error:
         raise error.located(architecture.source, architecture.file) from None
     note = UNROLLED if architecture.graph.depths else ""
@@ -136,10 +148,11 @@ def _of_any_order(
 ) -> tuple[tuple[Fix, ...], Completed]:
     """What is fixed, and the solution. Of widths in proportion n^1/2 m^-1/2 neither grows nor vanishes, but an answer
     in monomials must decide: the programme holds it to be larger than 1. If that alone makes what is fixed impossible,
-    it is held to be smaller, in every order of the widths. Raises CalculusError if none will do."""
-    tied = None
-    for groups in product(*(permutations(group) for group in trainer.units.given)):
-        units = type(trainer.units)(*groups, denominator=trainer.units.denominator, base=trainer.units.base)
+    it is held to be smaller; and if that does not help, the widths are one."""
+    own = trainer.units
+    widths, *slower = own.given
+    reverse = Units(widths[::-1], *slower, denominator=own.denominator, base=own.base)
+    for units in (own, reverse, own.as_one.finer(own.denominator, own.base)):
         other = replace(trainer, units=units, exponents=_repacked(start, trainer.units, units))
         fixed = requirements(other, architecture.fixes, given)
         try:
@@ -147,13 +160,35 @@ def _of_any_order(
         except ConflictError as error:
             if not error.tied:
                 raise
-            tied = tied or error
-    assert tied is not None
-    raise CalculusError(
-        tied.message, tied.span, fix="an exponent of the width that is summed",
-        why="the widths grow in proportion, so this is Theta(1); but then it does not say which powers of which width "
-        "the other exponents have",
-    )  # fmt: skip
+    raise AssertionError("where widths are one there are no ties")
+
+
+def _powers(trainer: Trainer, fixes: Sequence[Fix]) -> dict[tuple[str, str], Power | None]:
+    """What is fixed, to which power (None: to be found)."""
+    return {(fix.quantity, name): None if value is None else trainer.units.power(value)
+            for fix in fixes for name, value in fix.values.items()}  # fmt: skip
+
+
+def _attributed(
+    architecture: Architecture,
+    solution: Solution,
+    found: Parametrization,
+    policy: str,
+    given: Mapping[tuple[str, str], Power | None],
+) -> Parametrization:
+    """The exponents of widths in proportion: what is fixed as it is said; of parameters that have the derived ones, of
+    the same widths as there."""
+    solver, fixed = solution.solver, dict[tuple[str, str], Power]()
+    for (quantity, name), power in given.items():
+        kept = found.unknowns[name] if quantity == "scale" else getattr(found.params[name], quantity)
+        fixed[quantity, name] = kept if power is None else power
+    try:
+        derived = derivation_of(architecture, solver.choice, found.name, policy)
+        known = [(derived.parametrization, derived.without_multipliers)]
+    except TensorProgError:
+        known = []
+    owners = {use: name for name, of in solver.uses_of.items() for use in of}
+    return attribute((found, without_multipliers(solution, policy)), known, owners, solver.units, fixed)
 
 
 def _solved(trainer: Trainer, fixes: Sequence[Fix], start: Exponents, progress: Progress | None) -> Completed:

@@ -83,7 +83,7 @@ def resolve(trainer: Trainer, said: FixDecl) -> Fix:
         values: dict[str, Fraction | None] = {}
         for name in names:
             e = row.params[name]
-            power = {"init": e.multiplier * (e.init_std or Power()), "init_std": e.init_std,
+            power = {"init": e.init, "init_std": e.init_std,
                      "multiplier": e.multiplier, "lr": e.lr}[quantity]  # fmt: skip
             values[name] = number(power or Power())
         return Fix(said, quantity, values)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tensorprog.calculus.explain import Explainer
+from tensorprog.calculus.shared import describe
 from tensorprog.exponents import Power
 from tensorprog.programme.branches import Constraint
 from tensorprog.programme.stages import Lost
@@ -47,8 +48,9 @@ def vanishing(found: Completion) -> dict[str, Power]:
     """Hidden arguments of nonlinearities whose initial value vanishes."""
     from tensorprog.classify.regime import vanishing_starts
 
-    return {m.tensor: m.initial for m in vanishing_starts(found.completed.unknowns.trainer, found.solution.snapshot)
-            if m.initial is not None}  # fmt: skip
+    nodes = found.architecture.graph.nodes
+    starts = {k: found.sizes(k)[0] for k in vanishing_starts(found.completed.unknowns.trainer, found.solution.snapshot)}
+    return {describe(nodes[k], nodes): power for k, power in starts.items() if power is not None}
 
 
 def _power(found: Completion, lost: Lost) -> Power:

@@ -27,6 +27,11 @@ class Excess:
     size: int
     part: str  # "initial" | "change"
 
+    @property
+    def at(self) -> tuple[int, int, str]:
+        """What it is the size of."""
+        return self.node, self.step, self.part
+
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:

@@ -100,11 +100,23 @@ def test_in_an_order_of_the_widths_it_does_matter() -> None:
         completed(REGIMES[2], "lr[W] = m^-1", "multiplier[W] = 0", "init[U] = 0")
 
 
-def test_what_only_a_tie_forbids_and_no_order_allows_is_refused_with_the_reason() -> None:
-    """W starts too large by n^1/2 m^-1/2, and V by m / n; both are Theta(1), but no order of n and m allows both."""
-    with pytest.raises(CalculusError) as caught:
-        completed(REGIMES[0], "init[U] = 0", "init[W] = m^-1/2", "lr[W] = n^-1", "init[V] = n^-1", "no multipliers")
-    assert "in proportion" in caught.value.why
+def test_what_only_a_tie_forbids_and_no_order_allows_is_answered_by_degrees() -> None:
+    """W starts too large by n^1/2 m^-1/2, and V by m / n; both are Theta(1), but no order of n and m allows both. What
+    is fixed stays as it is said, and the degrees are those of the same network with m = n."""
+    tie = ("init[U] = 0", "init[W] = m^-1/2", "lr[W] = n^-1", "init[V] = n^-1", "no multipliers")
+    one = tp.derive(
+        tp.parse(f"width n\n{BODY}".replace("k: m", "k: n")), "adam", fixes=[t.replace("m^", "n^") for t in tie]
+    )
+    found = completed(REGIMES[0], *tie)
+    assert found.maximal and found.completed.certified
+    assert found.params["W"].init_std == Power.of({"m": F(-1, 2)}) and found.params["V"].init_std == Power.of({"n": -1})
+    for name, known in one.params.items():
+        assert [power and power.degree for power in (found.params[name].init_std, found.params[name].lr)] == [
+            power and power.degree for power in (known.init_std, known.lr)
+        ]
+    assert "possible only because of that" in str(found)
+    with pytest.raises(tp.TensorProgError, match="no stable completion"):
+        completed(REGIMES[0], *tie, "lr[V] = m^-1/2")  # too large, not by a tie
 
 
 def test_a_number_does_not_say_of_which_width() -> None:
