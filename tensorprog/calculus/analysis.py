@@ -20,7 +20,7 @@ from tensorprog.calculus.pieces import Piece, pieces
 from tensorprog.calculus.rules import rules_for
 from tensorprog.calculus.shared import Rule, Sizes, power_size
 from tensorprog.calculus.stable import blow_up, require_unit_streams, runaway
-from tensorprog.calculus.stepping import gradient_of, lifted, lifted_alone, step_of
+from tensorprog.calculus.stepping import Summand, alone_in_a_gradient, lifted, lifted_alone, step_of
 from tensorprog.calculus.terms import Replaced, Terms, forget_results, joined, leading
 from tensorprog.calculus.terms import largest as largest  # one place for those who read an analysis
 from tensorprog.calculus.together import added_together
@@ -98,8 +98,8 @@ class Analysis:
         self.optimizers = {n: self.choice.of(parameter) for n, parameter in parameters.items()}
         above = lifted([parameters[n] for n, o in self.optimizers.items() if o.normalisation == "spectral"], self.sizes)
         self.margins = [margin + above for margin in self.margins]
-        self._gradients = {name: gradient_of(self.program, name, o) for name, o in self.optimizers.items()
-                           if name in self.program.updates}  # fmt: skip
+        self._alone = {name: alone_in_a_gradient(self.program, name, self.optimizers[name])
+                       for name in self.program.updates}  # fmt: skip
 
     def restart(self) -> None:
         """Back to initialisation: no terms, no steps taken."""
@@ -221,12 +221,27 @@ class Analysis:
 
     def gradient(self, name: str, *, first: bool = False) -> Terms:
         """The terms of a parameter's gradient, after the last sweep; `first`: before any step."""
-        found, *alone = (self.initial[k] if first else self.initial[k] + self.change[k] for k in self._gradients[name])
-        return lifted_alone(found, tuple(term for terms in alone for term in terms))
+
+        def terms(node: int) -> Terms:
+            return self.initial[node] if first else self.initial[node] + self.change[node]
+
+        def summand(part: Summand) -> Terms:
+            found = terms(part.node)
+            for k in part.path:
+                found = rule.initial([found]) if (rule := self.rules[k]) else found
+            return found
+
+        alone = [tuple([term for part in parts for term in summand(part)]) for parts in self._alone[name]]
+        return lifted_alone(terms(self.program.grads[name]), alone)
+
+    def made_of(self, name: str) -> list[tuple[Terms, Terms]]:
+        """All that `gradient` reads."""
+        parts = {k for parts in self._alone[name] for part in parts for k in (part.node, *part.path)}
+        return [(self.initial[k], self.change[k]) for k in sorted({self.program.grads[name], *parts})]
 
     def gradients(self) -> Mapping[str, Terms]:
         """The terms of every parameter's gradient, after the last sweep."""
-        return {name: self.gradient(name) for name in self._gradients}
+        return {name: self.gradient(name) for name in self.program.updates}
 
     def train(self, taken: int | None = None) -> bool:
         """Add this sweep's updates to the parameters' changes; True if any new term appeared. `taken`: how many steps

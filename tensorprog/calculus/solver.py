@@ -253,13 +253,13 @@ class Solver(Demands):
     def _take_steps(self) -> bool:
         """The optimizer's steps from this sweep's gradients: the first step's and the later ones'."""
         moved = False
-        for name, (grad, *alone) in self._gradients.items():
-            known = [(self.initial[k], self.change[k]) for k in (grad, *alone)], self.exponents.A[name]
+        for name in self.program.updates:
+            known = self.made_of(name), self.exponents.A[name]
             step = self.step.get(name, ())
             if self._stepped.get(name) != known:
                 self._stepped[name] = known
                 first = self.update_terms(name, self.gradient(name, first=True))
-                later = self.update_terms(name, self.gradient(name)) if self.change[grad] else ()
+                later = self.update_terms(name, self.gradient(name)) if self.change[self.program.grads[name]] else ()
                 step = reduce_terms([*first, *later])
             if self.program.forward.loops:
                 before, flat = self.nominal.get(name), self._nominal(name, self.gradient(name))

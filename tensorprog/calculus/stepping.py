@@ -8,6 +8,7 @@ as a_i (b_i . b_k) (a_k . a_j) b_j^T.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from tensorprog.calculus.affine import greatest
 from tensorprog.calculus.grades import Grade, grade_product, is_zero_mean
@@ -15,7 +16,7 @@ from tensorprog.calculus.nonlinear import entrywise
 from tensorprog.calculus.shared import Sizes
 from tensorprog.calculus.terms import Terms, as_entries, interned, reduce_terms
 from tensorprog.functions import Facts
-from tensorprog.graph import Add, Contract, Input, Program, unscaled
+from tensorprog.graph import Add, Contract, Fold, Input, Program, Scale
 from tensorprog.optimizers import Optimizer
 from tensorprog.parameters import Parameter
 
@@ -51,32 +52,55 @@ def entry_by_entry(gradient: Terms, top: int) -> Terms:
     return value([tuple([(size - top, raw, grades) for size, raw, grades in gradient])])
 
 
-def lifted_alone(gradient: Terms, alone: Terms) -> Terms:
-    """A gradient for an entrywise step. `alone`: those of its terms that some entries have alone; there the step lifts
+def lifted_alone(gradient: Terms, alone: Sequence[Terms]) -> Terms:
+    """A gradient for an entrywise step. `alone`: sets of its terms that some entries have alone; there the step lifts
     them to the size that the largest terms have elsewhere."""
-    if not alone:
+    if not any(alone):
         return gradient
-    lift = greatest(term[0] for term in gradient) - greatest(term[0] for term in alone)
-    return reduce_terms([*gradient, *[(size + lift, raw, grades) for size, raw, grades in alone]])
+    top, found = greatest(term[0] for term in gradient), list(gradient)
+    for terms in filter(None, alone):
+        lift = top - greatest(term[0] for term in terms)
+        found += [(size + lift, raw, grades) for size, raw, grades in terms]
+    return reduce_terms(found)
 
 
-def gradient_of(program: Program, name: str, optimizer: Optimizer) -> tuple[int, ...]:
-    """The node of a parameter's gradient. Where entries are normalised, and some parts of it come from looking tokens
-    up, also those of the other parts: in rows that no token of the batch chooses, these are alone."""
-    nodes, gradient = program.nodes, program.grads[name]
+@dataclass(frozen=True, slots=True)
+class Summand:
+    """One of the nodes that a gradient is the sum of, and the linear ones between them (the nearest to it first).
+    `apart`: it is exactly zero in some entries: rows of a table that no token of the batch chooses, or what lies
+    outside of a slice."""
 
-    def parts(k: int) -> list[int]:
-        op, same = nodes[k].op, tuple(range(len(nodes[k].axes)))
-        return [p for a in nodes[k].args for p in parts(a)] if isinstance(op, Add) and {*op.places} == {same} else [k]
+    node: int
+    path: tuple[int, ...]
+    apart: bool
 
-    def looked_up(k: int) -> bool:
-        made = nodes[unscaled(nodes, k)]
-        data = (nodes[a].op for a in made.args)
-        return isinstance(made.op, Contract) and any(isinstance(op, Input) and op.kind == "tokens" for op in data)
 
-    found = parts(gradient) if optimizer.normalisation == "entry" else []
-    others = [k for k in found if not looked_up(k)]
-    return (gradient, *others) if len(others) < len(found) else (gradient,)
+def alone_in_a_gradient(program: Program, name: str, optimizer: Optimizer) -> tuple[tuple[Summand, ...], ...]:
+    """Where entries are normalised: sets of summands of a parameter's gradient that some entries have alone."""
+    nodes = program.nodes
+
+    def summands(k: int, path: tuple[int, ...], kept: frozenset[int]) -> list[Summand]:
+        """Those of a node; `kept`: its axes that the parameter has."""
+        op = nodes[k].op
+        match op:
+            case Scale():
+                return summands(nodes[k].args[0], (k, *path), kept)
+            case Contract(indices, None, out):
+                within = frozenset(a for a, i in enumerate(indices) if i in out and out.index(i) in kept)
+                return summands(nodes[k].args[0], (k, *path), within)
+            case Add(places) if {*places} == {tuple(range(len(nodes[k].axes)))}:
+                return [part for a in nodes[k].args for part in summands(a, path, kept)]
+            case Fold(axis):
+                return [Summand(k, path, not op.taps and axis in kept)]
+            case _:
+                data = [nodes[a].op for a in nodes[k].args] if isinstance(op, Contract) else []
+                return [Summand(k, path, any(isinstance(of, Input) and of.kind == "tokens" for of in data))]
+
+    whole = program.grads[name]
+    found = summands(whole, (), frozenset(range(len(nodes[whole].axes)))) if optimizer.normalisation == "entry" else []
+    everywhere = tuple(part for part in found if not part.apart)
+    sets = [everywhere, *((*everywhere, part) for part in found if part.apart)]
+    return tuple(one for one in sets if 0 < len(one) < len(found))
 
 
 def orthogonalised(gradient: Terms, widths: Sequence[int]) -> Terms:
