@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
+from tensorprog.dims import Dim
 from tensorprog.errors import TensorProgError
 from tensorprog.torch.apply import RECORD, applied
-from tensorprog.torch.changes import Absorb, InputHook, MultiplierChange, OutputHook, Place
+from tensorprog.torch.changes import Absorb, Changes, InputHook, OutputHook, Place
 from tensorprog.torch.placing import PlacedMultiplier, take_away
 from tensorprog.torch.sizes import forget_compiled, unwrapped
 
@@ -33,7 +34,7 @@ def fold(model: Module) -> tuple[str, ...]:
     record = applied(model)
     if record is None:
         raise TensorProgError("nothing was applied to this model")
-    plan = [(m, _target(model, m)) for m in record.multipliers if not isinstance(m.place, Absorb)]
+    plan = [(m, _target(model, record.changes, m)) for m in record.multipliers if not isinstance(m.place, Absorb)]
     lines = []
     with torch.no_grad():
         for m, place in plan:
@@ -44,27 +45,44 @@ def fold(model: Module) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _target(model: Module, m: PlacedMultiplier) -> Place:
+def _target(model: Module, changes: Changes, m: PlacedMultiplier) -> Place:
     """The place of the multiplier whose module's weights can take it: untied ones first."""
     if (part := m.change.part) is not None:
         return Absorb(m.change.param, part.axis, part.start, part.stop)
-    candidates = [place for place in (m.place, *m.change.places)
-                  if _foldable(model, place) and not _read_elsewhere(model, m.change, place)]  # fmt: skip
+    candidates = [_projection(model, place) or place for place in (m.place, *m.change.places)
+                  if _foldable(model, place) and not _read_elsewhere(model, changes, place)]  # fmt: skip
     for place in candidates:
         if isinstance(place, Absorb) or not _tied(model, place.module):  # type: ignore[union-attr]
             return place
     if candidates:
         return candidates[0]
     raise TensorProgError(f"the multiplier {m.change.name} cannot be folded",
-                          why="it stands behind no module with weights of its own that are linear in its output",
+                          why="no module there has weights of its own that can take it, and that nothing else reads",
                           fix="export with the hook, or with the attribute as it is")  # fmt: skip
 
 
-def _read_elsewhere(model: Module, change: MultiplierChange, place: Place) -> bool:
-    """Whether the weight that would take the factor is the parameter itself, which its other uses read as it is."""
-    if change.kind != "use" or isinstance(place, Absorb) or place.module == change.module:  # type: ignore[union-attr]
+def _read_elsewhere(model: Module, changes: Changes, place: Place) -> bool:
+    """Whether something else reads the weight that would take the factor, and would go on reading it once it is untied
+    from the modules that hold it too."""
+    if isinstance(place, Absorb):
         return False
-    return _weight(model, place.module) is model.get_parameter(change.param)  # type: ignore[union-attr]
+    weight = _weight(model, place.module)  # type: ignore[union-attr]
+    uses = {m.module for m in changes.multipliers if m.kind == "use" and model.get_parameter(m.param) is weight}
+    owners = {n.rpartition(".")[0] for n, p in model.named_parameters(remove_duplicate=False) if p is weight}
+    return not uses <= owners
+
+
+def _projection(model: Module, place: Place) -> Absorb | None:
+    """The part of an `nn.MultiheadAttention`'s weights that meets one of its inputs: of queries, keys, values."""
+    if not isinstance(place, InputHook) or place.axis is not None or place.argument > 2:
+        return None
+    owner = model.get_submodule(place.module)
+    if not isinstance(owner, nn.MultiheadAttention) or type(owner).forward is not nn.MultiheadAttention.forward:
+        return None
+    if owner.in_proj_weight is None:
+        return Absorb(f"{place.module}.{'qkv'[place.argument]}_proj_weight")
+    start, stop = (Dim.of((place.argument + k) * owner.embed_dim) for k in (0, 1))
+    return Absorb(f"{place.module}.in_proj_weight", 0, start, stop)
 
 
 def _foldable(model: Module, place: Place) -> bool:
@@ -75,7 +93,7 @@ def _foldable(model: Module, place: Place) -> bool:
             owner = model.get_submodule(module)
             return _computes(owner, _AFFINE if axis is None else (nn.Linear,)) or (axis is None and _is_gain(owner))
         case InputHook(module):
-            return _computes(model.get_submodule(module), _PRODUCTS)
+            return _computes(model.get_submodule(module), _PRODUCTS) or _projection(model, place) is not None
         case _:
             return False
 

@@ -67,15 +67,19 @@ class MultiplyOutput(_Multiply):
 
 @dataclass(frozen=True)
 class MultiplyInput(_Multiply):
-    """A forward pre-hook: positional input number `argument` times `factor`; with `axis` only a range, as above."""
+    """A forward pre-hook (with keyword arguments): input number `argument`, or the one called `name` if it is given by
+    its name, times `factor`; with `axis` only a range, as above."""
 
     factor: float
     argument: int = 0
     axis: int | None = None
     start: int = 0
     stop: int = 0
+    name: str = ""
 
-    def __call__(self, module: Module, args: Any) -> Any:
+    def __call__(self, module: Module, args: Any, kwargs: Any) -> Any:
+        if self.argument >= len(args):
+            return args, {**kwargs, self.name: self._times(kwargs[self.name])}
         parts = list(args)
         parts[self.argument] = self._times(parts[self.argument])
-        return tuple(parts)
+        return tuple(parts), kwargs

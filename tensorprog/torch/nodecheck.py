@@ -26,9 +26,9 @@ from tensorprog.torch.changes import UNIT, Absorb, Attribute, ConfigField
 from tensorprog.torch.hidden import Hidden
 from tensorprog.torch.looks import Rows, second_looks
 from tensorprog.torch.measure import Rates, Spot, Trained, spots
-from tensorprog.torch.places import behind_hooks, leading, read_through
 from tensorprog.torch.predicted import Predicted
 from tensorprog.torch.rounding import only_rounding
+from tensorprog.torch.sources import behind_hooks, leading, read_through
 from tensorprog.torch.training import FIRST, TOP, Floats, Progress, entries
 from tensorprog.torch.trial import moved_by
 

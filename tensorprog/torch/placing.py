@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -96,36 +97,44 @@ def range_of(place: Absorb | OutputHook | InputHook, sizes: Mapping[str, int]) -
 
 def put(model: Module, m: MultiplierChange, place: Place, k: float, sizes: Mapping[str, int]) -> PlacedMultiplier:
     """Puts a multiplier into a model: its present value there times k."""
-    match place:
-        case Attribute(module, name, power):
-            owner = model.get_submodule(module)
-            before = getattr(owner, name)
-            setattr(owner, name, before * k ** float(1 / power))
-            return PlacedMultiplier(m, place, k, before=before)
-        case ConfigField(name, power):
-            before = getattr(model.config, name)
-            setattr(model.config, name, before * k ** float(1 / power))
-            return PlacedMultiplier(m, place, k, before=before)
-        case OutputHook(module, output):
-            where = range_of(place, sizes)
-            hook = MultiplyOutput(k, output, where.axis, where.start, where.stop)
-            return PlacedMultiplier(m, place, k, handle=model.get_submodule(module).register_forward_hook(hook))
-        case InputHook(module, argument):
-            where = range_of(place, sizes)
-            multiply = MultiplyInput(k, argument, where.axis, where.start, where.stop)
-            return PlacedMultiplier(m, place, k, handle=model.get_submodule(module).register_forward_pre_hook(multiply))
-        case Absorb():
-            return PlacedMultiplier(m, place, k)  # with the initial values
+    return PlacedMultiplier(m, place, k, *install(model, place, k, sizes))
 
 
 def take_away(model: Module, multiplier: PlacedMultiplier) -> None:
     """Removes one multiplier from where it was put (an absorbed one stays where it is)."""
-    match multiplier.place:
-        case Attribute(module, name):
-            setattr(model.get_submodule(module), name, multiplier.before)
-        case ConfigField(name):
-            setattr(model.config, name, multiplier.before)
+    uninstall(model, multiplier.place, multiplier.before, multiplier.handle)
+
+
+def install(model: Module, place: Place, k: float, sizes: Mapping[str, int]) -> tuple[float | None, Any]:
+    """Multiplies what is at a place by k; what to undo it with: the number that was there, the handle of a hook. An
+    absorbed factor goes in with the initial values."""
+    match place:
+        case Attribute(_, name, power) | ConfigField(name, power):
+            holder = _holder(model, place)
+            before = getattr(holder, name)
+            setattr(holder, name, before * k ** float(1 / power))
+            return before, None
+        case OutputHook(module, output):
+            where = range_of(place, sizes)
+            hook = MultiplyOutput(k, output, where.axis, where.start, where.stop)
+            return None, model.get_submodule(module).register_forward_hook(hook)
+        case InputHook(module, argument):
+            owner, where = model.get_submodule(module), range_of(place, sizes)
+            names = [*inspect.signature(owner.forward).parameters]
+            name = names[argument] if argument < len(names) else ""
+            multiply = MultiplyInput(k, argument, where.axis, where.start, where.stop, name)
+            return None, owner.register_forward_pre_hook(multiply, with_kwargs=True)
         case Absorb():
-            pass
-        case _:
-            multiplier.handle.remove()
+            return None, None
+
+
+def uninstall(model: Module, place: Place, before: float | None, handle: Any) -> None:
+    """Undoes `install`."""
+    if isinstance(place, Attribute | ConfigField):
+        setattr(_holder(model, place), place.name, before)
+    elif handle is not None:
+        handle.remove()
+
+
+def _holder(model: Module, place: Attribute | ConfigField) -> Any:
+    return model.get_submodule(place.module) if isinstance(place, Attribute) else model.config

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from tensorprog.torch.recorder import MOST_BYTES
 from tensorprog.torch.trace import TooLargeError, Trace
 
 WIDTHS = (3, 5, 7, 10)
+SHORT = (torch.bfloat16, torch.float16)
 
 
 class BuildError(TensorProgError):
@@ -149,3 +150,15 @@ def resized(run: Run, axis: int, size: int) -> Run:
         return t.index_select(axis, torch.arange(size, device=t.device) % t.shape[axis])
 
     return Run(run.module, tree_map(cut, run.args), tree_map(cut, run.kwargs), run.loss, run.starts, run.random_buffers)
+
+
+def widened(run: Run) -> Run:
+    """The run in float32, where its module is (in place) or its inputs are in a shorter type."""
+    if all(p.dtype not in SHORT for p in run.module.parameters()):
+        return run
+
+    def wide(t: Any) -> Any:
+        return t.float() if isinstance(t, torch.Tensor) and t.dtype in SHORT else t
+
+    run.module._apply(wide)
+    return replace(run, args=tree_map(wide, run.args), kwargs=tree_map(wide, run.kwargs))

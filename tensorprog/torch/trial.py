@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from tensorprog.dims import BATCH_SYMBOL, Dim
+from tensorprog.dims import BATCH_SYMBOL
 from tensorprog.exponents import Power
 from tensorprog.graph import Graph, Input, Scalar
 from tensorprog.interpret import Interpreter
 from tensorprog.parametrization import Parametrization, ParamExponents
-from tensorprog.torch.changes import Absorb, Attribute, ConfigField, InputHook, OutputHook, Place
+from tensorprog.torch.changes import Absorb, Attribute, ConfigField, Place
+from tensorprog.torch.placing import install, range_of, uninstall
+from tensorprog.torch.runs import widened
 
 if TYPE_CHECKING:
     from tensorprog.torch.reading import Reading
@@ -70,12 +72,13 @@ class Trial:
 
     def __init__(self, reading: Reading) -> None:
         """All parameters get values at which everything matters: a place must be right for those too. They are drawn
-        again while a result is the same everywhere, behind a relu that no example opens."""
-        self.reading = reading
+        again while a result is the same everywhere, behind a relu that no example opens. In full precision: with few
+        digits, one place looks like another."""
+        self.reading = replace(reading, run=widened(reading.run))
         self._matters: dict[Place, bool] = {}
         for seed in range(2, 2 + DRAWS):
             self._draw(seed)
-            self.before = interpreted(reading)
+            self.before = interpreted(self.reading)
             if all(np.size(result) == 1 or np.ptp(result) for result in self.before):
                 break
 
@@ -137,60 +140,18 @@ class Trial:
 
     @contextlib.contextmanager
     def _placed(self, place: Place) -> Iterator[None]:
-        module = self.reading.module
-        match place:
-            case Attribute(_, name, power) | ConfigField(name, power):
-                holder = module.get_submodule(place.module) if isinstance(place, Attribute) else module.config
-                old = getattr(holder, name)
-                setattr(holder, name, old * FACTOR ** float(1 / power))
-                try:
-                    yield
-                finally:
-                    setattr(holder, name, old)
-            case Absorb(name, axis, start, stop):
-                weight = module.get_parameter(name)
-                kept = weight.detach().clone()
-                with torch.no_grad():
-                    weight.copy_(_scaled(kept, 0, axis, *self._range(start, stop)))
-                try:
-                    yield
-                finally:
-                    with torch.no_grad():
-                        weight.copy_(kept)
-            case OutputHook(path, output, axis, start, stop):
-                ends = self._range(start, stop)
-
-                def after(_: Any, __: Any, result: Any) -> Any:
-                    return _scaled(result, output, axis, *ends)
-
-                handle = module.get_submodule(path).register_forward_hook(after)
-                try:
-                    yield
-                finally:
-                    handle.remove()
-            case InputHook(path, argument, axis, start, stop):
-                limits = self._range(start, stop)
-
-                def before(_: Any, args: Any) -> Any:
-                    return _scaled(tuple(args), argument, axis, *limits)
-
-                handle = module.get_submodule(path).register_forward_pre_hook(before)
-                try:
-                    yield
-                finally:
-                    handle.remove()
-
-    def _range(self, start: Dim | None, stop: Dim | None) -> tuple[int | None, int | None]:
-        sizes = self.reading.points[0]
-        return (None if start is None else int(start.evaluate(sizes)),
-                None if stop is None else int(stop.evaluate(sizes)))  # fmt: skip
-
-
-def _scaled(result: Any, output: int, axis: int | None, start: int | None, stop: int | None) -> Any:
-    if isinstance(result, tuple):
-        return tuple(_scaled(r, 0, axis, start, stop) if k == output else r for k, r in enumerate(result))
-    if axis is None:
-        return result * FACTOR
-    factor = torch.ones(result.shape[axis], dtype=result.dtype)
-    factor[start:stop] = FACTOR
-    return result * factor.reshape([-1 if k == axis % result.dim() else 1 for k in range(result.dim())])
+        module, sizes = self.reading.module, self.reading.points[0]
+        if isinstance(place, Absorb):
+            part = range_of(place, sizes).of(module.get_parameter(place.param))
+            kept = part.clone()
+            part.mul_(FACTOR)
+            try:
+                yield
+            finally:
+                part.copy_(kept)
+            return
+        before = install(module, place, FACTOR, sizes)
+        try:
+            yield
+        finally:
+            uninstall(module, place, *before)

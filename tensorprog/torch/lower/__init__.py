@@ -18,7 +18,7 @@ from tensorprog.torch.lower.builder import Builder
 from tensorprog.torch.lower.data import Data
 from tensorprog.torch.lower.nodes import scalar_of
 from tensorprog.torch.lower.registry import RULES, rule
-from tensorprog.torch.lower.scalars import behind_products
+from tensorprog.torch.lower.scalars import behind_products, onto_products
 from tensorprog.torch.lower.values import Atom, Complex, Sizes, Value, is_one
 from tensorprog.torch.segments import segmented
 from tensorprog.torch.trace import Ref
@@ -263,8 +263,9 @@ def lower(
     for label, node in outputs:
         low.name(node, label)
     graph, place = _reachable(low, outputs, loss, name)
-    graph, moved = behind_products(graph)
-    place = {old: moved[new] for old, new in place.items() if new in moved}
+    for arranged in (behind_products, onto_products):
+        graph, moved = arranged(graph)
+        place = {old: moved[new] for old, new in place.items() if new in moved}
     graph, moved, parts = segmented(graph)
     place = {old: moved[new] for old, new in place.items() if new in moved}
     kept = tuple(replace(s, node=place[s.node]) for s in sites if s.node in place)

@@ -1,0 +1,172 @@
+"""Where the nodes of a model's graph come from and go to, in terms of its modules: whose output an operand is, which
+modules read a product."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from math import prod
+from typing import TYPE_CHECKING
+
+from tensorprog.dims import Dim
+from tensorprog.functions import BUILTIN
+from tensorprog.graph import (
+    Const,
+    Contract,
+    Input,
+    Map,
+    Merge,
+    Node,
+    Op,
+    Param,
+    Scale,
+    Split,
+    Window,
+    reached,
+    unscaled,
+)
+from tensorprog.torch.changes import InputHook, MultiplierChange, OutputHook
+
+if TYPE_CHECKING:
+    from tensorprog.torch.reading import Reading
+
+
+def relabelled(nodes: tuple[Node, ...], node: int) -> int:
+    """What a node is a rearranged multiple of."""
+    while isinstance((op := nodes[node].op), Scale | Split | Merge) or (isinstance(op, Contract) and op.right is None):
+        node = nodes[node].args[0]
+    return node
+
+
+def read_through(reading: Reading, product: int) -> tuple[set[int], list[InputHook]]:
+    """A product and what only relabels or scales it; and the inputs, or ranges of inputs, of modules whose weights
+    read these."""
+    nodes, passed, found = reading.lowered.graph.nodes, {product}, []
+    ranges = {part.name: (whole, part) for whole, parts in reading.lowered.parts.items() for part in parts}
+    for node in nodes:
+        if not passed.intersection(node.args):
+            continue
+        others = [nodes[unscaled(nodes, a)] for a in node.args if a not in passed]
+        if isinstance(node.op, Scale | Split | Merge) or (
+            isinstance(node.op, Contract) and all(isinstance(o.op, Input | Const) for o in others)
+        ):
+            passed.add(node.id)
+        elif isinstance(node.op, Contract) and others and isinstance(param := others[0].op, Param):
+            whole, part = ranges.get(param.name, (param.name, None))
+            path = whole.rpartition(".")[0]
+            found.append(InputHook(path) if part is None else InputHook(path, 0, -1, part.start, part.stop))
+    return passed, found
+
+
+def sources_of(reading: Reading, operands: Iterable[int]) -> dict[str, tuple[int, tuple[Dim, Dim] | None]]:
+    """The modules whose output these nodes are, up to relabelling, windows, scalars and functions like relu: path ->
+    (number of the result, the range of it)."""
+    ends: dict[int, list[tuple[str, int]]] = {}
+    for path, node, output in ends_of(reading):
+        ends.setdefault(node, []).append((path, output))
+    found: dict[str, tuple[int, tuple[Dim, Dim] | None]] = {}
+    for operand in operands:
+        for path, output, window in _linear_sources(reading.lowered.graph.nodes, operand, ends):
+            found.setdefault(path, (output, window))
+    return found
+
+
+def other_factors(nodes: tuple[Node, ...], unknown: str) -> list[int]:
+    """What a use of a parameter is multiplied with."""
+    used: set[int] = set()
+    others = []
+    for node in nodes:
+        if isinstance(node.op, Scale) and unknown in node.op.scalar.unknowns:
+            used.add(node.id)
+        elif isinstance(node.op, Contract) and node.op.right is not None:
+            others += [other for a, other in zip(node.args, node.args[::-1], strict=True) if a in used]
+        elif isinstance(node.op, Scale | Split | Merge | Contract) and used.intersection(node.args):
+            used.add(node.id)
+    return others
+
+
+def behind_hooks(reading: Reading, multipliers: Iterable[MultiplierChange]) -> set[int]:
+    """The nodes between the output that a hook multiplies for a use of a parameter, and that use: in the model they
+    have the factor already."""
+    nodes, ends = reading.lowered.graph.nodes, ends_of(reading)
+    found: set[int] = set()
+    for m in multipliers:
+        paths = {p.module for p in m.places if isinstance(p, OutputHook) and p.module != m.module}
+        hooked = {node for path, node, _ in ends if path in paths}
+        if m.kind != "use" or not hooked:
+            continue
+        after: set[int] = set()
+        for node in nodes:
+            if (hooked | after).intersection(node.args):
+                after.add(node.id)
+        for unknown, u in reading.lowered.graph.unknowns.items():
+            if u.param == m.param and reading.lowered.multipliers[unknown][0] == m.module:
+                for factor in other_factors(nodes, unknown):
+                    found |= after & reached(nodes, [factor])
+    return found
+
+
+def leading(nodes: tuple[Node, ...], param: str, products: set[int]) -> set[int]:
+    """A parameter and what is made of it on the way to one of the products, which are left out."""
+    found = {node.id for node in nodes if isinstance(node.op, Param) and node.op.name == param}
+    for node in nodes:
+        if found.intersection(node.args) and node.id not in products:
+            found.add(node.id)
+    return found & reached(nodes, products)
+
+
+def _linear_sources(
+    nodes: tuple[Node, ...], node: int, ends: dict[int, list[tuple[str, int]]]
+) -> Iterator[tuple[str, int, tuple[Dim, Dim] | None]]:
+    """Modules whose output is this node, or one that it is made of by relabelling, windows, scalars and functions like
+    relu. `ends`: node -> the modules whose output it is, each with the number of the result."""
+    at, window = nodes[node], None
+    cut: tuple[int, Dim, Dim] | None = None  # a finite axis of the node, and the range of it that is taken
+    while True:
+        for path, output in ends.get(at.id, ()):
+            yield path, output, window
+        op = at.op
+        if isinstance(op, Window) and not op.taps:
+            ends_at = op.offset + at.axes[op.axis].dim
+            if nodes[at.args[0]].axes[op.axis].dim.grows:  # of channels; a range of positions is left to the trial
+                window = (op.offset, ends_at)
+            else:
+                cut = (op.axis, op.offset, ends_at)
+        elif isinstance(op, Split) and cut is not None and cut[0] == op.axis:  # of channels, seen as (3, heads, dim)
+            inner = prod((a.dim for a in at.axes[op.axis + 1 : op.axis + op.count]), start=Dim.of(1))
+            window, cut = (cut[1] * inner, cut[2] * inner), None
+        elif not (isinstance(op, Split | Merge | Scale) or (isinstance(op, Contract) and op.right is None)
+                  or (isinstance(op, Map) and _passes(op))):  # fmt: skip
+            return
+        elif cut is not None:
+            axis = _axis_below(op, cut[0])
+            cut = None if axis is None else (axis, *cut[1:])
+        if not at.args or isinstance(nodes[at.args[0]].op, Param):
+            return
+        at = nodes[at.args[0]]
+
+
+def _axis_below(op: Op, axis: int) -> int | None:
+    """Which axis of its operand an axis of a relabelled tensor is, if it is one."""
+    match op:
+        case Contract(left, _, out):
+            return left.index(out[axis])
+        case Split(first, count):
+            return axis if axis < first else axis - count + 1 if axis >= first + count else None
+        case Merge(first, count):
+            return axis if axis < first else axis + count - 1 if axis > first else None
+    return axis
+
+
+def _passes(op: Map) -> bool:
+    """Whether a positive factor passes through a function: relu and its like."""
+    return not op.derivative and op.fn in BUILTIN and BUILTIN[op.fn].facts[0].degree == 1
+
+
+def ends_of(reading: Reading) -> list[tuple[str, int, int]]:
+    """(module, node, number) of the result of a module's last operation in every call: its output, for simple modules.
+    Of modules with others inside only the last call's."""
+    sites = [site for site in reading.lowered.sites if site.module]
+    last = {site.module: k for k, site in enumerate(sites)}
+    inner = {path.rpartition(".")[0] for path in last}
+    return [(site.module, site.node, site.output) for k, site in enumerate(sites)
+            if k == last[site.module] or (site.module not in inner and sites[k + 1].module != site.module)]  # fmt: skip

@@ -1,0 +1,104 @@
+"""A number in the code behind a sum or product that has a product of activations in it is counted in, as it is right
+behind that product: scores / sqrt(d) are, whatever comes between them and the division."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch import nn  # noqa: E402
+
+import tensorprog.torch as tpt  # noqa: E402
+from tensorprog.torch.changes import Absorb, Attribute  # noqa: E402
+from tests.shared import n  # noqa: E402
+from tests.torch.support import worst_difference  # noqa: E402
+
+pytestmark = pytest.mark.torch
+TIME, HALF = 7, Fraction(1, 2)
+BETWEEN = {
+    "nothing": lambda s, z, x: z,
+    "a trained temperature": lambda s, z, x: z * s.temperature.exp(),
+    "a trained bias": lambda s, z, x: z + s.bias,
+    "both": lambda s, z, x: z * s.temperature.exp() + s.bias,
+    "a mask": lambda s, z, x: z + s.mask,
+    "a gate per token": lambda s, z, x: z * torch.sigmoid(s.gate(x)),
+    "its own mean": lambda s, z, x: z - z.mean(-1, keepdim=True),
+    "other scores": lambda s, z, x: z + s.other(x) @ s.k(x).transpose(1, 2),
+}
+
+
+class Attention(nn.Module):
+    """One head that grows; something stands between its scores and their division by the root of its size."""
+
+    def __init__(self, width: int, between: str) -> None:
+        super().__init__()
+        self.between, self.root = between, width**0.5
+        self.first, self.last, self.gate = nn.Linear(5, width), nn.Linear(width, 3), nn.Linear(width, 1)
+        self.q, self.k, self.v, self.other = (nn.Linear(width, width, bias=False) for _ in range(4))
+        self.temperature, self.bias = nn.Parameter(torch.zeros(())), nn.Parameter(torch.randn(TIME, TIME))
+        self.register_buffer("mask", torch.full((TIME, TIME), -1e4).triu(1))
+
+    def forward(self, x: Any) -> Any:
+        x = self.first(x)
+        scores = BETWEEN[self.between](self, self.q(x) @ self.k(x).transpose(1, 2), x) / self.root
+        return self.last(x + scores.softmax(-1) @ self.v(x))
+
+
+def derived(between: str) -> Any:
+    x = torch.randn(4, TIME, 5, generator=torch.Generator().manual_seed(0))
+    return tpt.derive(lambda n: Attention(8 * n, between), x, "adamw")
+
+
+@pytest.mark.parametrize("between", BETWEEN)
+def test_a_number_behind_sums_and_products_of_scores_is_counted_in(between: str) -> None:
+    p = derived(between)
+    scores = [m for m in p.changes.multipliers if m.kind == "product"]
+    assert {(m.now, m.needed) for m in scores} == {(n(-HALF), n(-1))}
+    if "bias" in p.params:  # divided too
+        assert p.params["bias"].init_std == p.params["bias"].lr == n(HALF)
+
+
+class Weights(nn.Module):
+    """Two sorts of scores from parameters without modules, and one number for both (XLNet)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first, self.last, self.scale = nn.Linear(5, width), nn.Linear(width, 3), width**-0.5
+        self.q, self.r, self.k, self.v = (nn.Parameter(torch.randn(width, width) / width**0.5) for _ in range(4))
+
+    def forward(self, x: Any) -> Any:
+        x = self.first(x)
+        k = (x @ self.k).transpose(1, 2)
+        return self.last((((x @ self.q) @ k + (x @ self.r) @ k) * self.scale).softmax(-1) @ (x @ self.v))
+
+
+def test_one_number_behind_two_products_takes_the_factor_of_both() -> None:
+    """Multiplied at its place once, although each could be absorbed into a weight of its own."""
+    p = tpt.derive(lambda n: Weights(8 * n), torch.randn(4, TIME, 5), "adamw")
+    first, second = p.changes.multipliers
+    assert first.places == second.places == (Attribute("", "scale"), Absorb("k"))
+    assert (first.shared_with, second.shared_with) == ("", first.name)
+    model = Weights(64)
+    p.apply(model, base=2)
+    assert model.scale == 64**-0.5 / 2
+
+
+@pytest.mark.parametrize("between", ["both", "its own mean", "other scores"])
+def test_the_graph_computes_what_the_model_does(between: str) -> None:
+    x = torch.randn(4, TIME, 5, dtype=torch.float64)
+    p = tpt.derive(lambda n: Attention(8 * n, between).double(), x)
+    assert worst_difference(p.reading) < 1e-9
+
+
+@pytest.mark.slow
+def test_every_tensor_behaves_as_derived_and_not_without_the_multiplier() -> None:
+    p = derived("both")
+    widths = (32, 64, 128, 256)
+    report = p.check(widths, seeds=4, steps=1)
+    assert report.verdict != "disagrees", str(report)
+    wrong = p.check(widths, seeds=4, steps=1, keep=["bmm"])
+    assert "(top): div" in {row.tensor for row in wrong.rows if row.verdict == "disagrees"}
