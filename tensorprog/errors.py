@@ -10,12 +10,12 @@ WIDEST = 200  # characters of a source line that are shown
 class TensorProgError(Exception):
     """Something is wrong with the user's input.
 
-    `message` says what, `why` which rule it breaks, `fix` what to write instead; `span` where.
+    `message` says what, `why` which rule it breaks, `fix` what to write instead, none left out; `span` where.
     `file` and `source` may be filled in later, by the stage that knows them (`located`).
     """
 
     def __init__(
-        self, message: str, span: Span = NOWHERE, *, why: str = "", fix: str = "", source: str = "", file: str = ""
+        self, message: str, span: Span = NOWHERE, *, why: str, fix: str, source: str = "", file: str = ""
     ) -> None:
         super().__init__(message)
         self.message, self.span, self.why, self.fix = message, span, why, fix
@@ -59,18 +59,11 @@ def _window(text: str, start: int) -> tuple[str, int]:
     return before + text[first : first + WIDEST] + after, start - first + len(before)
 
 
-class TextError(TensorProgError):
-    """A mistake in a file: each says why it is one, and what to write instead."""
-
-    def __init__(self, message: str, span: Span = NOWHERE, *, why: str, fix: str) -> None:
-        super().__init__(message, span, why=why, fix=fix)
-
-
-class ParseError(TextError):
+class ParseError(TensorProgError):
     """The text is not in the language."""
 
 
-class ShapeError(TextError):
+class ShapeError(TensorProgError):
     """Names, indices or dims do not fit together."""
 
 
@@ -80,3 +73,11 @@ class CalculusError(TensorProgError):
 
 class NoPowerLawError(CalculusError):
     """A stack of layers has no exponents of its depth; the loop is named."""
+
+
+class InternalError(TensorProgError):
+    """A stage was given what the stages before it do not make: a fault of this tool, not of the user's."""
+
+    def __init__(self, message: str, span: Span = NOWHERE) -> None:
+        super().__init__(f"fault in tensorprog: {message}", span, why="nothing that you write should lead here",
+                         fix="nothing else: please report it, with this message, the command and the file")  # fmt: skip

@@ -45,6 +45,9 @@ CHARACTERS = {
     "\u2264": ("a comparison is written with two characters", "`<=`"),
     "\u226a": ("a regime is written with two characters", "`<<`"),
     "\u00b2": ("a power is written with `^`", "`^2`"),
+    "\u2192": ("there are no arrows", "`=`, or `return` for the result of a block"),
+    "\u2211": ("a repeated index is summed", "`y[j] = W[j,i] x[i]`, or `sum[i](x[i])`"),
+    "\u00bd": ("a fraction is written with `/`", "`(1/2)`"),
     "\u221a": ("a root is a power", "`x^(1/2)`"),
     "\u00a0": ("this is a no-break space", "a plain space"),
     "\ufeff": ("this is a byte order mark", "nothing"),
@@ -120,7 +123,8 @@ def _character(error: UnexpectedCharacters, source: str) -> ParseError:
     elif character in CHARACTERS:
         why, fix = CHARACTERS[character]
     elif character.isascii():
-        why, fix = ("a control character", "nothing") if not character.isprintable() else ("", "")
+        why = "no mark of the language" if character.isprintable() else "a control character"
+        fix = "nothing, or a name of letters, digits and `_`" if character.isprintable() else "nothing"
     else:
         why, fix = "outside comments only ASCII is read", _ascii(character)
     shown = f"`{character}`" if character.isprintable() and not character.isspace() else f"U+{ord(character):04X}"
@@ -132,7 +136,7 @@ def _ascii(character: str) -> str:
     name = unicodedata.name(character, "")
     if name.startswith("GREEK"):
         return f"`{name.split()[-1].lower()}`"
-    return f"`{plain}`" if plain.isalnum() else ""
+    return f"`{plain}`" if plain.isalpha() else "ASCII: letters, digits and the marks of the keyboard"
 
 
 def _usual(token: Token, before: list[Token], accepts: set[str], source: str) -> Iterator[ParseError]:
@@ -215,6 +219,9 @@ def _usual(token: Token, before: list[Token], accepts: set[str], source: str) ->
         yield ParseError(
             "a dim is declared with `=`", span_of(token), fix="`dim d = 64`", why="`:` is for what an index runs over"
         )
+    if token.type in ("COMPARE", "MUCH_LESS") and "STAR" in accepts:
+        yield ParseError(f"a comparison is no value: found `{token}`", span_of(token), fix="`softmax[s | s <= t](..)`",
+                         why="only what a reduction works over is compared, index with index")  # fmt: skip
     if token.type == "NUMBER" and "STAR" in accepts:
         yield ParseError("a number cannot follow a factor without a sign between them", span_of(token),
                          fix=f"`* {token}`", why="side by side, the number stands first: `3 x`")  # fmt: skip

@@ -45,6 +45,7 @@ class _Rolled(Flat):
                 step.span,
                 "a weight of the inner one is "
                 "another one for every pair of layers, which have no order that parities could be kept in",
+                "a number for the inner one: `repeat 2 { .. }`",
             )
         axis = Axis(step.length, "layer", len(self.loops) + 1)
         prefix = f"{path}{step.instance}.*."
@@ -198,5 +199,5 @@ def _reading(node: Node, args: tuple[int, ...]) -> Node:
     return Node(node.id, node.op, args, node.axes, node.name, node.span)
 
 
-def _no_law(message: str, span: Span, why: str, fix: str = "") -> NoPowerLawError:
+def _no_law(message: str, span: Span, why: str, fix: str) -> NoPowerLawError:
     return NoPowerLawError(f"no power law in the depth: {message}", span, why=why, fix=fix)

@@ -99,7 +99,8 @@ def _rule(
         case Map(fn, order):
             function = functions.get(fn) or BUILTIN.get(fn)
             if function is None or order > 1:
-                raise refuse(node, program.nodes, f"nothing is known of the function `{fn}` (derivative {order})")
+                why = f"nothing is known of the function `{fn}` (derivative {order})"
+                raise refuse(node, program.nodes, why, f"a formula of your own, `fn my_{fn}(z) = ..`")
             return Rule(*nonlinear.entrywise(nonlinear.facts_of(function, order), len(growing)))
         case InvRms(axes, _):
             return Rule(*inverse_rms(args[0], axes, sizes))

@@ -89,7 +89,7 @@ def describe(node: Node, nodes: Sequence[Node] = (), depth: int = 3) -> str:
             return f"{type(node.op).__name__.lower()}({', '.join(args)})"
 
 
-def refuse(node: Node, nodes: Sequence[Node], why: str, fix: str = "") -> CalculusError:
+def refuse(node: Node, nodes: Sequence[Node], why: str, fix: str) -> CalculusError:
     """The error for a node outside the calculus."""
     return CalculusError(f"the calculus does not cover `{describe(node, nodes)}`", node.span, why=why, fix=fix)
 

@@ -9,12 +9,16 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from traceback import extract_tb
 from typing import Any, NoReturn
 
 from tensorprog.cli import check, classify, derive, emit, explain, fmt, graph, import_, lint, report, transfer
-from tensorprog.cli.terminal import BAD_INPUT, OK, discard_output
-from tensorprog.errors import TensorProgError
+from tensorprog.cli.terminal import BAD_INPUT, FAULT, OK, discard_output
+from tensorprog.errors import InternalError, TensorProgError
 from tensorprog.files import unwritable
+
+PACKAGE = Path(__file__).parents[1]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,6 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int = arguments.run(arguments)
         sys.stdout.flush()
         return code
+    except InternalError as error:
+        print(error.render(), file=sys.stderr)
+        return FAULT
     except TensorProgError as error:
         print(error.render(), file=sys.stderr)
         return BAD_INPUT
@@ -42,6 +49,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(("\r\x1b[K" if sys.stderr.isatty() else "") + "interrupted", file=sys.stderr)  # over the progress bar
         return 130
+    except Exception as error:
+        if sys.flags.dev_mode:
+            raise
+        print(InternalError(_fault(error)).render(), file=sys.stderr)
+        return FAULT
+
+
+def _fault(error: Exception) -> str:
+    """An exception that nothing foresaw, and where in tensorprog it was raised."""
+    own = [frame for frame in extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(PACKAGE)]
+    said = " ".join(str(error).split())[:200]
+    place = f"{Path(own[-1].filename).relative_to(PACKAGE).as_posix()}:{own[-1].lineno}" if own else "?"
+    return f"{type(error).__name__}{f': {said}' * bool(said)} ({place})"
 
 
 def parser() -> argparse.ArgumentParser:

@@ -14,7 +14,7 @@ from pathlib import Path
 from tensorprog.errors import TensorProgError
 from tensorprog.files import unwritable
 
-OK, DISAGREES, BAD_INPUT = 0, 1, 2  # exit codes
+OK, DISAGREES, BAD_INPUT, FAULT = 0, 1, 2, 3  # exit codes
 PATIENCE = 1.5  # seconds of silence, before a bar is shown for what is usually quick
 
 

@@ -20,7 +20,7 @@ from tensorprog.coordcheck.emitted import EmittedNetwork, require_device
 from tensorprog.coordcheck.measure import spectral_norm
 from tensorprog.coordcheck.probes import PRODUCTS, Probe
 from tensorprog.derivation import Derivation
-from tensorprog.errors import TensorProgError
+from tensorprog.errors import InternalError, TensorProgError
 from tensorprog.interpret import Interpreter
 from tensorprog.parametrization import Parametrization
 
@@ -81,7 +81,7 @@ def plan(
 
     loss, expected = float(network.forward(take).detach()), interpreter.loss(values)
     if not abs(loss - expected) <= EQUAL * max(1.0, abs(expected)):
-        raise TensorProgError(f"the emitted program's loss is {loss}, the interpreter's {expected}")
+        raise InternalError(f"the emitted program's loss is {loss}, the interpreter's {expected}")
     places = {}
     for node in nodes:
         square = _square(values[node])
@@ -179,7 +179,7 @@ def measure(
         else:
             network.forward(take)
         if tuple(ops) != found.ops:
-            raise TensorProgError("the emitted program does other operations than in its trial run")
+            raise InternalError("the emitted program does other operations than in its trial run")
         for row, p in enumerate(probes):
             if p.param is None and p.node in found.places:
                 value = now[found.places[p.node]]

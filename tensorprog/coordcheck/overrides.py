@@ -109,6 +109,7 @@ def _put_multiplier(derivation: Derivation, unknowns: dict[str, Power], o: Overr
     known = [name for name, u in derivation.architecture.graph.unknowns.items() if u.kind == "multiplier"]
     named = [name for name in known if fnmatchcase(name, o.name[1:])]
     if o.quantity != "multiplier" or not named:
-        fix = ", ".join(f"multiplier[?{name}]" for name in known)
-        raise TensorProgError(f"no multiplier `{o.name}` to set", why="" if known else "the file has none", fix=fix)
+        fix = ", ".join(f"multiplier[?{name}]" for name in known) or "`?name` in the file, or a parameter's name"
+        raise TensorProgError(f"no multiplier `{o.name}` to set", fix=fix,
+                              why="it would change nothing" if known else "the file has none")  # fmt: skip
     unknowns.update(dict.fromkeys(named, o.power))

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from tensorprog import syntax
 from tensorprog.emission.format import Code, block, combined, fold, number, times
-from tensorprog.errors import TensorProgError
+from tensorprog.errors import InternalError
 from tensorprog.functions import BUILTIN
 
 _PLAIN = {"sqrt": "torch.sqrt({x})", "log": "torch.log({x})"}
@@ -19,7 +19,7 @@ def template(name: str) -> str:
         return BUILTIN[name].torch
     if name in _PLAIN:
         return _PLAIN[name]
-    raise TensorProgError(f"the function {name!r} cannot be emitted")
+    raise InternalError(f"the function {name!r} cannot be emitted")
 
 
 def definition(name: str, argument: str, body: syntax.Expr, mine: Mapping[str, str]) -> str:
@@ -60,4 +60,4 @@ def _expression(body: syntax.Expr, argument: str, mine: Mapping[str, str]) -> Co
             return combined(op, _expression(left, argument, mine), _expression(right, argument, mine))
         case syntax.Call(id, (syntax.Argument(None, value),)):
             return applied(mine.get(id) or template(id), _expression(value, argument, mine))
-    raise TensorProgError("this formula cannot be emitted", body.span)
+    raise InternalError("this formula cannot be emitted", body.span)

@@ -15,7 +15,7 @@ from tensorprog.emission.names import OWN_GLOBALS, Namespace, attribute_names, c
 from tensorprog.emission.sizes import Sizes
 from tensorprog.emission.tables import MultiplierRow, ParameterRow, Tables
 from tensorprog.emission.variables import Statement, variable_name
-from tensorprog.errors import TensorProgError
+from tensorprog.errors import InternalError
 from tensorprog.exponents import Power
 from tensorprog.model import Loop, Model, Module, Use
 from tensorprog.parameters import Parameter, Unknown
@@ -67,7 +67,7 @@ class Emission:
         if unknown.kind == "use":
             row = self.parametrization.params.get(prefix + unknown.param)
             return row.multiplier if row else Power()
-        raise TensorProgError(f"the parametrization has no exponent for the multiplier {names[0]}", unknown.span)
+        raise InternalError(f"the parametrization has no exponent for the multiplier {names[0]}", unknown.span)
 
 
 @dataclass(slots=True)
@@ -129,7 +129,7 @@ class ClassPrinter:
         if key not in self._multipliers:
             unknown = next((u for u in frame.module.unknowns if u.name == name), None)
             if unknown is None:
-                raise TensorProgError(f"the multiplier {name} is not declared")
+                raise InternalError(f"the multiplier {name} is not declared")
             exponents = [self.emission.unknown(unknown, graph) for graph, _ in frame.paths]
             self._multipliers[key] = None
             if unknown.kind != "use" or any(e.exponents for e in exponents):

@@ -14,7 +14,7 @@ from tensorprog.emission.frame import Frame, Match, permuted, product
 from tensorprog.emission.functions import applied
 from tensorprog.emission.pooling import find_pool
 from tensorprog.emission.windows import match_fold, match_window
-from tensorprog.errors import TensorProgError
+from tensorprog.errors import InternalError
 from tensorprog.graph import (
     Accumulate,
     Add,
@@ -43,7 +43,7 @@ _COMPARE = {"<=": "torch.le", "<": "torch.lt", ">=": "torch.ge", ">": "torch.gt"
 
 
 def match_value(frame: Frame, value: int) -> Match:
-    """How to compute `value`. Raises TensorProgError for what only a backward pass holds."""
+    """How to compute `value`. Raises InternalError for what only a backward pass holds."""
     op, args = frame.op(value), frame.args(value)
     assert op is not None
     match op:
@@ -58,7 +58,7 @@ def match_value(frame: Frame, value: int) -> Match:
             return _layer(frame, value) or Match(args, lambda c: frame.scaled(scalar, c[0]))
         case Map(fn, derivative):
             if derivative:
-                raise TensorProgError(f"the derivative of {fn} cannot be emitted")
+                raise InternalError(f"the derivative of {fn} cannot be emitted")
             template = frame.owner.function(fn)
             return Match(args * template.count("{x}"), lambda c: applied(template, c[0]))
         case InvRms(axes, eps):
@@ -84,7 +84,7 @@ def match_value(frame: Frame, value: int) -> Match:
         case Param() | Input() | Const():
             raise AssertionError("leaves have no rule")
         case SoftmaxGrad() | LossGrad() | Update() | Accumulate():
-            raise TensorProgError("only forward passes can be emitted")
+            raise InternalError("only forward passes can be emitted")
         case _:
             assert_never(op)
 
@@ -251,5 +251,5 @@ def _loss(frame: Frame, kind: str, args: tuple[int, ...]) -> Match:
         return call("F.cross_entropy", logits, target)
 
     if kind not in ("mean", "mse", "cross_entropy"):
-        raise TensorProgError(f"the loss {kind!r} cannot be emitted")
+        raise InternalError(f"the loss {kind!r} cannot be emitted")
     return Match(args[:1] if kind == "mean" else args, render)

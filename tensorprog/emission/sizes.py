@@ -10,7 +10,7 @@ from tensorprog import syntax
 from tensorprog.dims import ONE, Dim
 from tensorprog.emission.format import ADD, MUL, POW, Code, number, plus, power, times
 from tensorprog.emission.names import Namespace
-from tensorprog.errors import TensorProgError
+from tensorprog.errors import InternalError
 from tensorprog.graph import Axis
 from tensorprog.model import LocalDim
 
@@ -52,7 +52,7 @@ class Sizes:
                 assert local.formula is not None
                 try:
                     up, down = _quotient(local.formula, self._source)
-                except TensorProgError:
+                except InternalError:
                     up, down = _polynomial(local.dim, {w: self._width(w) for w in local.dim.symbols})
                 result.append(f"{name} = {_divided(up, down, name)}")
         return result
@@ -220,7 +220,7 @@ def _quotient(formula: syntax.Expr, names: dict[str, str]) -> tuple[Code, Code]:
                 return Code(f"{_multiplied(a, d).at(ADD)} - {second.at(MUL)}", ADD), _multiplied(b, d)
             return plus(_multiplied(a, d), second), _multiplied(b, d)
         case _:
-            raise TensorProgError("this size cannot be written as a formula", formula.span)
+            raise InternalError("this size cannot be written as a formula", formula.span)
 
 
 def _multiplied(a: Code, b: Code) -> Code:

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from tensorprog.dims import Dim
 from tensorprog.emission.format import Code, number, over, power, times
-from tensorprog.errors import TensorProgError
+from tensorprog.errors import InternalError, TensorProgError
 from tensorprog.exponents import Power
 from tensorprog.graph import Scalar
 from tensorprog.optimizers import Optimizer
@@ -93,7 +93,7 @@ def parameter_text(
     def text(row: ParameterRow) -> str:
         rule = parametrization.params.get(row.graph_path)
         if rule is None:
-            raise TensorProgError(f"the parametrization has no row for {row.graph_path}", row.parameter.span)
+            raise InternalError(f"the parametrization has no row for {row.graph_path}", row.parameter.span)
         parts = [f"init={_start(row.parameter, base, rule.init_std is None)}"]
         if rule.init_std is not None and rule.init_std.exponents:
             parts.append(f"init_std={exponents(rule.init_std)}")
@@ -134,14 +134,11 @@ def _start(parameter: Parameter, base: Mapping[str, int], starts_at_zero: bool) 
             value = init.value if init.value is not None else 1.0
             return f'("{init.kind}", {number(float(value)).text})'
         case _:
-            raise TensorProgError(f"the initialiser {init.kind!r} cannot be emitted", parameter.span)
+            raise InternalError(f"the initialiser {init.kind!r} cannot be emitted", parameter.span)
 
 
 def _size(dim: Dim, base: Mapping[str, int], span: Span = NOWHERE) -> int:
-    try:
-        value = dim.evaluate(base)
-    except KeyError as missing:
-        raise TensorProgError(f"there is no base width for {missing.args[0]}") from None
+    value = dim.evaluate(base)
     if value.denominator != 1 or value < 1:
         raise TensorProgError(f"the size {dim} is {value} at the base widths", span, fix=_other_base(dim, base),
                               why="a size is a whole number from 1 on")  # fmt: skip
@@ -163,7 +160,7 @@ def multiplier_text(base: Mapping[str, int]) -> Callable[[MultiplierRow], str]:
 
     def text(row: MultiplierRow) -> str:
         if row.base.unknowns:
-            raise TensorProgError(f"the base value of the multiplier {row.path} depends on other multipliers")
+            raise InternalError(f"the base value of the multiplier {row.path} depends on other multipliers")
         code: Code | None = None
         below: Code | None = None
         for dim, exponent in row.base.powers:

@@ -132,7 +132,9 @@ def _cuts(trainer: Trainer, base: Exponents, axes: tuple[Axis, Axis], here: Corn
     hidden = blown_up(fine.program, Snapshot(initial, change), fine.functions)
     first = [e for e in result.excess if e.node not in hidden] or list(result.excess)
     if not first:
-        raise TensorProgError("sizes keep growing, but nothing exceeds Theta(1)", file=trainer.program.forward.name)
+        raise TensorProgError("sizes keep growing, but nothing exceeds Theta(1)",
+                              file=trainer.program.forward.name, fix="other exponents for --region, or none",
+                              why="a region has an edge where a size does")  # fmt: skip
     return [_edge(fine, excess, corner) for excess in first]
 
 

@@ -13,6 +13,7 @@ from tensorprog.calculus.terms import Terms
 from tensorprog.calculus.uses import Occurrence
 from tensorprog.errors import CalculusError
 from tensorprog.optimizers import Optimizer
+from tensorprog.syntax import Span
 
 MOST_EFFORT = 150_000  # for one prediction; in units of some 10 microseconds
 EVALUATION = 4  # of these, besides the pairs of terms
@@ -51,6 +52,10 @@ class Trajectory:
 
 class ManyTermsError(CalculusError):
     """A tensor is a sum of more terms than a trainer is to follow."""
+
+    def __init__(self, message: str, span: Span) -> None:
+        super().__init__(message, span, why="sizes far from balance do not merge, and each is followed by itself",
+                         fix="fewer fixed exponents, or exponents nearer to the derived ones")  # fmt: skip
 
 
 @dataclass

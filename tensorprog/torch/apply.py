@@ -118,7 +118,8 @@ def remove(model: Module) -> None:
     model = unwrapped(model)
     record = applied(model)
     if record is None:
-        raise TensorProgError("nothing was applied to this model")
+        raise TensorProgError("nothing was applied to this model", why="what is undone is what `apply` noted in it",
+                              fix="p.apply(model, ..) before, or nothing")  # fmt: skip
     parameters = parameters_by_change(record.changes, model)
     trained = next((d.name for d in record.rescaled if moved(d, parameters[d.name])), None)
     if trained is not None:
@@ -140,7 +141,8 @@ def _without(changes: Changes, keep: Collection[str]) -> Changes:
     known = {p.name for p in changes.parameters} | {m.name for m in changes.multipliers}
     lost = next((name for name in keep if name not in known), None)
     if lost is not None:
-        raise TensorProgError(f"there is no `{lost}` to keep", fix=", ".join(sorted(known)[:4]) + ", ...")
+        raise TensorProgError(f"there is no `{lost}` to keep", why="`keep` names parameters and multipliers",
+                              fix=", ".join(sorted(known)[:4]) + ", ...")  # fmt: skip
     kept = tuple(
         p if p.name not in keep else replace(p, needed=replace(p.needed, init_std=p.init_now, lr=None,
                                                                weight_decay=None, eps=None), parts=(), refused="",
@@ -200,6 +202,7 @@ def _measured(
             size = size_of(p.name, parameters[p.name])
             if size == 0:
                 raise TensorProgError(f"`{p.name}` is zero: no factor gives it the size that it has at the base",
+                                      why="its start is measured, and rescaled to that of the base",
                                       fix=f"initialise it before, or keep=['{p.name}']")  # fmt: skip
             yield p.name, starts[p.name] * p.needed.init_std.ratio(sizes, base) / size
 

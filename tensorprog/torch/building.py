@@ -85,14 +85,15 @@ def tensors(value: Any) -> list[Tensor]:
 
 
 @contextmanager
-def told(what: str, fix: str = "", kind: type[TensorProgError] = TensorProgError) -> Iterator[None]:
+def told(what: str, fix: str, kind: type[TensorProgError] = TensorProgError) -> Iterator[None]:
     """Whatever the user's code raises, or that it exits, as an error of this `kind`. A TensorProgError stays."""
     try:
         yield
     except TensorProgError:
         raise
     except (Exception, SystemExit) as error:
-        raise kind(f"{what}: {type(error).__name__}: {error}", fix=fix) from error
+        raise kind(f"{what}: {type(error).__name__}: {error}", fix=fix,
+                   why="the model is built and run at several sizes, by its own code") from error  # fmt: skip
 
 
 def construct(build: Build, n: int, inputs: Any = None, loss: Callable[[Any], Tensor] | None = None) -> Built:
@@ -124,7 +125,7 @@ def arguments(
     function that `at` calls for one; None: the module's own `dummy_inputs` (Hugging Face) or `example_input_array`
     (Lightning). Raises TensorProgError if there is nothing."""
     if callable(given) and not isinstance(given, torch.Tensor | Mapping):
-        with told("the function of the inputs fails"):
+        with told("the function of the inputs fails", "a function of the width that returns inputs"):
             given = at(given)
     for name in ("dummy_inputs", "example_input_array"):
         given = getattr(module, name, None) if given is None else given
@@ -145,7 +146,7 @@ def builder(place: str) -> Build:
     if not colon or not name or not attribute.isidentifier():
         raise TensorProgError(f"`{place}` does not name a function", fix="my_model.py:build",
                               why="the model is built at several sizes, by calling it")  # fmt: skip
-    with told(f"cannot import {name}"):
+    with told(f"cannot import {name}", "a module that Python imports without an error"):
         module = _from_file(Path(name)) if name.endswith(".py") else importlib.import_module(name)
     found = getattr(module, attribute, None)
     if not callable(found):

@@ -33,7 +33,8 @@ def fold(model: Module) -> tuple[str, ...]:
     model = unwrapped(model)
     record = applied(model)
     if record is None:
-        raise TensorProgError("nothing was applied to this model")
+        raise TensorProgError("nothing was applied to this model", why="what is folded are the multipliers of `apply`",
+                              fix="p.apply(model, ..) before, or nothing")  # fmt: skip
     plan = [(m, _target(model, record.changes, m)) for m in record.multipliers if not isinstance(m.place, Absorb)]
     lines = []
     with torch.no_grad():

@@ -117,6 +117,7 @@ def _setting(given: Setting, p: ParameterChange, tensor: Any, default: float) ->
     if isinstance(given, Mapping):
         if p.optimizer not in given:
             raise TensorProgError(f"no value for {p.optimizer}, which updates `{p.name}`",
+                                  why="a mapping has a value for every optimizer that is used",
                                   fix=f'"{p.optimizer}": ...')  # fmt: skip
         return float(given[p.optimizer])
     return float(given(p.name, tensor)) if callable(given) else float(given)

@@ -31,6 +31,7 @@ class Range:
         if hasattr(tensor, "to_local"):  # sharded
             if self.axis is not None:
                 raise TensorProgError("a range of rows of a sharded parameter cannot be rescaled",
+                                      why="each process holds other rows of it",
                                       fix="apply before fully_shard")  # fmt: skip
             return tensor.detach().to_local()
         return tensor.detach() if self.axis is None else tensor.detach().narrow(
@@ -64,6 +65,7 @@ def rescale(name: str, tensor: Tensor, factor: float, where: Range = Range()) ->
     if int(off.abs().max() if off.numel() else 0) > 1:  # it under- or overflows: nothing could undo that
         part.copy_(before)
         raise TensorProgError(f"`{name}` cannot be multiplied by {factor:.3g} in {part.dtype}: digits would be lost",
+                              why="`remove` could not give back the weights that were there",
                               fix="apply in float32, then convert")  # fmt: skip
     return Rescaled(name, where, factor, str(part.dtype), _packed(off > 0), _packed(off < 0), checksum(part))
 
@@ -77,6 +79,7 @@ def size_of(name: str, tensor: Tensor) -> float:
 def _require_values(name: str, tensor: Tensor) -> None:
     if tensor.is_meta:
         raise TensorProgError(f"`{name}` has no values yet: it is on the meta device",
+                              why="what is rescaled are the initial values",
                               fix="apply after the initialisation")  # fmt: skip
 
 

@@ -40,19 +40,23 @@ def parameters_by_change(changes: Changes, model: Module) -> dict[str, Any]:
     for name in present:
         if name not in known:
             raise TensorProgError(f"the model has a parameter `{name}`, which the derived one has not",
+                                  why="a derivation holds for models that its builder makes",
                                   fix="derive from the builder that makes this model")  # fmt: skip
     for p in changes.parameters:
         if p.name not in present:
             raise TensorProgError(f"the model has no parameter `{p.name}`, which the derived one has",
+                                  why="a derivation holds for models that its builder makes",
                                   fix="derive from the builder that makes this model")  # fmt: skip
         if any(present.get(alias, present[p.name]) is not present[p.name] for alias in p.aliases):
             raise TensorProgError(f"`{p.name}` and `{p.aliases[0]}` are one tensor in the derived model, two in this",
+                                  why="the uses of one tensor share one learning rate",
                                   fix="tie them before applying, or derive from an untied builder")  # fmt: skip
     tied: dict[int, str] = {}
     for p in changes.parameters:
         other = tied.setdefault(id(present[p.name]), p.name)
         if other != p.name:
             raise TensorProgError(f"`{other}` and `{p.name}` are one tensor in this model, two in the derived one",
+                                  why="the uses of one tensor share one learning rate",
                                   fix="untie them, or derive from a tied builder")  # fmt: skip
     return {p.name: present[p.name] for p in changes.parameters}
 
@@ -102,6 +106,7 @@ def _shape(name: str, dims: tuple[Dim, ...], tensor: Any) -> tuple[int, ...]:
     shape = tuple(tensor.shape)
     if len(shape) != len(dims):
         raise TensorProgError(f"`{name}` has {len(shape)} axes in this model, {len(dims)} in the derived one",
+                              why="a derivation holds for models that its builder makes",
                               fix="derive from the builder that makes this model")  # fmt: skip
     return shape
 

@@ -107,7 +107,8 @@ def _run(
     """Places, operations, and rms [place, 1 + steps] of one network."""
     module = built.module.train()
     if not any(p.requires_grad for p in module.parameters()):
-        raise TensorProgError("the module has no parameter that is trained")
+        raise TensorProgError("the module has no parameter that is trained", why="a check compares how tensors change",
+                              fix="requires_grad = True for what is to be trained")  # fmt: skip
     optimizer = configure(built)
     parameters = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
     start = [p.detach().clone() for _, p in parameters]

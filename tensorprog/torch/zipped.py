@@ -117,7 +117,8 @@ def _merge(values: list[Any]) -> Any:
     if isinstance(first, Ref):
         if any(v != first for v in values):
             raise TensorProgError("the model does not read the same tensors at all sizes",
-                                  why="the operations at several widths are compared one by one")  # fmt: skip
+                                  why="the operations at several widths are compared one by one",
+                                  fix="a builder in which only sizes vary, or other `widths`")  # fmt: skip
         return first
     if isinstance(first, list | tuple):
         if any(len(v) != len(first) for v in values):

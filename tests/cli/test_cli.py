@@ -19,6 +19,7 @@ import tensorprog
 from tensorprog import TensorProgError, parse
 from tensorprog.cli import main
 from tensorprog.cli.terminal import write_whole
+from tensorprog.errors import InternalError
 from tensorprog.files import OTHERWISE, READING, WRITING, unreadable, unwritable
 from tests.cli.error_table import FILES, ROWS, FileRow, Row, fill, run, whole
 from tests.shared import ROOT, derive, python, tiers
@@ -478,6 +479,26 @@ def test_out_of_memory_is_one_message(monkeypatch: pytest.MonkeyPatch, capsys: p
     monkeypatch.setattr("tensorprog.api.check", exhausted)
     assert main(["check", MLP]) == 2
     assert capsys.readouterr().err.startswith("error: out of memory\n")
+
+
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        (KeyError("x"), "KeyError: 'x' ("),
+        (InternalError("an odd node"), "an odd node"),
+    ],
+)
+def test_fault_of_the_tool_is_one_message_of_its_own(
+    raised: Exception, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise raised
+
+    monkeypatch.setattr("tensorprog.api.derive", broken)
+    assert main(["derive", MLP]) == 3
+    written = capsys.readouterr().err.splitlines()
+    assert written[0].startswith(f"error: fault in tensorprog: {said}")
+    assert [line.split(":")[0] for line in written[1:]] == ["  why", "  write instead"]
 
 
 @pytest.mark.slow

@@ -33,12 +33,14 @@ def faithful_text(
             wrong = differences(derivation, emitted, names)
         except TensorProgError as error:
             raise TensorProgError(
-                f"the language does not accept the model: {error.message}", why=error.why or "", fix=error.fix or ""
+                f"the language does not accept the model: {error.message}", why=error.why, fix=error.fix
             ) from error
         if not wrong:
             return emitted.text
     raise TensorProgError(
-        f"the text would derive to other exponents: {wrong[0]}", why="--emit-tp writes only what derives to the same"
+        f"the text would derive to other exponents: {wrong[0]}",
+        why="--emit-tp writes only what derives to the same",
+        fix="the command without --emit-tp: the table is right, only the text cannot be written",
     )
 
 

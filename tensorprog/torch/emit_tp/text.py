@@ -13,7 +13,8 @@ from tensorprog.parameters import Init
 
 
 def refuse(what: str) -> TensorProgError:
-    return TensorProgError(f"{what} cannot be written in the language", why="--emit-tp writes index notation")
+    return TensorProgError(f"{what} cannot be written in the language", why="--emit-tp writes index notation",
+                           fix="the command without --emit-tp: only the text cannot be written")  # fmt: skip
 
 
 def only_use(graph: Graph, scalar: Scalar) -> bool:

@@ -15,6 +15,8 @@ from tensorprog.parameters import Parameter, Unknown
 from tensorprog.torch.laws import Laws
 from tensorprog.torch.lower.values import Atom, Group, Sizes, Value, is_one
 
+OWN_RULE = "other operations, or a rule of your own (`@tpt.rule`)"
+
 
 def scalar_of(coefficient: float, power: Power | None = None) -> Scalar:
     """A number as the graph keeps it; a coefficient that is a simple fraction up to rounding becomes that."""
@@ -45,7 +47,7 @@ class Nodes:
         self._known: dict[object, int] = {}
         self._uses: dict[tuple[str, Hashable], str] = {}
 
-    def refuse(self, why: str, fix: str = "") -> NoReturn:
+    def refuse(self, why: str, fix: str = OWN_RULE) -> NoReturn:
         """Raises the error that names the operation and the module."""
         place = f"`{self.module}`" if self.module else "the model itself"
         raise TensorProgError(f"`aten.{self.op}` in {place} is not covered", why=why, fix=fix)
