@@ -484,7 +484,7 @@ def test_out_of_memory_is_one_message(monkeypatch: pytest.MonkeyPatch, capsys: p
 @pytest.mark.parametrize(
     ("raised", "said"),
     [
-        (KeyError("x"), "KeyError: 'x' ("),
+        (KeyError("x"), "KeyError: 'x' (cli/check.py:"),
         (InternalError("an odd node"), "an odd node"),
     ],
 )
@@ -494,8 +494,8 @@ def test_fault_of_the_tool_is_one_message_of_its_own(
     def broken(*_: object, **__: object) -> None:
         raise raised
 
-    monkeypatch.setattr("tensorprog.api.derive", broken)
-    assert main(["derive", MLP]) == 3
+    monkeypatch.setattr("tensorprog.api.check", broken)
+    assert main(["check", MLP]) == 3
     written = capsys.readouterr().err.splitlines()
     assert written[0].startswith(f"error: fault in tensorprog: {said}")
     assert [line.split(":")[0] for line in written[1:]] == ["  why", "  write instead"]
