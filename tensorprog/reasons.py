@@ -132,11 +132,12 @@ def _behind(binding: Binding, explainer: Explainer) -> str:
 
 def _law(binding: Binding) -> str:
     """What the binding use does with the parameter, without names: parameters with the same reason share it."""
-    if not binding.sums:
+    sums, part = binding.law
+    if not sums:
         return "sums nothing that grows"
-    aligned = any(s.aligned for s in binding.sums)
-    terms = " and ".join(f"{s.size} terms over {s.index}" for s in binding.sums)
-    what = "the change" if binding.part == CHANGE else "the start"
+    aligned = any(s.aligned for s in sums)
+    terms = " and ".join(f"{s.size} terms over {s.index}" for s in sums)
+    what = "the change" if part == CHANGE else "the start"
     return f"sums {terms}, " + (f"aligned with {what} of the other factor" if aligned else "of zero mean")
 
 

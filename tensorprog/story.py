@@ -154,6 +154,10 @@ class _Story:
         nodes = self.solver.program.nodes
         where = f" (line {binding.node.span.line})" if binding.node.span.line else ""
         lines = [f"  constraint: {constraint}", f"  at `{describe(binding.node, nodes)}`{where}"]
+        for product in binding.before:
+            met = f"the {product.part} of `{describe(product.other, nodes)}`"
+            lines.append(f"    as part of `{describe(product.node, nodes)}`, where it meets {met}")
+            lines += [f"    {s}" for s in product.sums]
         if binding.other is not None and binding.term is not None:
             operand = f"the {binding.part} of `{describe(binding.other, nodes)}`"
             grade = self.explainer.grade_at(binding.other.id, binding.part, binding.term)

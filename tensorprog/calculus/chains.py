@@ -29,9 +29,11 @@ from tensorprog.graph import (
     TopK,
 )
 
-# What only moves entries about.
-_MOVES = {"Split": "an axis seen as several", "Merge": "several axes seen as one", "Window": "entries read by position",
-          "Fold": "entries put at positions"}  # fmt: skip
+# What only moves entries about, and other kinds that have one rule.
+_KINDS = {"Split": "an axis seen as several", "Merge": "several axes seen as one", "Window": "entries read by position",
+          "Fold": "entries put at positions", "StopGrad": "the same, without its gradient",
+          "SoftmaxGrad": "derivative of a softmax along a finite axis",
+          "TopK": "the choice of the largest along a finite axis", "Loss": "the loss"}  # fmt: skip
 Place = tuple[int, str, Term]  # a node, one of its two parts, a term of that part
 Replay = tuple[list[Place], Sums]
 
@@ -54,7 +56,7 @@ class Chains(Explainer):
         while here is not None and depth > 0 and here not in shown:
             shown.add(here)
             line, here = self._step(*here)
-            if line:
+            if line and line not in lines[-1:]:  # one axis after the other is cut or moved
                 lines.append(line)
                 depth -= 1
         if here is not None and depth <= 0:
@@ -172,4 +174,4 @@ class Chains(Explainer):
                 return "one over the root mean square"
             case _:
                 kind = type(node.op).__name__
-                return _MOVES.get(kind, kind.lower())
+                return _KINDS.get(kind, kind.lower())

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from tensorprog.calculus.analysis import largest
 from tensorprog.calculus.carriers import Carriers
 from tensorprog.calculus.grades import EVEN, FLIPS, NOTHING, depends_on, grade_product
 from tensorprog.calculus.multiply import Summed, multiply
-from tensorprog.calculus.shared import contract_plan, describe
+from tensorprog.calculus.shared import contract_plan
 from tensorprog.calculus.solve import Solution
 from tensorprog.calculus.terms import Term, Terms
 from tensorprog.calculus.uses import Occurrence
@@ -36,11 +37,21 @@ Sums = tuple[Sum, ...]
 
 
 @dataclass(frozen=True, slots=True)
+class Before:
+    """A product of a parameter with others at `node`, which is still a weight: with `part` of the operand `other`."""
+
+    node: Node
+    other: Node
+    part: str
+    sums: Sums
+
+
+@dataclass(frozen=True, slots=True)
 class Binding:
     """The use of a parameter that fixes a number: at `node`, with the term `term` of operand `other` (None if the
     parameter is not contracted). `part`: of which part of the operand; `gain`: size of the result for W at size 0.
     `behind`: how much of the gain is due to multipliers behind the use; `layers`: to what all layers of a loop do
-    together."""
+    together. `before`: the products on the way to the use that sum over growing axes, with other parameters alone."""
 
     occurrence: Occurrence
     node: Node
@@ -51,6 +62,13 @@ class Binding:
     gain: int
     behind: int
     layers: int = 0
+    before: tuple[Before, ...] = ()
+
+    @property
+    def law(self) -> tuple[Sums, str]:
+        """All sums, and of which part of the other factors."""
+        sums = tuple(s for product in self.before for s in product.sums) + self.sums
+        return sums, self.before[-1].part if self.before and not self.sums else self.part
 
 
 class Explainer:
@@ -86,7 +104,27 @@ class Explainer:
                 gain = candidate.gain + layers - taken
                 if best is None or gain > best.gain:
                     best = replace(candidate, gain=gain, behind=candidate.behind - taken, layers=layers)
-        return best
+        return replace(best, before=tuple(self._before(best.occurrence, weight))) if best is not None else None
+
+    def _before(self, occurrence: Occurrence, weight: Terms) -> Iterator[Before]:
+        """The products on the way to a use that sum over something that grows."""
+        snapshot = self.solution.snapshot
+        for k, (operand, at) in enumerate(pairwise(occurrence.chain), 1):
+            node = self.program.nodes[at]
+            if not isinstance(node.op, Contract) or node.op.right is None:
+                continue
+            first = node.args[0] == operand
+            other = self.program.nodes[node.args[first]]
+            carried = self.solver.through(replace(occurrence, chain=occurrence.chain[:k]), weight)
+            products = [
+                (found[0][0], part, found[1])
+                for part, terms in ((INITIAL, snapshot.initial), (CHANGE, snapshot.change))
+                for term in terms[other.id]
+                for w in carried
+                if (found := self.contraction(node, *((w, term) if first else (term, w)))) is not None
+            ]
+            if products and (largest_of := max(products, key=lambda product: product[0]))[2]:
+                yield Before(node, other, *largest_of[1:])
 
     def _summed(self, occurrence: Occurrence, weight: Terms) -> int:
         """How much more the sum over all layers demands of a parameter's start than its use in one."""
@@ -207,13 +245,3 @@ class Explainer:
     def _names(self, mask: int) -> str:
         found = [name for bit, name in self.names.items() if bit & mask]
         return ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
-
-
-def law(binding: Binding, nodes: tuple[Node, ...]) -> str:
-    """One clause: what the binding use sums, and how that grows."""
-    if binding.other is None:
-        return f"`{describe(binding.node, nodes)}` takes it as it is"
-    if not binding.sums:
-        return f"`{describe(binding.node, nodes)}` sums nothing that grows"
-    whose = f"the {binding.part} of `{describe(binding.other, nodes)}`"
-    return f"`{describe(binding.node, nodes)}`: with {whose}, " + "; ".join(map(str, binding.sums))

@@ -76,3 +76,46 @@ def test_a_branch_says_by_which_law_its_layers_add_up(act: str, law: str) -> Non
         "output f[] = C[j] h[j]\nloss mse(f)"
     )
     assert f"summed over all layers, are {law}" in tp.derive(arch).explain("b")
+
+
+LATENT = """
+width n
+axis i: 3, s: 5, j: n, k: n
+input x[i]
+param E[s,j], W[k,j], U[k,i], C[s,k]
+q[s,k] = W[k,j] E[s,j]
+h[s,k] = relu(q[s,k] + U[k,i] x[i])
+output f[] = C[s,k] h[s,k]
+loss mse(f)
+"""
+
+
+def test_a_reason_counts_the_sums_over_other_parameters_on_the_way_to_a_use() -> None:
+    found = tp.derive(tp.parse(LATENT))
+    assert found.reasons["W"]["init_std"] == "its use sums n terms over j, of zero mean: gain n^1/2"
+    assert found.reasons["W"]["lr"].endswith("sums n terms over j, aligned with the start of the other factor")
+    assert found.reasons["U"]["lr"].endswith("its use sums nothing that grows")
+    told = found.explain("W", "lr")
+    assert "as part of `q`, where it meets the initial value of `E`" in told
+    assert "the sum over j (n terms) is aligned, law of large numbers: both factors depend on E" in told
+
+
+NORMALISED_TOO = """
+width n
+axis c: 3, j: n, k: n
+input x[c]
+param U[j,c], v[j], W[k,j]
+h[j] = relu(U[j,c] x[c])
+u[j] = v[j] * rms_scale[j](v[j])
+y[k] = relu(W[k,j] (u[j] h[j]))
+output f[] = {use}
+output e[] = {readout} y[k]
+loss mse(f) + mse(e)
+"""
+
+
+def test_a_weight_that_one_use_normalises_and_another_does_not_has_a_start() -> None:
+    found = tp.derive(tp.parse(NORMALISED_TOO.format(use="v[j] h[j]", readout="v[k]")))
+    assert "any would do" not in found.reasons["v"]["init_std"]
+    sizes = {str(v.multiplier) for v in found.params.values()} | {str(v) for v in found.multipliers.values()}
+    assert "n^-1" in sizes
