@@ -95,6 +95,11 @@ def record(
         if recorder.routed.used:
             torch.set_rng_state(state)
             _require_same(module, args, kwargs, loss, frozen, [*outputs, ("loss", own)], state)
+    except TensorProgError:
+        raise
+    except Exception as error:
+        _require_own(recorder, module, args, kwargs, loss, error)
+        raise
     finally:
         for m, training in was_training.items():
             m.training = training
@@ -114,6 +119,25 @@ def record(
             fix="a module that returns its output, or a `loss` that makes a number of its result",
         )
     return trace
+
+
+def _require_own(recorder: Recorder, module: Any, args: Any, kwargs: Any, loss: Any, error: Exception) -> None:
+    """Raises TensorProgError unless the module as it stands fails, too (see `routed`)."""
+    if not recorder.routed.used or recorder.routed.failed is None:
+        return
+    try:
+        with same_state(module):
+            result = module(*args, **kwargs)
+            if loss is not None:
+                loss(result)
+    except Exception:
+        return
+    name, where = recorder.routed.failed
+    raise TensorProgError(
+        f"`{name}` in `{where or 'the model'}` fails if every token is found where some are chosen by their values",
+        why=f"sizes that depend on the data have no law, so all tokens are computed ({error})",
+        fix="every expert on all tokens, times its weight, which is 0 where it is not chosen",
+    ) from error
 
 
 def _require_same(

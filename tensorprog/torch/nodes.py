@@ -11,6 +11,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tensorprog.torch.kernels import plain_kernels
+from tensorprog.torch.trace import memory_of
 
 Tensor = Any
 Module = Any
@@ -105,7 +106,7 @@ def _relabels(func: Any, op: str) -> bool:
 
 def storage(tensor: Tensor) -> int:
     """What a tensor shares with its views, and with parameters that are tied to it."""
-    return int(tensor.untyped_storage()._cdata)
+    return memory_of(tensor)
 
 
 def _flat(value: Any) -> Iterator[Tensor]:

@@ -20,6 +20,7 @@ from tensorprog.dims import BATCH_SYMBOL
 from tensorprog.exponents import Power
 from tensorprog.torch.building import unpacked
 from tensorprog.torch.laws import Laws
+from tensorprog.torch.trace import memory_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ class InitTrace(TorchDispatchMode):  # type: ignore[misc]
         self._signs = torch.Generator().manual_seed(0)
 
     def is_random(self, tensor: torch.Tensor) -> bool:
-        return tensor.untyped_storage()._cdata in self._random
+        return memory_of(tensor) in self._random
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -72,7 +73,7 @@ class InitTrace(TorchDispatchMode):  # type: ignore[misc]
         random = rms is not None or any(self.is_random(t) for t in sources)
         for t in tree_leaves(result):
             if isinstance(t, torch.Tensor):
-                key = t.untyped_storage()._cdata
+                key = memory_of(t)
                 self._alive.append(t)
                 if random:
                     self._random.add(key)

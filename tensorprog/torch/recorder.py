@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from tensorprog.torch.functions import differentiated
 from tensorprog.torch.routed import Routed
-from tensorprog.torch.trace import Leaf, Operation, Ref, TooLargeError, Trace, Write
+from tensorprog.torch.trace import Leaf, Operation, Ref, TooLargeError, Trace, Write, memory_of
 
 SHAPE_ONLY = frozenset(
     "empty_like ones_like zeros_like full_like rand_like randn_like new_zeros new_ones new_empty new_full sym_size "
@@ -47,15 +47,15 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         self._params: dict[int, str] = {}
         self._storages: dict[int, tuple[str, torch.Tensor]] = {}
         self._names = {key: name for key, (name, _) in inputs.items()}
-        self._data_storages = {t.untyped_storage()._cdata: name for name, t in inputs.values()}  # through views
+        self._data_storages = {memory_of(t): name for name, t in inputs.values()}  # through views
         self._stack: list[str] = [""]
-        self.routed = Routed(self._is_live)
+        self.routed = Routed(self._is_live, lambda: self._stack[-1])
         self._inside: list[bool] = []  # the Functions that are running: whether gradients pass through them
         self._paths = {id(m): path for path, m in module.named_modules()}
         self.trace.modules = {path: type(m).__name__ for path, m in module.named_modules()}
         for name, p in module.named_parameters():
             self._params[id(p)] = name
-            self._storages[p.untyped_storage()._cdata] = (name, p)
+            self._storages[memory_of(p)] = (name, p)
         for name, b in module.named_buffers():
             if name in frozen:
                 self._params[id(b)] = name
@@ -105,10 +105,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         return number
 
     def _require_room(self, tensor: torch.Tensor) -> None:
-        memory, count = tensor.untyped_storage(), len(self.trace.operations)
-        if memory._cdata not in self._memories:
-            self._memories.add(memory._cdata)
-            self._bytes += memory.nbytes()
+        memory, count = memory_of(tensor), len(self.trace.operations)
+        if memory not in self._memories:
+            self._memories.add(memory)
+            self._bytes += tensor.untyped_storage().nbytes() if tensor.layout is torch.strided else 0
         if count >= MOST_OPERATIONS or self._bytes > MOST_BYTES:
             many = count >= MOST_OPERATIONS
             most = f"{MOST_OPERATIONS} operations" if many else f"{MOST_BYTES / 2**30:g} GiB of tensors"
@@ -122,7 +122,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         """The value of a parameter, which another object may stand for (`.data`); None if it is none."""
         name = self._params.get(id(tensor))
         if name is None:
-            found = self._storages.get(tensor.untyped_storage()._cdata)
+            found = self._storages.get(memory_of(tensor))
             if found is None or found[1].shape != tensor.shape or found[1].stride() != tensor.stride():
                 return None
             name = found[0]
@@ -150,8 +150,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         number = self._value.get(id(tensor))
         if number is None:
             number = self._new(tensor)
-            name = self._names.get(id(tensor)) or self._data_storages.get(tensor.untyped_storage()._cdata, "")
-            self.trace.leaves[number] = Leaf("data", name, tensor.detach().clone())
+            name = self._names.get(id(tensor)) or self._data_storages.get(memory_of(tensor), "")
+            self.trace.leaves[number] = Leaf("data", name, tensor.detach().to_dense().clone())
         return number
 
     # --- writes into a part of a tensor ---------------------------------------------------------------
@@ -159,7 +159,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
     def _assembled(self, tensor: torch.Tensor) -> bool:
         """Whether something recorded was written into a part of the tensor's memory since its value was made; if so it
         has a new value, the result of an operation `_assemble` (the old value, then the parts in their places)."""
-        writes = self._writes.get(tensor.untyped_storage()._cdata)
+        writes = self._writes.get(memory_of(tensor))
         if not writes:
             return False
         before = self._value.get(id(tensor), -1)
@@ -207,6 +207,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         bound = self._bind(func, args, kwargs)
         if name in ("as_strided", "as_strided_"):  # what it reads depends on where the tensor's entries are
             bound |= {"own_stride": list(args[0].stride()), "own_offset": args[0].storage_offset()}
+        if name == "_to_copy" and args[0].is_floating_point() and _whole(bound["dtype"]):
+            bound |= {"rounds": bool((args[0] != args[0].trunc()).any())}
         recorded = tree_map(lambda t: Ref(self.value(t)) if isinstance(t, torch.Tensor) else t, bound)
         result = func(*args, **kwargs)
         written = self._written(func, args, kwargs)
@@ -220,7 +222,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
             self._live.add(number)
             outputs.append(number)
             if any(out is t for t in written):
-                key = out.untyped_storage()._cdata
+                key = memory_of(out)
                 aside = key in self._storages and not out.requires_grad
                 write = Write(number, tuple(out.shape), tuple(out.stride()), out.storage_offset(), aside)
                 self._writes.setdefault(key, []).append(write)
@@ -252,3 +254,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
                 if isinstance(value, torch.Tensor):
                     found.append(value)
         return found
+
+
+def _whole(dtype: torch.dtype | None) -> bool:
+    """Whether this kind of number is a whole one."""
+    return dtype is not None and not dtype.is_floating_point and not dtype.is_complex and dtype != torch.bool

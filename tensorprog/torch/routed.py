@@ -16,21 +16,26 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from tensorprog.errors import TensorProgError
+from tensorprog.torch.written import OPERANDS, masked, put, written
+
 Tensor = Any
 FINDS = (torch.nonzero, torch.Tensor.nonzero, torch.argwhere, torch.Tensor.argwhere, torch.where)
-ADDS = (torch.Tensor.index_add_, torch.Tensor.index_add, torch.index_add)
 ANY = (torch.any, torch.Tensor.any)
 POSITIONS = frozenset("argmax argmin argsort multinomial".split())  # of floating numbers: choices
+MASKED = ("masked_select", "masked_scatter", "masked_scatter_")
 VALUES_AND_POSITIONS = frozenset("topk sort max min".split())
 
 
 class Routed(TorchFunctionMode):  # type: ignore[misc]
     """While entered, choices that depend on a parameter find everything. `live`: whether a tensor depends on one;
-    `used`: whether there was such a choice."""
+    `where`: the module that is running; `used`: whether there was such a choice; `failed`: the first call that raised
+    an exception, and its module."""
 
-    def __init__(self, live: Callable[[Tensor], bool]) -> None:
+    def __init__(self, live: Callable[[Tensor], bool], where: Callable[[], str]) -> None:
         super().__init__()
-        self._live = live
+        self._live, self._where = live, where
+        self.failed: tuple[str, str] | None = None
         self._rows: dict[int, tuple[Tensor, Tensor]] = {}  # identity of positions -> they, and who was chosen (0 or 1)
         self._measured: dict[int, Tensor] = {}  # identity -> whole numbers that compare floating ones, kept alive
         self.used = False
@@ -48,14 +53,16 @@ class Routed(TorchFunctionMode):  # type: ignore[misc]
         if func is torch.Tensor.__getitem__ and isinstance(args[1], tuple) and any(map(self._selects, args[1])):
             at = [self._found(i, True) if self._selects(i) else (i,) for i in args[1]]
             return args[0][tuple(i for group in at for i in group)]
-        if func is torch.Tensor.__setitem__ and self._put(*args):
-            return None
-        if func in ADDS and len(args) > 3 and id(args[2]) in self._rows:
-            x, dim, at, source = args[:4]
-            shape = [-1 if k == dim % source.dim() else 1 for k in range(source.dim())]
-            return func(x, dim, at, source * self._kept(at, source).reshape(shape), *args[4:], **kwargs)
-        result = func(*args, **kwargs)
-        self._measure(getattr(func, "__name__", ""), (args, kwargs), result)
+        name = getattr(func, "__name__", "")
+        changed = self._written(name, args, kwargs)
+        if changed is not None:
+            return changed if name != "__setitem__" else None
+        try:
+            result = func(*args, **kwargs)
+        except Exception:
+            self.failed = self.failed or (name, self._where())
+            raise
+        self._measure(name, (args, kwargs), result)
         known = next((self._rows[id(t)][1] for t in tree_leaves(args) if id(t) in self._rows), None)
         for t in () if known is None else tree_leaves(result):
             assert known is not None
@@ -91,25 +98,47 @@ class Routed(TorchFunctionMode):  # type: ignore[misc]
             self._rows[id(t)] = (t, mask.reshape(-1))
         return every
 
-    def _kept(self, at: Tensor, source: Tensor) -> Tensor:
-        return self._rows[id(at)][1].to(source.dtype)
+    def _kept(self, at: Any) -> Tensor | None:
+        """For positions of all tokens, who was chosen."""
+        known = self._rows.get(id(at))
+        return None if known is None else known[1]
 
-    def _put(self, x: Tensor, at: Any, value: Any) -> bool:
-        """`x[at] = value` where `at` is a choice, and there is a value for every position."""
-        if isinstance(at, tuple) and all(isinstance(i, slice) and i == slice(None) for i in at[1:]):
-            at = at[0]
-        if not isinstance(value, torch.Tensor) or not value.dim() or not isinstance(at, torch.Tensor):
-            return False
-        if id(at) in self._rows:
-            kept = self._kept(at, value).reshape(-1, *(1,) * (value.dim() - 1))
-            x.index_put_((at,), (value - x[at]) * kept, accumulate=True)
-            return True
-        if self._selects(at) and len(value) == at.numel():
+    def _written(self, name: str, args: Any, kwargs: Mapping[str, Any]) -> Any:
+        """What a write, or a selection by a mask, gives where all tokens are found; None for any other call."""
+        try:
+            if name == "__setitem__":
+                return self._put(*args)
+            if name.rstrip("_") in OPERANDS and len(args) + len(kwargs) > 3 - (name.rstrip("_") == "index_put"):
+                return written(name, args, kwargs, self._kept)
+        except NotImplementedError:
+            raise TensorProgError(
+                f"`{name}` in `{self._where() or 'the model'}` writes to tokens that are chosen by their values",
+                why="all tokens are computed where some are chosen, and this way of writing is not followed",
+                fix="`out[chosen] = values`, or every expert on all tokens, times its weight",
+            ) from None
+        if name in MASKED and len(args) > 1 and self._selects(args[1]):
             self.used = True
-            mask = at.reshape(*at.shape, *(1,) * (x.dim() - at.dim()))
-            x.copy_(torch.where(mask, value.reshape(*at.shape, *value.shape[1:]), x))
-            return True
-        return False
+            x, mask = torch.broadcast_tensors(*args[:2])
+            if name == "masked_select":
+                return x.reshape(-1)
+            if args[2].numel() == x.numel():
+                found = torch.where(mask, args[2].reshape(x.shape), x)
+                return args[0].copy_(found) if name.endswith("_") else found
+        return None
+
+    def _put(self, x: Tensor, at: Any, value: Any) -> Tensor | None:
+        """`x[at] = value` where `at` depends on a parameter and is a mask, or positions that were chosen."""
+        parts = list(at) if isinstance(at, tuple) else [at]
+        while len(parts) > 1 and (parts[-1] is Ellipsis or (isinstance(parts[-1], slice) and parts[-1] == slice(None))):
+            parts.pop()
+        mask = parts[0]
+        if len(parts) == 1 and isinstance(mask, torch.Tensor) and mask.dtype == torch.bool and self._live(mask):
+            found = masked(x, mask, value)
+            self.used = self.used or (found is not None and self._chooses(mask))
+            return found
+        if any(map(self._selects, parts)):
+            parts = [i for part in parts for i in (self._found(part, True) if self._selects(part) else (part,))]
+        return None if all(self._kept(i) is None for i in parts) else put(x, tuple(parts), value, False, self._kept)
 
 
 def _whole(t: Any) -> bool:

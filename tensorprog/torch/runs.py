@@ -113,7 +113,7 @@ def prepare_all(build: Callable[..., Any], inputs: Any, points: Sequence[Mapping
                                 why="it is read at several widths, and kept at each of them",
                                 fix="fewer layers, or smaller `widths`")  # fmt: skip
         runs.append(prepare(build, inputs, point))
-        size = sum(t.nbytes for t in (*runs[-1].module.parameters(), *runs[-1].module.buffers()))
+        size = sum(t.numel() * t.element_size() for t in (*runs[-1].module.parameters(), *runs[-1].module.buffers()))
         held += size
     return runs
 

@@ -11,6 +11,11 @@ import torch
 from tensorprog.errors import TensorProgError
 
 
+def memory_of(tensor: torch.Tensor) -> int:
+    """The identity of the memory that a tensor is in, which its views share; a sparse one's is its own."""
+    return int(tensor.untyped_storage()._cdata) if tensor.layout is torch.strided else id(tensor)
+
+
 class TooLargeError(TensorProgError):
     """Reading the model would take too much memory."""
 

@@ -50,7 +50,22 @@ def written(h: Any, y: Any) -> Any:
     return (h / norm).sum(-1) + y[:, 0]
 
 
+def sampled(h: Any, y: Any) -> Any:
+    """Images read at places that are computed, some of them outside."""
+    places, image = 1.3 * pairs(y).view(-1, 1)[: len(y) * 24].view(len(y), 4, 3, 2).tanh(), images(y)
+    turned = F.grid_sample(image, F.affine_grid(y[:, :6].view(-1, 2, 3), [6, 2, 3, 4], align_corners=False),
+                           padding_mode="border", align_corners=False)  # fmt: skip
+    return F.grid_sample(image, places, align_corners=True).mT + turned
+
+
+def reduced(y: Any, how: str, **options: Any) -> Any:
+    at = torch.tensor([0, 0, 2, 2, 2, 3])[: len(y), None].expand_as(y)
+    return y[:4].square().scatter_reduce(0, at, y, how, **options)
+
+
 TARGET = ROWS[:, :7]
+NEIGHBOURS = torch.sparse_coo_tensor([[0, 1, 2, 3, 0], [1, 2, 3, 0, 2]], torch.arange(1.0, 6.0).double(), (4, 6),
+                                     check_invariants=True)  # fmt: skip
 OPERATIONS = {
     "cosine_similarity": lambda h, y: F.cosine_similarity(h[:, None], h.roll(1, 0)[:, None], dim=-1),
     "written without gradients": written,
@@ -70,6 +85,13 @@ OPERATIONS = {
     "scatter over numbers": lambda h, y: torch.full_like(y, 2.0).scatter(1, y.topk(2).indices, y.topk(2).values),
     "scatter over -inf": lambda h, y: torch.full_like(y, -torch.inf).scatter(1, y.topk(2).indices, y[:, :2]).sigmoid(),
     "index_put": lambda h, y: y.index_put((torch.tensor([1, 3]),), y[:2] ** 2),
+    "scatter_reduce": lambda h, y: reduced(y, "sum", include_self=False) + reduced(y, "mean") * reduced(y, "amin"),
+    "scatter_reduce, largest": lambda h, y: reduced(y, "amax", include_self=False) + reduced(y, "amax"),
+    "index_copy": lambda h, y: y.index_copy(0, torch.tensor([1, 3]), y[:2] ** 2),
+    "index_put at pairs": lambda h, y: y.index_put((torch.tensor([[1], [3]]), torch.tensor([0, 2])), y[:2, :2] ** 2),
+    "index_add, times a number": lambda h, y: y.index_add(0, torch.tensor([1, 3]), y[:2] ** 2, alpha=0.3),
+    "grid_sample": sampled,
+    "sparse": lambda h, y: torch.sparse.mm(NEIGHBOURS, y) + NEIGHBOURS @ y.tanh(),
     "tril": lambda h, y: torch.tril(pairs(y), -1) + torch.triu(pairs(y)),
     "triangular": lambda h, y: torch.linalg.solve_triangular(2 * torch.eye(7) + pairs(y), pairs(y), upper=False),
     "unitriangular": lambda h, y: torch.linalg.solve_triangular(pairs(y), pairs(y), upper=True, unitriangular=True),

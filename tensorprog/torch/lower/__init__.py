@@ -17,6 +17,7 @@ from tensorprog.torch.cuts import Segment
 from tensorprog.torch.lower.builder import Builder
 from tensorprog.torch.lower.data import Data
 from tensorprog.torch.lower.nodes import scalar_of
+from tensorprog.torch.lower.positions import KEEPING, Positions, numbers
 from tensorprog.torch.lower.registry import RULES, rule
 from tensorprog.torch.lower.scalars import behind_products, onto_products
 from tensorprog.torch.lower.values import Atom, Complex, Sizes, Value, is_one
@@ -74,6 +75,8 @@ class Lowering(Builder):
             return None
         if isinstance(arg, Ref):
             known = self.values.get(arg.value)
+            if isinstance(known, Positions) and self.op not in KEEPING:
+                known = numbers(self, known)
             if isinstance(known, Value) and self.gradient and arg.value in self.stopped:
                 return self.stop_gradient(known)
             if known is not None:
@@ -85,7 +88,9 @@ class Lowering(Builder):
 
                     value = self.values[arg.value] = log_softmax_of(self, arg.value)
                     return value
-                self.refuse("it reads a result for which its operation's rule gives no value")
+                maker = next(c for c in self.zipped.calls if arg.value in c.outputs)
+                place = f" in `{maker.module}`" if maker.module != self.module else ""
+                self.refuse(f"it reads what `aten.{maker.op}`{place} gives, which is rounded, counted or compared")
             if leaf[0].kind == "param":
                 value = self.values[arg.value] = self._parameter(leaf[0].name, arg.value)
                 return value
@@ -244,9 +249,12 @@ def lower(
         matrices,
         norms,
         pools,
+        positions,
         powers,
+        reducing,
         reductions,
         roots,
+        sampling,
         strided,
         views,
     )

@@ -49,11 +49,11 @@ def trilinear(low: Lowering, call: Call) -> Value:
     return low.contract(low.contract(values[0], labels, values[2], labels, inner), inner, values[1], labels, kept)
 
 
-@rule("addmm", "baddbmm", "addmv", "addbmm")
+@rule("addmm", "_sparse_addmm", "baddbmm", "addmv", "addbmm")
 def addmm(low: Lowering, call: Call) -> Value:
     if call.op == "addmv":
         product = low.contract(low.value(call["mat"]), "ik", low.value(call["vec"]), "k", "i")
-    elif call.op == "addmm":
+    elif call.op.endswith("addmm"):
         product = low.contract(low.value(call["mat1"]), "ik", low.value(call["mat2"]), "kj", "ij")
     else:
         out = "bij" if call.op == "baddbmm" else "ij"

@@ -12,7 +12,7 @@ from tensorprog.graph import Map, Scalar
 from tensorprog.torch.lower.data import BIG, MASKED
 from tensorprog.torch.lower.elementwise import MINUS, causal_mask, product, with_mask
 from tensorprog.torch.lower.nodes import scalar_of
-from tensorprog.torch.lower.reductions import Positions
+from tensorprog.torch.lower.reductions import largest
 from tensorprog.torch.lower.registry import rule
 from tensorprog.torch.lower.values import Value
 from tensorprog.torch.trace import Ref
@@ -116,18 +116,19 @@ def _sum(low: Lowering, sides: list[tuple[Value, Any]]) -> Value:
     return parts[0] if len(parts) == 1 else low.add(parts)
 
 
-@rule("eq", "ne")
-def equal(low: Lowering, call: Call) -> Value | None:
-    """1 where positions that depend on activations are a fixed number (or are not), else 0; no other has a value."""
-    rows, other = (low.values.get(a.value) if isinstance(a := call[k], Ref) else a for k in ("self", "other"))
-    if not isinstance(rows, Positions) or not isinstance(other, int):
+@rule("any", "all")
+def some(low: Lowering, call: Call) -> Value | None:
+    """Whether one of the entries, or each, is 1: the largest, or the smallest; none where they have no value."""
+    value = _condition(low, call["self"])
+    if value is None or call["dim"] is None or low.zipped.first.dtypes[call["self"].value] != "bool":
         return None
-    hit = low.window(Value(rows.node, rows.dims), len(rows.dims) - 1, (other,) * low.points, (1,) * low.points)
-    hit = hit.with_dims(hit.dims[:-1])
-    return hit if call.op == "eq" else low.shift(low.scale(hit, MINUS), Scalar())
+    dims = call["dim"] if isinstance(call["dim"], list) else [call["dim"]]
+    at = [low.axis_of(k, len(value.dims)) for k in dims]
+    sign = Scalar() if call.op == "any" else MINUS
+    return low.scale(largest(low, low.scale(value, sign), at, bool(call["keepdim"])), sign)
 
 
-@rule("isnan", "isinf", "any", "all", "_local_scalar_dense", "is_nonzero", "equal", "isfinite",
+@rule("isnan", "isinf", "_local_scalar_dense", "is_nonzero", "equal", "isfinite",
       "_assert_async", "_assert_scalar", "round", "floor", "ceil", "_is_all_true")  # fmt: skip
 def decision(low: Lowering, call: Call) -> Any:
     """Nothing differentiable; an error only if something covered reads it."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from tensorprog.graph import Scalar
 from tensorprog.torch.lower.data import BIG, MASKED
+from tensorprog.torch.lower.positions import divided
 from tensorprog.torch.lower.registry import rule
 from tensorprog.torch.lower.values import Value
 from tensorprog.torch.trace import Ref
@@ -105,7 +106,7 @@ def inverted(scalar: Scalar) -> Scalar:
 @rule("div", "true_divide", "divide")
 def div(low: Lowering, call: Call) -> Value:
     if call["rounding_mode"] is not None:
-        low.refuse("a division that rounds")
+        return divided(low, call)
     a, b = low.operand(call["self"]), low.operand(call["other"])
     if isinstance(b, Scalar):
         return product(low, a, inverted(b))

@@ -10,35 +10,26 @@ import numpy as np
 from tensorprog.graph import Scalar
 from tensorprog.torch.lower.elementwise import MINUS, is_minus_infinity, product, with_mask
 from tensorprog.torch.lower.joins import low_index
-from tensorprog.torch.lower.reductions import Positions
+from tensorprog.torch.lower.positions import Positions, row_values
+from tensorprog.torch.lower.positions import positions as positions_along
 from tensorprog.torch.lower.registry import rule
-from tensorprog.torch.lower.values import Value
+from tensorprog.torch.lower.values import Sizes, Value
 from tensorprog.torch.lower.views import expand_to
-from tensorprog.torch.trace import Ref
 
 if TYPE_CHECKING:
     from tensorprog.torch.lower import Lowering
     from tensorprog.torch.zipped import Call
 
-
-def _positions(low: Lowering, arg: Any) -> tuple[Any, ...] | Positions:
-    """Positions: data at every point, or one-hot rows that depend on activations."""
-    assert isinstance(arg, Ref)
-    if low.zipped.leaf(arg.value) is not None:
-        return low.data.at(arg.value)
-    value = low.values.get(arg.value)
-    if not isinstance(value, Positions):
-        low.refuse("positions that depend on activations other than through topk or argmax")
-    return value
+Label = tuple[str, int]
 
 
 def looked_up(low: Lowering, table: Value, dim: int, arg: Any) -> Value:
     """Entries of one axis of the table, by positions that take its place."""
-    positions = _positions(low, arg)
+    size = table.sizes(dim, low.points)
+    positions = positions_along(low, arg, size)
     if isinstance(positions, Positions):
         rows: Value = positions
     else:
-        size = table.sizes(dim, low.points)
         positions = tuple(np.where(a < 0, a + n, a) for a, n in zip(positions, size, strict=True))
         squeezed = tuple(a.reshape([s for s in a.shape if s != 1] or [1]) for a in positions)
         runs = squeezed[0].ndim == 1 and all(len(p) and (p[1:] - p[:-1] == 1).all() for p in squeezed)
@@ -100,11 +91,7 @@ def _joint(low: Lowering, value: Value, given: list[tuple[int, Any]], call: Call
     rows = []
     rank = 0
     for k, i in given:
-        positions = _positions(low, i)
-        if isinstance(positions, Positions):
-            row: Value = positions
-        else:
-            row = low.data.tokens(positions, value.sizes(k, low.points), "index")
+        row = row_values(low, i, value.sizes(k, low.points))
         rows.append(row)
         rank = max(rank, len(row.dims) - 1)
     adjacent = [k for k, _ in given] == list(range(given[0][0], given[0][0] + len(given)))
@@ -133,58 +120,46 @@ def gather(low: Lowering, call: Call) -> Value:
     value = low.value(call["self"])
     rank = len(value.dims)
     dim = low.axis_of(call["dim"], rank)
-    positions = _positions(low, call["index"])
-    if isinstance(positions, Positions):
-        rows: Value = positions
-    else:
-        rows = low.data.tokens(positions, value.sizes(dim, low.points), "index")
+    rows = row_values(low, call["index"], value.sizes(dim, low.points))
     own = [("new", k) if k == dim else ("old", k) for k in range(rank)]
     right = [("old", k) for k in range(rank)]
     return low.contract(rows, [*own, ("old", dim)], value, right, own)
 
 
-@rule("one_hot")
-def one_hot(low: Lowering, call: Call) -> Value:
-    positions = _positions(low, call["self"])
-    if isinstance(positions, Positions):
-        return Value(positions.node, positions.dims)
-    return low.refuse("a one-hot encoding of data as a result of parameters")
-
-
-@rule("scatter", "scatter_add", "index_add", "index_put", "_index_put_impl")
+@rule("scatter", "scatter_add", "index_add", "index_put", "_index_put_impl", "index_copy")
 def scatter(low: Lowering, call: Call) -> Value:
     """Adds (or, into zeros, puts) entries at positions along one axis: a product with one-hot rows."""
     base = low.operand(call["self"])
-    dim_arg = call["dim"] if call["dim"] is not None else 0
     out = low.out_shape(call)
     rank = len(out)
-    dim = low.axis_of(dim_arg, rank)
     source = (
         call["source"] if call["source"] is not None else call["src"] if call["src"] is not None else call["values"]
     )
+    if call["reduce"] is not None:
+        low.refuse(f"it combines what it writes by `{call['reduce']}`", "scatter_add")
     adds = call.op in ("scatter_add", "index_add") or bool(call["accumulate"])
-    if call.op.endswith(("index_put", "_index_put_impl")):
-        given = [(k, i) for k, i in enumerate(call["indices"]) if i is not None]
-        if len(given) != 1:
-            low.refuse("it writes at positions along several axes")
-        dim, arg = given[0]
-    else:
-        arg = call["index"]
-    positions = _positions(low, arg)
-    rows: Value = positions if isinstance(positions, Positions) else low.data.tokens(positions, out[dim], "index")
+    put = call.op.endswith(("index_put", "_index_put_impl"))
+    dim = low.axis_of(call["dim"] if call["dim"] is not None else 0, rank)
+    given = [(k, i) for k, i in enumerate(call["indices"]) if i is not None] if put else [(dim, call["index"])]
     old = [("old", k) for k in range(rank)]
     along = call.op in ("scatter", "scatter_add")
-    taken = low.sum(rows, (dim if along else 0,), True)  # how often something is written there
-    taken = taken.with_dims((*taken.dims[:dim], taken.dims[-1], *taken.dims[dim + 1 : -1]) if along else
-                            (taken.dims[-1], *((),) * (rank - 1 - dim)))  # fmt: skip
+    if along:  # the positions have all axes
+        rows = row_values(low, call["index"], out[dim])
+        own = [("new", k) if k == dim else ("old", k) for k in range(rank)]
+        labels = [*own, ("old", dim)]
+    else:
+        rows, labels, own = _places(low, given, out)
+    gone = [k for k, label in enumerate(labels) if label[0] == "new"]
+    taken = low.sum(rows, gone, True)  # how often something is written there
+    taken = taken.with_dims(tuple(taken.dims[labels.index(x)] if x in labels else () for x in old))
     if source is None:  # one number at every position
         part = low.scale(taken, low.number(call["value"]))
-    elif along:
-        own = [("new", k) if k == dim else ("old", k) for k in range(rank)]
-        part = low.contract(rows, [*own, ("old", dim)], low.value(source), own, old)
     else:
-        new = ("new", 0)
-        part = low.contract(rows, [new, ("old", dim)], low.value(source), [*old[:dim], new, *old[dim + 1 :]], old)
+        value = low.value(source)
+        value = value.with_dims(((),) * (len(own) - len(value.dims)) + value.dims)
+        part = low.contract(rows, labels, value, own, old)
+    if call["alpha"] is not None:
+        part = low.scale(part, low.number(call["alpha"]))
     if not isinstance(base, Value) and not (base or Scalar(Fraction(0))).coefficient:
         return part
     if not adds and is_minus_infinity(base):  # a mask
@@ -192,3 +167,22 @@ def scatter(low: Lowering, call: Call) -> Value:
     if not adds:  # what was there goes
         base = product(low, low.shift(low.scale(taken, MINUS), Scalar()), base)
     return low.add([base, part]) if isinstance(base, Value) else low.shift(part, base or Scalar(Fraction(0)))
+
+
+def _places(
+    low: Lowering, given: list[tuple[int, Any]], out: tuple[Sizes, ...]
+) -> tuple[Value, list[Label], list[Label]]:
+    """Positions along several axes together as a product of one-hot rows, its labels, and those of what is put."""
+    rows = [row_values(low, i, out[k]) for k, i in given]
+    rank = max(len(row.dims) for row in rows) - 1
+    new: list[Label] = [("new", k) for k in range(rank)]
+    whole, labels = rows[0], [*new[rank + 1 - len(rows[0].dims) :], ("old", given[0][0])]
+    for (k, _), row in zip(given[1:], rows[1:], strict=True):
+        own = new[rank + 1 - len(row.dims) :]
+        both = [x for x in new if x in own or x in labels] + [x for x in labels if x[0] == "old"] + [("old", k)]
+        whole = low.contract(whole, labels, row, [*own, ("old", k)], both)
+        labels = both
+    taken = [k for k, _ in given]
+    rest: list[Label] = [("old", k) for k in range(len(out)) if k not in taken]
+    at = taken[0] if taken == list(range(taken[0], taken[0] + len(taken))) else 0
+    return whole, labels, [*rest[:at], *new, *rest[at:]]

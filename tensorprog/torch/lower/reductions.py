@@ -10,6 +10,7 @@ import numpy as np
 from tensorprog.graph import Scalar
 from tensorprog.torch.lower.elementwise import MINUS
 from tensorprog.torch.lower.joins import joined
+from tensorprog.torch.lower.positions import Positions
 from tensorprog.torch.lower.registry import rule
 from tensorprog.torch.lower.roots import root
 from tensorprog.torch.lower.values import Sizes, Value
@@ -193,10 +194,6 @@ def one_hot_positions(rows: Value, dim: int, rank: int) -> Value:
     picked = groups[dim]
     groups[dim] = rows.dims[0]
     return Positions(rows.node, (*groups, picked))
-
-
-class Positions(Value):
-    """Integers that depend on activations, as one-hot rows: the last axis is not one of the tensor's."""
 
 
 @rule("argmax", "argmin")

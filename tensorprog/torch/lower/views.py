@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 
 @rule("clone", "alias", "contiguous", "lift_fresh", "_to_copy", "to", "lift", "resolve_conj")
-def same(low: Lowering, call: Call) -> Value:
-    return low.value(call["self"])
+def same(low: Lowering, call: Call) -> Value | None:
+    """The tensor itself; floating numbers that are no whole ones are rounded where whole ones are wanted."""
+    return None if call["rounds"] else low.value(call["self"])
 
 
 @rule("detach")
@@ -208,7 +209,7 @@ def select(low: Lowering, call: Call) -> Value:
       "split_copy", "split_with_sizes_copy")  # fmt: skip
 def split(low: Lowering, call: Call) -> tuple[Value, ...]:
     value = low.value(call["self"])
-    dim = low.axis_of(call["dim"], len(value.dims))
+    dim = low.axis_of(call["dim"], rank_of(low, call))
     start: Sizes = (0,) * low.points
     parts = []
     for k in range(len(call.outputs)):
@@ -221,7 +222,7 @@ def split(low: Lowering, call: Call) -> tuple[Value, ...]:
 @rule("unbind")
 def unbind(low: Lowering, call: Call) -> tuple[Value, ...]:
     value = low.plain(low.value(call["self"]))
-    dim = low.axis_of(call["dim"], len(value.dims))
+    dim = low.axis_of(call["dim"], rank_of(low, call))
     parts = []
     for k in range(len(call.outputs)):
         part = low.window(value, dim, (k,) * low.points, (1,) * low.points)
