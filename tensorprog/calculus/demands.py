@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from tensorprog.calculus.affine import greatest
 from tensorprog.calculus.analysis import Analysis, largest
-from tensorprog.calculus.depth import Depth
+from tensorprog.calculus.depth import Depth, Feed
 from tensorprog.calculus.multiply import ContractPlan
 from tensorprog.calculus.nonlinear import entrywise, facts_of
 from tensorprog.calculus.shared import products
@@ -31,7 +31,7 @@ class Demands(Analysis):
         self.all_uses = occurrences(self.program)
         self.uses = [occurrence for occurrence in self.all_uses if not occurrence.behind]
         self.waiting = {occurrence.param for occurrence in self.all_uses if occurrence.behind}
-        self.depth = Depth(self.program, self.sizes, self.uses)
+        self.depth = Depth(self.program, self.sizes, self.uses, self.functions)
         self.gains: dict[int, int] = {}
         self._by_param: dict[str, list[Occurrence]] = {}
         self._moving: dict[str, list[Occurrence]] = {}
@@ -145,8 +145,25 @@ class Demands(Analysis):
         feed = self.depth.feeds.get(occurrence.node)
         if feed is None:
             return size + tail
+        if feed.bent:
+            return size + tail - self.depth.part(tail) + self._small_enough(occurrence.node, feed, initial)
         summed = self.depth.over_layers(occurrence.node, size, initial) + self.scales_size(feed.scales)
         return max(size + tail - self.depth.part(tail), summed)  # no need to fill up what the file makes small
+
+    def _small_enough(self, node: int, feed: Feed, initial: Terms) -> int:
+        """The power of the depth by which a use's value must be small, for the sum over layers of what functions like
+        tanh make of it to stay Theta(1): 1/2 if what is left of it then has zero mean, like tanh, else 1, like relu."""
+        full, top = self.depth.layers(node), largest(initial) or 0
+        for small in (0, full // 2):
+            terms, before = tuple((size - top - small, raw, grades) for size, raw, grades in initial), node
+            for k in feed.path:
+                rule = self.rules[k]
+                assert rule is not None
+                terms = rule.initial([terms if a == before else () for a in self.program.nodes[k].args])
+                before = k
+            if self.depth.part(self.depth.summed(before, terms) or 0) <= 0:
+                return small
+        return full
 
     def asked(self, param: str) -> int | None:
         """The gain that a parameter's start should take away, at the sizes as they stand: of its least demanding use

@@ -11,7 +11,8 @@ Three objectives, in this order:
 
 With one matrix in a branch the second says nothing; in one that starts at zero the third says nothing, and its
 update is taken as large as it may be, Theta(1) in every layer. What a multiplier written `?name` in front of a branch
-cannot take, because there is none, the last parameter of the branch takes (3 alone).
+cannot take, because there is none, the last parameter of the branch takes (3 alone), also in front of functions like
+tanh, which are the identity at what is then left.
 
 Source: Yang, Yu, Zhu, Hayou 2023 (Tensor Programs VI, arXiv:2310.02244), sections 3 and 4: one matrix per block;
 Dey et al. 2025 (CompleteP, arXiv:2505.01618), section 6: two or more.
@@ -19,36 +20,43 @@ Dey et al. 2025 (CompleteP, arXiv:2505.01618), section 6: two or more.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 from tensorprog.calculus.grades import is_zero_mean
+from tensorprog.calculus.nonlinear import facts_of
 from tensorprog.calculus.shared import Sizes
 from tensorprog.calculus.terms import Terms, largest
 from tensorprog.calculus.uses import Occurrence
-from tensorprog.graph import Add, Contract, Fold, InvRms, Merge, Program, Scale, Split, Window
+from tensorprog.functions import Function, find
+from tensorprog.graph import Add, Contract, Fold, InvRms, Map, Merge, Program, Scale, Split, Window
 
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """How a node reaches the stream of its loop: through sums and the fixed scalars `scales` alone."""
+    """How a node reaches the stream of its loop: through sums and the fixed scalars `scales` alone, or (`bent`) also
+    through functions like tanh, which leave what is small as it is. `path`: the nodes on the way, from its consumer."""
 
     scales: tuple[int, ...] = ()
+    path: tuple[int, ...] = ()
+    bent: bool = False
 
 
 class Depth:
     """The loops of one program. `feeds`: nodes that a stream sums. `takes`: the Scale nodes of unknown multipliers
     that do, and whether objective 2 binds them."""
 
-    def __init__(self, program: Program, sizes: Sizes, uses: list[Occurrence]) -> None:
-        self.program, self.sizes = program, sizes
+    def __init__(
+        self, program: Program, sizes: Sizes, uses: list[Occurrence], functions: Mapping[str, Function]
+    ) -> None:
+        self.program, self.sizes, self.functions = program, sizes, functions
         self.part = cache(self._part)
         self.feeds: dict[int, Feed] = {}
         self.takes: dict[int, bool] = {}
         for loop in program.forward.loops:
             for stream in loop.streams:
-                self._walk(stream.increment, ())
+                self._walk(stream.increment, Feed())
         self.symbols = tuple(sorted({symbol for loop in program.forward.loops for symbol in loop.axis.dim.symbols}))
         self.path = {k for loop in program.forward.loops for stream in loop.streams for k in stream.path}
         if program.forward.loops:
@@ -56,24 +64,29 @@ class Depth:
             for node in self.takes:
                 self.takes[node] = self._two_matrices(node, matrices)
 
-    def _walk(self, node: int, scales: tuple[int, ...]) -> None:
+    def _walk(self, node: int, feed: Feed) -> None:
         here = self.program.nodes[node]
         if not here.axes or not here.axes[-1].loop:
             return
-        match here.op:
-            case Scale(scalar) if any(self.program.forward.unknowns[u].kind == "multiplier" for u in scalar.unknowns):
-                self.takes[node] = False
-                return
-            case Scale():
-                scales = (*scales, node)
-            case _:
-                pass
-        self.feeds[node] = Feed(scales)
-        if isinstance(here.op, Add | Scale | Split | Merge | Window | Fold) or (
-            isinstance(here.op, Contract) and here.op.right is None
+        op = here.op
+        if isinstance(op, Scale) and any(
+            self.program.forward.unknowns[u].kind == "multiplier" for u in op.scalar.unknowns
         ):
+            self.takes[node] = False
+            return
+        if not (feed.bent and node in self.feeds):
+            self.feeds[node] = feed
+        bends = isinstance(op, Map) and self._like_tanh(op)
+        one_operand = isinstance(op, Contract) and op.right is None
+        if bends or one_operand or isinstance(op, Add | Scale | Split | Merge | Window | Fold):
+            scales = (*feed.scales, node) if isinstance(op, Scale) else feed.scales
             for a in here.args:
-                self._walk(a, scales)
+                self._walk(a, Feed(scales, (node, *feed.path), feed.bent or bends))
+
+    def _like_tanh(self, op: Map) -> bool:
+        """Whether a function has a slope at 0, and no value there."""
+        facts = facts_of(find(op.fn, self.functions), 0)
+        return facts.order == 1 and not facts.constant
 
     def _sums(self, occurrence: Occurrence) -> bool:
         """Whether a use contracts: it sums over an index of the parameter."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 from fractions import Fraction
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tensorprog.api import check
 from tensorprog.architecture import parse
 from tensorprog.derivation import Derivation
 from tensorprog.errors import NoPowerLawError
@@ -56,6 +58,49 @@ def test_a_branch_whose_mean_is_not_zero_needs_more() -> None:
     Source: Tensor Programs VI, section 4 (mean subtraction).
     """
     assert depth(network(ONE.replace("BRANCH", "?b * relu(W[k,j] h[j])")).multipliers["b"]) == "-1"
+
+
+LIKE_LINEAR = {
+    "tanh": "tanh(W[k,j] h[j])",
+    "gelu": "gelu(W[k,j] h[j])",
+    "scaled": "0.5 * sin(2 * (W[k,j] h[j]))",
+    "of a bias, too": "tanh(W[k,j] h[j] + b[k])",
+}
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd", "muon"])
+@pytest.mark.parametrize("branch", LIKE_LINEAR)
+def test_without_a_multiplier_what_a_function_leaves_as_it_is_starts_smaller(branch: str, optimizer: str) -> None:
+    """x + tanh(W x): only W can make the sum over layers Theta(1). It starts at L^-1/2, where tanh is the identity: all
+    exponents are those of x + W x. (gelu(z) is z / 2 + O(z^2), and squares are L^-1.)"""
+    one = ONE.replace("param W[k,j]", "param W[k,j], b[k] = zeros") if "b[k]" in LIKE_LINEAR[branch] else ONE
+    linear = "W[k,j] h[j] + b[k]" if one != ONE else "W[k,j] h[j]"
+    found, known = (network(one.replace("BRANCH", text), optimizer) for text in (LIKE_LINEAR[branch], linear))
+    assert not found.note and found.params == known.params
+    assert depth(found.params["layers.*.W"].init_std) == "-1/2"
+
+
+@pytest.mark.parametrize(("optimizer", "times"), [("adam", 1), ("sgd", 2), ("muon", 1)])
+def test_without_a_multiplier_relu_is_the_same_run_as_with_one(optimizer: str, times: int) -> None:
+    """?b relu(W x) is relu(?b W x): the multiplier goes into W, which starts at L^-1."""
+    found = network(ONE.replace("BRANCH", "relu(W[k,j] h[j])"), optimizer)
+    known = network(ONE.replace("BRANCH", "?b * relu(W[k,j] h[j])"), optimizer)
+    (W, V), b = (one.params["layers.*.W"] for one in (found, known)), known.multipliers["b"]
+    assert V.init_std is not None and V.lr is not None
+    assert (W.init_std, W.lr) == (V.init_std * b, V.lr * b**times) and depth(W.init_std) == "-1"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("branch", "optimizer"), tuple(product(["tanh(W[k,j] h[j])", "relu(W[k,j] h[j])"], ["adam", "sgd"]))
+)
+def test_what_starts_smaller_is_measured(branch: str, optimizer: str) -> None:
+    source = stack(ONE.replace("param W[k,j]", "param W[k,j] = normal(0.03)").replace("BRANCH", branch))
+    options: dict[str, Any] = {"depths": (8, 16, 32, 64), "widths": (64,), "steps": 2}
+    report = check(parse(source), optimizer, **options)
+    assert report.exit_code == 0 and report.control is not None and report.control.caught
+    wrong = check(parse(source), optimizer, **options, overrides=["init[layers.*.W]=n^-1/2"], control=False)
+    assert wrong.exit_code == 1
 
 
 def test_two_matrices_per_block_are_complete_p() -> None:
@@ -182,12 +227,12 @@ def test_rezero_without_a_multiplier_trains_its_gates_alone_more_slowly(optimize
 NO_LAW = {
     "no residual stream": ONE.replace("h[k] + BRANCH", "tanh(W[k,j] h[j])"),
     "normalised, but not kept": ONE.replace("h[k] = h[k] + BRANCH", "u = rmsnorm(h)\n  h[k] = tanh(W[k,j] u[j])"),
-    "post-norm": ONE.replace("h[k] = h[k] + BRANCH", "u[k] = h[k] + relu(W[k,j] h[j])\n  h = rmsnorm(u)"),
+    "post-norm": ONE.replace("h[k] = h[k] + BRANCH", "u[k] = h[k] + cos(W[k,j] h[j])\n  h = rmsnorm(u)"),
     "random gains": ONE.replace("W[k,j]", "W[k,j], g[k] = normal(1)").replace(
         "BRANCH", "?b * (W[k,j] h[j])\n  h[k] = g[k] h[k]"
     ),
     "the stream is doubled": ONE.replace("BRANCH", "h[k] + ?b * (W[k,j] tanh(h[j]))"),
-    "a fixed branch that grows with the stream": ONE.replace("BRANCH", "relu(W[k,j] h[j])"),
+    "a fixed branch that grows with the stream": ONE.replace("BRANCH", "tanh(W[k,j] h[j]) * relu(h[k])"),
 }
 
 
