@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tensorprog.calculus.analysis import Exponents, Snapshot
+from tensorprog.calculus.cancelling import require_norms_of_what_lasts
 from tensorprog.calculus.rank import require_finite_rank
 from tensorprog.calculus.solver import Solver
 from tensorprog.calculus.stable import assert_stable
@@ -51,4 +52,5 @@ def solve(program: Program, units: Units, optimizer: str | Choice, functions: Ma
     exponents = solver.solve()
     snapshot = solver.fixpoint()  # from the beginning, with the exponents now fixed
     assert_stable(program, snapshot, units)
+    require_norms_of_what_lasts(program, snapshot.initial, exponents.M, solver.sizes, functions)
     return Solution(solver, exponents, snapshot)

@@ -56,6 +56,11 @@ x[t,j] = relu(E[tokens[t],j])
 output f[t,v] = {multiplier}E[v,j] x[t,j]
 loss cross_entropy(f)
 """
+CENTRED = "axis p: 3\nparam E[j,i], V[p,j], U[k,p], R[c,k]\nh[j] = tanh(E[j,i] x[i])\nz[p] = V[p,j] h[j]\n"
+NORMED = (
+    "m[p] = s[p] - mean[batch](s[p])\ny[p] = m[p] * rms_scale[batch](m[p])\n"
+    "r[k] = relu(U[k,p] y[p])\noutput f[c] = R[c,k] r[k]"
+)
 GRAM = "param U[j,i], W[k,j], V[c,l]\nh[j] = U[j,i] x[i]\n"
 
 MINE = "optimizer mine(lr = 1) {{ step = {step} }}\nparam V[c,j], U[j,i]\noutput f[c] = V[c,j] (U[j,i] x[i])"
@@ -86,6 +91,12 @@ ROWS = (
         "6:10",
         GRAM + "G[j,l] = W[k,j] W[k,l]\noutput f[c] = V[c,l] (G[j,l] h[j])",
         GRAM + "z[k] = W[k,j] h[j]\noutput f[c] = V[c,l] (W[k,l] z[k])",
+    ),
+    Row(
+        "the calculus does not cover `invrms(m)`",
+        "10:15",
+        CENTRED + "s[p] = sigmoid(z[p])\n" + NORMED,
+        CENTRED + "param B[p,i]\ns[p] = sigmoid(z[p]) + B[p,i] x[i]\n" + NORMED,
     ),
     Row(
         "function g is not a finite real number at z = 0",

@@ -1,0 +1,244 @@
+"""Norms of what cancels: where all the largest parts of a norm's argument take each other away, at initialisation.
+
+Sizes are upper bounds: no two terms are taken to cancel. Behind the inverse of a norm that is an underestimate, so
+that the gradients would blow up. The largest part of a tensor is followed here as a sum of products, with its
+coefficient, as far as that is exact: sigmoid(f) of a vanishing f is 1/2, the same for all examples, and goes with the
+mean over the batch. What cannot be followed has a name of its own, and cancels with nothing but itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import cached_property
+
+import numpy as np
+
+from tensorprog.calculus.nonlinear import facts_of
+from tensorprog.calculus.shared import Sizes, refuse
+from tensorprog.calculus.terms import Terms, largest
+from tensorprog.dims import Dim
+from tensorprog.functions import BUILTIN, Function
+from tensorprog.graph import Add, Const, Contract, InvRms, Map, Node, Param, Program, Scale, Softmax, StopGrad, Window
+from tensorprog.parameters import Parameter
+
+Powers = frozenset[tuple[Hashable, Fraction]]
+Part = tuple[Powers, int, tuple[int, ...]]  # powers of sizes and multipliers, a tensor, which axes of the node it has
+Value = Mapping[Part, Fraction]  # a sum of such parts, with their coefficients
+ONE = 0  # the tensor that is 1
+NUMBER: Value = {(frozenset(), ONE, ()): Fraction(1)}
+PARTS = 8  # of more, a tensor has a name of its own
+
+
+def require_norms_of_what_lasts(
+    program: Program, initial: Sequence[Terms], multipliers: Mapping[str, int], sizes: Sizes,
+    functions: Mapping[str, Function],
+) -> None:  # fmt: skip
+    """Raises CalculusError where the largest parts of a norm's argument cancel. `multipliers`: the packed exponents of
+    unknown ones."""
+    forward = program.forward.nodes
+    norms = [node for node in forward if isinstance(node.op, InvRms) and initial[node.args[0]]]
+    known = _Largest(program, initial, multipliers, sizes, functions)
+    for norm in norms:
+        if not known.values[norm.args[0]]:
+            raise refuse(
+                norm, forward, "the largest parts of what it divides by cancel: the rest is smaller than the sum of "
+                "their sizes, and gradients behind its inverse are larger",
+                "take away what is alike before it is added, or normalise what is left of it",
+            )  # fmt: skip
+
+
+@dataclass
+class _Largest:
+    """The largest parts of all forward tensors at initialisation."""
+
+    program: Program
+    initial: Sequence[Terms]
+    multipliers: Mapping[str, int]
+    sizes: Sizes
+    functions: Mapping[str, Function]
+    names: dict[Hashable, int] = field(default_factory=dict)  # of what parts are made of
+
+    @cached_property
+    def values(self) -> Sequence[Value]:
+        """Of every forward node; empty if its largest parts cancel, or if it is exactly zero."""
+        found: list[Value] = []
+        for node in self.program.forward.nodes:
+            zero, inside = largest(self.initial[node.id]) is None, self._in_loop(node)
+            value = self._named(node) if inside else {} if zero else self._value(node, [found[a] for a in node.args])
+            found.append(value if len(value) <= PARTS else self._named(node))
+        return found
+
+    def _in_loop(self, node: Node) -> bool:
+        nodes = self.program.forward.nodes
+        return any(axis.loop for k in (node.id, *node.args) for axis in nodes[k].axes)
+
+    def _value(self, node: Node, args: list[Value]) -> Value:
+        match node.op:
+            case Const(value):
+                return _scaled(NUMBER, Fraction(value), ())
+            case Param(name):
+                start = _constant(self.program.forward.parameters[name])
+                return self._named(node) if start is None else _scaled(NUMBER, start, ())
+            case StopGrad():
+                return args[0]
+            case Scale(scalar):
+                unknowns = [self.multipliers[name] if "@" in name else name for name in scalar.unknowns]
+                powers = [*scalar.powers, *((of, Fraction(1)) for of in unknowns if of)]
+                return _scaled(args[0], scalar.coefficient, powers)
+            case Add(places):
+                return self._sum(node, places, args)
+            case Contract(left, right, out) if self._follows(node, node.op):
+                return self._product(node, (left, right or ()), out, args)
+            case Map(fn, order) if args[0]:
+                return self._function(node, fn, order, args[0])
+            case Softmax(axis, None) if self._vanishes(node.args[0]):
+                return _scaled(NUMBER, Fraction(1), [(node.axes[axis].dim, Fraction(-1))])
+            case Window(axis, _, _, _, False) if all(axis not in axes for _, _, axes in args[0]) and self._inside(node):
+                return args[0]
+            case _:
+                return self._named(node)
+
+    def _named(self, node: Node) -> Value:
+        """A tensor of which nothing more is known."""
+        return {(frozenset(), self._called(("node", node.id)), tuple(range(len(node.axes)))): Fraction(1)}
+
+    def _called(self, tensor: Hashable) -> int:
+        return self.names.setdefault(tensor, len(self.names) + 1)
+
+    def _degree(self, node: int) -> Fraction:
+        size = largest(self.initial[node])
+        assert size is not None
+        return self.sizes.units.unpack(size).degree
+
+    def _vanishes(self, node: int) -> bool:
+        size = largest(self.initial[node])
+        return size is None or (size < 0 and self._degree(node) < 0)
+
+    def _sum(self, node: Node, places: tuple[tuple[int, ...], ...], args: list[Value]) -> Value:
+        """The largest operands; of several widths in proportion, those of the largest degree."""
+        there = [k for k, a in enumerate(node.args) if self.initial[a]]
+        top, degree = (max(of(node.args[k]) for k in there) for of in (self._size, self._degree))
+        found: dict[Part, Fraction] = {}
+        for k in there:
+            if self._size(node.args[k]) < top and self._degree(node.args[k]) < degree:
+                continue
+            for (powers, tensor, axes), coefficient in args[k].items():
+                part = (powers, tensor, tuple([places[k][a] for a in axes]))
+                found[part] = found.get(part, Fraction(0)) + coefficient
+        return {part: coefficient for part, coefficient in found.items() if coefficient}
+
+    def _size(self, node: int) -> int:
+        size = largest(self.initial[node])
+        assert size is not None
+        return size
+
+    def _follows(self, node: Node, op: Contract) -> bool:
+        """Whether the largest part of a product is made of those of its factors: not where smaller ones may be aligned
+        in a sum that grows, as they cannot be with a random parameter that they do not know."""
+        nodes = self.program.forward.nodes
+        dims = {i: axis.dim for indices, a in zip((op.left, op.right or ()), node.args, strict=False)
+                for i, axis in zip(indices, nodes[a].axes, strict=True)}  # fmt: skip
+        if not any(self.sizes(dims[i]) for i in op.summed):
+            return True
+        for one, other in (node.args, node.args[::-1]) if op.right is not None else ():
+            weight = one
+            while isinstance(nodes[weight].op, Scale | StopGrad):
+                weight = nodes[weight].args[0]
+            of = nodes[weight].op
+            if isinstance(of, Param) and _constant(self.program.forward.parameters[of.name]) is None:
+                return not _bits(self.initial[one]) & _bits(self.initial[other])
+        return False
+
+    def _product(
+        self, node: Node, indices: tuple[tuple[int, ...], tuple[int, ...]], out: tuple[int, ...], args: list[Value]
+    ) -> Value:
+        nodes = self.program.forward.nodes
+        dims = {i: axis.dim for own, a in zip(indices, node.args, strict=False)
+                for i, axis in zip(own, nodes[a].axes, strict=True)}  # fmt: skip
+        found: dict[Part, Fraction] = {}
+        for (p1, t1, a1), c1 in args[0].items():
+            for (p2, t2, a2), c2 in (args[1] if len(args) > 1 else NUMBER).items():
+                factors = [(t, tuple([own[a] for a in axes]))
+                           for t, axes, own in ((t1, a1, indices[0]), (t2, a2, indices[1])) if t != ONE]  # fmt: skip
+                factors.sort()
+                carried = list(dict.fromkeys(i for _, own in factors for i in own))
+                kept = [i for i in carried if i in out]
+                if len(factors) == 1 and kept == carried:
+                    tensor = factors[0][0]
+                elif factors:
+                    names = {i: k for k, i in enumerate(kept)} | {i: -1 - k for k, i in enumerate(
+                        [i for i in carried if i not in out])}  # fmt: skip
+                    tensor = self._called(tuple([(t, tuple([names[i] for i in own])) for t, own in factors]))
+                else:
+                    tensor = ONE
+                lone = [(dims[i], Fraction(1)) for i in dims if i not in out and i not in carried]
+                axes = tuple([out.index(i) for i in kept])
+                for part, c in _scaled({(_times(p1, p2), tensor, axes): c1 * c2}, Fraction(1), lone).items():
+                    found[part] = found.get(part, Fraction(0)) + c
+        return {part: coefficient for part, coefficient in found.items() if coefficient}
+
+    def _function(self, node: Node, fn: str, order: int, x: Value) -> Value:
+        """Of a vanishing argument: its constant, or its slope; of another one, a function of its largest part."""
+        function = self.functions.get(fn) or BUILTIN[fn]
+        facts = facts_of(function, order)
+        if facts.degree is None and self._vanishes(node.args[0]):
+            if facts.constant:
+                return _scaled(NUMBER, Fraction(float(function.numpy[order](np.zeros(1))[0])), ())
+            if facts.order == 1:
+                return _scaled(x, Fraction(1), [((fn, order), Fraction(1))])
+            return self._named(node)
+        axes = tuple(sorted({a for _, _, own in x for a in own}))
+        made = frozenset((powers, t, tuple([axes.index(a) for a in own]), c) for (powers, t, own), c in x.items())
+        return {(frozenset(), self._called((fn, order, made)), axes): Fraction(1)}
+
+    def _inside(self, node: Node) -> bool:
+        """Whether a window reads no zeros from outside."""
+        op, source = node.op, self.program.forward.nodes[node.args[0]]
+        assert isinstance(op, Window)
+        count, size, offset = node.axes[op.axis].dim.constant, source.axes[op.axis].dim.constant, op.offset.constant
+        return None not in (count, size, offset) and offset >= 0 and op.stride * (count - 1) + offset < size  # type: ignore[operator]
+
+
+def _bits(terms: Terms) -> int:
+    """The random parameters that a tensor depends on."""
+    found = 0
+    for _, raw, grades in terms:
+        for whole, _, _ in grades:
+            found |= whole[0] | whole[1]
+        found |= raw
+    return found
+
+
+def _constant(parameter: Parameter) -> Fraction | None:
+    """What all entries of a parameter start at; None if they start at random."""
+    match parameter.init.kind:
+        case "zeros":
+            return Fraction(0)
+        case "ones":
+            return Fraction(1)
+        case "constant":
+            return Fraction(parameter.init.value or 0)
+        case _:
+            return None
+
+
+def _times(one: Powers, other: Powers) -> Powers:
+    powers = dict(one)
+    for base, power in other:
+        powers[base] = powers.get(base, Fraction(0)) + power
+    return frozenset((base, power) for base, power in powers.items() if power)
+
+
+def _scaled(value: Value, factor: Fraction, powers: Iterable[tuple[Hashable, Fraction]]) -> Value:
+    """A multiple; whole powers of sizes that are known are numbers."""
+    rest = []
+    for base, power in powers:
+        number = base.constant if isinstance(base, Dim) else None
+        if number is not None and power.denominator == 1:
+            factor *= number ** int(power)
+        else:
+            rest.append((base, power))
+    more = frozenset(rest)
+    return {(_times(own, more), tensor, axes): c * factor for (own, tensor, axes), c in value.items()} if factor else {}

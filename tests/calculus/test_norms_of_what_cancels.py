@@ -1,0 +1,56 @@
+"""Where the largest parts of a norm's argument cancel, its size is less than the sum of theirs, and its inverse larger:
+refused. The files of `refused/` are such programs, each with its reason in the first line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+
+import tensorprog as tp
+from benchmarks.agreement import evidence, trial
+from benchmarks.agreement.family import Look
+from tensorprog.errors import CalculusError
+
+HERE = Path(__file__).parent / "refused"
+LAST: Mapping[str, tuple[str, str]] = {  # what makes the largest part last: not alike, or not of the same size
+    "sigmoid_over_the_batch": ("l[p] = V[p,j] z[j]", "param B[p,i]\nl[p] = V[p,j] z[j] + B[p,i] x[i]"),
+    "bias_over_the_batch": ("l[p] = V[p,j] z[j] + b[p]", "param B[p,i]\nl[p] = V[p,j] z[j] + b[p] + B[p,i] x[i]"),
+    "difference_of_two_times": ("o[t,k] = w[t,s] v[s,k]", "u[t,k] = w[t,s] v[s,k]\no[t,k] = z[t,k] + u[t,k]"),
+    "difference_of_two_products": ("g[k] = W[k,j] y[j]", "param R[k,j]\ng[k] = R[k,j] y[j]"),
+    "sigmoid_without_its_half": ("- 0.5", "- 0.25"),
+    "softmax_without_its_mean": ("a[p] = s[p] - mean[p](s[p])", "a[p] = s[p] - 0.5 * mean[p](s[p])"),
+    "attention_over_time": ("a[t,k] = o[t,k] - mean[t](o[t,k])", "a[t,k] = o[t,k] + z[t,k] - mean[t](o[t,k])"),
+}
+UNGUARDED = patch("tensorprog.calculus.solve.require_norms_of_what_lasts", lambda *_: None)
+
+
+@pytest.mark.parametrize("name", LAST)
+def test_a_norm_of_what_cancels_is_refused(name: str) -> None:
+    with pytest.raises(CalculusError, match="does not cover `invrms") as caught:
+        tp.derive(HERE / f"{name}.tp", "sgd")
+    assert "cancel" in caught.value.why
+
+
+@pytest.mark.parametrize("name", LAST)
+def test_a_norm_of_what_lasts_is_derived(name: str) -> None:
+    text, (old, new) = (HERE / f"{name}.tp").read_text(), LAST[name]
+    assert text.count(old) == 1
+    assert tp.derive(tp.parse(text.replace(old, new)), "sgd")
+
+
+def test_every_file_is_told_apart_from_one_that_lasts() -> None:
+    assert {path.stem for path in HERE.glob("*.tp")} == set(LAST)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LAST)
+def test_without_the_refusal_something_would_grow_faster_than_predicted(name: str) -> None:
+    with UNGUARDED:
+        derivation = tp.derive(HERE / f"{name}.tp", "sgd")
+        found = trial.judged(derivation, derivation.parametrization, looks=(Look(24), Look(24, 0.25), Look(24, 4.0)))
+    norms = [row for row in found.rows if row.tensor.startswith("[invrms") and row.step == 0]
+    assert norms
+    assert all(row.low > row.target + evidence.TOLERANCE for row in norms)
