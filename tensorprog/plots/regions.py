@@ -44,11 +44,13 @@ def stable_region(
 ) -> Figure:  # fmt: skip
     """The regions in the plane of two exponents, called `x` and `y`, with named points. Exponents are exact; every
     region says its name and has a hatch of its own. `seen`: opposite corners of the part of the plane that the regions
-    were cut to; the picture ends where they were cut, as a region may go on there."""
+    were cut to; the picture ends where they were cut, as a region may go on there. It says so if there is no region."""
     grounds = {"stable": (theme.falls, ""), "unstable": (theme.grows, "///"), "trivial": (theme.band, "..."),
                "maximal": (theme.agrees, "")}  # fmt: skip
     xs = [float(v[0]) for region in regions for v in region.vertices] + [float(mark.at[0]) for mark in marks]
     ys = [float(v[1]) for region in regions for v in region.vertices] + [float(mark.at[1]) for mark in marks]
+    if seen and not regions:  # all that was looked at is empty
+        xs, ys = [float(x) for x, _ in seen], [float(y) for _, y in seen]
     left, bottom, right, top = MARGIN
     with drawing(**{"hatch.linewidth": 0.4}):
         figure = new_figure(left + SIZE + right, bottom + SIZE + top, theme)
@@ -76,6 +78,9 @@ def stable_region(
             middle = sum(p[0] for p in points) / len(points), sum(p[1] for p in points) / len(points)
             axes.text(*middle, plain(region.label), fontsize=SMALL, color=theme.ink, ha="center", va="center",
                       bbox={"facecolor": theme.ground, "edgecolor": "none", "alpha": 0.75, "pad": 1.2})  # fmt: skip
+        if not regions:
+            axes.text(0.5, 0.9, "nothing here is stable", fontsize=NORMAL, color=theme.muted, ha="center",
+                      transform=axes.transAxes)  # fmt: skip
         for mark in marks:
             at = float(mark.at[0]), float(mark.at[1])
             axes.plot(*at, marker="o", markersize=5, color=theme.ink, markeredgecolor=theme.ground, markeredgewidth=0.8)

@@ -100,6 +100,16 @@ def test_a_picture_of_a_region_ends_where_the_region_was_cut() -> None:
     assert axes.get_ylim()[0] < 0 and axes.get_ylim()[1] > 1
 
 
+def test_a_plane_in_which_nothing_is_stable_says_so() -> None:
+    """And shows how far it was looked at. Behind a random readout what the other hidden layer does is too much."""
+    found = classify(load("examples/mlp.tp"), "sp", "adam", Fraction(-1), region=("lr[W1]", "lr[W3]"), advice=False)
+    assert found.region is not None and not found.region.vertices
+    figure = stable_plane(found)
+    (axes,) = figure.axes
+    assert "nothing here is stable" in [text.get_text() for text in axes.texts] and not axes.patches
+    assert axes.get_xlim()[0] <= -3 and axes.get_xlim()[1] >= 1
+
+
 def test_the_plane_of_a_classification_has_the_polygon_s_vertices_and_is_written_whole(tmp_path: Path) -> None:
     """`classify --region X,Y --save FILE`: the polygon that the text tells, and the parametrization as a mark."""
     command = ["classify", "examples/mlp.tp", "--optimizer", "adam", "--lr", "-1", "--region", "lr[W2],init_std[W3]"]
