@@ -203,3 +203,24 @@ def test_adam_transfers_on_digits_as_derived_and_not_in_the_standard_parametriza
     assert sp.high < -0.5
     assert -1.3 < sp.octaves < -0.7
     assert derived.at_largest < sp.at_largest, "the transferred learning rate is better where it transfers"
+
+
+@pytest.mark.parametrize(("pinned", "same"), [({"U": 1}, True), ({}, False)])
+def test_behind_a_zero_readout_standard_parametrization_differs_by_the_rates_of_what_n_to_the_minus_one_pins(
+    tmp_path: Path, pinned: dict[str, int], same: bool
+) -> None:
+    """With them as derived, its optimum would move by exactly one octave per doubling more than the derived one. (The
+    losses differ by what Adam's epsilon does.)"""
+    text = NETWORK.replace("V[c,k]\n", "V[c,k] = zeros\n", 1).replace("?out * (V[c,k] b[k])", "V[c,k] b[k]")
+    file = tmp_path / "own.toml"
+    file.write_text("".join(f"[parameters.{name}]\nlr = {lr}\n" for name, lr in pinned.items()))
+    values, base, width = (0.004, 0.016), 8, 32
+    options = {"optimizer": "adam", "widths": (base, width), "extend": False, "seeds": 1, "steps": 12, "batch": 16,
+               "data": saved(tmp_path / "d.npz")}  # fmt: skip
+    losses = [
+        [r.loss for r in report.records if r.sizes["n"] == width]
+        for report in (tp.transfer(tp.parse(text), values=values, parametrizations=["derived"], **options),
+                       tp.transfer(tp.parse(text), values=[base / width * v for v in values],
+                                   parametrizations=[str(file)], **options))
+    ]  # fmt: skip
+    assert (losses[1] == pytest.approx(losses[0], rel=1e-3)) == same, losses
