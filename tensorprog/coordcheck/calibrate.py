@@ -9,7 +9,7 @@ large, and a narrow network that explodes says nothing of the limit: so all are 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from statistics import median
 
@@ -94,15 +94,31 @@ def batch_size(derivation: Derivation, ladder: Sequence[int]) -> int:
     return max(1, min(16, wanted // tokens))
 
 
-def base_rates(
-    derivation: Derivation, widths: Mapping[str, int], base: Mapping[str, int], *, batch: int, seed: int = 0
+def rates_by_stage(
+    stages: Sequence[set[str]], effects: Callable[[int, Mapping[str, float]], Mapping[str, float]]
 ) -> dict[str, float]:
-    """Parameter -> base learning rate, calibrated at `widths`.
+    """Parameter -> the learning rate at which its update changes the result of its use by the fraction `STRENGTH`.
+    `effects(stage, rates)`: parameter -> that change at the rate 1, after `stage` steps at `rates` (0 elsewhere).
 
     A parameter whose first gradient is zero, or smaller than later ones by a power of the width (what stands behind a
     zero-initialised factor, a router), is calibrated a step later, after a step at the rates of the others: with a rate
     at which its first update shows, the later ones would blow up. But its first update is to show no more than that:
-    random and with a large constant, it would hide what is larger by a power of the width. One whose gradient is
+    random and with a large constant, it would hide what is larger by a power of the width.
+    """
+    rates: dict[str, float] = {}
+    most: dict[str, float] = {}  # the largest effect of an update so far
+    for stage, ready in enumerate(stages):
+        for name, effect in effects(stage, rates).items():
+            most[name] = max(effect, most.get(name, 0.0))
+        shown = {name: e for name, e in most.items() if name in ready - rates.keys() and 0 < e < math.inf}
+        rates.update({name: STRENGTH / e for name, e in shown.items()})
+    return rates
+
+
+def base_rates(
+    derivation: Derivation, widths: Mapping[str, int], base: Mapping[str, int], *, batch: int, seed: int = 0
+) -> dict[str, float]:
+    """Parameter -> base learning rate, calibrated at `widths`, as in `rates_by_stage`. One whose gradient is
     exactly zero, in which nothing but rounding errors would be measured, has the usual rate.
     """
     program = derivation.architecture.program
@@ -112,18 +128,16 @@ def base_rates(
         return Interpreter(program, widths, base, derivation.parametrization, batch=batch, seed=seed, lr=lr,
                            decays=False, functions=derivation.architecture.functions)  # fmt: skip
 
-    rates: dict[str, float] = {}
-    most: dict[str, float] = {}  # the largest effect of an update so far
-    for stage, ready in enumerate(stages_of(derivation)):
+    def effects(stage: int, rates: Mapping[str, float]) -> dict[str, float]:
         network = fresh(1.0)
         if stage:
             before = fresh({name: rates.get(name, 0.0) for name in program.updates})
             for _ in range(stage):
                 before.step()
             network.set_params(before.params)
-        most = {name: max(e, most.get(name, 0.0)) for name, e in _effects(derivation, network).items()}
-        shown = {name: e for name, e in most.items() if name in ready & trained and e > 0 and np.isfinite(e)}
-        rates.update({name: STRENGTH / e for name, e in shown.items()})
+        return _effects(derivation, network)
+
+    rates = rates_by_stage([ready & trained for ready in stages_of(derivation)], effects)
     usual = median(rates.values()) if rates else 1.0
     rates = {name: rates.get(name, usual) for name in program.updates}
     for _ in range(HALVINGS):

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from tensorprog.calculus.analysis import largest
-from tensorprog.coordcheck.calibrate import STRENGTH, VANISHING, stages_of
+from tensorprog.coordcheck.calibrate import VANISHING, rates_by_stage, stages_of
 from tensorprog.torch.predicted import Predicted
 from tensorprog.torch.training import root_mean_square
 
@@ -23,19 +23,13 @@ VISIBLE = 1e-3  # a change of this relative size is no rounding error, and still
 
 
 def base_rates(trained: Trained, rung: Mapping[str, int]) -> Rates:
-    """Parameter -> the base learning rate at which its first update alone changes the result of its use by the fraction
-    `STRENGTH`, so that effects of second order show. A parameter whose first gradient is zero (what stands behind a
-    factor that starts at zero), or whose factor is smaller at first by a power of the width (what stands behind a gate
-    that starts so), is calibrated a step later, after a step at the rates of the others."""
+    """Parameter -> the base learning rate at which its first update alone shows, to second order too, as in
+    `rates_by_stage`; what stands behind a gate that starts smaller by a power of the width waits for the gate."""
     p = trained.p
     whole = {part.name: name for name, ranges in p.reading.lowered.parts.items() for part in ranges}
-    stages = stages_of(p.derivation, factors=True)
+    stages = [{whole.get(name, name) for name in ready} for ready in stages_of(p.derivation, factors=True)]
     calibration = _Calibration(trained, rung, Predicted(p, len(stages)))
-    known: dict[str, float] = {}
-    for stage, ready in enumerate(stages):
-        names = {whole.get(name, name) for name in ready} - known.keys()
-        if names:
-            known.update(calibration.rates(names, known, stage))
+    known = rates_by_stage(stages, calibration.effects)
     usual = float(np.median(list(known.values()))) if known else PROBING
     return lambda name, _: known.get(name, usual)
 
@@ -46,8 +40,9 @@ class _Calibration:
     def __init__(self, trained: Trained, rung: Mapping[str, int], predicted: Predicted) -> None:
         self.trained, self.rung, self.predicted = trained, rung, predicted
 
-    def rates(self, names: set[str], known: Mapping[str, float], stage: int) -> dict[str, float]:
-        """The rates of some parameters, found after `stage` steps at the known rates of others (0 elsewhere)."""
+    def effects(self, stage: int, known: Mapping[str, float]) -> dict[str, float]:
+        """Parameter without a known rate -> the relative change that its update makes to the value of its use, at the
+        rate 1, after `stage` steps at the known rates of others (0 elsewhere)."""
         with torch.random.fork_rng(devices=[]):
             built, optimizer = self.trained.network(self.rung, 0, PROBING)
             if stage:
@@ -60,9 +55,8 @@ class _Calibration:
             optimizer.step()
             steps = {name: w.detach() - start[name] for name, w in parameters.items()}
             _set(parameters, start)
-            found = {name: self._rate(built, name, parameters[name], steps[name], before, stage)
-                     for name in sorted(names & parameters.keys())}  # fmt: skip
-        return {name: rate for name, rate in found.items() if rate}
+            return {name: self._effect(built, name, w, steps[name], before, stage)
+                    for name, w in sorted(parameters.items()) if name not in known}  # fmt: skip
 
     def _after(self, known: Mapping[str, float], steps: int) -> dict[str, Tensor]:
         """The state of the network after some steps."""
@@ -75,10 +69,12 @@ class _Calibration:
             optimizer.step()
         return {k: v.detach().clone() for k, v in built.module.state_dict().items()}
 
-    def _rate(
+    def _effect(
         self, built: Built, name: str, w: Tensor, step: Tensor, before: Mapping[int, Tensor], stage: int
     ) -> float:
-        """The rate for one parameter, 0 if its step does not show. `step`: with the rate PROBING."""
+        """What one parameter's step does, 0 if it does not show. `step`: with the rate PROBING."""
+        if not step.any():
+            return 0.0
         start, times = w.detach().clone(), 1.0
         uses = self._uses(name)
         for _ in range(6):
@@ -90,7 +86,7 @@ class _Calibration:
             if effect >= VISIBLE:
                 break
             times *= 10
-        return PROBING * times * STRENGTH / effect if effect else 0.0
+        return effect / (PROBING * times)
 
     def _values(self, built: Built) -> dict[int, Tensor]:
         """Everything that is measured, without an update."""

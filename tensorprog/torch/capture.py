@@ -7,7 +7,6 @@ Composite kernels are forced apart (attention by matrix products, no mkldnn), an
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -18,7 +17,9 @@ from tensorprog.errors import TensorProgError
 from tensorprog.torch.building import tensors
 from tensorprog.torch.kernels import plain_kernels
 from tensorprog.torch.recorder import Recorder
+from tensorprog.torch.state import same_state
 from tensorprog.torch.trace import Trace
+from tensorprog.torch.verified import lively, require_same
 
 
 def _loss_and_outputs(result: Any) -> tuple[Any, list[tuple[str, Any]]]:
@@ -45,18 +46,6 @@ def _loss_and_outputs(result: Any) -> tuple[Any, list[tuple[str, Any]]]:
         nested = [(k, leaf) for k, v in items for leaf in tensors(v) if floating(leaf)]
         outputs = [(f"{k}_{j}" if j else k, leaf) for j, (k, leaf) in enumerate(nested)]
     return loss, outputs
-
-
-@contextlib.contextmanager
-def same_state(module: torch.nn.Module) -> Iterator[None]:
-    """What a module keeps from pass to pass (running averages, power iterations) is as before afterwards: the graph is
-    that of one pass. Through `data`: a backward pass may still hold the buffers, and does not mind."""
-    before = [(buffer, buffer.detach().clone()) for buffer in module.buffers()]
-    try:
-        yield
-    finally:
-        for buffer, value in before:
-            buffer.data.copy_(value)
 
 
 def record(
@@ -93,8 +82,16 @@ def record(
             if loss is not None:
                 own = loss(result)
         if recorder.routed.used:
-            torch.set_rng_state(state)
-            _require_same(module, args, kwargs, loss, frozen, [*outputs, ("loss", own)], state)
+
+            def run() -> list[tuple[str, Any]]:
+                torch.set_rng_state(state)
+                result = module(*args, **kwargs)
+                own, outputs = _loss_and_outputs(result)
+                return [*outputs, ("loss", own if loss is None else loss(result))]
+
+            require_same(module, run, frozen)
+            with lively(module):
+                require_same(module, run, frozen)
     except TensorProgError:
         raise
     except Exception as error:
@@ -104,6 +101,7 @@ def record(
         for m, training in was_training.items():
             m.training = training
     trace = recorder.trace
+    trace.routed = recorder.routed.used
     for name, tensor in outputs:
         if recorder._is_live(tensor):
             number = recorder.value(tensor)
@@ -138,55 +136,6 @@ def _require_own(recorder: Recorder, module: Any, args: Any, kwargs: Any, loss: 
         why=f"sizes that depend on the data have no law, so all tokens are computed ({error})",
         fix="every expert on all tokens, times its weight, which is 0 where it is not chosen",
     ) from error
-
-
-def _require_same(
-    module: torch.nn.Module, args: Any, kwargs: Any, loss: Any, frozen: frozenset[str], found: Any, state: Any
-) -> None:
-    """Raises TensorProgError unless the module as it stands gives these results and this loss too (see `routed`), and
-    those of other parameters: its own may be zeros, which hide what is behind them."""
-
-    def results(routed: bool) -> list[tuple[str, Any]]:
-        torch.set_rng_state(state)
-        recorder = Recorder(module, {}, frozen)
-        watched = recorder.watch() if routed else contextlib.nullcontext()
-        with torch.enable_grad(), plain_kernels(module), same_state(module), watched, recorder:
-            result = module(*args, **kwargs)
-            own, outputs = _loss_and_outputs(result)
-            return [*outputs, ("loss", own if loss is None else loss(result))]
-
-    _require_near(results(False), found)
-    with _drawn(module):
-        _require_near(results(False), results(True))
-
-
-def _require_near(plain: list[tuple[str, Any]], found: list[tuple[str, Any]]) -> None:
-    for (name, a), (_, b) in zip(plain, found, strict=True):
-        if a is None:
-            continue
-        a, b = a.detach(), b.detach()
-        near = 1e-4 * float(a.nan_to_num().abs().max()) if a.numel() else 0.0
-        if a.shape != b.shape or not torch.allclose(a, b, 1e-3, near, equal_nan=True):
-            raise TensorProgError(
-                f"`{name}` is not the same if every token is found where some are chosen by their values",
-                why="sizes that depend on the data have no law, so all tokens are computed",
-                fix="every expert on all tokens, times its weight, which is 0 where it is not chosen",
-            )
-
-
-@contextlib.contextmanager
-def _drawn(module: torch.nn.Module) -> Iterator[None]:
-    """While entered, all parameters are random."""
-    draw = torch.Generator().manual_seed(0)
-    before = [(p, p.detach().clone()) for p in module.parameters() if p.is_floating_point() or p.is_complex()]
-    try:
-        for p, _ in before:
-            scale = p.shape[-1] ** -0.5 if p.dim() > 1 and p.numel() else 1.0
-            p.data.copy_(torch.randn(p.shape, generator=draw, dtype=p.dtype) * scale)
-        yield
-    finally:
-        for p, value in before:
-            p.data.copy_(value)
 
 
 def _named(inputs: tuple[tuple[Any, ...], dict[str, Any]]) -> Iterator[tuple[str, Any]]:

@@ -17,14 +17,15 @@ from tensorprog.optimizers import OPTIMIZERS, Size
 from tensorprog.torch.alignment import Alignment, Named, align
 from tensorprog.torch.apply import applied
 from tensorprog.torch.building import Built, construct
-from tensorprog.torch.capture import same_state
 from tensorprog.torch.changes import OutputHook
 from tensorprog.torch.hooks import MultiplyInput, MultiplyOutput
 from tensorprog.torch.kernels import plain_kernels
 from tensorprog.torch.nodes import storage
 from tensorprog.torch.optimizers import torch_optimizer
 from tensorprog.torch.recorder import Recorder
+from tensorprog.torch.state import same_state
 from tensorprog.torch.training import Floats, root_mean_square
+from tensorprog.torch.verified import require_same
 
 if TYPE_CHECKING:
     from tensorprog.torch.model import ImportedDerivation
@@ -207,6 +208,8 @@ class Trained:
                         start[k] = tensor.detach().clone()
                     result[k, t, 0] = root_mean_square(tensor.detach(), start[k] if t else None)
 
+                if seed == 0 and t in (0, steps):
+                    self._require_same(built)
                 torch.manual_seed(seed)
                 loss, terms = self.forward(built, take, started)
                 if t == 0:  # after a pass, which may write into parameters (`w.data *= mask`)
@@ -219,6 +222,21 @@ class Trained:
                     loss.backward()
                     optimizer.step()
         return result
+
+    def _require_same(self, built: Built) -> None:
+        """Raises TensorProgError if what is trained is not what the module as it stands computes, where it chooses."""
+        if self.p.reading.zipped.first.routed:
+
+            def run() -> list[tuple[str, Any]]:
+                torch.manual_seed(0)
+                return [("loss", built.loss(built.outputs()))]
+
+            require_same(built.module, run, self._frozen)
+
+    @property
+    def _frozen(self) -> frozenset[str]:
+        """The buffers that count as parameters."""
+        return frozenset(self.p.reading.starts) - frozenset(self.p.reading.trained)
 
     def network(self, rung: Mapping[str, int], seed: int, rate: float | Rates) -> tuple[Built, Any]:
         """A network with the changes of `p`, and its optimizer."""
@@ -272,7 +290,7 @@ class Trained:
     ) -> tuple[Tensor, tuple[Named, ...], dict[int, float]]:
         """The loss, all operations, and what is noted of products."""
         reading = self.p.reading
-        recorder = Measuring(built.module, frozenset(reading.starts) - frozenset(reading.trained), taken)
+        recorder = Measuring(built.module, self._frozen, taken)
         recorder.started = started
         with (
             plain_kernels(built.module),

@@ -12,10 +12,10 @@ from torch.utils._pytree import tree_map
 
 from tensorprog.coordcheck.ladder import Ladder
 from tensorprog.coordcheck.rounding import SHRINKS
-from tensorprog.torch.capture import same_state
 from tensorprog.torch.kernels import plain_kernels
 from tensorprog.torch.measure import Rates, Trained
 from tensorprog.torch.predicted import Predicted
+from tensorprog.torch.state import same_state
 from tensorprog.torch.training import Floats, root_mean_square
 
 

@@ -107,7 +107,8 @@ class Write:
 @dataclass(slots=True)
 class Trace:
     """A recorded run. `shapes`, `dtypes`: of every value; `outputs`: (name, value) of the floating results of the
-    module; `loss`: value of the loss, None if there is none; `modules`: path -> class name."""
+    module; `loss`: value of the loss, None if there is none; `modules`: path -> class name; `routed`: whether choices
+    that depend on a parameter were made to find everything."""
 
     operations: list[Operation] = field(default_factory=list)
     shapes: list[tuple[int, ...]] = field(default_factory=list)
@@ -117,3 +118,4 @@ class Trace:
     loss: int | None = None
     results: dict[int, Any] = field(default_factory=dict)  # value -> tensor, of outputs and loss
     modules: dict[str, str] = field(default_factory=dict)
+    routed: bool = False

@@ -9,7 +9,6 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from tensorprog.dims import BATCH_SYMBOL
 from tensorprog.exponents import Power
@@ -17,6 +16,7 @@ from tensorprog.graph import Graph, Input, Scalar
 from tensorprog.interpret import Interpreter
 from tensorprog.parametrization import Parametrization, ParamExponents
 from tensorprog.torch.changes import Absorb, Attribute, ConfigField, Place
+from tensorprog.torch.lively import make_lively
 from tensorprog.torch.placing import install, range_of, uninstall
 from tensorprog.torch.runs import widened
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from tensorprog.torch.reading import Reading
 
 FACTOR = 1.5
-LIVELY = 2.0  # entries of a matrix times the square root of its smaller side
 DRAWS = 4  # of the parameters, at most
 VISIBLE = 1e-4  # the least relative effect of the factor that can be told from rounding
 
@@ -77,21 +76,10 @@ class Trial:
         self.reading = replace(reading, run=widened(reading.run))
         self._matters: dict[Place, bool] = {}
         for seed in range(2, 2 + DRAWS):
-            self._draw(seed)
+            make_lively(self.reading.module, seed)
             self.before = interpreted(self.reading)
             if all(np.size(result) == 1 or np.ptp(result) for result in self.before):
                 break
-
-    def _draw(self, seed: int) -> None:
-        generator = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            for p in self.reading.module.parameters():
-                if not p.is_floating_point():
-                    continue
-                if p.dim() > 1:
-                    p.copy_(LIVELY * (max(p.shape) / p.numel()) ** 0.5 * torch.randn(p.shape, generator=generator))
-                elif not p.any():
-                    p.copy_(0.3 * torch.randn(p.shape, generator=generator))
 
     def matters(self, place: Attribute | ConfigField) -> bool:
         """Whether the results depend on the number at this place."""

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint  # noqa: E402
 import tensorprog.torch as tpt  # noqa: E402
 from tensorprog.errors import TensorProgError  # noqa: E402
 from tensorprog.torch.model import derive_reading, read  # noqa: E402
+from tensorprog.torch.routed import Routed  # noqa: E402
 from tests.shared import tiers  # noqa: E402
 from tests.torch.support import worst_difference  # noqa: E402
 
@@ -162,6 +163,18 @@ def test_what_is_misread_is_refused_behind_zeros_and_in_the_loss_too() -> None:
         read(closed, ROWS)
     with pytest.raises(TensorProgError, match="`loss` is not the same if every token is found"):
         read(lambda n: (Experts(n, noted), ROWS, lambda y: y.square().mean() + seen[-1]))
+    with pytest.raises(TensorProgError, match=r"`the gradient of .*` is not the same"):
+        read(lambda n: (Experts(n, noted), ROWS, lambda y: y.square().mean() + seen[-1] - seen[-1].detach()))
+
+
+@pytest.mark.slow
+def test_a_check_trains_what_the_model_as_it_stands_computes(monkeypatch) -> None:
+    p = derive_reading(read(lambda n: Experts(n, by_where), ROWS), "adam")
+    assert p.check([4, 8, 16], seeds=1, steps=1, lr=1e-3).rows
+    kept = Routed._kept
+    monkeypatch.setattr(Routed, "_kept", lambda self, at: None if kept(self, at) is None else kept(self, at) | True)
+    with pytest.raises(TensorProgError, match="`loss` is not the same if every token is found"):
+        p.check([4, 8, 16], seeds=1, steps=1, lr=1e-3)
 
 
 def asserted(h):
@@ -181,8 +194,14 @@ def test_what_is_measured_in_a_model_is_no_choice_of_an_expert() -> None:
 
 @pytest.mark.parametrize("op", tiers(["gt", "ge", "lt", "le"], ["le"]))
 def test_a_comparison_has_the_values_of_pytorch_in_ties(op) -> None:
-    reading = read(lambda n: Net(n, lambda h: h * getattr(torch, op)(h, h.roll(0, -1)) + h), ROWS)
-    assert worst_difference(reading) < 1e-12
+    """Row by row smaller than, equal to and larger than what it is compared with."""
+
+    def chosen(h):
+        other = h + (torch.arange(len(h)) % 3 - 1)[:, None]
+        assert {*(h - other).sign().unique().tolist()} == {-1, 0, 1}
+        return h * getattr(torch, op)(h, other) + h
+
+    assert worst_difference(read(lambda n: Net(n, chosen), ROWS)) < 1e-12
 
 
 # --- a forward of one's own, and a recomputed one --------------------------------------------------------
