@@ -199,12 +199,16 @@ def _usual(token: Token, before: list[Token], accepts: set[str], source: str) ->
     if token.type == "LPAR" and first.type in ("PARAM", "INPUT", "AXIS") and last is not None and last.type == "NAME":
         yield ParseError("indices stand in square brackets", span_of(token), fix=f"`{last}[..]`",
                          why="parentheses are for calls and groups")  # fmt: skip
+    if token.type == "COMMA" and opener is not None and opener.type == "LPAR" and _behind_indices(opener, before):
+        yield ParseError("a product in brackets has no comma", span_of(token), fix="`f(x, ..)`: no indices before `(`",
+                         why="behind a name with indices they hold a factor; only reductions are called so"
+                         )  # fmt: skip
     if token.type == "LSQB" and last is not None and last.type == "RPAR":
         yield ParseError("only a name has indices", span_of(token), fix="`y = f(x)` on a line of its own, then `y[i]`",
                          why="brackets name the axes of a tensor that is defined, or of what is summed")  # fmt: skip
     if token.type == "NUMBER" and first.type == "PARAM" and last is not None and last.type == "EQUAL":
         yield ParseError("a number is not an initialiser", span_of(token),
-                         fix=f"`constant({token})`, `zeros` or `normal`",
+                         fix="`zeros`" if not float(token) else f"`normal({token})` or `constant({token})`",
                          why="behind `=` stands how the entries start")  # fmt: skip
     if token.type == "NAME" and first.type == "PARAM" and "EQUAL" in accepts:
         yield ParseError("an initialiser follows `=`", span_of(token), fix=f"`= {token}`",
@@ -212,6 +216,9 @@ def _usual(token: Token, before: list[Token], accepts: set[str], source: str) ->
     if first.type in ("INPUT", "OUTPUT") and token.type == "COMMA" and opener is None:
         yield ParseError(f"one `{first}` per statement", span_of(token), fix=f"`{first}` on a new line",
                          why="each has axes of its own, or a formula")  # fmt: skip
+    if first.type == "WIDTH" and token.type in ("EQUAL", "NUMBER"):
+        yield ParseError("a width has no value", span_of(token), fix="`width n`; or `dim d = 64`, if it stays finite",
+                         why="it goes to infinity; a command takes a value: `--base-width n=256`")  # fmt: skip
     if first.type == "AXIS" and token.type == "EQUAL":
         yield ParseError("an axis is declared with `:`", span_of(token), fix="`axis i: d`",
                          why="`=` gives a name to a value; an index runs over a size")  # fmt: skip
@@ -260,6 +267,11 @@ def _open_bracket(before: list[Token]) -> Token | None:
         elif token.type in ("RPAR", "RSQB", "RBRACE") and stack:
             stack.pop()
     return stack[-1] if stack else None
+
+
+def _behind_indices(opener: Token, before: list[Token]) -> bool:
+    place = next(k for k, token in enumerate(before) if token is opener)
+    return place > 1 and before[place - 1].type == "RSQB" and all(t.type != "REDUCTION" for t in before[:place])
 
 
 def _starts_line(token: Token, before: list[Token]) -> bool:

@@ -107,15 +107,22 @@ def match_arguments(call: Call, block: Block) -> dict[str, Argument]:
             fix = f"`{near[0]}`" if near else "one of its arguments, or nothing"
             raise ShapeError(f"`{block.name}` has no argument `{name}`", argument.span, why=signature(block), fix=fix)
         if name in given:
+            flags = [f"`{formal.name}`" for formal in block.formals if formal.kind == "flag"]
+            bare = argument.keyword is None and isinstance(value, Name) and flags
             raise ShapeError(f"`{block.name}` is given `{name}` twice", argument.span,
                              why="an argument without keyword takes the first name that is free",
-                             fix="each argument once")  # fmt: skip
+                             fix="each argument once" + (f"; its flags are {', '.join(flags)}" if bare else "")
+                             )  # fmt: skip
         given[name] = argument
     for name in order:
         if name not in given and formals[name].default is None:
             raise ShapeError(f"`{block.name}` needs the argument `{name}`", call.span, why=signature(block),
                              fix=f"`{name} = ..` among the arguments")  # fmt: skip
     return given
+
+
+def _axes(count: int) -> str:
+    return f"{count} ax{'is' if count == 1 else 'es'}"
 
 
 def signature(block: Block) -> str:
@@ -175,11 +182,10 @@ class _Binding:
         if hidden < 0 or (hidden and not dots) or len(dots) > 1:
             shape = ", ".join(i.id if isinstance(i, IndexName) else ".." for i in indices)
             raise ShapeError(
-                f"`{self.call.id}` takes `{formal.name}[{shape}]`, but this tensor has {len(axes)} "
-                f"ax{'is' if len(axes) == 1 else 'es'}",
+                f"`{self.call.id}` takes `{formal.name}[{shape}]`, but this tensor has {_axes(len(axes))}",
                 argument.span,
                 why="the batch axis is implicit and is not counted",
-                fix=f"a tensor with {len(indices) - len(dots)} axes" + " or more" * bool(dots),
+                fix=f"a tensor with {_axes(len(indices) - len(dots))}" + " or more" * bool(dots),
             )
         after = dots[0] + hidden if dots else len(axes)
         matched = [*axes[: dots[0]], *axes[after:]] if dots else [*axes]

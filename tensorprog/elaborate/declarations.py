@@ -48,6 +48,13 @@ BUILTIN_CALLS = (
     "cross_entropy",
     "mse",
 )
+_TAKES = {
+    "normal": "its mean is 0, and the number its standard deviation",
+    "orthogonal": "the number is its gain",
+    "constant": "the number is the value of all entries",
+    "zeros": "all entries are 0",
+    "ones": "all entries are 1",
+}
 INITS = ("normal", "zeros", "ones", "constant", "orthogonal")
 
 
@@ -166,7 +173,7 @@ def _init(expr: Expr | None, scope: Scope) -> Init:
                 raise ShapeError(
                     f"`{kind}` takes {'one number' if kind not in ('zeros', 'ones') else 'nothing'}",
                     expr.span,
-                    why=f"an initialiser is one of {', '.join(INITS)}",
+                    why=_TAKES[kind],
                     fix="`normal(0.02)`"
                     if kind == "normal"
                     else "`orthogonal(2)`"
@@ -182,7 +189,8 @@ def _init(expr: Expr | None, scope: Scope) -> Init:
             return Init(kind, to_float(value, expr.span))
         case _:
             why = f"an initialiser is one of {', '.join(INITS)}"
-            raise ShapeError("this is not an initialiser", expr.span, why=why, fix="`normal(0.02)`")
+            raise ShapeError("this is not an initialiser", expr.span, why=why,
+                             fix="`normal`, of standard deviation fan-in^(-1/2), or `normal(0.02)`")  # fmt: skip
 
 
 def declare_input(statement: InputDecl, scope: Scope) -> None:

@@ -106,7 +106,7 @@ def _given_target(expr: Expr, axes: tuple[Axis, ...], scope: Scope) -> int:
     value = evaluate_tensor(expr, Frame(scope, None), frozenset()).value
     inputs = {step.out for step in builder.steps if isinstance(step, Compute) and isinstance(step.op, Input)}
     if value not in inputs:
-        raise ShapeError("a target is an input", expr.span, fix="`mean((f - y)^2)`" if isinstance(expr, Name) else "",
+        raise ShapeError("a target is an input", expr.span, fix="an input, or `mean(e^2)` of a difference e",
                          why="what is compared with is data, and has no gradient")  # fmt: skip
     given = builder.values[value].axes
     if len(given) != len(axes) or not all(agree(a.dim, b.dim) for a, b in zip(given, axes, strict=True)):

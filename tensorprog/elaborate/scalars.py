@@ -35,7 +35,8 @@ def check_size(dim: Dim, span: Span) -> None:
             raise ShapeError(f"this size is {value}", span, why="a finite size is a whole number",
                              fix="a whole number, or a multiple of a width")  # fmt: skip
         if value > MAX_SIZE:
-            raise ShapeError(f"this size is {value}", span, why=f"finite sizes go up to {MAX_SIZE}", fix="a width")
+            raise ShapeError(f"this size is above {MAX_SIZE}", span, fix="a width",
+                             why="finite sizes are those of a network that can be run")  # fmt: skip
         return
     degrees = [sum(power for _, power in monomial) for monomial, _ in dim.terms]
     leading = [c for (_, c), degree in zip(dim.terms, degrees, strict=True) if degree == max(degrees)]
@@ -92,9 +93,9 @@ def _polynomial(expr: Expr, scope: Scope) -> Dim:
         case Binary(op="^", left=left, right=right):
             power = number(right, scope)
             if power.denominator != 1 or not 0 <= power <= MAX_POWER:
-                raise ShapeError("a size can only be raised to a whole power", right.span,
+                raise ShapeError(f"the power of a size is a whole number from 0 to {MAX_POWER}", right.span,
                                  why="sizes are polynomials in the widths",
-                                 fix=f"a power from 0 to {MAX_POWER}")  # fmt: skip
+                                 fix="`n^2`")  # fmt: skip
             result, base = ONE, polynomial(left, scope)
             for _ in range(int(power)):
                 result = result * base

@@ -178,6 +178,13 @@ _KINDS = {
 
 
 # What an unknown name was meant to be -> the kinds of names to show instead, and how to define one.
+_INDICES = ("axes have names, and the left side says which remain", "`y[j] = W[j,i] x[i]`")
+_SHAPES = ("axes have names: one can be seen as several, or several as one", "`y[(h e)] = x[h,e]`, `y[h,e] = x[(h e)]`")
+_FOREIGN = {
+    "dropout": ("it changes no exponent, and is left out", "its argument alone"),
+    **dict.fromkeys(("matmul", "einsum", "dot", "mm", "bmm"), _INDICES),
+    **dict.fromkeys(("reshape", "view", "flatten", "transpose", "permute", "rearrange"), _SHAPES),
+}  # what users of other languages write -> why not, and what instead
 _WANTED = {
     "name": (("a tensor", "a parameter"), "a line `{} = ..` above"),
     "size": (("a size",), "`dim {} = 64`"),
@@ -284,6 +291,9 @@ def unknown_name(name: str, scope: Scope, span: Span, what: str = "name", more: 
     if name not in seen and name in scope.visible():
         return ShapeError(f"`{name}` is not known inside of a block", span, fix="an argument of the block",
                           why="a block sees sizes, functions and blocks of the file, but no tensors")  # fmt: skip
+    if what == "function or block" and name in _FOREIGN:
+        why, fix = _FOREIGN[name]
+        return ShapeError(f"unknown {what} `{name}`", span, why=why, fix=fix)
     near = nearest(name, {*seen, *more}, 0.6)
     kinds, define = _WANTED[what]
     known = [f"`{other}`" for other in seen if describe(scope.find(other)) in kinds]
