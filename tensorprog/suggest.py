@@ -7,6 +7,8 @@ from difflib import get_close_matches
 
 
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
-    """The known name most like `name`, or "" if none is. Another case is a small difference."""
+    """The known name most like `name`, or "" if none is. Another case, or another order of letters, is a small
+    difference."""
     alike = {other.lower(): other for other in sorted(known)}
-    return alike.get(next(iter(get_close_matches(name.lower(), alike, n=1, cutoff=cutoff)), ""), "")
+    close = get_close_matches(name.lower(), alike, n=5, cutoff=cutoff)
+    return alike[min(close, key=lambda other: sorted(other) != sorted(name.lower()))] if close else ""

@@ -24,8 +24,12 @@ PACKAGE = Path(__file__).parents[1]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     try:
-        arguments = parser().parse_args(argv)
-        arguments.words = list(sys.argv[1:] if argv is None else argv)
+        words = list(sys.argv[1:] if argv is None else argv)
+        top, commands = _parsers()
+        arguments, rest = top.parse_known_args(words)
+        if rest:
+            raise _superfluous(arguments.command, rest[0], commands[arguments.command])
+        arguments.words = words
         code: int = arguments.run(arguments)
         sys.stdout.flush()
         return code
@@ -64,14 +68,32 @@ def _fault(error: Exception) -> str:
     return f"{type(error).__name__}{f': {said}' * bool(said)} ({place})"
 
 
+def _superfluous(command: str, word: str, sub: argparse.ArgumentParser) -> TensorProgError:
+    """The error for a word of the command line that no option takes; names the option that may have been meant."""
+    from tensorprog.suggest import nearest
+
+    name = word.partition("=")[0]
+    if not word.startswith("-"):
+        return TensorProgError(f"`{word}` is one argument too many", why=" ".join(sub.format_usage().split()),
+                               fix="one network at a time, and quotes around what holds spaces")  # fmt: skip
+    known = [option for action in sub._actions for option in action.option_strings]
+    return TensorProgError(f"`tpcalc {command}` has no option `{name}`", why="it would change nothing",
+                           fix=nearest(name, known, 0.7) or f"one of `tpcalc {command} --help`")  # fmt: skip
+
+
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
+    return _parsers()[0]
+
+
+def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
+    """The whole command line, and that of each command."""
     top = _Parser(prog="tpcalc", description="Derive, emit and check the width exponents of a neural network (muP).")
     top.add_argument("--version", action="version", version=_Version())
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in (derive, explain, emit, check, transfer, report, classify, import_, lint, graph, fmt):
         command.add(commands)
-    return top
+    return top, commands.choices
 
 
 class _Parser(argparse.ArgumentParser):

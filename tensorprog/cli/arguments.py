@@ -16,12 +16,37 @@ NEGATIVE = re.compile(r"-\d+(/\d+|\.\d*)?$|-\.\d+$")
 MAX_WIDTH, MAX_DEPTH, MAX_COUNT = 1 << 16, 1024, 1_000_000  # of what `check` is asked to train
 
 
+EXAMPLES = {  # command -> uses of it, shown by --help
+    "derive": ("mlp.tp", "gpt.tp --optimizer muon --vectors adamw", "gpt.tp --fix 'lr[*] = 0' --format latex"),
+    "explain": ("mlp.tp W3", "mlp.tp W3 lr --optimizer sgd"),
+    "emit": ("mlp.tp --base-width n=256 -o model.py",),
+    "check": ("mlp.tp --optimizer sgd", "mlp.tp --parametrization sp", "gpt.tp --depths 4,8,16,32",
+              "mlp.tp --save slopes.svg --plot slopes", "--module my_model.py:build"),
+    "transfer": ("mlp.tp --widths 64,128,256,512", "gpt.tp --data text --optimizer muon --save lr.svg"),
+    "report": ("mlp.tp --optimizer adam -o report.html",),
+    "classify": ("mlp.tp --parametrization sp --optimizer sgd --lr -1", "mlp.tp --parametrization mine.toml"),
+    "import": ("my_model.py:build --optimizer adamw", "my_model.py:build --emit-tp model.tp"),
+    "lint": ("my_model.py:build --optimizer adamw",),
+    "graph": ("mlp.tp --format mermaid", "mlp.tp --save graph.svg"),
+    "fmt": ("mlp.tp", "--check mlp.tp", "--write mlp.tp"),
+}  # fmt: skip
+
+
+def add_command(commands: Any, name: str, summary: str, run: object) -> argparse.ArgumentParser:
+    """A command, with examples of its use."""
+    sub: argparse.ArgumentParser = commands.add_parser(
+        name, help=summary, description=summary, formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="\n".join(["examples:", *(f"  tpcalc {name} {use}" for use in EXAMPLES[name])]),
+    )  # fmt: skip
+    sub.set_defaults(run=run)
+    return sub
+
+
 def command(commands: Any, name: str, summary: str, run: object, *, optional: bool = False) -> argparse.ArgumentParser:
     """A command that reads one FILE (`optional`: or something else instead)."""
-    sub: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=summary)
+    sub = add_command(commands, name, summary, run)
     sub.add_argument("file", metavar="FILE", nargs="?" if optional else None,
                      help="an architecture in the .tp language")  # fmt: skip
-    sub.set_defaults(run=run)
     sub._negative_number_matcher = NEGATIVE  # so that -1/2 is a value, not an option
     return sub
 

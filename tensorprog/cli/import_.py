@@ -7,14 +7,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tensorprog.cli.arguments import add_optimizer
+from tensorprog.cli.arguments import add_command, add_optimizer
 from tensorprog.cli.terminal import color, show, write_whole
 from tensorprog.errors import TensorProgError
 
 
 def add(commands: Any) -> None:
     summary = "print what an existing PyTorch model is now and must be, parameter by parameter"
-    sub = commands.add_parser("import", help=summary, description=summary)
+    sub = add_command(commands, "import", summary, run)
     sub.add_argument("builder", metavar="model.py:build", help="a function of n that returns module, inputs, loss")
     add_optimizer(sub)
     sub.add_argument("--decay-policy", metavar="NAME",
@@ -27,7 +27,6 @@ def add(commands: Any) -> None:
     sub.add_argument("--widths", metavar="3,5,7,10", help="values of n to look at, four or more (default: small ones)")
     sub.add_argument("--format", choices=("table", "json"), default="table")
     sub.add_argument("--emit-tp", metavar="model.tp", type=Path, help="write the architecture as a .tp file")
-    sub.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

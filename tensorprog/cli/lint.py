@@ -6,16 +6,16 @@ import argparse
 import sys
 from typing import Any
 
+from tensorprog.cli.arguments import add_command
 from tensorprog.cli.terminal import color, show
 
 
 def add(commands: Any) -> None:
     summary = "print what scales wrongly in a PyTorch model as it stands, worst first"
-    sub: argparse.ArgumentParser = commands.add_parser("lint", help=summary, description=summary)
+    sub = add_command(commands, "lint", summary, run)
     sub.add_argument("module", metavar="model.py:build", help="a function of the width that returns the model")
     sub.add_argument("--optimizer", default="adamw", metavar="NAME", help="sgd, adam, adamw, ... (default: adamw)")
     sub.add_argument("--format", choices=("table", "json"), default="table")
-    sub.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -91,7 +91,7 @@ def _load(path: Path) -> Mapping[str, Any]:
     try:
         data = tomllib.loads(read_text(path, "a TOML file"))
     except (ValueError, RecursionError) as error:  # of the text, of a number or a nesting without end
-        raise TensorProgError(f"not a TOML file: {error}", file=str(path), fix="""lines such as: like = "sp" """,
+        raise TensorProgError(f"not a TOML file: {error}", file=str(path), fix='lines such as: like = "sp"',
                               why="parametrizations are read from such") from None  # fmt: skip
     for key in data:
         if key not in KEYS:

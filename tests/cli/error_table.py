@@ -228,11 +228,13 @@ class FileRow(NamedTuple):
 
 
 def fill(folder: Path) -> None:
-    """A network, the same in another encoding, and a folder."""
+    """A network, the same in another encoding, parametrizations right and wrong, and a folder."""
     text = whole("param V[c,j], U[j,i]\nh[j] = U[j,i] x[i]  # größer\noutput f[c] = V[c,j] h[j]")
     (folder / "net.tp").write_text(text, encoding="utf-8")
     (folder / "latin.tp").write_text(text, encoding="latin-1")
     (folder / "half.toml").write_text("lr = -1\n")
+    (folder / "broken.toml").write_text("lr = \n")
+    (folder / "wrong.toml").write_text('lr = "x"\n')
     (folder / "models").mkdir()
 
 
@@ -274,4 +276,166 @@ FILES = (
         "tpcalc check net.tp --save slopes.svg",
         cheap=False,
     ),
+    # --- options
+    FileRow("the name of the file is empty", "tpcalc derive ''", "tpcalc derive net.tp"),
+    FileRow(
+        "unknown optimizer `adma`", "tpcalc derive net.tp --optimizer adma", "tpcalc derive net.tp --optimizer adam"
+    ),
+    FileRow("unknown form `table4`", "tpcalc derive net.tp --form table4", "tpcalc derive net.tp --form table3"),
+    FileRow(
+        "unknown optimizer `sophiag`",
+        "tpcalc derive net.tp --optimizer sophiag",
+        "tpcalc derive net.tp --optimizer sophia",
+    ),
+    FileRow(
+        "unknown optimizer `kfac`", "tpcalc derive net.tp --optimizer kfac", "tpcalc derive net.tp --optimizer shampoo"
+    ),
+    FileRow("the file has no depth `L`", "tpcalc derive net.tp --depth L=3", "tpcalc derive net.tp"),
+    FileRow(
+        "`lr[W] = 0`: there is no such parameter",
+        "tpcalc derive net.tp --fix 'lr[W] = 0'",
+        "tpcalc derive net.tp --fix 'lr[U] = 0'",
+    ),
+    FileRow(
+        "`lr = 2 n`: `2 n` is no exponent",
+        "tpcalc derive net.tp --fix 'lr = 2 n'",
+        "tpcalc derive net.tp --fix 'lr = n^-1'",
+    ),
+    FileRow("`rate` is nothing to fix", "tpcalc derive net.tp --fix 'rate = 0'", "tpcalc derive net.tp --fix 'lr = 0'"),
+    FileRow(
+        "no stable completion: --fix 'init = 0'; the start of `f` (line 6) at most Theta(1)",
+        "tpcalc derive net.tp --fix 'init = 0'",
+        "tpcalc derive net.tp --fix 'init[U] = 0'",
+    ),
+    FileRow("no parameter or multiplier `W`", "tpcalc explain net.tp W", "tpcalc explain net.tp V"),
+    FileRow("no quantity `rate`", "tpcalc explain net.tp V rate", "tpcalc explain net.tp V lr"),
+    FileRow("no width symbol `m`", "tpcalc emit net.tp --base-width m=64", "tpcalc emit net.tp --base-width n=64"),
+    FileRow("--theme is about a picture", "tpcalc graph net.tp --theme dark", "tpcalc graph net.tp"),
+    FileRow(
+        "there is nothing to check",
+        "tpcalc check",
+        "tpcalc check net.tp --widths 16,32 --seeds 2 --steps 1",
+        cheap=False,
+    ),
+    FileRow(
+        "--lr-exponent has no meaning for the derived parametrization",
+        "tpcalc check net.tp --lr-exponent -1",
+        "tpcalc check net.tp --parametrization sp --lr-exponent -1",
+        cheap=False,
+    ),
+    FileRow(
+        "--module takes the place of FILE",
+        "tpcalc check net.tp --module a.py:build",
+        "tpcalc check net.tp --widths 16,32 --seeds 2 --steps 1",
+        cheap=False,
+    ),
+    FileRow(
+        "net.tp has no symbolic depth",
+        "tpcalc check net.tp --depths 2,4",
+        "tpcalc check net.tp --widths 16,32",
+        cheap=False,
+    ),
+    FileRow(
+        "9 seeds to begin with are more than the 3 allowed at most",
+        "tpcalc check net.tp --seeds 9 --max-seeds 3",
+        "tpcalc check net.tp --seeds 3 --max-seeds 9",
+        cheap=False,
+    ),
+    FileRow(
+        "no parameter `W` to set",
+        "tpcalc check net.tp --set 'lr[W]=0'",
+        "tpcalc check net.tp --set 'lr[U]=0'",
+        cheap=False,
+    ),
+    FileRow(
+        "`lr[U]=1/7` sets an exponent out of the ordinary",
+        "tpcalc check net.tp --set 'lr[U]=1/7'",
+        "tpcalc check net.tp --set 'lr[U]=1/2'",
+        cheap=False,
+    ),
+    FileRow(
+        "`lr[U]=x` sets no exponent",
+        "tpcalc check net.tp --set 'lr[U]=x'",
+        "tpcalc check net.tp --set 'lr[U]=0'",
+        cheap=False,
+    ),
+    FileRow(
+        "no quantity `rate` to set in `rate[U]=0`",
+        "tpcalc check net.tp --set 'rate[U]=0'",
+        "tpcalc check net.tp --set 'lr[U]=0'",
+        cheap=False,
+    ),
+    FileRow(
+        "`lr` sets no exponent", "tpcalc check net.tp --set 'lr'", "tpcalc check net.tp --set 'lr[U]=0'", cheap=False
+    ),
+    FileRow(
+        "no multiplier `?a` to set",
+        "tpcalc check net.tp --set 'multiplier[?a]=0'",
+        "tpcalc check net.tp --set 'multiplier[U]=0'",
+        cheap=False,
+    ),
+    FileRow(
+        "the parts of products are not measured in the emitted program",
+        "tpcalc check net.tp --also split --backend torch",
+        "tpcalc check net.tp --also split",
+        cheap=False,
+    ),
+    FileRow(
+        "unknown parametrization `spp`",
+        "tpcalc check net.tp --parametrization spp",
+        "tpcalc check net.tp --parametrization sp",
+        cheap=False,
+    ),
+    FileRow(
+        "--plot is about a picture",
+        "tpcalc check net.tp --plot slopes",
+        "tpcalc check net.tp --save slopes.svg --plot slopes",
+        cheap=False,
+    ),
+    FileRow(
+        "unknown parametrization `mupp`",
+        "tpcalc classify net.tp --parametrization mupp",
+        "tpcalc classify net.tp --parametrization mup",
+    ),
+    FileRow(
+        "`half` is no alignment",
+        "tpcalc classify net.tp --parametrization sp --alignment half",
+        "tpcalc classify net.tp --parametrization sp --alignment full",
+    ),
+    FileRow(
+        "`lr[U]` does not name two exponents",
+        "tpcalc classify net.tp --parametrization sp --region 'lr[U]'",
+        "tpcalc classify net.tp --parametrization sp --region 'lr[U],lr[V]'",
+    ),
+    FileRow(
+        "`lr[W]` is no exponent of this program",
+        "tpcalc classify net.tp --parametrization sp --region 'lr[U],lr[W]'",
+        "tpcalc classify net.tp --parametrization sp --region 'lr[U],lr[V]'",
+    ),
+    FileRow(
+        "--save draws the plane of two exponents",
+        "tpcalc classify net.tp --parametrization sp --save plane.svg",
+        "tpcalc classify net.tp --parametrization sp --region 'lr[U],lr[V]' --save plane.svg",
+    ),
+    FileRow(
+        "`lr` has no meaning for given exponents",
+        "tpcalc classify net.tp --parametrization derived --lr -1",
+        "tpcalc classify net.tp --parametrization sp --lr -1",
+    ),
+    FileRow(
+        "not a TOML file: Invalid value (at line 1, column 6)",
+        "tpcalc classify net.tp --parametrization broken.toml",
+        "tpcalc classify net.tp --parametrization half.toml",
+    ),
+    FileRow(
+        "`lr = x` is no exponent",
+        "tpcalc classify net.tp --parametrization wrong.toml",
+        "tpcalc classify net.tp --parametrization half.toml",
+    ),
+    FileRow(
+        "no learning rates of `mfp` are published for muon",
+        "tpcalc classify net.tp --parametrization mfp --optimizer muon",
+        "tpcalc classify net.tp --parametrization mfp --lr 0 --optimizer muon",
+    ),
+    FileRow("cannot read nul.tp: No such file or directory", "tpcalc derive nul.tp", "tpcalc derive net.tp"),
 )

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+import shlex
 import stat
 import subprocess
 import sys
@@ -17,7 +18,8 @@ import pytest
 
 import tensorprog
 from tensorprog import TensorProgError, parse
-from tensorprog.cli import main
+from tensorprog.cli import main, parser
+from tensorprog.cli.arguments import EXAMPLES
 from tensorprog.cli.terminal import write_whole
 from tensorprog.errors import InternalError
 from tensorprog.files import OTHERWISE, READING, WRITING, unreadable, unwritable
@@ -499,6 +501,41 @@ def test_fault_of_the_tool_is_one_message_of_its_own(
     written = capsys.readouterr().err.splitlines()
     assert written[0].startswith(f"error: fault in tensorprog: {said}")
     assert [line.split(":")[0] for line in written[1:]] == ["  why", "  write instead"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "fix"),
+    [
+        (["--optimzer", "adam"], "`tpcalc derive` has no option `--optimzer`", "--optimizer"),
+        (["--colour=always"], "`tpcalc derive` has no option `--colour`", "one of `tpcalc derive --help`"),
+        ([MLP], f"`{MLP}` is one argument too many", "one network at a time, and quotes around what holds spaces"),
+    ],
+)
+def test_word_that_no_option_takes_is_named(
+    words: list[str], message: str, fix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["derive", MLP, *words]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines()[0] == f"error: {message}"
+    assert err.splitlines()[-1] == f"  write instead: {fix}"
+
+
+@pytest.mark.parametrize("command", EXAMPLES)
+def test_help_shows_examples_that_parse(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    shown = capsys.readouterr().out.partition("examples:\n")[2].splitlines()
+    assert len(shown) == len(EXAMPLES[command]) > 0
+    for line in shown:
+        assert parser().parse_args(shlex.split(line)[1:]).command == command
+
+
+def test_every_command_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    commands = re.findall(r"^    (\w+) ", capsys.readouterr().out, re.MULTILINE)
+    assert sorted(commands) == sorted(EXAMPLES)
 
 
 @pytest.mark.slow
