@@ -37,7 +37,7 @@ class Solver(Demands):
         for occurrence in self.all_uses:
             self.by_node.setdefault(occurrence.node, []).append(occurrence)
         self.demand = Largest(Counter(occurrence.use for occurrence in self.uses))
-        self.speed = Largest(Counter(occurrence.param for occurrence in self.all_uses))
+        self.speed = Largest(Counter(occurrence.param for occurrence in self.all_uses if self.constrains(occurrence)))
         self.excess = Largest(Counter(self.multiplier_at.values()))
         self.stops = self.by_node.keys() | self.multiplier_at.keys()
         self.step: dict[str, Terms] = {}  # the optimizer's steps so far, at C = 0
@@ -88,7 +88,8 @@ class Solver(Demands):
                 self._share_demands(param)
                 changed = True
         step = (self.nominal or self.step).get(param)
-        if step and (occurrence.behind or param in self.speed.value or param not in self.waiting):
+        heard = self.constrains(occurrence)  # else the multiplier behind it takes what the others leave it
+        if step and heard and (occurrence.behind or param in self.speed.value or param not in self.waiting):
             size = self.used(occurrence, step)
             more = exponents.M[use] + self.share(occurrence) - self.given(occurrence)
             if size is not None and self.speed.report(param, size + more):
