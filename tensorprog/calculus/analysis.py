@@ -20,7 +20,7 @@ from tensorprog.calculus.pieces import Piece, pieces
 from tensorprog.calculus.rules import rules_for
 from tensorprog.calculus.shared import Rule, Sizes, power_size
 from tensorprog.calculus.stable import blow_up, require_unit_streams, runaway
-from tensorprog.calculus.stepping import Summand, alone_in_a_gradient, lifted, lifted_alone, step_of
+from tensorprog.calculus.stepping import Summand, alone_in_gradients, lifted, lifted_alone, step_of
 from tensorprog.calculus.terms import Replaced, Terms, forget_results, joined, leading
 from tensorprog.calculus.terms import largest as largest  # one place for those who read an analysis
 from tensorprog.calculus.together import added_together
@@ -82,7 +82,10 @@ class Analysis:
         self._gating = gating(self.program, self.functions)
         self._fixed: dict[int, int] = {}
         self._units: dict[str, Terms] = {}
-        self._scales = [(n.id, n.op) for n in self.program.nodes if isinstance(n.op, Scale) and n.op.scalar.unknowns]
+        self._scaled: dict[str, list[int]] = {name: [] for name in self.exponents.M}  # multiplier -> its nodes
+        for node in self.program.nodes:
+            for name in node.op.scalar.unknowns if isinstance(node.op, Scale) else ():
+                self._scaled[name].append(node.id)
         self.rules = rules_for(self.program, self.scalar_size, self.functions, self.sizes)
         self.margins = [sum(self.sizes(a.dim) for a in node.axes) // 2 for node in self.program.nodes]
         self._params = [node.id for node in self.program.nodes if isinstance(node.op, Param)]
@@ -98,12 +101,16 @@ class Analysis:
         self.optimizers = {n: self.choice.of(parameter) for n, parameter in parameters.items()}
         above = lifted([parameters[n] for n, o in self.optimizers.items() if o.normalisation == "spectral"], self.sizes)
         self.margins = [margin + above for margin in self.margins]
-        self._alone = {name: alone_in_a_gradient(self.program, name, self.optimizers[name])
-                       for name in self.program.updates}  # fmt: skip
+        self._alone = alone_in_gradients(self.program, self.optimizers)
 
     def restart(self) -> None:
         """Back to initialisation: no terms, no steps taken."""
         self.clear()
+        self.untrain()
+
+    def untrain(self) -> None:
+        """No steps taken: nothing has changed since initialisation."""
+        self.change = [()] * len(self.program.nodes)
         self.moved: dict[str, Terms] = {}  # parameter -> terms of its change so far
         self.joining = False  # whether a sweep keeps the terms of the one before (see `settle`)
         self.keeping = False  # whether it does so where an inverse norm has fallen
@@ -113,7 +120,7 @@ class Analysis:
         count = len(self.program.nodes)
         self.initial, self.change = [()] * count, [()] * count
         self.stale = bytearray([BOTH]) * count
-        self._scale_values: dict[int, int] = {}
+        self._marked: dict[str, int] = {}  # the multipliers as they were last
 
     # --- sizes of scalars and parameters -------------------------------------------------------------
 
@@ -146,7 +153,7 @@ class Analysis:
         if self.starts_at_zero(parameter):
             return ()
         size = -self.exponents.A[name]
-        return tuple((size, raw, grades) for _, raw, grades in self.unit_terms(parameter))
+        return tuple([(size, raw, grades) for _, raw, grades in self.unit_terms(parameter)])
 
     def update_terms(self, name: str, gradient: Terms) -> Terms:
         """The terms of the optimizer's step for a gradient, at C = 0."""
@@ -169,7 +176,9 @@ class Analysis:
 
     def _mark(self) -> None:
         """What does not follow from other nodes is stale."""
-        for k in (*self._params, *self._moved_scales()):
+        before, self._marked = self._marked, dict(self.exponents.M)
+        moved = [name for name, value in self._marked.items() if before.get(name) != value]
+        for k in (*self._params, *(k for name in moved for k in self._scaled[name])):
             self.stale[k] = BOTH
 
     def update(self, piece: Piece) -> bool:
@@ -196,7 +205,7 @@ class Analysis:
                 if self.joining:
                     initial = leading(joined((), old_initial, initial), self.margins[k])
             moves = [self.change[a] for a in node.args]
-            change = leading(rule.change(inputs, moves), self.margins[k])
+            change = leading(rule.change(inputs, moves), self.margins[k]) if any(moves) else ()
             if self.joining or (self.keeping and any(isinstance(d, Replaced) for d in moves)):
                 change = leading(joined(initial, old_change, change), self.margins[k])
         moved = BOTH if initial != old_initial else CHANGE if change != old_change else 0
@@ -208,16 +217,6 @@ class Analysis:
 
     def visit(self, node: int) -> None:
         """A hook for solving: called in each sweep before the nodes among `stops`."""
-
-    def _moved_scales(self) -> list[int]:
-        """Nodes whose multiplier changed since the last sweep."""
-        result = []
-        for k, op in self._scales:
-            value = self.scalar_size(op)
-            if self._scale_values.get(k) != value:
-                self._scale_values[k] = value
-                result.append(k)
-        return result
 
     def gradient(self, name: str, *, first: bool = False) -> Terms:
         """The terms of a parameter's gradient, after the last sweep; `first`: before any step."""
@@ -297,7 +296,10 @@ class Analysis:
 
     def fixpoint(self) -> Snapshot:
         """What holds for every finite number of steps. Raises CalculusError if sizes keep growing."""
-        self.restart()
+        if self.program.forward.loops:
+            self.restart()
+        else:  # no initial value is made of itself: what is not stale stands
+            self.untrain()
         self.keeping = True
         self.settle()
         for _ in range(MAX_SWEEPS):

@@ -19,7 +19,9 @@ def contraction(
 ) -> Rule:  # fmt: skip
     """The rule of a Contract node. `balance`: of its operands (see balanced.py). Raises CalculusError from it where a
     random matrix meets itself."""
-    plan = sizes.same(replace(contract_plan(op, args, sizes, program.nodes), balanced=balance, known={}))
+    plan = contract_plan(op, args, sizes, program.nodes)
+    if any(balance):
+        plan = sizes.same(replace(plan, balanced=balance, known={}))
     if op.right is None:
         return linear(lambda t: reduce_terms(products(t[0], (UNIT,), plan)))
 

@@ -6,7 +6,7 @@ only parity survives; for s > 0 a homogeneous function scales, others follow the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cache
 
@@ -22,15 +22,25 @@ from tensorprog.calculus.grades import (
     Grade,
     Parity,
     common,
-    grade_product,
     joint_flip,
     squared,
 )
-from tensorprog.calculus.terms import Term, Terms, as_entries, reduce_terms, uncentred
+from tensorprog.calculus.terms import (
+    Grades,
+    Term,
+    Terms,
+    as_entries,
+    interned,
+    reduce_terms,
+    remembered,
+    times,
+    uncentred,
+)
 from tensorprog.functions import Facts, Function
 
 Initial = Callable[[list[Terms]], Terms]
 Change = Callable[[list[Terms], list[Terms]], Terms]
+Kinds = tuple[tuple[Grade, ...], ...]  # the grades of some terms
 
 # Along a finite axis these are smooth maps of several entries: constant for zero input, with a linear term.
 SOFTMAX = Facts(constant=True, order=1, next_order=2, parity="none", degree=None, tail=0)
@@ -44,7 +54,7 @@ def _largest(terms: Terms) -> int:
 
 
 def _entry_product(x: Term, y: Term) -> Term:
-    return (x[0] + y[0], 0, tuple(map(grade_product, x[2], y[2])))
+    return (x[0] + y[0], 0, times(x[2], y[2]))
 
 
 def _power(terms: Terms, order: int) -> list[Term]:
@@ -65,9 +75,9 @@ def _power_change(x: Terms, dx: Terms, order: int) -> list[Term]:
     return found
 
 
-def _mirrored(terms: Terms, axis: int, parity: str) -> int:
+def _mirrored(terms: Kinds, axis: int, parity: str) -> int:
     """What a function of that parity of the sum of these terms does under reflection along an axis."""
-    found = {grades[axis][2] for _, _, grades in terms}
+    found = {grades[axis][2] for grades in terms}
     if found <= {STAYS, SAME}:
         return SAME if found == {SAME} else STAYS
     if found == {FLIPS}:
@@ -75,17 +85,18 @@ def _mirrored(terms: Terms, axis: int, parity: str) -> int:
     return UNKNOWN
 
 
-def _mixed(terms: Terms, parity: str = "none") -> list[Grade]:
+@remembered
+def _mixed(terms: Kinds, parity: str = "none") -> Grades:
     """Per axis: everything the given terms depend on. What all of them are odd in flips their sum, so that the
     parity of the function decides; the parity in the rest is unknown, but for reflections."""
-    return [
+    return interned(tuple([
         (
-            _sum_of([grades[k][0] for _, _, grades in terms], parity),
-            _sum_of([grades[k][1] for _, _, grades in terms], parity),
+            _sum_of([grades[k][0] for grades in terms], parity),
+            _sum_of([grades[k][1] for grades in terms], parity),
             _mirrored(terms, k, parity),
         )
-        for k in range(len(terms[0][2]))
-    ]
+        for k in range(len(terms[0]))
+    ]))  # fmt: skip
 
 
 def _sum_of(parities: list[Parity], parity: str) -> Parity:
@@ -96,44 +107,44 @@ def _sum_of(parities: list[Parity], parity: str) -> Parity:
     return (0, free, 0) if parity == "even" else (0, free | odd, 0)
 
 
-def _monomials(terms: Terms) -> list[tuple[tuple[Grade, ...], bool]]:
+@remembered
+def _monomials(terms: Kinds) -> list[tuple[Grades, bool]]:
     """The grades of all monomials in these terms, and whether their total degree is odd: those that occur to an
     even power leave only what they are free in."""
-    result: list[tuple[tuple[Grade, ...], bool]] = [((CONSTANT,) * len(terms[0][2]), False)]
+    result = [(interned((CONSTANT,) * len(terms[0])), False)]
     for term in terms:
-        square = _squared(term)
+        square = interned(tuple(map(squared, term)))
         result = [
-            (tuple(map(grade_product, grades, factor)), odd != once)
+            (times(grades, factor), odd != once)
             for grades, odd in result
-            for factor, once in ((square, False), (term[2], True))
+            for factor, once in ((square, False), (term, True))
         ]
     return result
 
 
-def _squared(term: Term) -> tuple[Grade, ...]:
-    """Per axis, an even function of one term: what it was odd in is gone."""
-    return tuple(map(squared, term[2]))
-
-
-def _parts(terms: Terms, parity: str) -> list[tuple[Grade, ...]]:
+@remembered
+def _parts(terms: Kinds, parity: str) -> list[Grades]:
     """Per axis, the parts of a function of a few terms, even or odd in each of them (together as `parity` says); one
     that knows only what it depends on where there are more."""
     if len(terms) > JOINT:
-        return [tuple(_mixed(terms, parity))]
+        return [_mixed(terms, parity)]
     found = [grades for grades, odd in _monomials(terms) if parity not in ("even", "odd") or odd == (parity == "odd")]
     return list(dict.fromkeys(found))
 
 
-def _slopes(x0: Terms, parity: str) -> list[tuple[Grade, ...]]:
+def _slopes(x0: Terms, parity: str) -> list[Grades]:
     """Per axis, what a derivative of f of parity `parity` at x0 depends on; one for each of its parts."""
     size = _largest(x0)
-    main = tuple(term for term in x0 if term[0] == size)
-    return _parts(main, parity)
+    return _parts(_kinds([term for term in x0 if term[0] == size]), parity)
 
 
-def _times(size: int, grades: tuple[Grade, ...], slopes: list[tuple[Grade, ...]]) -> list[Term]:
+def _kinds(terms: Iterable[Term]) -> Kinds:
+    return tuple([grades for _, _, grades in terms])
+
+
+def _times(size: int, grades: tuple[Grade, ...], slopes: list[Grades]) -> list[Term]:
     """A term of that size and grades times each of the parts of a slope."""
-    return [(size, 0, tuple(map(grade_product, grades, slope))) for slope in slopes]
+    return [(size, 0, times(grades, slope)) for slope in slopes]
 
 
 def facts_of(function: Function, order: int) -> Facts:
@@ -167,12 +178,12 @@ def entrywise(facts: Facts, axes: int) -> tuple[Initial, Change]:
             return [*terms, (size, raw, uncentred(grades))]  # an odd function of a random matrix is one
         x = tuple(map(as_entries, x))
         size = _largest(x)
-        main = tuple(term for term in x if term[0] == size)
-        rest = tuple(term for term in x if term[0] < size)
+        main = _kinds([term for term in x if term[0] == size])
+        rest = [term for term in x if term[0] < size]
         if facts.degree is not None:  # homogeneous: f(x) = |x|^degree f(sign x)
             terms += [(facts.degree * size, 0, grades) for grades in _parts(main, facts.parity)]
             if facts.degree > 0:
-                slopes = _slopes(main, slope_parity)
+                slopes = _parts(main, slope_parity)
                 terms += [term for s, _, g in rest for term in _times((facts.degree - 1) * size + s, g, slopes)]
             return terms
         if size < 0:  # the first Taylor terms
@@ -186,7 +197,7 @@ def entrywise(facts: Facts, axes: int) -> tuple[Initial, Change]:
         steep = (max(facts.order or 1, 1) - 1) * size if size == 0 else top - size
         terms += [(top, 0, grades) for grades in _parts(main, facts.parity)]
         if rest:
-            slopes = _slopes(main, slope_parity)
+            slopes = _parts(main, slope_parity)
             terms += [term for s, _, g in rest for term in _times(steep + s, g, slopes)]
         return terms
 
@@ -208,10 +219,10 @@ def entrywise(facts: Facts, axes: int) -> tuple[Initial, Change]:
             return reduce_terms([term for order in orders for term in _power_change(x, dx, order)])
         slopes, curves = _slopes(x, slope_parity), _slopes(x, facts.parity)
         if facts.degree == 0:  # a step function: the fraction of entries that cross
-            start = _mixed(x)
-            return reduce_terms([(least(0, size - scale), 0, tuple(map(grade_product, _mixed(larger), start)))
+            start = _mixed(_kinds(x))
+            return reduce_terms([(least(0, size - scale), 0, times(_mixed(larger), start))
                                  for size in {s for s, _, _ in dx}
-                                 for larger in [tuple(t for t in dx if t[0] >= size)]])  # fmt: skip
+                                 for larger in [_kinds([t for t in dx if t[0] >= size])]])  # fmt: skip
         if facts.degree is not None:
             slope, curve = (facts.degree - 1) * scale, (facts.degree - 2) * scale
             cap = max(facts.degree * step, slope + step)
@@ -231,10 +242,10 @@ def entrywise(facts: Facts, axes: int) -> tuple[Initial, Change]:
                 terms += _times(least(curve + size, cap), grades, curves)
         if step > scale:  # x0 + dx is an expansion about dx as well
             terms += value(dx, with_constant=False)
-        main = tuple(term for term in dx if term[0] == step)
+        main = _kinds([term for term in dx if term[0] == step])
         if step >= scale and len(main) > 1:  # all orders of dx are of one size: so are all monomials
             if len(main) > JOINT:
-                terms.append((cap, 0, tuple(map(grade_product, _mixed(main), _mixed(x)))))
+                terms.append((cap, 0, times(_mixed(main), _mixed(_kinds(x)))))
             else:
                 for grades, odd in _monomials(main):
                     rest, size = (slopes, slope + step) if odd else (curves, curve + 2 * step)

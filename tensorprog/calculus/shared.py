@@ -30,8 +30,9 @@ def linear(transform: Callable[[list[Terms]], Terms]) -> Rule:
     """A node kind that is linear in all its operands together: the change follows the same map."""
 
     def change(t: list[Terms], d: list[Terms]) -> Terms:
-        if any(isinstance(c, Replaced) and c.everywhere for c in d):
-            return Replaced(*[transform(list(part)) for part in zip(*map(parts, t, d), strict=True)])
+        for c in d:
+            if isinstance(c, Replaced) and c.everywhere:
+                return Replaced(*[transform(list(part)) for part in zip(*map(parts, t, d), strict=True)])
         return transform(d)
 
     return Rule(transform, change)
@@ -162,14 +163,14 @@ def products(x: Terms, y: Terms, plan: ContractPlan) -> list[Term]:
     """All pairwise products of terms that are not zero. What a product is, but for its operands' sizes, the plan knows
     once asked."""
     found: list[Term] = []
+    known = plan.known
     for x_size, x_raw, x_grades in x:
-        known = plan.known.setdefault(x_grades, {})
         for y_size, y_raw, y_grades in y:
-            for_x, for_y, product = known.get(y_grades, UNKNOWN)
+            for_x, for_y, product = known.get((x_grades, y_grades), UNKNOWN)
             if for_x != x_raw or for_y != y_raw:  # seldom: the masks of raw matrices are long, and not hashed
                 parts = [finish(part, plan) for part in multiply((0, x_raw, x_grades), (0, y_raw, y_grades), plan)]
                 product = tuple([(gain, raw, interned(grades)) for gain, raw, grades in parts])
-                known[y_grades] = (x_raw, y_raw, product)
+                known[x_grades, y_grades] = (x_raw, y_raw, product)
             for gain, raw, grades in product:
                 found.append((x_size + y_size + gain, raw, grades))
     return found

@@ -7,7 +7,7 @@ as a_i (b_i . b_k) (a_k . a_j) b_j^T.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tensorprog.calculus.affine import greatest
@@ -16,7 +16,7 @@ from tensorprog.calculus.nonlinear import entrywise
 from tensorprog.calculus.shared import Sizes
 from tensorprog.calculus.terms import Terms, as_entries, interned, reduce_terms
 from tensorprog.functions import Facts
-from tensorprog.graph import Add, Contract, Fold, Input, Program, Scale
+from tensorprog.graph import Add, Contract, Fold, Input, Node, Program, Scale
 from tensorprog.optimizers import Optimizer
 from tensorprog.parameters import Parameter
 
@@ -75,8 +75,38 @@ class Summand:
     apart: bool
 
 
-def alone_in_a_gradient(program: Program, name: str, optimizer: Optimizer) -> tuple[tuple[Summand, ...], ...]:
-    """Where entries are normalised: sets of summands of a parameter's gradient that some entries have alone."""
+def alone_in_gradients(
+    program: Program, optimizers: Mapping[str, Optimizer]
+) -> dict[str, tuple[tuple[Summand, ...], ...]]:
+    """Where entries are normalised: sets of summands of a gradient that some entries have alone."""
+    partly = _partly_zero(program)
+    return {name: _alone_in_a_gradient(program, whole) if whole in partly and o.normalisation == "entry" else ()
+            for name, o in optimizers.items() if (whole := program.grads.get(name)) is not None}  # fmt: skip
+
+
+def _partly_zero(program: Program) -> set[int]:
+    """Nodes that may have a summand that is exactly zero in some entries."""
+    found: set[int] = set()
+    for node in program.nodes:
+        match node.op:
+            case Fold():
+                partly = not node.op.taps
+            case Contract(_, right, _) if right is not None:
+                partly = _reads_tokens(node, program.nodes)
+            case Scale() | Contract() | Add():
+                partly = not found.isdisjoint(node.args)
+            case _:
+                partly = False
+        if partly:
+            found.add(node.id)
+    return found
+
+
+def _reads_tokens(node: Node, nodes: Sequence[Node]) -> bool:
+    return any(isinstance(op := nodes[a].op, Input) and op.kind == "tokens" for a in node.args)
+
+
+def _alone_in_a_gradient(program: Program, whole: int) -> tuple[tuple[Summand, ...], ...]:
     nodes = program.nodes
 
     def summands(k: int, path: tuple[int, ...], kept: frozenset[int]) -> list[Summand]:
@@ -93,11 +123,9 @@ def alone_in_a_gradient(program: Program, name: str, optimizer: Optimizer) -> tu
             case Fold(axis):
                 return [Summand(k, path, not op.taps and axis in kept)]
             case _:
-                data = [nodes[a].op for a in nodes[k].args] if isinstance(op, Contract) else []
-                return [Summand(k, path, any(isinstance(of, Input) and of.kind == "tokens" for of in data))]
+                return [Summand(k, path, isinstance(op, Contract) and _reads_tokens(nodes[k], nodes))]
 
-    whole = program.grads[name]
-    found = summands(whole, (), frozenset(range(len(nodes[whole].axes)))) if optimizer.normalisation == "entry" else []
+    found = summands(whole, (), frozenset(range(len(nodes[whole].axes))))
     everywhere = tuple(part for part in found if not part.apart)
     sets = [everywhere, *((*everywhere, part) for part in found if part.apart)]
     return tuple(one for one in sets if 0 < len(one) < len(found))

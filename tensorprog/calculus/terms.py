@@ -10,9 +10,21 @@ A tensor is a sum of terms. A term is `(size, raw, grades)`:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
+from typing import Any, TypeVar, cast
 
-from tensorprog.calculus.grades import CENTRED, NOTHING, SAME, Grade, entries_of, includes, merged, vanishes
+from tensorprog.calculus.grades import (
+    CENTRED,
+    NOTHING,
+    SAME,
+    Grade,
+    entries_of,
+    grade_product,
+    includes,
+    merged,
+    vanishes,
+)
 
 Term = tuple[int, int, tuple[Grade, ...]]
 Terms = tuple[Term, ...]
@@ -59,6 +71,21 @@ def joined(initial: Terms, old: Terms, new: Terms) -> Terms:
 
 
 REMEMBERED = 1 << 20  # so many results of one kind are kept at most
+Pure = TypeVar("Pure", bound=Callable[..., Any])
+_forget: list[Callable[[], None]] = []
+
+
+def remembered(function: Pure) -> Pure:
+    """A pure function that looks up what it has found before, since an analysis began."""
+    known = lru_cache(REMEMBERED)(function)
+    _forget.append(known.cache_clear)
+    return cast(Pure, known)
+
+
+def forget_results() -> None:
+    """Let go of what was looked up so far; done as an analysis begins, so that what is kept serves one network."""
+    for forget in _forget:
+        forget()
 
 
 class Grades(tuple[Grade, ...]):
@@ -70,31 +97,29 @@ class Grades(tuple[Grade, ...]):
     __hash__ = object.__hash__
 
 
-@lru_cache(REMEMBERED)
+@remembered
 def interned(grades: tuple[Grade, ...]) -> Grades:
     """The one object for these grades."""
     return Grades(grades)
 
 
-def forget_results() -> None:
-    """Let go of what was looked up so far; done as an analysis begins, so that what is kept serves one network."""
-    interned.cache_clear()
-    marked.cache_clear()
-    uncentred.cache_clear()
-    _reduced.cache_clear()
+@remembered
+def times(one: tuple[Grade, ...], other: tuple[Grade, ...]) -> Grades:
+    """The grades of an entrywise product."""
+    return interned(tuple(map(grade_product, one, other)))
 
 
 MANY = 3  # above this many terms, those of equal size and kind are merged (sound: only parities are forgotten)
 
 
-@lru_cache(REMEMBERED)
+@remembered
 def marked(grades: tuple[Grade, ...], position: int) -> tuple[Grade, ...]:
     """The grades of what is centred along an axis."""
     whole, own, mirror = grades[position]
     return interned((*grades[:position], (whole, own, mirror | CENTRED), *grades[position + 1 :]))
 
 
-@lru_cache(REMEMBERED)
+@remembered
 def uncentred(grades: tuple[Grade, ...]) -> tuple[Grade, ...]:
     """The grades of what need not sum to zero any more."""
     if all(mirror < CENTRED for _, _, mirror in grades):
@@ -108,7 +133,7 @@ def as_entries(term: Term) -> Term:
     size, raw, grades = term
     if not raw:
         return (size, 0, uncentred(grades))
-    return (size, 0, tuple([entries_of(g, raw) for g in grades]))
+    return (size, 0, interned(tuple([entries_of(g, raw) for g in grades])))
 
 
 def reduce_terms(terms: list[Term]) -> Terms:
@@ -121,7 +146,7 @@ def reduce_terms(terms: list[Term]) -> Terms:
 Candidate = tuple[int, int, tuple[Grade, ...], int]  # a term, and the place of the one that its size comes from
 
 
-@lru_cache(REMEMBERED)
+@remembered
 def _reduced(terms: Terms) -> list[Candidate]:
     """What is left of them. It names places, not sizes: equal sizes may be different forms of the unknowns."""
     best: dict[tuple[int, tuple[Grade, ...]], int] = {}
