@@ -13,7 +13,7 @@ from tensorprog.torch.groups import Groups, Setting, Tuned, make_groups
 from tensorprog.torch.place_text import place_text
 from tensorprog.torch.placing import PlacedMultiplier, place_of, put, range_of, take_away
 from tensorprog.torch.ranges import without_ranges
-from tensorprog.torch.rescale import Range, Rescaled, moved, rescale, size_of, undo
+from tensorprog.torch.rescale import Range, Rescaled, checksum, moved, rescale, size_of, undo
 from tensorprog.torch.sizes import base_sizes, forget_compiled, parameters_by_change, sizes_of, unwrapped
 
 Module = Any
@@ -26,7 +26,8 @@ class AppliedWarning(UserWarning):
 
 @dataclass(frozen=True)
 class Applied:
-    """What was done to a model: kept in the model itself, so that copies know it too."""
+    """What was done to a model: kept in the model itself, so that copies know it too. `untouched`: where no weight was
+    rescaled, sums over the bits of all, to tell whether they have moved since."""
 
     changes: Changes
     base: Mapping[str, int]
@@ -34,6 +35,7 @@ class Applied:
     rescaled: tuple[Rescaled, ...]
     multipliers: tuple[PlacedMultiplier, ...]
     absorbed: Mapping[str, float]
+    untouched: Mapping[str, int]
 
 
 def applied(model: Module) -> Applied | None:
@@ -106,7 +108,8 @@ def apply(
         _take_back(model, parameters, done, placed)
         raise
     forget_compiled()
-    model.__dict__[RECORD] = Applied(changes, start, sizes, tuple(done), tuple(placed), absorbed)
+    known = {} if done or not placed or not rescale_init else _checksums(parameters)
+    model.__dict__[RECORD] = Applied(changes, start, sizes, tuple(done), tuple(placed), absorbed, known)
     return _finished(groups, changes, clip, _in_words(done, placed))
 
 
@@ -122,15 +125,21 @@ def remove(model: Module) -> None:
                               fix="p.apply(model, ..) before, or nothing")  # fmt: skip
     parameters = parameters_by_change(record.changes, model)
     trained = next((d.name for d in record.rescaled if moved(d, parameters[d.name])), None)
+    now = _checksums({name: parameters[name] for name in record.untouched})
+    trained = trained or next((name for name, bits in record.untouched.items() if now[name] != bits), None)
     if trained is not None:
         raise TensorProgError(
             f"the weights have moved since (`{trained}`)",
-            why="undoing the rescaling of the initialisation would not give back what was learned",
+            why="without the changes they would not compute what was learned",
             fix="p.fold(model), for a model without multipliers that computes the same",
         )  # fmt: skip
     _take_back(model, parameters, record.rescaled, record.multipliers)
     del model.__dict__[RECORD]
     forget_compiled()
+
+
+def _checksums(parameters: Mapping[str, Any]) -> dict[str, int]:
+    return {name: checksum(Range().of(tensor)) for name, tensor in parameters.items() if not tensor.is_meta}
 
 
 # --- what is to be done -------------------------------------------------------------------------------

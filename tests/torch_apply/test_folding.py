@@ -111,3 +111,30 @@ def test_a_model_of_few_digits_has_the_places_that_it_has_in_full_precision() ->
                    for t in (torch.float32, torch.bfloat16))  # fmt: skip
     assert [m.places for m in short] == [m.places for m in full]
     assert all(m.places for m in short if m.factor != tpt.changes.UNIT)
+
+
+class Learning(nn.Module):
+    """A tied readout: its factor is all that is applied."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.embed, self.head = nn.Embedding(17, 8 * n), nn.Linear(8 * n, 17, bias=False)
+        self.head.weight = self.embed.weight
+
+    def forward(self, tokens: Any) -> Any:
+        return self.head(torch.tanh(self.embed(tokens)))
+
+
+def test_removing_after_training_is_refused_though_no_weight_was_rescaled() -> None:
+    p = tpt.derive(Learning, TOKENS, "adam")
+    model = Learning(8)
+    before = model(TOKENS)
+    p.apply(model, base=2)
+    p.remove(model)
+    assert torch.equal(model(TOKENS), before)
+    groups = p.apply(model, base=2, lr=1e-3)
+    assert groups.done == ("head (embed.weight): times 0.25, hook on the output of head",)
+    model(TOKENS).square().mean().backward()
+    torch.optim.Adam(groups).step()
+    with pytest.raises(TensorProgError, match="have moved since"):
+        p.remove(model)
