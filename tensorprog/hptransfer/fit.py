@@ -24,8 +24,9 @@ ALIKE = 1e-9  # octaves
 @dataclass(frozen=True, slots=True)
 class Vertex:
     """The optimum of one curve. `status`: "found" | "below" or "above" (the best value is the first or the last one
-    tried: the optimum lies beyond) | "no minimum" (the curve bends the wrong way there). `octaves`, `loss` (log2):
-    estimates from all seeds, then without each; empty unless found. `curvature`: log2 loss per octave squared."""
+    tried: the optimum lies beyond) | "no minimum" (the curve bends the wrong way there, or begins level). `octaves`,
+    `loss` (log2): estimates from all seeds, then without each; empty unless found. `curvature`: log2 loss per octave
+    squared."""
 
     status: str
     octaves: Floats = field(default_factory=lambda: np.zeros(0))
@@ -49,6 +50,8 @@ def without_each(losses: Floats) -> Floats:
 
 def wanted(octaves: Floats, losses: Floats, step: float) -> list[float]:
     """The values that are missing for a fit: the next REACH steps on either side of the best value."""
+    if _level(losses):
+        return []
     best = float(octaves[int(np.argmin(losses.mean(axis=1)))])
     around = (best + k * step for k in range(-REACH, REACH + 1))
     low, high = float(octaves.min()) - ALIKE, float(octaves.max()) + ALIKE
@@ -60,6 +63,8 @@ def vertex(octaves: Floats, losses: Floats, step: float) -> Vertex:
     the values within REACH steps of the best one, up to a cliff."""
     means = without_each(losses)
     at = int(np.argmin(means[:, 0]))
+    if _level(losses):
+        return Vertex("no minimum")
     if at in (0, len(octaves) - 1):
         return Vertex("below" if at == 0 else "above")
     near = np.abs(octaves - octaves[at]) <= REACH * step + ALIKE
@@ -71,6 +76,15 @@ def vertex(octaves: Floats, losses: Floats, step: float) -> Vertex:
     if moved[0] < x[0] or moved[0] > x[-1]:  # a vertex outside of what was fitted
         return Vertex("no minimum")
     return Vertex("found", octaves[at] + moved, constant - slope**2 / (4 * curvature), float(curvature[0]))
+
+
+def _level(losses: Floats) -> bool:
+    """Whether the first value is the best, and trains as the next one does, seed by seed, but not as all do (as where
+    all diverge): it is so small that it is rounded away, and nothing better lies below."""
+    at = int(np.argmin(losses.mean(axis=1)))
+    if at > 0 or len(losses) < 2 or bool(np.all(losses == losses[0])):
+        return False
+    return bool(np.array_equal(losses[0], losses[1]))
 
 
 def _basin(x: Floats, losses: Floats) -> tuple[Floats, Floats]:

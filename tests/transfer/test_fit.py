@@ -111,3 +111,14 @@ def test_one_seed_gives_no_interval() -> None:
     bars = fit.error_bars(fit.vertex(GRID, curve(np.random.default_rng(0), -5.3, 1, 0.01), 1.0).octaves)
     assert bars.value == pytest.approx(-5.3, abs=0.2)
     assert (bars.low, bars.high) == (-np.inf, np.inf)
+
+
+def test_a_curve_that_begins_level_has_no_minimum_below() -> None:
+    """A weight decay that is rounded away trains as the next one does, seed by seed. Where all values do (they diverge)
+    or the seeds tell the two apart, the grid goes on."""
+    x = np.arange(-6.0, -1.0)
+    level = np.array([0.0, 0.0, 0.1, 0.3, 1.0])[:, None] + np.array([0.0, 0.2])
+    assert fit.vertex(x, level, 1.0).status == "no minimum" and fit.wanted(x, level, 1.0) == []
+    told_apart = level + 1e-9 * np.arange(5)[:, None]
+    for falling in (told_apart, np.ones_like(level)):
+        assert fit.vertex(x, falling, 1.0).status == "below" and fit.wanted(x, falling, 1.0) == [-8.0, -7.0]
