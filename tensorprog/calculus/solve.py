@@ -10,6 +10,7 @@ from tensorprog.calculus.cancelling import require_norms_of_what_lasts
 from tensorprog.calculus.rank import require_finite_rank
 from tensorprog.calculus.solver import Solver
 from tensorprog.calculus.stable import assert_stable
+from tensorprog.calculus.uneven import require_norms_of_equals
 from tensorprog.exponents import Units
 from tensorprog.functions import Function
 from tensorprog.graph import Program
@@ -53,4 +54,5 @@ def solve(program: Program, units: Units, optimizer: str | Choice, functions: Ma
     snapshot = solver.fixpoint()  # from the beginning, with the exponents now fixed
     assert_stable(program, snapshot, units)
     require_norms_of_what_lasts(program, snapshot.initial, exponents.M, solver.sizes, functions)
+    require_norms_of_equals(program, snapshot.initial, solver.sizes, functions)
     return Solution(solver, exponents, snapshot)

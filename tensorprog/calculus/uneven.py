@@ -1,0 +1,83 @@
+"""Norms of parts of different sizes: entries along a finite axis are not told apart, and have the size of the largest.
+
+Where vectors are stacked (the states of a scan, a concatenation) and each is divided by its own norm, the inverse of a
+small one is larger than that of the largest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from tensorprog.calculus.nonlinear import facts_of
+from tensorprog.calculus.shared import Sizes, refuse
+from tensorprog.calculus.terms import Terms, largest
+from tensorprog.functions import BUILTIN, Function
+from tensorprog.graph import Add, Contract, Fold, InvRms, Map, Node, Program, Scale, StopGrad
+
+Short = Mapping[int, int]  # axis -> by how much (packed) the smallest part along it is smaller than the largest
+
+
+def require_norms_of_equals(
+    program: Program, initial: Sequence[Terms], sizes: Sizes, functions: Mapping[str, Function]
+) -> None:
+    """Raises CalculusError where parts of a norm's argument start at different sizes, each with a norm of its own."""
+    nodes, known = program.forward.nodes, dict[int, Short]()
+    for node in nodes:
+        if isinstance(node.op, InvRms):
+            apart = [by for axis, by in known.get(node.args[0], {}).items() if axis not in node.op.axes]
+            if any(by > 0 and sizes.units.unpack(by).degree for by in apart):
+                raise refuse(
+                    node, nodes, "what it divides by is put together of parts that start at different sizes, and the "
+                    "inverse of the smallest is larger than the calculus knows",
+                    "normalise the parts before they are put together",
+                )  # fmt: skip
+        found = _short(node, nodes, initial, known, functions)
+        if found:
+            known[node.id] = found
+
+
+def _short(
+    node: Node, nodes: Sequence[Node], initial: Sequence[Terms], known: Mapping[int, Short],
+    functions: Mapping[str, Function],
+) -> Short:  # fmt: skip
+    args = [a for a in node.args if initial[a]]
+    match node.op:
+        case Add(places) if args:
+            where = dict(zip(node.args, places, strict=True))
+            top = max([_size(initial, a) for a in args])
+            folded = {op.axis for a in args if isinstance(op := nodes[a].op, Fold) and not op.taps}
+            if len(folded) == 1 and all(isinstance(nodes[a].op, Fold) for a in args):  # each is a part of its own
+                return dict.fromkeys(folded, top - min([_size(initial, a) for a in args]))
+            found = {}
+            for axis in {where[a][own] for a in args for own in known.get(a, {})}:
+                sizes = [
+                    _size(initial, a) - _at(known, a, where[a], axis) for a in args if not isinstance(nodes[a].op, Fold)
+                ]
+                found[axis] = top - max(sizes, default=top)
+            return found
+        case Scale() | StopGrad():
+            return known.get(node.args[0], {})
+        case Map(fn, order):
+            facts = facts_of(functions.get(fn) or BUILTIN[fn], order)
+            return {} if facts.constant or facts.order != 1 else known.get(node.args[0], {})
+        case Contract(left, right, out):
+            total: dict[int, int] = {}
+            for a, indices in zip(node.args, (left, right or ()), strict=False):
+                for own, by in known.get(a, {}).items():
+                    if indices[own] in out:
+                        axis = out.index(indices[own])
+                        total[axis] = total.get(axis, 0) + by
+            return total
+        case _:
+            return {}
+
+
+def _at(known: Mapping[int, Short], operand: int, places: tuple[int, ...], axis: int) -> int:
+    """By how much an operand of a sum is smaller somewhere along an axis of the sum."""
+    return known.get(operand, {}).get(places.index(axis), 0) if axis in places else 0
+
+
+def _size(initial: Sequence[Terms], node: int) -> int:
+    size = largest(initial[node])
+    assert size is not None
+    return size
