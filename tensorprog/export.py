@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import networkx as nx
 
 FORMATS = ("dot", "json", "mermaid")
+SCHEMA = 1  # of the JSON form
 
 
 def to_networkx(graph: Graph) -> nx.MultiDiGraph:
@@ -86,7 +87,7 @@ def _plain(value: object) -> Any:
 def _json(graph: Graph) -> str:
     import networkx as nx
 
-    data = nx.node_link_data(to_networkx(graph), edges="edges")
+    data = {"schema": SCHEMA, **nx.node_link_data(to_networkx(graph), edges="edges")}
     return json.dumps(data, indent=1, sort_keys=True)
 
 

@@ -14,6 +14,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import networkx
 import pytest
 
 import tensorprog
@@ -22,6 +23,7 @@ from tensorprog.cli import main, parser
 from tensorprog.cli.arguments import EXAMPLES
 from tensorprog.cli.terminal import write_whole
 from tensorprog.errors import InternalError
+from tensorprog.export import to_networkx
 from tensorprog.files import OTHERWISE, READING, WRITING, unreadable, unwritable
 from tests.cli.error_table import FILES, ROWS, FileRow, Row, fill, run, whole
 from tests.shared import ROOT, derive, python, tiers
@@ -314,6 +316,16 @@ def test_json_of_derive(two_widths: str, capsys: pytest.CaptureFixture[str]) -> 
         assert all(v is None or is_exponent(v, symbols) for v in tensor.values())
     assert result["tensors"]["h"] == {"init": {"n": "0", "m": "0"}, "change": {"n": "0", "m": "0"}}
     assert result["tensors"]["x"]["change"] is None
+
+
+def test_json_of_graph_is_read_back(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["graph", MLP, "--format", "json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data.pop("schema") == 1
+    read = networkx.node_link_graph(data, edges="edges")
+    own = to_networkx(tensorprog.load(MLP).graph)
+    assert dict(read.nodes(data="op")) == dict(own.nodes(data="op"))
+    assert sorted(read.edges(data="position")) == sorted(own.edges(data="position"))
 
 
 def test_json_of_check(capsys: pytest.CaptureFixture[str]) -> None:
