@@ -20,6 +20,7 @@ _ORDERS = 9  # Taylor terms looked at
 _DIGITS = 40
 _MOST_BITS = 4096  # before the point, in the argument of an exponential or a sine: a tower of them is not worked out
 _ZERO = mpmath.mpf(10) ** -25
+_GRID = tuple(mpmath.mpf(k) / 4 for k in range(-64, 65))  # where a user's formula is looked at for poles and holes
 _POINTS = tuple(mpmath.mpf(p) / 97 for p in (3, 31, 83, 118, 191, 263, 347, 512))
 
 
@@ -129,6 +130,22 @@ def _evaluator(pieces: sympy.Expr) -> Callable[[Any], Any]:
             raise BadPointError(mpmath.nstr(mpmath.mpf(point), 4)) from None
 
     return f
+
+
+def require_finite(formula: sympy.Expr) -> None:
+    """Raises BadPointError where a formula is not finite and real on a grid, or divides by what changes sign on it."""
+    divisors = {part.base for part in formula.atoms(sympy.Pow) if part.exp.could_extract_minus_sign()}
+    with mpmath.workdps(_DIGITS):
+        for part in [formula, *sorted(divisors, key=str)]:
+            f, before = _evaluator(part), None
+            for point in _GRID:
+                try:
+                    value = f(point)
+                except OverflowError:  # of exponentials: large, but finite
+                    continue
+                if part is not formula and (not value or (before is not None and before * value < 0)):
+                    raise BadPointError(mpmath.nstr(point, 4) + (", or just below" if value else ""))
+                before = value
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -14,7 +14,7 @@ import sympy
 from tensorprog.arrays import Array
 from tensorprog.constants import OPERATORS, exact_value
 from tensorprog.errors import TensorProgError
-from tensorprog.facts import BadPointError, Z, facts_of, parse
+from tensorprog.facts import BadPointError, Z, facts_of, parse, require_finite
 from tensorprog.functions import Function
 from tensorprog.syntax import NOWHERE, Binary, Call, Expr, Name, Negate, Number, Span
 
@@ -35,6 +35,7 @@ def define(name: str, argument: str, body: Expr, known: Mapping[str, Function]) 
                                   fix=f"a formula with {argument}",
                                   why="nothing in front of it would learn")  # fmt: skip
         facts = facts_of(formula)
+        require_finite(formula)
     except TensorProgError:
         raise
     except BadPointError as error:

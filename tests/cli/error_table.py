@@ -4,6 +4,8 @@ files that cannot be read or written.
 In the format of tests/elaborate/error_table.py; `form` is the form that makes it one.
 """
 
+# ruff: noqa: E501
+
 from __future__ import annotations
 
 import shlex
@@ -214,6 +216,205 @@ ROWS = (
         "4:33",
         MINE.format(step="g / sqrt(abs(g))"),
         MINE.format(step="g / rms(g)"),
+    ),
+    # --- formulas of functions and of optimizers, options, requirements
+    Row(
+        "function g is not a finite real number at z = 1.0",
+        "4:11",
+        "fn g(z) = 1 / (z - 1)\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\na[j] = g(h[j])\noutput f[c] = V[c,j] a[j]",
+        "fn g(z) = z / (z^2 + 2)\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\na[j] = g(h[j])\noutput f[c] = V[c,j] a[j]",
+    ),
+    Row(
+        "function g is not a finite real number at z = -1.25, or just below",
+        "4:11",
+        "fn g(z) = z / (z^2 - 2)\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\na[j] = g(h[j])\noutput f[c] = V[c,j] a[j]",
+        "fn g(z) = z / (z^2 + 2)\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\na[j] = g(h[j])\noutput f[c] = V[c,j] a[j]",
+    ),
+    Row(
+        "relu takes exactly one argument here",
+        "4:11",
+        "fn g(z) = relu(z, z)\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\na[j] = g(h[j])\noutput f[c] = V[c,j] a[j]",
+        "fn g(z) = relu(z)\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\na[j] = g(h[j])\noutput f[c] = V[c,j] a[j]",
+    ),
+    Row(
+        "unknown function `reluu`",
+        "4:11",
+        "fn g(z) = reluu(z)\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\na[j] = g(h[j])\noutput f[c] = V[c,j] a[j]",
+        "fn g(z) = relu(z)\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\na[j] = g(h[j])\noutput f[c] = V[c,j] a[j]",
+    ),
+    Row(
+        "the exponent in a formula must be a number",
+        "4:13",
+        "fn g(z) = z^z\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\na[j] = g(h[j])\noutput f[c] = V[c,j] a[j]",
+        "fn g(z) = exp(z)\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\na[j] = g(h[j])\noutput f[c] = V[c,j] a[j]",
+    ),
+    Row(
+        "function g is not a finite real number at z = 0.0",
+        "4:11",
+        "fn g(z) = log(z)\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\na[j] = g(h[j])\noutput f[c] = V[c,j] a[j]",
+        "fn g(z) = log(1 + z^2) + z\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\na[j] = g(h[j])\noutput f[c] = V[c,j] a[j]",
+    ),
+    Row(
+        "function g could not be analysed: exp of a number of 4955182 bits",
+        "4:11",
+        "fn g(z) = exp(exp(exp(exp(z))))\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\na[j] = g(h[j])\noutput f[c] = V[c,j] a[j]",
+        "fn g(z) = exp(z)\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\na[j] = g(h[j])\noutput f[c] = V[c,j] a[j]",
+    ),
+    Row(
+        "this cannot stand in a formula",
+        "4:11",
+        "fn g(z) = sum[i](z)\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\na[j] = g(h[j])\noutput f[c] = V[c,j] a[j]",
+        "fn g(z) = z\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\na[j] = g(h[j])\noutput f[c] = V[c,j] a[j]",
+    ),
+    Row(
+        "unknown name `w` in the formula of `g`",
+        "4:11",
+        "fn g(z) = w + z\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\na[j] = g(h[j])\noutput f[c] = V[c,j] a[j]",
+        "fn g(z) = z + 1\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\na[j] = g(h[j])\noutput f[c] = V[c,j] a[j]",
+    ),
+    Row(
+        "unknown optimizer `kfac`",
+        "4:1",
+        "optimizer kfac\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]",
+        "optimizer shampoo\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]",
+    ),
+    Row(
+        "`eps` is -1",
+        "4:16",
+        "optimizer adam(eps = -1)\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]",
+        "optimizer adam(eps = 1e-8)\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]",
+    ),
+    Row(
+        "`lr` is -1",
+        "4:16",
+        "optimizer adam(lr = -1)\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]",
+        "optimizer adam(lr = 0.001)\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]",
+    ),
+    Row(
+        "the optimizer `mine` has no step",
+        "4:1",
+        "optimizer mine(lr = 1) { v = g }\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]",
+        "optimizer mine(lr = 1) { step = g }\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]",
+    ),
+    Row(
+        "`lr` cannot be assigned",
+        "4:26",
+        "optimizer mine(lr = 1) { lr = 2; step = g }\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]",
+        "optimizer mine(lr = 1) { step = 2 g }\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]",
+    ),
+    Row(
+        "the optimizer `mine` has no learning rate",
+        "4:1",
+        "optimizer mine(a = 1) { step = a g }\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]",
+        "optimizer mine(lr = 1, a = 1) { step = a * g }\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]",
+    ),
+    Row(
+        "the hyperparameter `a` is used nowhere",
+        "4:1",
+        "optimizer mine(lr = 1, a = 1) { step = g }\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]",
+        "optimizer mine(lr = 1, a = 1) { step = a * g }\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]",
+    ),
+    Row(
+        "there is no `weight_decay` among the hyperparameters",
+        "4:1",
+        "optimizer mine(lr = 1) { decay = coupled; step = g }\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]",
+        "optimizer mine(lr = 1, weight_decay = 0) { decay = coupled; step = g }\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]",
+    ),
+    Row(
+        "`decay` is not a formula",
+        "4:26",
+        "optimizer mine(lr = 1) { decay = 3; step = g }\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]",
+        "optimizer mine(lr = 1) { step = g }\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]",
+    ),
+    Row(
+        "unknown name `q`",
+        "4:33",
+        "optimizer mine(lr = 1) { step = q }\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]",
+        "optimizer mine(lr = 1) { step = g }\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]",
+    ),
+    Row(
+        "`lr` does not stand in the formulas",
+        "4:33",
+        "optimizer mine(lr = 1) { step = lr * g }\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]",
+        "optimizer mine(lr = 1) { step = g }\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]",
+    ),
+    Row(
+        "unknown function `relu`",
+        "4:33",
+        "optimizer mine(lr = 1) { step = relu(g) }\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]",
+        "optimizer mine(lr = 1) { step = sign(g) }\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]",
+    ),
+    Row(
+        "`sqrt` takes 1 argument here",
+        "4:33",
+        "optimizer mine(lr = 1) { step = sqrt(g, g) }\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]",
+        "optimizer mine(lr = 1) { step = sign(g) }\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]",
+    ),
+    Row(
+        "`orthogonal` wants a tensor",
+        "4:33",
+        "optimizer mine(lr = 1) { step = orthogonal(2) * g }\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]",
+        "optimizer mine(lr = 1) { step = orthogonal(g) }\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]",
+    ),
+    Row(
+        "an orthogonalised tensor may be multiplied by numbers only",
+        "4:33",
+        "optimizer mine(lr = 1) { step = orthogonal(g) * g }\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]",
+        "optimizer mine(lr = 1) { step = orthogonal(g) }\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]",
+    ),
+    Row(
+        "an orthogonalised tensor stands here",
+        "4:33",
+        "optimizer mine(lr = 1) { step = sqrt(orthogonal(g)) }\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]",
+        "optimizer mine(lr = 1) { step = orthogonal(g) }\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]",
+    ),
+    Row(
+        "this cannot stand in an optimizer",
+        "4:33",
+        "optimizer mine(lr = 1) { step = g[i] }\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]",
+        "optimizer mine(lr = 1) { step = g }\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]",
+    ),
+    Row(
+        "the perturbation is `rho` times something that changes sign with the gradient",
+        "4:35",
+        "optimizer mine(lr = 1, rho = 1) { perturb = rho * g^2; step = g }\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]",
+        "optimizer mine(lr = 1, rho = 1) { perturb = rho * g; step = g }\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]",
+    ),
+    Row(
+        "`lr = q`: `q` is no exponent",
+        "7:13",
+        "param U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]\nfix lr = 0; fix lr = q",
+        "param U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]\nfix lr = n^-1",
+    ),
+    Row(
+        "`init = mpu`: `mpu` is no exponent",
+        "7:1",
+        "param U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]\nfix init = mpu",
+        "param U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]\nfix init = mup",
+    ),
+    Row(
+        "`lr[X*] = 0`: there is no such parameter",
+        "7:1",
+        "param U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]\nfix lr[X*] = 0",
+        "param U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]\nfix lr[V] = -1",
+    ),
+    Row(
+        "the parameter `V` has no path to the loss",
+        "4:15",
+        "width n\ninput x[i]\naxis i: 4, j: n, c: 3\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\nh = layernorm(h)\noutput f[c] = V[c,j] h[j]\nloss cross_entropy(h)",
+        "width n\ninput x[i]\naxis i: 4, j: n, c: 3\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\nh = layernorm(h)\noutput f[c] = V[c,j] h[j]\nloss cross_entropy(f)",
+    ),
+    Row(
+        "the width `n` appears nowhere",
+        "1:1",
+        "width n\ndim d = 4\naxis i: d\ninput x[i]\noutput f = readout(x, 3)\nloss mse(f)",
+        "width n\naxis i: 4, j: n\ninput x[i]\noutput f = readout(linear(x, n), 3)\nloss mse(f)",
+    ),
+    Row(
+        "unknown optimizer `adm`",
+        "4:7",
+        "width n\ninput x[i]\naxis i: 4, j: n, c: 3\nparam U[j,i] optimizer adm, V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]\nloss mse(f)",
+        "width n\ninput x[i]\naxis i: 4, j: n, c: 3\nparam U[j,i] optimizer adam, V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]\nloss mse(f)",
     ),
 )
 
