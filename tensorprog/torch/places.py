@@ -8,6 +8,7 @@ multiplier at 3/2.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -40,7 +41,7 @@ from tensorprog.torch.changes import (
 )
 from tensorprog.torch.place_text import place_text
 from tensorprog.torch.ranges import range_multipliers
-from tensorprog.torch.sources import ends_of, other_factors, read_through, relabelled, sources_of
+from tensorprog.torch.sources import ends_of, other_factors, read_through, relabelled, sources_of, times_read
 
 if TYPE_CHECKING:
     from tensorprog.torch.reading import Reading
@@ -62,6 +63,7 @@ def multiplier_changes(
     found: dict[str, MultiplierChange] = {}
     trial = Trial(reading)
     known: dict[object, tuple[int, ...]] = {}
+    readers = Counter(a for node in graph.nodes for a in node.args)
     for name, unknown in graph.unknowns.items():
         power = unknowns[name]
         module, _ = reading.lowered.multipliers[name]
@@ -76,7 +78,8 @@ def multiplier_changes(
         else:
             continue
         if power != UNIT:
-            kind = (re.sub(r"\d+", "*", name), re.sub(r"\d+", "*", module), power)
+            read = times_read(graph.nodes, readers, reading.lowered.products.get(name))
+            kind = (re.sub(r"\d+", "*", name), re.sub(r"\d+", "*", module), power, read)
             options = list(_places(reading, trial, name, module, change.kind))
             shapes = tuple(re.sub(r"\d+", "*", place_text(p)) for p in options)
             if not known.get((kind, shapes)):  # where one has no place, its like may (conv1 before a norm, conv2 not)

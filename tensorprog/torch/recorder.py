@@ -43,6 +43,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         self._alive: list[Any] = []
         self._value: dict[int, int] = {}  # identity of a tensor object -> its value
         self._writes: dict[int, list[Write]] = {}  # memory -> what was written into it
+        self._detached: dict[int, int] = {}  # value -> the one it was, with its gradient
         self._live: set[int] = set()  # values that depend on a parameter
         self._params: dict[int, str] = {}
         self._storages: dict[int, tuple[str, torch.Tensor]] = {}
@@ -154,6 +155,14 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
             self.trace.leaves[number] = Leaf("data", name, tensor.detach().to_dense().clone())
         return number
 
+    def _operand(self, tensor: torch.Tensor) -> int:
+        """The number of a tensor that is read. Autograd detaches what it saves of an operation's result, and gives it
+        its gradient back when a backward pass reads it, through which a second one may pass."""
+        number = self.value(tensor)
+        while tensor.grad_fn is not None and number in self._detached:
+            number = self._detached[number]
+        return number
+
     # --- writes into a part of a tensor ---------------------------------------------------------------
 
     def _assembled(self, tensor: torch.Tensor) -> bool:
@@ -209,7 +218,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
             bound |= {"own_stride": list(args[0].stride()), "own_offset": args[0].storage_offset()}
         if name == "_to_copy" and args[0].is_floating_point() and _whole(bound["dtype"]):
             bound |= {"rounds": bool((args[0] != args[0].trunc()).any())}
-        recorded = tree_map(lambda t: Ref(self.value(t)) if isinstance(t, torch.Tensor) else t, bound)
+        recorded = tree_map(lambda t: Ref(self._operand(t)) if isinstance(t, torch.Tensor) else t, bound)
         result = func(*args, **kwargs)
         written = self._written(func, args, kwargs)
         outputs = []
@@ -221,6 +230,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
             number = self._new(out)
             self._live.add(number)
             outputs.append(number)
+            if name == "detach":
+                self._detached[number] = recorded["self"].value
             if any(out is t for t in written):
                 key = memory_of(out)
                 aside = key in self._storages and not out.requires_grad

@@ -3,7 +3,7 @@ modules read a product."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -155,6 +155,21 @@ def _axis_below(op: Op, axis: int) -> int | None:
         case Merge(first, count):
             return axis if axis < first else axis + count - 1 if axis > first else None
     return axis
+
+
+def times_read(nodes: tuple[Node, ...], readers: Mapping[int, int], product: int | None) -> tuple[int, ...]:
+    """How often each tensor is read that the operands of a product are made of: hooks on those do the same only where
+    this is the same. `readers`: node -> how many there are."""
+    found = []
+    for operand in () if product is None else nodes[unscaled(nodes, product)].args:
+        at: Node | None = nodes[operand]
+        while at is not None:
+            found.append(readers[at.id])
+            through = isinstance(at.op, Split | Merge | Scale | Window) or (
+                at.op.right is None if isinstance(at.op, Contract) else isinstance(at.op, Map) and _passes(at.op)
+            )
+            at = nodes[at.args[0]] if through else None
+    return tuple(found)
 
 
 def _passes(op: Map) -> bool:

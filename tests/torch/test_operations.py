@@ -163,3 +163,29 @@ class Scaled(nn.Module):
 def test_a_number_that_was_rounded_to_bfloat16_has_its_law() -> None:
     found = tpt.derive(Scaled, torch.randint(0, 11, (6, 7), generator=torch.Generator().manual_seed(1)), "adam")
     assert str(found.params["e.weight"].init_std) == "n^-1/2"
+
+
+class Slope(nn.Module):
+    """The derivative of a network by its input, as in a physics-informed loss; `cut`: with a part that is detached."""
+
+    def __init__(self, n: int, function: Callable[[Any], Any], cut: bool = False) -> None:
+        super().__init__()
+        self.a, self.b, self.out = nn.Linear(12, 8 * n), nn.Linear(8 * n, 8 * n), nn.Linear(8 * n, 1)
+        self.function, self.cut = function, cut
+
+    def forward(self, x: Any) -> Any:
+        x = x.detach().requires_grad_()
+        h = self.function(self.a(x))
+        y = self.out(torch.tanh(self.b(h) + (h.detach() if self.cut else h)))
+        (slope,) = torch.autograd.grad(y.sum(), x, create_graph=True)
+        return slope
+
+
+@pytest.mark.parametrize("function", [torch.tanh, torch.sigmoid, torch.exp])
+def test_a_second_derivative_passes_through_what_autograd_saved(function: Callable[[Any], Any]) -> None:
+    """Biases have a gradient through the slope of the functions behind them alone."""
+    for cut in (False, True):
+        p = tpt.derive(lambda n, cut=cut: Slope(n, function, cut).double(), ROWS, "adam")
+        assert worst_difference(p.reading) < 1e-12
+        assert [str(p.params[name].lr) for name in ("a.bias", "b.bias", "b.weight")] == ["1", "1", "n^-1"]
+        assert "out.bias" not in p.params

@@ -16,6 +16,7 @@ from torch import nn  # noqa: E402
 import tensorprog.torch as tpt  # noqa: E402
 from tensorprog.errors import TensorProgError  # noqa: E402
 from tensorprog.torch.changes import Absorb, Attribute, ConfigField, InputHook, OutputHook  # noqa: E402
+from tensorprog.torch.trial import Trial  # noqa: E402
 
 pytestmark = pytest.mark.torch
 VOCAB, TIME = 11, 5
@@ -131,7 +132,7 @@ class Turned(torch.nn.Module):
         super().__init__()
         self.query, self.key, self.out = (torch.nn.Linear(8, 2 * n), torch.nn.Linear(8, 2 * n), torch.nn.Linear(8, 4))
 
-    def forward(self, x):
+    def forward(self, x: Any) -> Any:
         angle = torch.arange(x.shape[1], dtype=x.dtype)[:, None]
         query, key = (self._turned(layer(x), angle) for layer in (self.query, self.key))
         return self.out(torch.softmax(query @ key.transpose(1, 2) / query.shape[-1] ** 0.5, -1) @ x)
@@ -288,3 +289,35 @@ def test_a_layer_finds_a_place_though_none_of_its_like_does() -> None:
     p = tpt.derive(lambda n: Cancelled(8 * n), torch.randn(4, 6))
     found = {m.module: (str(m.needed), bool(m.places)) for m in p.changes.multipliers if m.kind == "product"}
     assert found == {"mix1": ("1", False), "mix2": ("n^-1/2", True)}
+
+
+class Normed(nn.GroupNorm):
+    def __init__(self, n: int) -> None:
+        super().__init__(2, n)
+        self.act = nn.ReLU()
+
+    def forward(self, x: Any) -> Any:
+        return self.act(super().forward(x))
+
+
+class Preactivated(nn.Module):
+    """The first norm is read twice, the third once: `conv1` and `conv3` have other places."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.norm1, self.norm3 = Normed(n), Normed(n)
+        self.conv1, self.conv3, self.down = (Standardised(n, n, bias=False) for _ in range(3))
+
+    def forward(self, x: Any) -> Any:
+        h = self.norm1(x)
+        return self.down(h) + self.conv3(self.norm3(self.conv1(h)))
+
+
+def test_a_place_is_not_taken_over_from_a_layer_whose_input_is_read_by_others_too() -> None:
+    def build(n: int) -> Any:
+        return nn.Sequential(nn.Linear(8, 4 * n), Preactivated(4 * n), Preactivated(4 * n), nn.Linear(4 * n, 3))
+
+    p = tpt.derive(build, torch.randn(6, 8), "adam")
+    trial = Trial(p.reading)
+    tried = [trial.works([m.name], place) for m in p.changes.multipliers for place in m.places]
+    assert len(tried) > 4 and all(tried)
