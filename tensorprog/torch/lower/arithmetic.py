@@ -7,7 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from tensorprog.graph import Add, Axis, Const, Contract, InvRms, Merge, Node, Scalar, Scale, Split
-from tensorprog.norms import by_its_norm
+from tensorprog.norms import by_its_norm, minus_mean
 from tensorprog.parameters import Unknown
 from tensorprog.torch.lower.axes import Axes
 from tensorprog.torch.lower.values import Atom, Complex, Group, Value
@@ -63,6 +63,7 @@ class Arithmetic(Axes):
 
     def add(self, values: Sequence[Value]) -> Value:
         """Their sum, with broadcasting."""
+        values = self._without_what_means_take(values)
         values = self.broadcast([self.use(self.plain(v), "add") for v in values])
         rank = len(values[0].dims)
         axes: list[Axis] = []
@@ -85,6 +86,29 @@ class Arithmetic(Axes):
         if len({isinstance(v, Complex) for v in values}) > 1:
             self.refuse("a complex number and a real one are added", "a complex number of both")
         return (Complex if isinstance(values[0], Complex) else Value)(node, tuple(dims))
+
+    def _without_what_means_take(self, values: Sequence[Value]) -> Sequence[Value]:
+        """Of x + b - mean(x + b), with b alike along the axes of the mean (a bias in front of a batch norm): the same
+        without b, which sizes alone would not cancel."""
+        for minus in values:
+            whole, axes = minus_mean(self.nodes, minus.node) or (None, ())
+            if whole is None or whole not in [v.node for v in values]:
+                continue
+            node = self.nodes[whole]
+            places = node.op.places if isinstance(node.op, Add) else ()
+            vary = [k for k, place in enumerate(places) if {*axes} & {*place}]
+            if len(vary) < len(places):
+                order, args = tuple(places[k] for k in vary), tuple(node.args[k] for k in vary)
+                alone = order == (tuple(range(len(node.axes))),)
+                made = {whole: args[0] if alone else self.emit(Add(order), args, node.axes)}
+                below = [minus.node]
+                while below[-1] != whole:
+                    below.append(self.nodes[below[-1]].args[0])
+                for k, source in zip(below[-2::-1], below[:0:-1], strict=True):
+                    made[k] = self.emit(self.nodes[k].op, (made[source],), self.nodes[k].axes)
+                values = [replace(v, node=made[v.node]) if v.node in (whole, minus.node) else v for v in values]
+                return self._without_what_means_take(values)  # there may be more
+        return values
 
     def constant_of(self, scalar: Scalar) -> Value:
         """A number as a tensor without axes."""
