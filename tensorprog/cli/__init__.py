@@ -74,7 +74,7 @@ def _superfluous(command: str, word: str, sub: argparse.ArgumentParser) -> Tenso
 
     name = word.partition("=")[0]
     if not word.startswith("-"):
-        return TensorProgError(f"`{word}` is one argument too many", why=" ".join(sub.format_usage().split()),
+        return TensorProgError(f"`{word}` is one argument too many", why=f"`tpcalc {command}` works on one network",
                                fix="one network at a time, and quotes around what holds spaces")  # fmt: skip
     known = [option for action in sub._actions for option in action.option_strings]
     return TensorProgError(f"`tpcalc {command}` has no option `{name}`", why="it would change nothing",

@@ -530,7 +530,8 @@ def test_word_that_no_option_takes_is_named(
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines()[0] == f"error: {message}"
-    assert err.splitlines()[-1] == f"  write instead: {fix}"
+    assert err.splitlines()[1].startswith("  why: ")
+    assert err.splitlines()[2:] == [f"  write instead: {fix}"]
 
 
 @pytest.mark.parametrize("command", EXAMPLES)
