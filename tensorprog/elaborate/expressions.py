@@ -7,7 +7,7 @@ from fractions import Fraction
 from tensorprog.elaborate import calls
 from tensorprog.elaborate.ambiguous import require_one_sum
 from tensorprog.elaborate.builder import BATCH_INDEX, Operand
-from tensorprog.elaborate.frame import BARE, ELLIPSIS, Frame
+from tensorprog.elaborate.frame import BARE, ELLIPSIS, LOOKUP, Frame
 from tensorprog.elaborate.indices import expand, lower, read, tensor, tokens_misused
 from tensorprog.elaborate.products import add, contract
 from tensorprog.elaborate.scalars import power, static_scalar
@@ -89,13 +89,21 @@ def product(
 
 
 def _check_bare_product(operands: list[Operand], expr: Expr) -> None:
-    """Without indices on the left, products are elementwise and of whole tensors."""
-    looked_up = all(i.startswith("#") for operand in operands[1:] for i in operand.indices[-1:]) and len(operands) == 2
-    shapes = {tuple(i for i in operand.indices if i != BATCH_INDEX) for operand in operands} - {()}
-    if len(shapes) <= 1 or looked_up:
-        return
-    raise ShapeError("a product of tensors with different axes needs indices on the left", expr.span,
-                     why="without them nothing says which indices are summed", fix="`y[j] = W[j,i] x[i]`")  # fmt: skip
+    """Without indices on the left, products are elementwise and of whole tensors. An index of two factors would
+    elsewhere be summed."""
+    looked_up = (
+        all(i.startswith(LOOKUP) for operand in operands[1:] for i in operand.indices[-1:]) and len(operands) == 2
+    )
+    shapes = [tuple(i for i in operand.indices if i != BATCH_INDEX) for operand in operands]
+    shapes = [shape for shape in shapes if shape]
+    if len(set(shapes)) > 1 and not looked_up:
+        raise ShapeError("a product of tensors with different axes needs indices on the left", expr.span,
+                         fix="`y[j] = W[j,i] x[i]`",
+                         why="without them nothing says which indices are summed")  # fmt: skip
+    if len(set(shapes)) == 1 < len(shapes) and (named := [i for i in shapes[0] if i[0] not in (BARE, LOOKUP)]):
+        raise ShapeError(f"is `{named[0]}` summed here?", expr.span,
+                         why="what is repeated and not on the left is summed, but the left has no indices at all",
+                         fix=f"`s[] = a[{named[0]}] b[{named[0]}]` for a sum, `z = a * b` entry by entry")  # fmt: skip
 
 
 def factorize(expr: Expr, frame: Frame) -> tuple[Scalar, list[Expr]]:

@@ -164,6 +164,7 @@ ROWS = (
         "param W[j,i]\nh = W[j,i] x[i]",
         "param W[j,i]\nh[j] = W[j,i] x[i]",
     ),
+    Row("is `i` summed here?", "5:5", "param T[]\nh = T[] x[i] x[i]", "param T[]\nh = T[] x[i]"),
     Row("axes of sizes n and 2 n meet here", "4:5", "h = x + linear(x, 2 n)", "h = x + linear(x, n)"),
     Row(
         "the index `c` of `mean[c]` is not in its argument",
