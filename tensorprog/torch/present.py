@@ -125,7 +125,7 @@ def build_traced(build: Callable[[], Any]) -> tuple[Any, dict[str, Start], froze
                 continue
             rms = _size(p) if p.numel() else 0.0
             random = trace.is_random(p)
-            starts[name] = Start("zeros" if rms == 0 else "normal" if random else "constant", rms)
+            starts[name] = Start("zeros" if rms == 0 else "normal" if random or _spread(p, rms) else "constant", rms)
             if random and rms:
                 p.normal_(0.0, rms, generator=generator)
         for t in tree_leaves(inputs):  # made by the builder
@@ -138,6 +138,11 @@ def build_traced(build: Callable[[], Any]) -> tuple[Any, dict[str, Start], froze
                 starts[name] = Start("normal", _size(b))
                 b.normal_(0.0, starts[name].rms, generator=generator)
     return built, starts, frozenset(random_buffers)
+
+
+def _spread(x: torch.Tensor, rms: float) -> bool:
+    """Whether a fixed matrix has next to no mean, such as the identity: it does not add up what is alike."""
+    return x.dim() > 1 and 4 * abs(float(x.mean())) < rms
 
 
 def _size(x: torch.Tensor) -> float:

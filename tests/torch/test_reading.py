@@ -86,6 +86,21 @@ def test_an_orthogonal_start_is_read_as_one() -> None:
     assert str(now.power) == "n^-1/2" and now.exact
 
 
+def test_an_identity_is_no_matrix_of_equal_entries() -> None:
+    """Those would add up what is centred to exactly zero."""
+
+    def build(n: int, eye: bool) -> nn.Module:
+        model = nn.Sequential(nn.Linear(5, 32 * n), nn.LayerNorm(32 * n), nn.Linear(32 * n, 32 * n, bias=False),
+                              nn.Tanh(), nn.Linear(32 * n, 3))  # fmt: skip
+        if eye:
+            model[2].weight.data.copy_(torch.eye(32 * n))
+        return model
+
+    identity, plain = (tpt.derive(lambda n, eye=eye: build(n, eye), reals(6, 5).float()) for eye in (True, False))
+    assert identity.params == plain.params
+    assert str(identity.reading.starts["2.weight"].power) == "n^-1/2"
+
+
 def test_dropout_is_the_identity() -> None:
     build = lambda n: nn.Sequential(nn.Linear(8, n), nn.ReLU(), nn.Dropout(0.3), nn.Linear(n, 3))  # noqa: E731
     graph = read(build, reals(4, 8).float()).lowered.graph
