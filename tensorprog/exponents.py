@@ -85,7 +85,7 @@ class Units:
         for rank, group in enumerate(self.groups):
             degree = 0 if single else self.base ** (digits - 1 - rank)
             self._weight.update({symbol: place[symbol] + degree for symbol in group})
-        self.pack_power = cache(self._pack_power)
+        self.pack_power, self.unpack = cache(self._pack_power), cache(self._unpack)
 
     def pack(self, exponents: Mapping[str, Fraction | int]) -> int:
         """Raises ValueError if an exponent is not a multiple of 1/denominator, or its digits might run over."""
@@ -164,7 +164,7 @@ class Units:
         whole = number if self._single else round(number / self.base ** len(self.symbols) * MOST_PARTS)
         return (whole > 0) - (whole < 0)
 
-    def unpack(self, size: int) -> Power:
+    def _unpack(self, size: int) -> Power:
         """The inverse of `pack`."""
         result: dict[str, Fraction] = {}
         for symbol in reversed(self.symbols):

@@ -3,7 +3,8 @@
 Sizes are upper bounds: no two terms are taken to cancel. Behind the inverse of a norm that is an underestimate, so
 that the gradients would blow up. The largest part of a tensor is followed here as a sum of products, with its
 coefficient, as far as that is exact: sigmoid(f) of a vanishing f is 1/2, the same for all examples, and goes with the
-mean over the batch. What cannot be followed has a name of its own, and cancels with nothing but itself.
+mean over the batch. What cannot be followed has a name of its own, and cancels with nothing but itself. Of sums of
+positive multiples nothing cancels.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from tensorprog.calculus.nonlinear import facts_of
 from tensorprog.calculus.shared import Sizes, refuse
 from tensorprog.calculus.terms import Terms, largest
 from tensorprog.dims import Dim
-from tensorprog.functions import BUILTIN, Function
+from tensorprog.functions import Function, find
 from tensorprog.graph import Add, Const, Contract, InvRms, Map, Node, Param, Program, Scale, Softmax, StopGrad, Window
 from tensorprog.parameters import Parameter
 
@@ -38,8 +39,8 @@ def require_norms_of_what_lasts(
     """Raises CalculusError where the largest parts of a norm's argument cancel. `multipliers`: the packed exponents of
     unknown ones."""
     forward = program.forward.nodes
-    norms = [node for node in forward if isinstance(node.op, InvRms) and initial[node.args[0]]]
     known = _Largest(program, initial, multipliers, sizes, functions)
+    norms = [node for node in forward if isinstance(node.op, InvRms) and node.args[0] in known.signed]
     for norm in norms:
         if not known.values[norm.args[0]]:
             raise refuse(
@@ -59,6 +60,34 @@ class _Largest:
     sizes: Sizes
     functions: Mapping[str, Function]
     names: dict[Hashable, int] = field(default_factory=dict)  # of what parts are made of
+
+    @cached_property
+    def signed(self) -> set[int]:
+        """Forward nodes that are not zero, and whose parts may have coefficients that are not positive."""
+        found: set[int] = set()
+        for node in self.program.forward.nodes:
+            if self.initial[node.id] and not (self._factor(node) > 0 and found.isdisjoint(self._read(node))):
+                found.add(node.id)
+        return found
+
+    def _read(self, node: Node) -> Sequence[int]:
+        """The operands that the largest parts of a node are made of."""
+        return [node.args[k] for k in self._leading(node)] if isinstance(node.op, Add) else node.args
+
+    def _factor(self, node: Node) -> Fraction | float:
+        """What a node multiplies coefficients with, or has as one."""
+        match node.op:
+            case Const(value):
+                return value
+            case Param(name):
+                start = _constant(self.program.forward.parameters[name])
+                return 1 if start is None else start
+            case Scale(scalar):
+                return scalar.coefficient
+            case Map(fn, order) if (constant := self._constant(node, fn, order)) is not None:
+                return constant
+            case _:
+                return 1
 
     @cached_property
     def values(self) -> Sequence[Value]:
@@ -116,14 +145,19 @@ class _Largest:
         size = largest(self.initial[node])
         return size is None or (size < 0 and self._degree(node) < 0)
 
-    def _sum(self, node: Node, places: tuple[tuple[int, ...], ...], args: list[Value]) -> Value:
-        """The largest operands; of several widths in proportion, those of the largest degree."""
+    def _leading(self, node: Node) -> list[int]:
+        """The places of the largest operands; of several widths in proportion, those of the largest degree."""
         there = [k for k, a in enumerate(node.args) if self.initial[a]]
-        top, degree = (max(of(node.args[k]) for k in there) for of in (self._size, self._degree))
+        size = {k: self._size(node.args[k]) for k in there}
+        top = max(size.values(), default=0)
+        if all(own == top for own in size.values()):
+            return there
+        degree = max([self._degree(node.args[k]) for k in there])
+        return [k for k in there if size[k] == top or self._degree(node.args[k]) == degree]
+
+    def _sum(self, node: Node, places: tuple[tuple[int, ...], ...], args: list[Value]) -> Value:
         found: dict[Part, Fraction] = {}
-        for k in there:
-            if self._size(node.args[k]) < top and self._degree(node.args[k]) < degree:
-                continue
+        for k in self._leading(node):
             for (powers, tensor, axes), coefficient in args[k].items():
                 part = (powers, tensor, tuple([places[k][a] for a in axes]))
                 found[part] = found.get(part, Fraction(0)) + coefficient
@@ -181,17 +215,25 @@ class _Largest:
 
     def _function(self, node: Node, fn: str, order: int, x: Value) -> Value:
         """Of a vanishing argument: its constant, or its slope; of another one, a function of its largest part."""
-        function = self.functions.get(fn) or BUILTIN[fn]
-        facts = facts_of(function, order)
+        constant = self._constant(node, fn, order)
+        if constant is not None:
+            return _scaled(NUMBER, Fraction(constant), ())
+        facts = facts_of(find(fn, self.functions), order)
         if facts.degree is None and self._vanishes(node.args[0]):
-            if facts.constant:
-                return _scaled(NUMBER, Fraction(float(function.numpy[order](np.zeros(1))[0])), ())
             if facts.order == 1:
                 return _scaled(x, Fraction(1), [((fn, order), Fraction(1))])
             return self._named(node)
         axes = tuple(sorted({a for _, _, own in x for a in own}))
         made = frozenset((powers, t, tuple([axes.index(a) for a in own]), c) for (powers, t, own), c in x.items())
         return {(frozenset(), self._called((fn, order, made)), axes): Fraction(1)}
+
+    def _constant(self, node: Node, fn: str, order: int) -> float | None:
+        """What a function is of a vanishing argument, if it does not vanish too."""
+        function = find(fn, self.functions)
+        facts = facts_of(function, order)
+        if facts.degree is not None or not facts.constant or not self._vanishes(node.args[0]):
+            return None
+        return float(function.numpy[order](np.zeros(1))[0])
 
     def _inside(self, node: Node) -> bool:
         """Whether a window reads no zeros from outside."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from tensorprog.calculus.affine import least
 from tensorprog.calculus.carriers import Carriers
 from tensorprog.calculus.multiply import ContractPlan, GramError
@@ -19,9 +17,7 @@ def contraction(
 ) -> Rule:  # fmt: skip
     """The rule of a Contract node. `balance`: of its operands (see balanced.py). Raises CalculusError from it where a
     random matrix meets itself."""
-    plan = contract_plan(op, args, sizes, program.nodes)
-    if any(balance):
-        plan = sizes.same(replace(plan, balanced=balance, known={}))
+    plan = contract_plan(op, args, sizes, program.nodes, balance)
     if op.right is None:
         return linear(lambda t: reduce_terms(products(t[0], (UNIT,), plan)))
 

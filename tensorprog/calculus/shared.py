@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tensorprog.calculus.layers import LoopBits, finish
@@ -45,6 +45,7 @@ class Sizes:
         self.units, self.loops = units, loops or {}
         self._known: dict[int, int] = {}
         self._plans: dict[ContractPlan, ContractPlan] = {}
+        self.plans: dict[Hashable, ContractPlan] = {}  # see `contract_plan`
 
     def __call__(self, dim: Dim) -> int:
         size = self._known.get(id(dim))
@@ -121,9 +122,24 @@ def is_outer(node: Node, places: list[int], nodes: Sequence[Node], sizes: Sizes)
             return False
 
 
-def contract_plan(op: Contract, args: list[Node], sizes: Sizes, nodes: Sequence[Node] = ()) -> ContractPlan:
+def contract_plan(
+    op: Contract, args: list[Node], sizes: Sizes, nodes: Sequence[Node] = (), balance: tuple[bool, bool] = (False, False)
+) -> ContractPlan:
     """The growing indices of a contraction, split into summed and kept. `nodes`: those of the program, to see
-    whether an operand is a sum of outer products."""
+    whether an operand is a sum of outer products; `balance`: see balanced.py."""
+    axes = [axis for arg in args for axis in arg.axes]
+    key = (op.left, op.right, op.out, tuple([(sizes(axis.dim), axis.loop) for axis in axes]), balance)
+    plan = sizes.plans.get(key)
+    if plan is None:
+        plan = sizes.same(_contract_plan(op, args, sizes, nodes, balance))
+        if len(plan.summed) < 2:  # of more, the operands have a say
+            sizes.plans[key] = plan
+    return plan
+
+
+def _contract_plan(
+    op: Contract, args: list[Node], sizes: Sizes, nodes: Sequence[Node], balance: tuple[bool, bool]
+) -> ContractPlan:
     dims = {i: sizes(axis.dim) for indices, arg in zip((op.left, op.right or ()), args, strict=False)
             for i, axis in zip(indices, arg.axes, strict=True)}  # fmt: skip
     left = {i: k for k, i in enumerate([i for i in op.left if dims[i]])}
@@ -151,8 +167,7 @@ def contract_plan(op: Contract, args: list[Node], sizes: Sizes, nodes: Sequence[
              for i, axis in zip(indices, arg.axes, strict=True) if axis.loop}  # fmt: skip
     layers = tuple((k, sizes.loops[loops[i]]) for k, i in enumerate([i for i in op.out if dims[i]]) if i in loops)
     crossed = tuple(sizes.loops[loops[i]] for i in loops if i not in op.out)
-    plan = ContractPlan(summed, kept, (excess(left, right, 1), excess(right, left, 0)), layers, crossed)
-    return sizes.same(plan)
+    return ContractPlan(summed, kept, (excess(left, right, 1), excess(right, left, 0)), layers, crossed, balance)
 
 
 UNIT: Term = (0, 0, ())
