@@ -192,25 +192,26 @@ class Analysis:
     def evaluate(self, k: int) -> bool:
         """Bring one node up to date, as far as it is stale; what reads it becomes so if its terms moved (then True)."""
         stale, self.stale[k] = self.stale[k], 0
-        node, rule, old_initial, old_change = self.program.nodes[k], self.rules[k], self.initial[k], self.change[k]
+        node, rule, initials, changes = self.program.nodes[k], self.rules[k], self.initial, self.change
+        old_initial, old_change = initials[k], changes[k]
         if rule is None:
             if not isinstance(node.op, Param):
                 return False
             initial, change = self.parameter_terms(node.op.name), self.moved.get(node.op.name, ())
         else:
-            inputs = [self.initial[a] for a in node.args]
+            inputs = [initials[a] for a in node.args]
             initial = old_initial
             if stale == BOTH:
                 initial = leading(rule.initial(inputs), self.margins[k])
                 if self.joining:
                     initial = leading(joined((), old_initial, initial), self.margins[k])
-            moves = [self.change[a] for a in node.args]
+            moves = [changes[a] for a in node.args]
             change = leading(rule.change(inputs, moves), self.margins[k]) if any(moves) else ()
             if self.joining or (self.keeping and any(isinstance(d, Replaced) for d in moves)):
                 change = leading(joined(initial, old_change, change), self.margins[k])
         moved = BOTH if initial != old_initial else CHANGE if change != old_change else 0
         if moved:
-            self.initial[k], self.change[k] = initial, change
+            initials[k], changes[k] = initial, change
             for reader in self._readers[k]:
                 self.stale[reader] |= moved
         return bool(moved)

@@ -7,16 +7,19 @@ loop may have in common; the rest is as random as if W were fresh, and each laye
 
 from __future__ import annotations
 
-from tensorprog.calculus.normalising import centrings
+from collections.abc import Mapping
+
 from tensorprog.calculus.shared import Sizes
 from tensorprog.graph import Accumulate, Add, Const, Contract, Node, Param, Program, Scale, StopGrad
 
 Axes = set[tuple[int, int]]  # nodes, each with one of its axes
+Means = Mapping[int, Mapping[int, tuple[int, int]]]  # node -> its centrings (see normalising.py)
 
 
-def balanced(program: Program, sizes: Sizes) -> dict[int, tuple[bool, bool]]:
+def balanced(program: Program, sizes: Sizes, means: Means) -> dict[int, tuple[bool, bool]]:
     """Contractions that keep one growing axis of a weight and sum the other -> whether it is the left and
-    the right operand that is such a matrix, where all that is summed over the axis they keep is centred along it."""
+    the right operand that is such a matrix, where all that is summed over the axis they keep is centred along it.
+    `means`: what each node centres."""
     nodes = program.nodes
     weights: dict[int, str] = {}
     for node in nodes:
@@ -27,7 +30,7 @@ def balanced(program: Program, sizes: Sizes) -> dict[int, tuple[bool, bool]]:
                 weights[node.id] = weights[node.args[0]]
             case _:
                 pass
-    centred = _centred(program, sizes) if weights else set()
+    centred = _centred(program, sizes, means) if weights and means else set()
     if not centred:
         return {}
     spoilt = {(weights[a], axis) for node in nodes for place, a in enumerate(node.args) if a in weights
@@ -63,14 +66,10 @@ def _spoilt(node: Node, place: int, nodes: tuple[Node, ...], sizes: Sizes, centr
     return [axis for axis in summed if own[axis] not in others or (other, others.index(own[axis])) not in centred]
 
 
-def _centred(program: Program, sizes: Sizes) -> Axes:
+def _centred(program: Program, sizes: Sizes, means: Means) -> Axes:
     """The growing axes along which tensors sum to exactly zero. Layers read each other: all are thought to be, until
-    nothing speaks against one; each node after what it reads, so that it takes as many passes as loops, and one. Empty
-    where nothing is centred."""
+    nothing speaks against one; each node after what it reads, so that it takes as many passes as loops, and one."""
     nodes = program.nodes
-    means = {node.id: centrings(node, program, sizes) for node in nodes if isinstance(node.op, Add)}
-    if not any(means.values()):
-        return set()
     left = [(node.id, axis) for node in nodes for axis in sizes.widths(node.axes)]
     found, count = set(left), 0
     while count != len(found):
@@ -82,7 +81,7 @@ def _centred(program: Program, sizes: Sizes) -> Axes:
     return found
 
 
-def _stays(node: Node, axis: int, centred: Axes, means: dict[int, tuple[int, int]], sizes: Sizes) -> bool:
+def _stays(node: Node, axis: int, centred: Axes, means: Mapping[int, tuple[int, int]], sizes: Sizes) -> bool:
     """Whether a node is centred along an axis if its operands are as `centred` says."""
     match node.op:
         case Scale() | StopGrad() | Accumulate():

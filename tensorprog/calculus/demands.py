@@ -84,7 +84,7 @@ class Demands(Analysis):
             before = k
             if isinstance(op, Scale) and occurrence.use in op.scalar.unknowns:
                 shift = self.exponents.M[occurrence.use]
-                terms = tuple((size - shift, raw, grades) for size, raw, grades in terms)
+                terms = tuple([(size - shift, raw, grades) for size, raw, grades in terms])
         return terms
 
     def _sloped(self, k: int, op: Map, moved: Terms) -> Terms:
@@ -192,7 +192,7 @@ class Demands(Analysis):
         def product(x: Terms) -> Terms:
             return rule.initial([operand, x] if occurrence.position == 0 else [x, operand])
 
-        return product(self.initial[other]), product(self.change[other])
+        return product(self.initial[other]), product(self.change[other]) if self.change[other] else ()
 
     def tail_size(self, occurrence: Occurrence) -> int:
         """The packed exponent of the scalars that follow a use."""

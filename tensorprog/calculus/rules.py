@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import assert_never
 
 from tensorprog.calculus import nonlinear
-from tensorprog.calculus.balanced import balanced
+from tensorprog.calculus.balanced import Means, balanced
 from tensorprog.calculus.carriers import Carriers
 from tensorprog.calculus.contracting import contraction
 from tensorprog.calculus.grades import ANYTHING, CONSTANT, EVEN, UNKNOWN, Grade, common, entries_of, is_zero_mean
@@ -60,8 +60,11 @@ def rules_for(
     sizes: Sizes,
 ) -> list[Rule | None]:
     """The rule of every node; None for Param and Update nodes, whose terms the analysis supplies."""
-    carriers, balances = Carriers(program, sizes), balanced(program, sizes)
-    return [_rule(node, program, sizes, scalar_size, functions, carriers, balances) for node in program.nodes]
+    means = {
+        node.id: of for node in program.nodes if isinstance(node.op, Add) and (of := centrings(node, program, sizes))
+    }
+    carriers, balances = Carriers(program, sizes), balanced(program, sizes, means)
+    return [_rule(node, program, sizes, scalar_size, functions, carriers, balances, means) for node in program.nodes]
 
 
 def _rule(
@@ -72,6 +75,7 @@ def _rule(
     functions: Mapping[str, Function],
     carriers: Carriers,
     balances: Mapping[int, tuple[bool, bool]],
+    means: Means,
 ) -> Rule | None:
     args = [program.nodes[a] for a in node.args]
     growing = sizes.growing(node.axes)
@@ -91,7 +95,7 @@ def _rule(
         case Contract():
             return contraction(node, node.op, args, sizes, program, carriers, balances.get(node.id, (False, False)))
         case Add(places):
-            return since_start(node, program) or _add(places, args, node, program, sizes)
+            return since_start(node, program) or _add(places, args, node, sizes, means.get(node.id, {}))
         case Scale() as scale:
             if not scale.scalar.coefficient:
                 return linear(lambda _: ())
@@ -146,7 +150,10 @@ def _shifted(terms: Terms, shift: int) -> Terms:
 # --- sums and relabelled axes -----------------------------------------------------------------------
 
 
-def _add(places: tuple[tuple[int, ...], ...], args: list[Node], node: Node, program: Program, sizes: Sizes) -> Rule:
+def _add(
+    places: tuple[tuple[int, ...], ...], args: list[Node], node: Node, sizes: Sizes,
+    centring: Mapping[int, tuple[int, int]],
+) -> Rule:  # fmt: skip
     growing = sizes.growing(node.axes)
     if len(args) == 1 and node.axes and node.axes[-1].loop and not any(axis.loop for axis in args[0].axes):
         return _spread(places[0], args[0], node, sizes)
@@ -156,7 +163,6 @@ def _add(places: tuple[tuple[int, ...], ...], args: list[Node], node: Node, prog
         position = {place[axis]: k for k, axis in enumerate(own)}
         source = [position.get(axis, -1) for axis in growing]
         sources.append(None if source == list(range(len(own))) else source)
-    centring = centrings(node, program, sizes)
 
     def transform(t: list[Terms]) -> Terms:
         if centring:

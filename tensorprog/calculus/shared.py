@@ -123,7 +123,11 @@ def is_outer(node: Node, places: list[int], nodes: Sequence[Node], sizes: Sizes)
 
 
 def contract_plan(
-    op: Contract, args: list[Node], sizes: Sizes, nodes: Sequence[Node] = (), balance: tuple[bool, bool] = (False, False)
+    op: Contract,
+    args: list[Node],
+    sizes: Sizes,
+    nodes: Sequence[Node] = (),
+    balance: tuple[bool, bool] = (False, False),
 ) -> ContractPlan:
     """The growing indices of a contraction, split into summed and kept. `nodes`: those of the program, to see
     whether an operand is a sum of outer products; `balance`: see balanced.py."""
