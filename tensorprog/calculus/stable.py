@@ -10,7 +10,7 @@ from tensorprog.calculus.terms import Terms, largest
 from tensorprog.errors import CalculusError, NoPowerLawError
 from tensorprog.exponents import Units
 from tensorprog.functions import Function, find
-from tensorprog.graph import Add, InvRms, Loss, Map, Program, Scale, Softmax, TopK
+from tensorprog.graph import Add, Contract, InvRms, Loss, Map, Param, Program, Scale, Softmax, TopK
 
 if TYPE_CHECKING:
     from tensorprog.calculus.analysis import Snapshot
@@ -34,17 +34,37 @@ def blow_up(program: Program, initial: Sequence[Terms], change: Sequence[Terms])
     """The error where sizes grow at every step of training."""
     nodes = program.forward.nodes
     first = next((n for n in nodes if n.name and (largest(change[n.id]) or 0) > 0), None)
-    norm = next((n for n in nodes if isinstance(n.op, InvRms) and not initial[n.args[0]]), None)
-    why = "the exponents of the initialisation, the multipliers or the learning rates are too large"
-    if norm is not None:
-        why = (f"`{describe(norm, nodes)}` divides by the norm of what is exactly zero at the start: once that "
+    why, fix = "the exponents of the initialisation, the multipliers or the learning rates are too large", ""
+    starts = [(n, largest(initial[n.args[0]]), largest(change[n.args[0]])) for n in nodes if isinstance(n.op, InvRms)]
+    from_zero = next((n for n, start, _ in starts if start is None), None)
+    outgrown = next((n for n, start, moved in starts if moved is not None and moved > (start or 0)), None)
+    still = _zero_gain(program)
+    if from_zero is not None:
+        why = (f"`{describe(from_zero, nodes)}` divides by the norm of what is exactly zero at the start: once that "
                "moves a little, gradients are large")  # fmt: skip
+        fix = "normalise something that is not zero at the start, or add it to something that is not"
+    elif outgrown is not None and still is not None:
+        why = (f"`{describe(outgrown, nodes)}` divides by the norm of what starts smaller than it moves; where a gain "
+               f"that starts at zero, as `{still}` does, keeps that from moving at the first step, gradients "
+               "behind the norm are large for a step more than the calculus finds rates for")  # fmt: skip
+        fix = "a gain behind that norm that does not start at zero"
     return CalculusError(
         f"training blows up{f', first in `{first.name}`' if first else ''}: sizes grow at every step",
-        (first or nodes[0]).span,
-        why=why,
-        fix="normalise something that is not zero at the start, or add it to something that is not" if norm else "",
-    )
+        (first or nodes[0]).span, why=why, fix=fix,
+    )  # fmt: skip
+
+
+def _zero_gain(program: Program) -> str | None:
+    """The first trained parameter that multiplies something and starts at zero."""
+    nodes, parameters = program.forward.nodes, program.forward.parameters
+    for node in nodes:
+        for a in node.args if isinstance(node.op, Contract) and node.op.right is not None else ():
+            while isinstance(nodes[a].op, Scale) or (isinstance(nodes[a].op, Add) and len(nodes[a].args) == 1):
+                a = nodes[a].args[0]
+            of = nodes[a].op
+            if isinstance(of, Param) and parameters[of.name].init.kind == "zeros" and of.name in program.updates:
+                return of.name
+    return None
 
 
 def runaway(program: Program, initial: Sequence[Terms], sizes: Sizes) -> NoPowerLawError:

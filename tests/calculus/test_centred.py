@@ -172,6 +172,29 @@ def test_a_norm_of_an_exact_zero_is_refused_where_gradients_through_it_grow() ->
     assert "exactly zero at the start" in caught.value.why
 
 
+def test_a_norm_of_few_features_before_a_gain_of_zero_is_refused_under_sgd_by_name() -> None:
+    """Its argument starts at n^-1/2 and moves by 1, but only at the second step: until then its gradients are large."""
+    source = """width n
+axis j: n, c: 5, t: 6, u: 8
+input x[u]
+param B[j,u], D[t,j], R[c,t], G[t] = zeros, E[t,u]
+e[j] = B[j,u] x[u]
+g[j] = relu(e[j])
+q[t] = D[t,j] g[j]
+m[t] = q[t] - mean[batch](q[t])
+r[t] = m[t] * rms_scale[batch](m[t])
+s[t] = E[t,u] x[u]
+v[t] = relu(G[t] r[t] + s[t])
+output y[c] = R[c,t] v[t]
+loss mse(y)
+"""
+    with pytest.raises(CalculusError, match="training blows up") as caught:
+        derive(parse(source), "sgd")
+    assert "`invrms(m)`" in caught.value.why and "`G`" in caught.value.why and "not start at zero" in caught.value.fix
+    derive(parse(source.replace("zeros", "ones")), "sgd")
+    derive(parse(source), "adam")
+
+
 LAYERS = """repeat L {
  param W[k,m], V[m,j]
  u = layernorm(h)
