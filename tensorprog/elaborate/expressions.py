@@ -80,7 +80,7 @@ def product(
         around = (needed | dropped).union(*(free[other] for other in range(len(factors)) if other != k))
         operands += evaluate_factor(factor, frame, around)
     if frame.left is None and len(operands) > 1:
-        _check_bare_product(operands, expr)
+        _check_bare_product(operands, expr, needed | dropped)
     present = {index for operand in operands for index in operand.indices} - dropped
     kept = {index for index in present if index in needed or frame.keeps(index, expr.span)}
     require_one_sum(expr, operands, present - kept, frame)
@@ -88,9 +88,9 @@ def product(
     return Operand(frame.builder.scale(total.value, scalar, expr.span), total.indices)
 
 
-def _check_bare_product(operands: list[Operand], expr: Expr) -> None:
+def _check_bare_product(operands: list[Operand], expr: Expr, around: frozenset[str]) -> None:
     """Without indices on the left, products are elementwise and of whole tensors. An index of two factors would
-    elsewhere be summed."""
+    elsewhere be summed. `around`: indices that what surrounds it asks for, as `mean[j](..)` does for j."""
     looked_up = (
         all(i.startswith(LOOKUP) for operand in operands[1:] for i in operand.indices[-1:]) and len(operands) == 2
     )
@@ -100,7 +100,9 @@ def _check_bare_product(operands: list[Operand], expr: Expr) -> None:
         raise ShapeError("a product of tensors with different axes needs indices on the left", expr.span,
                          fix="`y[j] = W[j,i] x[i]`",
                          why="without them nothing says which indices are summed")  # fmt: skip
-    if len(set(shapes)) == 1 < len(shapes) and (named := [i for i in shapes[0] if i[0] not in (BARE, LOOKUP)]):
+    if len(set(shapes)) == 1 < len(shapes) and (
+        named := [i for i in shapes[0] if i not in around and i[0] not in (BARE, LOOKUP)]
+    ):
         raise ShapeError(f"is `{named[0]}` summed here?", expr.span,
                          why="what is repeated and not on the left is summed, but the left has no indices at all",
                          fix=f"`s[] = a[{named[0]}] b[{named[0]}]` for a sum, `z = a * b` entry by entry")  # fmt: skip
