@@ -100,6 +100,7 @@ def test_in_an_order_of_the_widths_it_does_matter() -> None:
         completed(REGIMES[2], "lr[W] = m^-1", "multiplier[W] = 0", "init[U] = 0")
 
 
+@pytest.mark.slow
 def test_what_only_a_tie_forbids_and_no_order_allows_is_answered_by_degrees() -> None:
     """W starts too large by n^1/2 m^-1/2, and V by m / n; both are Theta(1), but no order of n and m allows both. What
     is fixed stays as it is said, and the degrees are those of the same network with m = n."""

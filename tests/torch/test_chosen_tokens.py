@@ -163,6 +163,7 @@ def by_halves(out: Any, mask: Any, p: Any, f: Any, h: Any) -> None:
     out[mask] = f(torch.cat([h[mask], h[:0]]) + torch.zeros(int(mask.sum()), h.shape[1]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("write", "said"), [(by_rows_of_a_slice, "`__setitem__` in `the model` writes to tokens"),
                                              (by_halves, "fails if every token is found")])  # fmt: skip
 def test_a_way_of_writing_that_is_not_followed_is_refused_by_name(write: Callable[..., None], said: str) -> None:
