@@ -90,7 +90,7 @@ def greatest(sizes: Iterable[int]) -> int:
     """The largest of some sizes, should it be taken away from something. Raises ValueError if there is none."""
     known = list(sizes)
     best = max(known)
-    if not any(isinstance(size, Form) for size in known):
+    if Form not in map(type, known):
         return best
     one, others = _form(best), [_form(size) for size in known if size is not best]
     above = one.above

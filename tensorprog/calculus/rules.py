@@ -25,7 +25,7 @@ from tensorprog.calculus.normalising import (
     softmax_grad,
 )
 from tensorprog.calculus.shared import Rule, Sizes, linear, refuse
-from tensorprog.calculus.terms import Term, Terms, reduce_terms, uncentred
+from tensorprog.calculus.terms import Term, Terms, interned, reduce_terms, remembered, uncentred
 from tensorprog.functions import BUILTIN, Function
 from tensorprog.graph import (
     Accumulate,
@@ -226,13 +226,14 @@ def _split(source: list[int], growing: list[int], axis: int) -> Rule:
     apart = growing.index(axis) if axis in growing else -1
     if apart < 0:
         return linear(lambda t: t[0])
+    inherited = tuple(source)
+    return linear(lambda t: tuple([(size, raw, _divided(g, inherited, apart)) for size, raw, g in t[0]]))
 
-    def transform(t: list[Terms]) -> Terms:
-        terms = [(size, raw, g, uncentred(g)[apart]) for size, raw, g in t[0]]
-        return tuple([(size, raw, tuple([part if k == apart else g[k] for k in source]))
-                      for size, raw, g, part in terms])  # fmt: skip
 
-    return linear(transform)
+@remembered
+def _divided(grades: tuple[Grade, ...], source: tuple[int, ...], apart: int) -> tuple[Grade, ...]:
+    part = uncentred(grades)[apart]
+    return interned(tuple([part if k == apart else grades[k] for k in source]))
 
 
 def _sliding(place: int) -> Rule:

@@ -39,11 +39,12 @@ def linear(transform: Callable[[list[Terms]], Terms]) -> Rule:
 
 
 class Sizes:
-    """Packed exponents of axis sizes, computed once per dim object (the program keeps those alive)."""
+    """Packed exponents of axis sizes, and which axes grow, computed once per object (the program keeps those alive)."""
 
     def __init__(self, units: Units, loops: Mapping[int, LoopBits] | None = None) -> None:
         self.units, self.loops = units, loops or {}
         self._known: dict[int, int] = {}
+        self._growing: dict[int, list[int]] = {}
         self._plans: dict[ContractPlan, ContractPlan] = {}
         self.plans: dict[Hashable, ContractPlan] = {}  # see `contract_plan`
 
@@ -59,7 +60,10 @@ class Sizes:
 
     def growing(self, axes: tuple[Axis, ...]) -> list[int]:
         """Positions of the growing axes."""
-        return [k for k, axis in enumerate(axes) if self(axis.dim)]
+        found = self._growing.get(id(axes))
+        if found is None:
+            found = self._growing[id(axes)] = [k for k, axis in enumerate(axes) if self(axis.dim)]
+        return found
 
     def widths(self, axes: tuple[Axis, ...]) -> list[int]:
         """Positions of the growing axes that do not count layers."""
