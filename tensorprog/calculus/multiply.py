@@ -61,9 +61,9 @@ class ContractPlan:
     layers: tuple[tuple[int, LoopBits], ...] = ()
     crossed: tuple[LoopBits, ...] = ()
     balanced: tuple[bool, bool] = (False, False)
-    known: dict[tuple[tuple[Grade, ...], tuple[Grade, ...]], tuple[int, int, tuple[Term, ...]]] = field(
+    known: dict[tuple[Grade, ...], dict[tuple[Grade, ...], tuple[int, int, tuple[Term, ...]]]] = field(
         default_factory=dict, compare=False, repr=False
-    )  # grades of both operands -> what is raw in each, and the terms of their product
+    )  # grades of one operand -> of the other -> what is raw in each, and the terms of their product
 
     @property
     def widths(self) -> list[tuple[int, int]]:

@@ -186,14 +186,16 @@ def products(x: Terms, y: Terms, plan: ContractPlan) -> list[Term]:
     """All pairwise products of terms that are not zero. What a product is, but for its operands' sizes, the plan knows
     once asked."""
     found: list[Term] = []
-    known = plan.known
-    for x_size, x_raw, x_grades in x:
+    for x_size, x_raw, x_grades in x if y else ():
+        known = plan.known.get(x_grades)
+        if known is None:
+            known = plan.known[x_grades] = {}
         for y_size, y_raw, y_grades in y:
-            for_x, for_y, product = known.get((x_grades, y_grades), UNKNOWN)
+            for_x, for_y, product = known.get(y_grades, UNKNOWN)
             if for_x != x_raw or for_y != y_raw:  # seldom: the masks of raw matrices are long, and not hashed
                 parts = [finish(part, plan) for part in multiply((0, x_raw, x_grades), (0, y_raw, y_grades), plan)]
                 product = tuple([(gain, raw, interned(grades)) for gain, raw, grades in parts])
-                known[x_grades, y_grades] = (x_raw, y_raw, product)
+                known[y_grades] = (x_raw, y_raw, product)
             for gain, raw, grades in product:
                 found.append((x_size + y_size + gain, raw, grades))
     return found

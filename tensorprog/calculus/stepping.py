@@ -168,6 +168,8 @@ def lifted(matrices: Sequence[Parameter], sizes: Sizes) -> int:
 
 def convention(optimizer: Optimizer, parameter: Parameter, sizes: Sizes) -> int:
     """The packed exponent of a convention's own factor (matrix [first axis, rest])."""
+    if not optimizer.factor:
+        return 0
     rows = sizes(parameter.axes[0].dim) if parameter.axes else 0
     columns = sum(sizes(axis.dim) for axis in parameter.axes[1:])
     match optimizer.factor:
