@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copyreg
+from typing import Any
+
 from tensorprog.syntax import NOWHERE, Span
 
 WIDEST = 200  # characters of a source line that are shown
@@ -20,6 +23,10 @@ class TensorProgError(Exception):
         super().__init__(message)
         self.message, self.span, self.why, self.fix = message, span, why, fix
         self.source, self.file = source, file or span.file
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles are made of what it holds: worker processes send it, whatever its class is called with."""
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
     def located(self, source: str, file: str) -> TensorProgError:
         """The same error, knowing the text it speaks of (kept if already known)."""
