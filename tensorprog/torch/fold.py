@@ -65,12 +65,15 @@ def _target(model: Module, changes: Changes, m: PlacedMultiplier) -> Place:
 def _read_elsewhere(model: Module, changes: Changes, place: Place) -> bool:
     """Whether something else reads the weight that would take the factor, and would go on reading it once it is untied
     from the modules that hold it too."""
-    if isinstance(place, Absorb):
+    if isinstance(place, Absorb):  # of the whole weight, in all that reads it
         return False
-    weight = _weight(model, place.module)  # type: ignore[union-attr]
+    part = _projection(model, place)
+    weight = _weight(model, place.module) if part is None else model.get_parameter(part.param)  # type: ignore[union-attr]
     uses = {m.module for m in changes.multipliers if m.kind == "use" and model.get_parameter(m.param) is weight}
-    owners = {n.rpartition(".")[0] for n, p in model.named_parameters(remove_duplicate=False) if p is weight}
-    return not uses <= owners
+    names = [n for n, p in model.named_parameters(remove_duplicate=False) if p is weight]
+    if part is not None and len(names) > 1:  # it is not untied
+        return True
+    return not uses <= {n.rpartition(".")[0] for n in names}
 
 
 def _projection(model: Module, place: Place) -> Absorb | None:

@@ -77,7 +77,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         read = {self._writers[storage(t)] for t in operands if storage(t) in self._writers}
         if not relabels:
             numbers = [t for t in operands if t.numel() == 1 and storage(t) not in self._live]
-            scales = op.strip("_") in SCALINGS and len(operands) - len(numbers) == 1
+            number_first = bool(numbers) and numbers[0] is operands[0]  # c / x is no multiple of x
+            scales = (
+                op.strip("_") in SCALINGS
+                and len(operands) - len(numbers) == 1
+                and not (number_first and op.strip("_") == "div")
+            )
             for writer in read:
                 self.reads.setdefault(writer, set()).add(scales)
         first = True

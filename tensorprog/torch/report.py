@@ -106,12 +106,6 @@ def shape_of(reading: Reading, name: str) -> tuple[Dim, ...]:
 # --- for people ---------------------------------------------------------------------------------------
 
 
-def _start_text(change: ParameterChange, power: Power | None) -> str:
-    if power is None:
-        return "0"
-    return str(power)
-
-
 def table(result: ImportedDerivation, *, color: bool = False) -> str:
     """Every parameter: what it is now and what it must be; multipliers and where to put them; why."""
     changes = result.changes

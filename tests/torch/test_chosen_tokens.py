@@ -14,6 +14,7 @@ from torch.nn import functional as F  # noqa: E402, N812
 
 import tensorprog.torch as tpt  # noqa: E402
 from tensorprog.errors import TensorProgError  # noqa: E402
+from tensorprog.torch.verified import require_same  # noqa: E402
 from tests.torch.support import legal, read64, worst_difference  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -169,3 +170,27 @@ def by_halves(out: Any, mask: Any, p: Any, f: Any, h: Any) -> None:
 def test_a_way_of_writing_that_is_not_followed_is_refused_by_name(write: Callable[..., None], said: str) -> None:
     with pytest.raises(TensorProgError, match=said):
         read64(lambda n: Experts(n, loop(write)), ROWS)
+
+
+@pytest.mark.parametrize(("trained", "said"), [
+    ((True, True), ""), ((False, False), ""), ((False, True), ""), ((True, False), "the gradient is not the same"),
+])  # fmt: skip
+def test_a_gradient_that_only_the_model_as_it_stands_has_is_a_difference(trained: tuple[bool, bool], said: str) -> None:
+    """`trained`: whether a backward pass is possible as it stands, and where every token is found."""
+    module, turns = nn.Linear(8, 1), iter(trained)
+
+    def run() -> list[tuple[str, Any]]:
+        loss = module(ROWS.float()).square().mean()
+        return [("loss", loss if next(turns) else loss.detach())]
+
+    if said:
+        with pytest.raises(TensorProgError, match=said):
+            require_same(module, run, frozenset())
+    else:
+        require_same(module, run, frozenset())
+
+
+def test_another_number_of_results_is_a_difference() -> None:
+    module, counts = nn.Linear(8, 1), iter((1, 2))
+    with pytest.raises(TensorProgError, match="what it returns is not the same"):
+        require_same(module, lambda: [(str(k), module(ROWS.float()).sum()) for k in range(next(counts))], frozenset())

@@ -1,5 +1,6 @@
 """A number in the code behind a sum or product that has a product of activations in it is counted in, as it is right
-behind that product: scores / sqrt(d) are, whatever comes between them and the division."""
+behind that product: scores / sqrt(d) are. Not yet where a function (relu), data with a batch axis or a second reader of
+the scores stands between."""
 
 from __future__ import annotations
 

@@ -59,6 +59,32 @@ def test_a_bias_that_a_mean_takes_away_counts_for_nothing(name: str, monkeypatch
         tpt.derive(with_bias, ROWS, "sgd")
 
 
+class Square(nn.Module):
+    """A matrix z of n x n features, with a bias along its rows."""
+
+    def __init__(self, n: int, take: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self.a, self.gain, self.bias = nn.Linear(12, n), nn.Parameter(torch.randn(n)), nn.Parameter(torch.randn(n))
+        self.take = take
+
+    def forward(self, x: Any) -> Any:
+        z = torch.relu(self.a(x))[:, :, None] * self.gain + self.bias
+        return torch.tanh(self.take(z)).mean((1, 2))
+
+
+@pytest.mark.parametrize(("take", "taken"), [
+    (lambda z: z - z.mean(1, keepdim=True), True), (lambda z: z.mT - z.mean(1)[:, :, None], True),
+    (lambda z: z.mT - z.mean(1, keepdim=True), False), (lambda z: z - z.mean(1)[:, :, None], False),
+    (lambda z: z.mT + (z - z.mean(1, keepdim=True)), False),
+])  # fmt: skip
+def test_a_mean_takes_a_bias_away_only_where_it_is_spread_over_what_it_was_taken_from(take: Any, taken: bool) -> None:
+    build = lambda n: Square(n, take)  # noqa: E731
+    assert worst_difference(read64(build, ROWS.double())) < 1e-12
+    found = tpt.derive(build, ROWS, "sgd").changes
+    reasons = {c.name: c.reasons for c in found.parameters}
+    assert (reasons["bias"]["lr"] == "no gradient reaches it") == taken
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_a_projector_behaves_as_derived(optimizer: str) -> None:

@@ -65,6 +65,48 @@ def test_the_factor_of_a_multihead_attention_meets_its_keys_however_it_is_called
     assert not torch.allclose(plain(TOKENS), applied, atol=1e-3)
 
 
+class Shared(Attending):
+    """Something else reads the projection of the attention, too: a second attention, a layer, or the code itself."""
+
+    def __init__(self, n: int, reader: str) -> None:
+        super().__init__(n, "by position")
+        self.reader = reader
+        self.other: Any = None
+        if reader == "attention":
+            self.other = nn.MultiheadAttention(8 * n, 2, batch_first=True)
+            self.other.in_proj_weight = self.mix.in_proj_weight
+        elif reader == "layer":
+            self.other = nn.Linear(8 * n, 24 * n, bias=False)
+            self.other.weight = self.mix.in_proj_weight
+
+    def forward(self, tokens: Any) -> Any:
+        x = self.embed(tokens)
+        x = x + self.mix(x, x, x, need_weights=False)[0]
+        match self.reader:
+            case "attention" | "itself":
+                x = x + (self.other or self.mix)(x, x, x, need_weights=False)[0]
+            case "layer":
+                x = x + torch.tanh(self.other(x))[..., : x.shape[-1]]
+            case "code":
+                x = x + torch.tanh(x @ self.mix.in_proj_weight.T[:, x.shape[-1] : 2 * x.shape[-1]])
+        return self.out(x)
+
+
+@pytest.mark.parametrize("reader", ["attention", "layer", "code", "itself"])
+def test_a_factor_is_not_folded_into_a_projection_that_something_else_reads(reader: str) -> None:
+    p = tpt.derive(lambda n: Shared(n, reader), TOKENS, "adamw")
+    model = Shared(8, reader)
+    p.apply(model, base=2)
+    before = model(TOKENS)
+    if reader == "itself":  # a control: called twice, it has the factor in both calls
+        p.fold(model)
+        torch.testing.assert_close(model(TOKENS), before)
+    else:
+        with pytest.raises(TensorProgError, match="cannot be folded"):
+            p.fold(model)
+        assert torch.equal(model(TOKENS), before)
+
+
 class Buffered(nn.Module):
     """An embedding that the code reads as the readout, too."""
 

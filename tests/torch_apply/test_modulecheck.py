@@ -96,6 +96,22 @@ def test_a_value_that_is_only_multiplied_by_a_number_is_judged_behind_it(divisor
     assert [row.place for row in report.wrong if row.verdict == "grows" and row.part == "init"] == wrong, str(report)
 
 
+@pytest.mark.parametrize(("read", "kind"), [(lambda c, h: h / c, "scaled"), (lambda c, h: c * h, "scaled"),
+                                            (lambda c, h: c / h, "value")])  # fmt: skip
+def test_a_number_that_is_divided_by_a_value_does_not_scale_it(read, kind):
+    class Read(torch.nn.Module):
+        def __init__(self, n):
+            super().__init__()
+            self.layer = torch.nn.Linear(6, n)
+            self.register_buffer("c", torch.tensor(2.0))
+
+        def forward(self, x):
+            return torch.tanh(read(self.c, self.layer(x))).mean(-1)
+
+    report = check_module(lambda n: (Read(n), torch.ones(2, 6)), "sgd", lr=1e-3, widths=LADDER, seeds=2, steps=1)
+    assert {row.kind for row in report.rows if row.place == "layer: addmm"} == {kind}
+
+
 def test_masked_entries_do_not_hide_the_scores():
     """An attention mask of minus infinity is no overflow."""
 

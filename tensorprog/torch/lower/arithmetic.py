@@ -92,7 +92,8 @@ class Arithmetic(Axes):
         without b, which sizes alone would not cancel."""
         for minus in values:
             whole, axes = minus_mean(self.nodes, minus.node) or (None, ())
-            if whole is None or whole not in [v.node for v in values]:
+            x = next((v for v in values if v.node == whole and self._spread_over(axes, v, minus)), None)
+            if whole is None or x is None:
                 continue
             node = self.nodes[whole]
             places = node.op.places if isinstance(node.op, Add) else ()
@@ -106,9 +107,19 @@ class Arithmetic(Axes):
                     below.append(self.nodes[below[-1]].args[0])
                 for k, source in zip(below[-2::-1], below[:0:-1], strict=True):
                     made[k] = self.emit(self.nodes[k].op, (made[source],), self.nodes[k].axes)
-                values = [replace(v, node=made[v.node]) if v.node in (whole, minus.node) else v for v in values]
+                values = [replace(v, node=made[v.node]) if v is x or v is minus else v for v in values]
                 return self._without_what_means_take(values)  # there may be more
         return values
+
+    def _spread_over(self, axes: tuple[int, ...], whole: Value, minus: Value) -> bool:
+        """Whether a mean over these axes meets, in a sum with the whole, each entry in the place it was taken from."""
+        kept = tuple(k for k in range(len(self.axes(whole))) if k not in axes)
+        at, order = self.nodes[minus.node], tuple(range(len(self.axes(minus))))  # the axes of the mean in `minus`
+        while isinstance(at.op, Add):
+            order = tuple(order[k] for k in at.op.places[0])
+            at = self.nodes[at.args[0]]
+        ours, theirs = _strides(whole), _strides(minus)
+        return [ours.get(k) for k in kept] == [theirs.get(k) for k in order]
 
     def constant_of(self, scalar: Scalar) -> Value:
         """A number as a tensor without axes."""
@@ -226,6 +237,19 @@ class Arithmetic(Axes):
             self.unknowns[name] = Unknown(name)
             self.sites[name] = (self.module, self.place)
         return replace(value, node=self.emit(Scale(Scalar(unknowns=(name,))), (value.node,), self.axes(value)))
+
+
+def _strides(value: Value) -> dict[int, tuple[int, tuple[int, ...]]]:
+    """Where each axis of a node lies: the axis of the tensor, counted from its end, and the stride in it."""
+    found: dict[int, tuple[int, tuple[int, ...]]] = {}
+    for dim, group in enumerate(value.dims):
+        for k, atom in enumerate(group):
+            if atom.axis is not None:
+                inner = [1] * len(atom.sizes)
+                for other in group[k + 1 :]:
+                    inner = [x * y for x, y in zip(inner, other.sizes, strict=True)]
+                found[atom.axis] = dim - len(value.dims), tuple(inner)
+    return found
 
 
 def _summed(labels: Sequence[Hashable], value: Value, out: Sequence[Hashable]) -> tuple[int | None, ...]:
