@@ -14,7 +14,7 @@ from traceback import extract_tb
 from typing import Any, NoReturn
 
 from tensorprog.cli import check, classify, derive, emit, explain, fmt, graph, import_, lint, report, transfer
-from tensorprog.cli.terminal import BAD_INPUT, FAULT, OK, discard_output
+from tensorprog.cli.terminal import BAD_INPUT, FAULT, OK, OutputError, discard_output, writing
 from tensorprog.errors import InternalError, TensorProgError
 from tensorprog.files import unwritable
 
@@ -31,7 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise _superfluous(arguments.command, rest[0], commands[arguments.command])
         arguments.words = words
         code: int = arguments.run(arguments)
-        sys.stdout.flush()
+        with writing():
+            sys.stdout.flush()
         return code
     except InternalError as error:
         print(error.render(), file=sys.stderr)
@@ -43,12 +44,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         large = TensorProgError("out of memory", why="a network is too large", fix="smaller widths or --batch")
         print(large.render(), file=sys.stderr)
         return BAD_INPUT
-    except BrokenPipeError:
+    except OutputError as error:
         discard_output()
-        return OK
-    except OSError as error:  # files that are named in the arguments give a TensorProgError
-        discard_output()
-        print(unwritable("the output", error).render(), file=sys.stderr)
+        if isinstance(error.said, BrokenPipeError):  # whoever reads it has seen enough
+            return OK
+        print(unwritable("the output", error.said).render(), file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         print(("\r\x1b[K" if sys.stderr.isatty() else "") + "interrupted", file=sys.stderr)  # over the progress bar

@@ -18,6 +18,23 @@ OK, DISAGREES, BAD_INPUT, FAULT = 0, 1, 2, 3  # exit codes
 PATIENCE = 1.5  # seconds of silence, before a bar is shown for what is usually quick
 
 
+class OutputError(Exception):
+    """Standard output could not be written: what the system said."""
+
+    def __init__(self, said: OSError) -> None:
+        super().__init__(str(said))
+        self.said = said
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """What the system says of standard output, apart from what it says of anything else. Raises OutputError."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(error) from error
+
+
 def show(text: str, *, prose: bool = False) -> int:
     """Print a command's result. `prose`: on a narrow terminal, indented lines are broken between words."""
     if sys.stdout is None:
@@ -28,7 +45,8 @@ def show(text: str, *, prose: bool = False) -> int:
 
         columns = shutil.get_terminal_size().columns
         text = "\n".join(fold(line, columns) if line.startswith(" ") else line for line in text.split("\n"))
-    sys.stdout.write(text if text.endswith("\n") else text + "\n")
+    with writing():
+        sys.stdout.write(text if text.endswith("\n") else text + "\n")
     return OK
 
 

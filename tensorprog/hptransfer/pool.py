@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -33,23 +34,20 @@ class Workers:
         busy: dict[Connection, Job] = {}
         for line in self._lines(min(self._count, len(jobs))):
             busy[line] = waiting.pop()
-            line.send(busy[line])
+            with _living():
+                line.send(busy[line])
         while busy:
             ready = wait(list(busy))
             for line in (line for line in list(busy) if line in ready):
-                try:
+                with _living():
                     outcome: Outcome | Exception = line.recv()
-                except EOFError:
-                    raise TensorProgError(
-                        "a training process died", why="most often: out of memory",
-                        fix="fewer --jobs, smaller widths, or a smaller --batch",
-                    ) from None  # fmt: skip
                 if isinstance(outcome, Exception):
                     raise outcome
                 job = busy.pop(line)
                 if waiting:
                     busy[line] = waiting.pop()
-                    line.send(busy[line])
+                    with _living():
+                        line.send(busy[line])
                 yield job, outcome
 
     def _lines(self, count: int) -> list[Connection]:
@@ -70,6 +68,16 @@ class Workers:
             process.terminate()
             process.join()
             line.close()
+
+
+@contextmanager
+def _living() -> Iterator[None]:
+    """Raises TensorProgError if the process at the other end of a line is gone."""
+    try:
+        yield
+    except (EOFError, OSError):
+        raise TensorProgError("a training process died", why="most often: out of memory",
+                              fix="fewer --jobs, smaller widths, or a smaller --batch") from None  # fmt: skip
 
 
 def _work(line: Connection, data: Data) -> None:

@@ -38,13 +38,15 @@ class Built:
 
     def outputs(self) -> Any:
         """The module's outputs on the batch."""
-        return self.module(*self.args, **self.kwargs)
+        with told(f"the module's forward pass fails at {self.n}", "inputs that the module accepts at every width"):
+            return self.module(*self.args, **self.kwargs)
 
     def loss(self, outputs: Any) -> Tensor:
         """The scalar to be trained: the builder's loss, the module's own (`outputs.loss`, or a scalar output), or the
         mean squared distance of every floating result to fixed standard normal targets."""
         if self.criterion is not None:
-            found = self.criterion(outputs)
+            with told(f"the loss fails at {self.n}", WRITE):
+                found = self.criterion(outputs)
         else:
             found = outputs.get("loss") if isinstance(outputs, Mapping) else getattr(outputs, "loss", None)
             if found is None:
@@ -86,11 +88,14 @@ def tensors(value: Any) -> list[Tensor]:
 
 @contextmanager
 def told(what: str, fix: str, kind: type[TensorProgError] = TensorProgError) -> Iterator[None]:
-    """Whatever the user's code raises, or that it exits, as an error of this `kind`. A TensorProgError stays."""
+    """Whatever the user's code raises, or that it exits, as an error of this `kind`. A TensorProgError stays, and so
+    does a lack of memory."""
     try:
         yield
-    except TensorProgError:
+    except (TensorProgError, MemoryError):
         raise
+    except torch.OutOfMemoryError as error:
+        raise MemoryError(str(error)) from error
     except (Exception, SystemExit) as error:
         raise kind(f"{what}: {type(error).__name__}: {error}", fix=fix,
                    why="the model is built and run at several sizes, by its own code") from error  # fmt: skip
