@@ -40,12 +40,12 @@ class _Rolled(Flat):
             super().loop(step, module, path, owner, ids)
             return
         if self._inside:
-            raise _no_law(
-                "a repeat over a depth inside of another",
+            raise NoPowerLawError(
+                "not covered: a repeat over a depth inside of another",
                 step.span,
-                "a weight of the inner one is "
+                why="a weight of the inner one is "
                 "another one for every pair of layers, which have no order that parities could be kept in",
-                "a number for the inner one: `repeat 2 { .. }`",
+                fix="a number for the inner one: `repeat 2 { .. }`",
             )
         axis = Axis(step.length, "layer", len(self.loops) + 1)
         prefix = f"{path}{step.instance}.*."

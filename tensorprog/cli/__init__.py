@@ -77,8 +77,9 @@ def _superfluous(command: str, word: str, sub: argparse.ArgumentParser) -> Tenso
         return TensorProgError(f"`{word}` is one argument too many", why=f"`tpcalc {command}` works on one network",
                                fix="one network at a time, and quotes around what holds spaces")  # fmt: skip
     known = [option for action in sub._actions for option in action.option_strings]
+    meant = nearest(name, known, 0.7 if len(name) > 3 else 0.9)  # of three letters, two make most others
     return TensorProgError(f"`tpcalc {command}` has no option `{name}`", why="it would change nothing",
-                           fix=nearest(name, known, 0.7) or f"one of `tpcalc {command} --help`")  # fmt: skip
+                           fix=meant or f"one of `tpcalc {command} --help`")  # fmt: skip
 
 
 def parser() -> argparse.ArgumentParser:

@@ -519,6 +519,7 @@ def test_fault_of_the_tool_is_one_message_of_its_own(
     ("words", "message", "fix"),
     [
         (["--optimzer", "adam"], "`tpcalc derive` has no option `--optimzer`", "--optimizer"),
+        (["--", "--x"], "`tpcalc derive` has no option `--x`", "one of `tpcalc derive --help`"),
         (["--colour=always"], "`tpcalc derive` has no option `--colour`", "one of `tpcalc derive --help`"),
         ([MLP], f"`{MLP}` is one argument too many", "one network at a time, and quotes around what holds spaces"),
     ],

@@ -21,6 +21,23 @@ class Net(nn.Module):
 def build(n): return Net(n), torch.randn(4, 5), lambda out: {loss}
 """
 
+NESTED = """
+width n
+depth L = 2, M = 2
+axis i: 4, j: n, k: n, c: 3
+input x[i]
+param E[j,i], V[c,j]
+h[j] = E[j,i] x[i]
+repeat L {
+  repeat M {
+    param W[k,j]
+    h[k] = h[k] + W[k,j] tanh(h[j])
+  }
+}
+output f[c] = V[c,j] h[j]
+loss mse(f)
+"""
+
 
 @pytest.mark.parametrize(
     ("forward", "loss", "said"),
@@ -45,3 +62,13 @@ def test_what_the_model_raises_is_its_own(
 def test_a_line_to_a_dead_process_says_so(raised: Exception) -> None:
     with pytest.raises(TensorProgError, match="a training process died"), pool._living():
         raise raised
+
+
+def test_loops_of_symbolic_depth_inside_one_another_are_not_covered(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "nested.tp"
+    path.write_text(NESTED)
+    main(["derive", str(path)])
+    out, err = capsys.readouterr()
+    assert "not covered: a repeat over a depth inside of another" in out + err and "no power law" not in out + err
