@@ -40,21 +40,9 @@ def _short(
     node: Node, nodes: Sequence[Node], initial: Sequence[Terms], known: Mapping[int, Short],
     functions: Mapping[str, Function],
 ) -> Short:  # fmt: skip
-    args = [a for a in node.args if initial[a]]
     match node.op:
-        case Add(places) if args:
-            where = dict(zip(node.args, places, strict=True))
-            top = max([_size(initial, a) for a in args])
-            folded = {op.axis for a in args if isinstance(op := nodes[a].op, Fold) and not op.taps}
-            if len(folded) == 1 and all(isinstance(nodes[a].op, Fold) for a in args):  # each is a part of its own
-                return dict.fromkeys(folded, top - min([_size(initial, a) for a in args]))
-            found = {}
-            for axis in {where[a][own] for a in args for own in known.get(a, {})}:
-                sizes = [
-                    _size(initial, a) - _at(known, a, where[a], axis) for a in args if not isinstance(nodes[a].op, Fold)
-                ]
-                found[axis] = top - max(sizes, default=top)
-            return found
+        case Add(places):
+            return _of_sum(node.args, places, nodes, initial, known)
         case Scale() | StopGrad():
             return known.get(node.args[0], {})
         case Map(fn, order):
@@ -70,6 +58,26 @@ def _short(
             return total
         case _:
             return {}
+
+
+def _of_sum(
+    args: Sequence[int], places: Sequence[tuple[int, ...]], nodes: Sequence[Node], initial: Sequence[Terms],
+    known: Mapping[int, Short],
+) -> Short:  # fmt: skip
+    """Slices that a sum writes apart (a concatenation) are each as small as they are; what covers the whole of an axis
+    makes up for what is smaller there."""
+    parts = [(a, place) for a, place in zip(args, places, strict=True) if initial[a]]
+    top = max([_size(initial, a) for a, _ in parts], default=0)
+    slices = [(a, place[op.axis]) for a, place in parts if isinstance(op := nodes[a].op, Fold) and not op.taps]
+    along = {axis for _, axis in slices}
+    if len(along) == 1 and len(slices) == len(parts):  # each is a part of its own
+        return dict.fromkeys(along, top - min([_size(initial, a) for a, _ in parts]))
+    found = {}
+    for axis in {place[own] for a, place in parts for own in known.get(a, {})}:
+        sizes = [_size(initial, a) - _at(known, a, place, axis)
+                 for a, place in parts if not isinstance(nodes[a].op, Fold)]  # fmt: skip
+        found[axis] = top - max(sizes, default=top)
+    return found
 
 
 def _at(known: Mapping[int, Short], operand: int, places: tuple[int, ...], axis: int) -> int:
