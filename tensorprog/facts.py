@@ -44,17 +44,17 @@ def facts_of(formula: sympy.Expr) -> tuple[Facts, Facts]:
 
 def _facts(sides: tuple[Any, ...], pieces: sympy.Expr) -> Facts:
     right, left = sides
-    kink = any(abs(a - b) > _ZERO for a, b in zip(right, left, strict=True))
     orders = [k for k in range(1, len(right)) if abs(right[k]) > _ZERO or abs(left[k]) > _ZERO]
     with mpmath.workdps(_DIGITS):
         f = _evaluator(pieces)
         return Facts(
             constant=bool(abs(right[0] + left[0]) > _ZERO),
             order=orders[0] if orders else None,
-            next_order=orders[1] if len(orders) > 1 and not kink else None,
+            next_order=orders[1] if len(orders) > 1 else None,
             parity=_parity(f),
             degree=_degree(f),
             tail=_tail(f),
+            kink=next((k for k, (a, b) in enumerate(zip(right, left, strict=True)) if abs(a - b) > _ZERO), None),
         )
 
 

@@ -26,10 +26,11 @@ class Facts:
 
     `constant`: f(0) != 0; where f jumps, the mean of its two limits (1/2 for the step function).
     `order`: smallest k >= 1 with a non-zero k-th Taylor term at 0, from either side (relu, abs: 1; None: there is
-    none, f is constant on each side). `next_order`: the next such k, None if f is a polynomial or has a kink at 0.
+    none, f is constant on each side). `next_order`: the next such k, None if there is none.
     `parity`: "odd" | "even" | "none", of f including its constant.
     `degree`: f is positively homogeneous of this degree (relu 1, square 2, a step or a constant 0), else None.
     `tail`: |f| grows at most like |x|^tail for large |x| (0 bounded, 1 gelu); None: faster than any power.
+    `kink`: smallest k whose Taylor terms differ on the two sides of 0 (steps 0, relu 1, elu 2; None: smooth).
     """
 
     constant: bool
@@ -38,6 +39,7 @@ class Facts:
     parity: str
     degree: int | None
     tail: int | None
+    kink: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +88,12 @@ def _row(name: str, formula: str, value: Facts, slope: Facts, torch: str) -> Fun
 _SELU_SCALE = "1.0507009873554804934193349852946"
 _SELU = f"{_SELU_SCALE} * Piecewise((1.6732632423543772848170429916717 * (exp(z) - 1), z < 0), (z, True))"
 
-_STEP = Facts(True, None, None, "none", 0, 0)
+_STEP = Facts(True, None, None, "none", 0, 0, kink=0)
 _SIGMOID = Facts(True, 1, 3, "none", None, 0)
 _BUMP = Facts(True, 2, 4, "even", None, 0)  # slopes of sigmoid, tanh, erf and sin
 _GATE = Facts(False, 1, 2, "none", None, 1)  # gelu, silu: z times a sigmoid
-_RELU = Facts(False, 1, None, "none", 1, 1)
+_RELU = Facts(False, 1, None, "none", 1, 1, kink=1)
 _ODD = Facts(False, 1, 3, "odd", None, 0)
-_ELU = Facts(False, 1, None, "none", None, 1)
-_ELU_SLOPE = Facts(True, 1, None, "none", None, 0)
 
 _F = Facts
 # fmt: off
@@ -105,13 +105,13 @@ _ROWS = (  # name, formula; facts of f, facts of f'; PyTorch
     _row("leaky_relu", "Max(z, z/100)",
          _RELU, _STEP, "F.leaky_relu({x}, 0.01)"),
     _row("abs", "Abs(z)",
-         _F(False, 1, None, "even", 1, 1), _F(False, None, None, "odd", 0, 0), "torch.abs({x})"),
+         _F(False, 1, None, "even", 1, 1, kink=1), _F(False, None, None, "odd", 0, 0, kink=0), "torch.abs({x})"),
     _row("square", "z**2",
          _F(False, 2, None, "even", 2, 2), _F(False, 1, None, "odd", 1, 1), "torch.square({x})"),
     _row("cube", "z**3",
          _F(False, 3, None, "odd", 3, 3), _F(False, 2, None, "even", 2, 2), "torch.pow({x}, 3)"),
     _row("relu_squared", "Max(z, 0)**2",
-         _F(False, 2, None, "none", 2, 2), _F(False, 1, None, "none", 1, 1), "torch.square(F.relu({x}))"),
+         _F(False, 2, None, "none", 2, 2, kink=2), _RELU, "torch.square(F.relu({x}))"),
     _row("hardtanh", "Max(-1, Min(1, z))",
          _F(False, 1, None, "odd", None, 0), _F(True, None, None, "even", None, 0), "F.hardtanh({x})"),
     _row("tanh", "tanh(z)",
@@ -137,9 +137,9 @@ _ROWS = (  # name, formula; facts of f, facts of f'; PyTorch
     _row("mish", "z*tanh(log(1 + exp(z)))",
          _GATE, _F(True, 1, 2, "none", None, 0), "F.mish({x})"),
     _row("elu", "Piecewise((exp(z) - 1, z < 0), (z, True))",
-         _ELU, _ELU_SLOPE, "F.elu({x})"),
+         _F(False, 1, 2, "none", None, 1, kink=2), _F(True, 1, 2, "none", None, 0, kink=1), "F.elu({x})"),
     _row("selu", _SELU,
-         _ELU, _ELU_SLOPE, "F.selu({x})"),
+         _F(False, 1, 2, "none", None, 1, kink=1), _F(True, 1, 2, "none", None, 0, kink=0), "F.selu({x})"),
 )
 # fmt: on
 

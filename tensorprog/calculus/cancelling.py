@@ -106,7 +106,7 @@ class _Largest:
     def _value(self, node: Node, args: list[Value]) -> Value:
         match node.op:
             case Const(value):
-                return _scaled(NUMBER, Fraction(value), ())
+                return _scaled(NUMBER, _rational(value), ())
             case Param(name):
                 start = _constant(self.program.forward.parameters[name])
                 return self._named(node) if start is None else _scaled(NUMBER, start, ())
@@ -217,23 +217,29 @@ class _Largest:
         """Of a vanishing argument: its constant, or its slope; of another one, a function of its largest part."""
         constant = self._constant(node, fn, order)
         if constant is not None:
-            return _scaled(NUMBER, Fraction(constant), ())
+            return _scaled(NUMBER, constant, ())
         facts = facts_of(find(fn, self.functions), order)
         if facts.degree is None and self._vanishes(node.args[0]):
-            if facts.order == 1:
-                return _scaled(x, Fraction(1), [((fn, order), Fraction(1))])
+            if facts.order == 1 and (facts.kink is None or facts.kink > 1):
+                return _scaled(x, *self._slope(fn, order))
             return self._named(node)
         axes = tuple(sorted({a for _, _, own in x for a in own}))
         made = frozenset((powers, t, tuple([axes.index(a) for a in own]), c) for (powers, t, own), c in x.items())
         return {(frozenset(), self._called((fn, order, made)), axes): Fraction(1)}
 
-    def _constant(self, node: Node, fn: str, order: int) -> float | None:
+    def _constant(self, node: Node, fn: str, order: int) -> Fraction | None:
         """What a function is of a vanishing argument, if it does not vanish too."""
         function = find(fn, self.functions)
         facts = facts_of(function, order)
-        if facts.degree is not None or not facts.constant or not self._vanishes(node.args[0]):
+        if facts.degree is not None or not facts.constant or facts.kink == 0 or not self._vanishes(node.args[0]):
             return None
-        return float(function.numpy[order](np.zeros(1))[0])
+        return _at_zero(function, order)
+
+    def _slope(self, fn: str, order: int) -> tuple[Fraction, list[tuple[Hashable, Fraction]]]:
+        """What a function multiplies a vanishing argument with: a number, of a second derivative a name."""
+        if order:
+            return Fraction(1), [((fn, order), Fraction(1))]
+        return _at_zero(find(fn, self.functions), 1), []
 
     def _inside(self, node: Node) -> bool:
         """Whether a window reads no zeros from outside."""
@@ -241,6 +247,15 @@ class _Largest:
         assert isinstance(op, Window)
         count, size, offset = node.axes[op.axis].dim.constant, source.axes[op.axis].dim.constant, op.offset.constant
         return None not in (count, size, offset) and offset >= 0 and op.stride * (count - 1) + offset < size  # type: ignore[operator]
+
+
+def _rational(value: float) -> Fraction:
+    """The number that a float is written for: 1/3 is no multiple of a power of 2."""
+    return Fraction(value).limit_denominator(10**9)
+
+
+def _at_zero(function: Function, order: int) -> Fraction:
+    return _rational(float(function.numpy[order](np.zeros(1))[0]))
 
 
 def _bits(terms: Terms) -> int:
@@ -261,7 +276,7 @@ def _constant(parameter: Parameter) -> Fraction | None:
         case "ones":
             return Fraction(1)
         case "constant":
-            return Fraction(parameter.init.value or 0)
+            return _rational(parameter.init.value or 0)
         case _:
             return None
 

@@ -142,13 +142,16 @@ class Demands(Analysis):
         if size is None:
             return None
         tail = self.tail_size(occurrence)
-        feed = self.depth.feeds.get(occurrence.node)
-        if feed is None:
+        feeds = self.depth.feeds.get(occurrence.node)
+        if feeds is None:
             return size + tail
-        if feed.bent:
-            return size + tail - self.depth.part(tail) + self._small_enough(occurrence.node, feed, initial)
-        summed = self.depth.over_layers(occurrence.node, size, initial) + self.scales_size(feed.scales)
-        return max(size + tail - self.depth.part(tail), summed)  # no need to fill up what the file makes small
+        alone = size + tail - self.depth.part(tail)
+        sums = [
+            alone + self._small_enough(occurrence.node, feed, initial) if feed.bent
+            else self.depth.over_layers(occurrence.node, size, initial) + self.scales_size(feed.scales)
+            for feed in feeds
+        ]  # fmt: skip
+        return max(*sums, alone)  # no need to fill up what the file makes small
 
     def _small_enough(self, node: int, feed: Feed, initial: Terms) -> int:
         """The power of the depth by which a use's value must be small, for the sum over layers of what functions like

@@ -52,7 +52,7 @@ class Depth:
     ) -> None:
         self.program, self.sizes, self.functions = program, sizes, functions
         self.part = cache(self._part)
-        self.feeds: dict[int, Feed] = {}
+        self.feeds: dict[int, list[Feed]] = {}
         self.takes: dict[int, bool] = {}
         for loop in program.forward.loops:
             for stream in loop.streams:
@@ -74,8 +74,7 @@ class Depth:
         ):
             self.takes[node] = False
             return
-        if not (feed.bent and node in self.feeds):
-            self.feeds[node] = feed
+        self.feeds.setdefault(node, []).append(feed)
         bends = isinstance(op, Map) and self._like_tanh(op)
         one_operand = isinstance(op, Contract) and op.right is None
         if bends or one_operand or isinstance(op, Add | Scale | Split | Merge | Window | Fold):

@@ -163,6 +163,16 @@ def entrywise(facts: Facts, axes: int) -> tuple[Initial, Change]:
     """The rule of f: (initial, change), on tensors with that many growing axes."""
     slope_parity = {"odd": "even", "even": "odd"}.get(facts.parity, "none")
     same_everywhere = facts.degree == 0 and facts.parity == "even" and facts.constant
+    jump = (0,) if facts.kink == 0 else ()
+    orders = [*jump, *(order for order in (facts.order, facts.next_order) if order is not None)]
+
+    def smooth(order: int) -> bool:
+        return facts.kink is None or order < facts.kink
+
+    def homogeneous(order: int) -> tuple[Initial, Change]:
+        """The rule of the Taylor term of an order that has another coefficient, or sign, on each side of 0."""
+        term = Facts(constant=False, order=order, next_order=None, parity=facts.parity, degree=order, tail=order)
+        return entrywise(term, axes)
 
     def initial(t: list[Terms]) -> Terms:
         return reduce_terms(value(t[0], with_constant=True))
@@ -187,10 +197,8 @@ def entrywise(facts: Facts, axes: int) -> tuple[Initial, Change]:
                 terms += [term for s, _, g in rest for term in _times((facts.degree - 1) * size + s, g, slopes)]
             return terms
         if size < 0:  # the first Taylor terms
-            if facts.order is not None:
-                terms += x if facts.order == 1 else _power(x, facts.order)
-            if facts.next_order is not None:
-                terms += _power(x, facts.next_order)
+            for order in orders:
+                terms += _power(x, order) if smooth(order) else homogeneous(order)[0]([x])
             return terms
         # at size 0 as for smaller ones (all are 0), so that a form of the unknowns stays what it is below
         top = (facts.order or 0) * size if size == 0 else (facts.tail or 0) * size
@@ -215,8 +223,8 @@ def entrywise(facts: Facts, axes: int) -> tuple[Initial, Change]:
         if facts.degree is None and scale < 0:  # what x0 is multiplied with does not depend on it to leading order
             if step >= 0:
                 return reduce_terms(value((*x, *dx), with_constant=False) + value(x, with_constant=False))
-            orders = [order for order in (facts.order, facts.next_order) if order is not None]
-            return reduce_terms([term for order in orders for term in _power_change(x, dx, order)])
+            return reduce_terms([term for order in orders for term in (
+                _power_change(x, dx, order) if smooth(order) else homogeneous(order)[1]([x], [dx]))])  # fmt: skip
         slopes, curves = _slopes(x, slope_parity), _slopes(x, facts.parity)
         if facts.degree == 0:  # a step function: the fraction of entries that cross
             start = _mixed(_kinds(x))

@@ -344,3 +344,18 @@ def test_explain_says_that_a_branch_starts_at_zero() -> None:
     params, branch = GATES["a zero matrix"]
     found = network(f"repeat L {{\n  param {params}\n  h[k] = h[k] + ?b * ({branch})\n}}")
     assert "it starts at exactly zero" in found.explain("b")
+
+
+@pytest.mark.parametrize(
+    ("branch", "size"),
+    [
+        ("tanh(y[k])", "-1/2"),
+        ("selu(y[k])", "-1"),
+        ("tanh(y[k]) + relu(y[k])", "-1"),
+        ("relu(y[k]) + tanh(y[k])", "-1"),
+    ],
+)
+def test_a_slope_that_differs_on_the_two_sides_of_zero_leaves_a_mean(branch: str, size: str) -> None:
+    """And of several ways to the stream, the most demanding one counts, in whatever order they are added."""
+    found = network(f"repeat L {{\n  param W[k,j]\n  y[k] = W[k,j] h[j]\n  h[k] = h[k] + {branch}\n}}")
+    assert depth(found.params["layers.*.W"].init_std) == size

@@ -58,3 +58,33 @@ def test_without_the_refusal_something_would_grow_faster_than_predicted(name: st
     norms = [row for row in found.rows if row.tensor.startswith("[invrms") and row.step == 0]
     assert norms
     assert all(row.low > row.target + evidence.TOLERANCE for row in norms)
+
+
+@pytest.mark.parametrize(
+    ("rest", "cancels"),
+    [
+        ("softmax[p](l[p]) - 1/3", True),
+        ("tanh(l[p]) - l[p]", True),
+        ("softmax[p](l[p]) - 1/4", False),
+        ("silu(l[p]) - l[p]", False),
+    ],
+)
+def test_numbers_are_compared_as_they_are_written(rest: str, cancels: bool) -> None:
+    text = f"""width n
+dim d = 8, classes = 5, r = 3
+axis i: d, j: n, k: n, c: classes, p: r
+input x[i]
+param E[j,i], V[p,j], U[k,p], O[c,k]
+z[j] = tanh(E[j,i] x[i])
+l[p] = V[p,j] z[j]
+s[p] = {rest}
+y[k] = U[k,p] s[p]
+h[k] = relu(y[k] * rms_scale[k](y[k]))
+output f[c] = O[c,k] h[k]
+loss cross_entropy(f)
+"""
+    if cancels:
+        with pytest.raises(CalculusError, match="does not cover `invrms"):
+            tp.derive(tp.parse(text), "sgd")
+    else:
+        assert tp.derive(tp.parse(text), "sgd")
