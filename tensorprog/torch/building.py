@@ -52,9 +52,18 @@ class Built:
             if found is None:
                 found = outputs if isinstance(outputs, torch.Tensor) and outputs.ndim == 0 else _to_noise(outputs)
         if not (isinstance(found, torch.Tensor) and found.numel() == 1 and found.requires_grad):
-            raise TensorProgError("the loss is not a scalar tensor that depends on the parameters",
-                                  why=f"it is {type(found).__name__}", fix=WRITE)  # fmt: skip
+            raise not_a_loss(found)
         return found
+
+
+def not_a_loss(found: Any) -> TensorProgError:
+    """Of what a loss gave that cannot be trained."""
+    what = f"a tensor of shape {tuple(found.shape)}" if isinstance(found, torch.Tensor) else type(found).__name__
+    if isinstance(found, torch.Tensor) and found.numel() == 1:
+        what = "a number that was detached from them, or is made without them"
+    return TensorProgError(
+        "the loss is not a scalar tensor that depends on the parameters", why=f"it is {what}", fix=WRITE
+    )
 
 
 def _to_noise(outputs: Any) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from tensorprog.errors import TensorProgError
-from tensorprog.torch.building import tensors
+from tensorprog.torch.building import not_a_loss, tensors
 from tensorprog.torch.kernels import plain_kernels
 from tensorprog.torch.recorder import Recorder
 from tensorprog.torch.state import same_state
@@ -81,6 +81,9 @@ def record(
             own, outputs = _loss_and_outputs(result)
             if loss is not None:
                 own = loss(result)
+                trains = any(p.requires_grad for p in module.parameters())
+                if not isinstance(own, torch.Tensor) or own.numel() != 1 or own.requires_grad < trains:
+                    raise not_a_loss(own)
         if recorder.routed.used:
 
             def run() -> list[tuple[str, Any]]:

@@ -207,3 +207,17 @@ def test_what_memory_was_used_for_before_does_not_matter() -> None:
         torch.utils.deterministic.fill_uninitialized_memory = filled
     assert str(found) == str(tpt.derive(Filled, torch.ones(3, 5), "adam"))
     assert all(leaf.tensor.isfinite().all() for leaf in found.reading.zipped.first.leaves.values())
+
+
+@pytest.mark.parametrize(("loss", "said"), [
+    (lambda y: y, r"a tensor of shape \(4, 3\)"), (lambda y: y.detach().sum(), "detached"),
+    (lambda _: None, "NoneType"),
+    (lambda y: y.square().mean(), ""), (lambda y: y.square().mean()[None], ""),
+])  # fmt: skip
+def test_a_loss_that_is_no_number_that_can_be_trained_is_refused(loss: Any, said: str) -> None:
+    build = lambda n: (torch.nn.Linear(8 * n, 3), torch.randn(4, 8 * n), loss)  # noqa: E731
+    if said:
+        with pytest.raises(TensorProgError, match=f"not a scalar tensor[^$]*{said}"):
+            tpt.derive(build)
+    else:
+        assert tpt.derive(build).params["weight"].lr is not None
