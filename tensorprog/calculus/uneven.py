@@ -64,8 +64,8 @@ def _of_sum(
     args: Sequence[int], places: Sequence[tuple[int, ...]], nodes: Sequence[Node], initial: Sequence[Terms],
     known: Mapping[int, Short],
 ) -> Short:  # fmt: skip
-    """Slices that a sum writes apart (a concatenation) are each as small as they are; what covers the whole of an axis
-    makes up for what is smaller there."""
+    """Slices that a sum writes apart (a concatenation) are each as small as they are; what is as large
+    everywhere makes up for what is smaller somewhere. (Two that are smaller in different places are taken to meet.)"""
     parts = [(a, place) for a, place in zip(args, places, strict=True) if initial[a]]
     top = max([_size(initial, a) for a, _ in parts], default=0)
     slices = [(a, place[op.axis]) for a, place in parts if isinstance(op := nodes[a].op, Fold) and not op.taps]
@@ -74,15 +74,10 @@ def _of_sum(
         return dict.fromkeys(along, top - min([_size(initial, a) for a, _ in parts]))
     found = {}
     for axis in {place[own] for a, place in parts for own in known.get(a, {})}:
-        sizes = [_size(initial, a) - _at(known, a, place, axis)
-                 for a, place in parts if not isinstance(nodes[a].op, Fold)]  # fmt: skip
+        sizes = [_size(initial, a) - max(known.get(a, {}).values(), default=0)
+                 for a, _ in parts if not isinstance(nodes[a].op, Fold)]  # fmt: skip
         found[axis] = top - max(sizes, default=top)
     return found
-
-
-def _at(known: Mapping[int, Short], operand: int, places: tuple[int, ...], axis: int) -> int:
-    """By how much an operand of a sum is smaller somewhere along an axis of the sum."""
-    return known.get(operand, {}).get(places.index(axis), 0) if axis in places else 0
 
 
 def _size(initial: Sequence[Terms], node: int) -> int:

@@ -25,6 +25,7 @@ LAST: Mapping[str, tuple[str, str]] = {  # what makes the largest part last: not
     "softmax_without_its_mean": ("a[p] = s[p] - mean[p](s[p])", "a[p] = s[p] - 0.5 * mean[p](s[p])"),
     "states_of_different_sizes": ("w[j] = U[j,c] f[c]", "u[j] = U[j,c] f[c]\nw[j] = z[j] + u[j]"),
     "attention_over_time": ("a[t,k] = o[t,k] - mean[t](o[t,k])", "a[t,k] = o[t,k] + z[t,k] - mean[t](o[t,k])"),
+    "pairs_of_different_sizes": ("w[j] = U[j,p] q[p]", "y[j] = U[j,p] q[p]\nw[j] = z[j] + y[j]"),
     "concatenation_of_different_sizes": ("rms_scale[j](q[u,j])", "rms_scale[u,j](q[u,j])"),
 }
 UNGUARDED = patch.multiple("tensorprog.calculus.solve", require_norms_of_what_lasts=lambda *_: None,
