@@ -49,8 +49,7 @@ class Demands(Analysis):
             for node in forward.nodes if isinstance(node.op, Scale) and node.id not in still_weights
             for name in node.op.scalar.unknowns if forward.unknowns[name].kind == "multiplier"
         }  # fmt: skip
-        free = {o: scale_free(self.program, o) for o in self.uses}
-        self.scale_free = {o.param for o in free if free[o]} - {o.param for o in free if not free[o] and not o.behind}
+        self.scale_free = {o.param for o in self.uses if scale_free(self.program, o)}  # A is 0: any would do
         self.started = {name for name, p in forward.parameters.items() if p.start is not None}
         self.always_free = {param for param, uses in self._by_param.items()
                             if all(o.multiplier is not None for o in uses)}  # fmt: skip

@@ -98,24 +98,3 @@ def test_a_reason_counts_the_sums_over_other_parameters_on_the_way_to_a_use() ->
     told = found.explain("W", "lr")
     assert "as part of `q`, where it meets the initial value of `E`" in told
     assert "the sum over j (n terms) is aligned, law of large numbers: both factors depend on E" in told
-
-
-NORMALISED_TOO = """
-width n
-axis c: 3, j: n, k: n
-input x[c]
-param U[j,c], v[j], W[k,j]
-h[j] = relu(U[j,c] x[c])
-u[j] = v[j] * rms_scale[j](v[j])
-y[k] = relu(W[k,j] (u[j] h[j]))
-output f[] = {use}
-output e[] = {readout} y[k]
-loss mse(f) + mse(e)
-"""
-
-
-def test_a_weight_that_one_use_normalises_and_another_does_not_has_a_start() -> None:
-    found = tp.derive(tp.parse(NORMALISED_TOO.format(use="v[j] h[j]", readout="v[k]")))
-    assert "any would do" not in found.reasons["v"]["init_std"]
-    sizes = {str(v.multiplier) for v in found.params.values()} | {str(v) for v in found.multipliers.values()}
-    assert "n^-1" in sizes
