@@ -18,7 +18,7 @@ import numpy as np
 
 from tensorprog.calculus.nonlinear import facts_of
 from tensorprog.calculus.shared import Sizes, refuse
-from tensorprog.calculus.terms import Terms, largest
+from tensorprog.calculus.terms import Terms, largest, size_of
 from tensorprog.dims import Dim
 from tensorprog.functions import Function, find
 from tensorprog.graph import Add, Const, Contract, InvRms, Map, Node, Param, Program, Scale, Softmax, StopGrad, Window
@@ -137,9 +137,7 @@ class _Largest:
         return self.names.setdefault(tensor, len(self.names) + 1)
 
     def _degree(self, node: int) -> Fraction:
-        size = largest(self.initial[node])
-        assert size is not None
-        return self.sizes.units.unpack(size).degree
+        return self.sizes.units.unpack(size_of(self.initial[node])).degree
 
     def _vanishes(self, node: int) -> bool:
         size = largest(self.initial[node])
@@ -148,7 +146,7 @@ class _Largest:
     def _leading(self, node: Node) -> list[int]:
         """The places of the largest operands; of several widths in proportion, those of the largest degree."""
         there = [k for k, a in enumerate(node.args) if self.initial[a]]
-        size = {k: self._size(node.args[k]) for k in there}
+        size = {k: size_of(self.initial[node.args[k]]) for k in there}
         top = max(size.values(), default=0)
         if all(own == top for own in size.values()):
             return there
@@ -162,11 +160,6 @@ class _Largest:
                 part = (powers, tensor, tuple([places[k][a] for a in axes]))
                 found[part] = found.get(part, Fraction(0)) + coefficient
         return {part: coefficient for part, coefficient in found.items() if coefficient}
-
-    def _size(self, node: int) -> int:
-        size = largest(self.initial[node])
-        assert size is not None
-        return size
 
     def _follows(self, node: Node, op: Contract) -> bool:
         """Whether the largest part of a product is made of those of its factors: not where smaller ones may be aligned

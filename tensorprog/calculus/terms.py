@@ -197,6 +197,13 @@ def largest(terms: Terms) -> int | None:
     return max((term[0] for term in terms), default=None)
 
 
+def size_of(terms: Terms) -> int:
+    """The size of a sum of terms that is not an exact zero."""
+    size = largest(terms)
+    assert size is not None
+    return size
+
+
 def _undominated(ordered: list[Candidate]) -> list[Candidate]:
     """Those, the largest first, that none of the others includes."""
     kept: list[Candidate] = []

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 
 from tensorprog.calculus.nonlinear import facts_of
 from tensorprog.calculus.shared import Sizes, refuse
-from tensorprog.calculus.terms import Terms, largest
-from tensorprog.functions import BUILTIN, Function
+from tensorprog.calculus.terms import Terms, size_of
+from tensorprog.functions import Function, find
 from tensorprog.graph import Add, Contract, Fold, InvRms, Map, Node, Program, Scale, StopGrad
 
 Short = Mapping[int, int]  # axis -> by how much (packed) the smallest part along it is smaller than the largest
@@ -46,7 +46,7 @@ def _short(
         case Scale() | StopGrad():
             return known.get(node.args[0], {})
         case Map(fn, order):
-            facts = facts_of(functions.get(fn) or BUILTIN[fn], order)
+            facts = facts_of(find(fn, functions), order)
             return {} if facts.constant or facts.order != 1 else known.get(node.args[0], {})
         case Contract(left, right, out):
             total: dict[int, int] = {}
@@ -67,20 +67,14 @@ def _of_sum(
     """Slices that a sum writes apart (a concatenation) are each as small as they are; what is as large
     everywhere makes up for what is smaller somewhere. (Two that are smaller in different places are taken to meet.)"""
     parts = [(a, place) for a, place in zip(args, places, strict=True) if initial[a]]
-    top = max([_size(initial, a) for a, _ in parts], default=0)
+    top = max([size_of(initial[a]) for a, _ in parts], default=0)
     slices = [(a, place[op.axis]) for a, place in parts if isinstance(op := nodes[a].op, Fold) and not op.taps]
     along = {axis for _, axis in slices}
     if len(along) == 1 and len(slices) == len(parts):  # each is a part of its own
-        return dict.fromkeys(along, top - min([_size(initial, a) for a, _ in parts]))
+        return dict.fromkeys(along, top - min([size_of(initial[a]) for a, _ in parts]))
     found = {}
     for axis in {place[own] for a, place in parts for own in known.get(a, {})}:
-        sizes = [_size(initial, a) - max(known.get(a, {}).values(), default=0)
+        sizes = [size_of(initial[a]) - max(known.get(a, {}).values(), default=0)
                  for a, _ in parts if not isinstance(nodes[a].op, Fold)]  # fmt: skip
         found[axis] = top - max(sizes, default=top)
     return found
-
-
-def _size(initial: Sequence[Terms], node: int) -> int:
-    size = largest(initial[node])
-    assert size is not None
-    return size
