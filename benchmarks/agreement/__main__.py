@@ -32,7 +32,7 @@ SHOWN = 6  # rows of a network that disagrees
 def run(number: int, looks: int) -> dict[str, Any]:
     """One network, as a line of the output."""
     from benchmarks.agreement.trial import LOOKS, trial
-    from tensorprog.coordcheck.memory import kept_memory
+    from tensorprog.coordcheck.machine import kept_memory
 
     start = time.process_time()
     try:

@@ -14,7 +14,7 @@ from tensorprog.coordcheck import judge
 from tensorprog.coordcheck.crowded import crowded
 from tensorprog.coordcheck.ladder import Ladder
 from tensorprog.coordcheck.layers import Rung, over_layers
-from tensorprog.coordcheck.memory import kept_memory
+from tensorprog.coordcheck.machine import kept_memory, one_core_each
 from tensorprog.coordcheck.predict import Predictor
 from tensorprog.coordcheck.probes import GRADIENTS, HIDDEN, Probe
 from tensorprog.coordcheck.report import Row
@@ -72,7 +72,7 @@ class Runs:
             return over_layers(place, sizes, self.probes) if place else sizes
 
         jobs = self.jobs if self.backend == "numpy" else 1
-        with kept_memory(), ThreadPoolExecutor(jobs) as pool:
+        with kept_memory(), one_core_each(jobs), ThreadPoolExecutor(jobs) as pool:
             for cost, measured in zip(costs, pool.map(one, runs) if jobs > 1 else map(one, runs), strict=True):
                 found.append(measured)
                 done += cost
