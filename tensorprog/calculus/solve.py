@@ -10,11 +10,15 @@ from tensorprog.calculus.cancelling import require_norms_of_what_lasts
 from tensorprog.calculus.rank import require_finite_rank
 from tensorprog.calculus.solver import Solver
 from tensorprog.calculus.stable import assert_stable
+from tensorprog.calculus.terms import Terms
 from tensorprog.calculus.uneven import require_norms_of_equals
+from tensorprog.errors import CalculusError
 from tensorprog.exponents import Units
 from tensorprog.functions import Function
 from tensorprog.graph import Program
 from tensorprog.optimizers import Choice
+
+STEPS = 4  # so many are looked at one by one, at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +53,31 @@ def solve(program: Program, units: Units, optimizer: str | Choice, functions: Ma
     Raises CalculusError, naming the node, if the calculus does not cover it or no choice is stable.
     Source: Yang & Hu 2021 (Tensor Programs IV), theorem 3.4 and definition 3.8: stable and every layer maximal.
     """
-    solver = prepare(program, units, optimizer, functions)
-    exponents = solver.solve()
-    snapshot = solver.fixpoint()  # from the beginning, with the exponents now fixed
-    assert_stable(program, snapshot, units)
+    solver, snapshot = _stable(program, units, optimizer, functions)
+    exponents = solver.exponents
     require_norms_of_what_lasts(program, snapshot.initial, exponents.M, solver.sizes, functions)
     require_norms_of_equals(program, snapshot.initial, solver.sizes, functions)
     return Solution(solver, exponents, snapshot)
+
+
+def _stable(
+    program: Program, units: Units, optimizer: str | Choice, functions: Mapping[str, Function]
+) -> tuple[Solver, Snapshot]:
+    """A solver that has found exponents, and the sizes that these give from the beginning of training. Its sweeps know
+    the gradients of the first step and of late ones. Those on the way may be larger (a norm falls only after a gain
+    has left zero). If the rates are too large, they are found again, with one more of these steps known each time."""
+    met: Mapping[str, tuple[Terms, ...]] = {}
+    taken = 0
+    while True:
+        solver = prepare(program, units, optimizer, functions)
+        solver.met = met
+        solver.solve()
+        try:
+            snapshot = solver.fixpoint()
+            assert_stable(program, snapshot, units)
+            return solver, snapshot
+        except CalculusError:
+            taken += 1
+            before, met = met, solver.gradients_at(taken)
+            if taken > STEPS or met == before:
+                raise

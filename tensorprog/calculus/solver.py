@@ -10,6 +10,7 @@ their demands get implicit multipliers; a use whose value only an unknown multip
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from math import inf
 from operator import gt
 
@@ -43,6 +44,7 @@ class Solver(Demands):
         self.step: dict[str, Terms] = {}  # the optimizer's steps so far, at C = 0
         self._stepped: dict[str, object] = {}  # and what they were made of
         self.nominal: dict[str, Terms] = {}  # steps of gradients that have the powers of the depth they should have
+        self.met: Mapping[str, tuple[Terms, ...]] = {}  # gradients on the way, besides the first and the late ones
         self.runaways = 0  # how often sizes grew from layer to layer
         self.unsettled = False
         self.solved = False
@@ -172,6 +174,17 @@ class Solver(Demands):
             fix=f"`fix lr[{moving}] = 0`, or another exponent of its own",
         )  # fmt: skip
 
+    def gradients_at(self, count: int) -> Mapping[str, tuple[Terms, ...]]:
+        """The gradients of every parameter after 1 to `count` steps."""
+        self.restart()
+        self.settle()
+        found: dict[str, tuple[Terms, ...]] = dict.fromkeys(self.program.updates, ())
+        for taken in range(count):
+            self.train(taken)
+            self.settle()
+            found = {name: tuple(dict.fromkeys((*found[name], met))) for name, met in self.gradients().items()}
+        return found
+
     def held(self) -> dict[str, int]:
         """Parameters that start smaller than the sizes ask for at the derived exponents -> what those ask: at larger
         starts they ask for more, so that none is in balance, and the update of none of their uses is Theta(1)."""
@@ -261,10 +274,12 @@ class Solver(Demands):
                 self._stepped[name] = known
                 first = self.update_terms(name, self.gradient(name, first=True))
                 later = self.update_terms(name, self.gradient(name)) if self.change[self.program.grads[name]] else ()
-                step = reduce_terms([*first, *later])
+                way = [self.update_terms(name, gradient) for gradient in self.met.get(name, ())]
+                step = reduce_terms([term for terms in (first, later, *way) for term in terms])
             if self.program.forward.loops:
-                before, flat = self.nominal.get(name), self._nominal(name, self.gradient(name))
-                self.nominal[name] = self.update_terms(name, flat)
+                before, late = self.nominal.get(name), self.gradient(name)
+                flat = [self._nominal(name, gradient) for gradient in (late, *self.met.get(name, ()))]
+                self.nominal[name] = reduce_terms([term for one in flat for term in self.update_terms(name, one)])
                 if name in self.speed.value and before and self.nominal[name]:  # layers meet it before its uses speak
                     grown = max(self.nominal[name])[0] - max(before)[0]
                     self.exponents.C[name] += max(grown, 0)

@@ -44,9 +44,9 @@ def blow_up(program: Program, initial: Sequence[Terms], change: Sequence[Terms])
                "moves a little, gradients are large")  # fmt: skip
         fix = "normalise something that is not zero at the start, or add it to something that is not"
     elif outgrown is not None and still is not None:
-        why = (f"`{describe(outgrown, nodes)}` divides by the norm of what starts smaller than it moves; where a gain "
-               f"that starts at zero, as `{still}` does, keeps that from moving at the first step, gradients "
-               "behind the norm are large for a step more than the calculus finds rates for")  # fmt: skip
+        why = (f"`{describe(outgrown, nodes)}` divides by the norm of what starts smaller than it moves; where gains "
+               f"that start at zero, as `{still}` does, keep that from moving for many steps, gradients behind the "
+               "norm are large for longer than the calculus finds rates for")  # fmt: skip
         fix = "a gain behind that norm that does not start at zero"
     return CalculusError(
         f"training blows up{f', first in `{first.name}`' if first else ''}: sizes grow at every step",

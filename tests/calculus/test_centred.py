@@ -172,27 +172,60 @@ def test_a_norm_of_an_exact_zero_is_refused_where_gradients_through_it_grow() ->
     assert "exactly zero at the start" in caught.value.why
 
 
-def test_a_norm_of_few_features_before_a_gain_of_zero_is_refused_under_sgd_by_name() -> None:
-    """Its argument starts at n^-1/2 and moves by 1, but only at the second step: until then its gradients are large."""
-    source = """width n
+FEW_FEATURES = """width n
 axis j: n, c: 5, t: 6, u: 8
 input x[u]
-param B[j,u], D[t,j], R[c,t], G[t] = zeros, E[t,u]
+param B[j,u], D[t,j], R[c,t], E[t,u], GAINS
 e[j] = B[j,u] x[u]
 g[j] = relu(e[j])
 q[t] = D[t,j] g[j]
 m[t] = q[t] - mean[batch](q[t])
 r[t] = m[t] * rms_scale[batch](m[t])
 s[t] = E[t,u] x[u]
-v[t] = relu(G[t] r[t] + s[t])
+z0[t] = r[t]
+BODY
+v[t] = relu(s[t] + zLAST[t])
 output y[c] = R[c,t] v[t]
 loss mse(y)
 """
+
+
+def _few_features(gains: int, start: str = "zeros") -> str:
+    """A norm of few features, behind so many gains that the gradient reaches it after as many steps."""
+    body = "\n".join(f"z{k}[t] = G{k}[t] * (z{k - 1}[t]{' + s[t]' * (k > 1)})" for k in range(1, gains + 1))
+    names = ", ".join(f"G{k}[t] = {start}" for k in range(1, gains + 1))
+    return FEW_FEATURES.replace("BODY", body).replace("GAINS", names).replace("LAST", str(gains))
+
+
+@pytest.mark.parametrize("gains", [1, 2, 3])
+def test_a_norm_of_few_features_behind_gains_of_zero_falls_late(gains: int) -> None:
+    """Its argument starts at n^-1/2 and moves by 1, but only when the gains have left zero: the first gradient that
+    reaches it meets the inverse norm of the start, n^1/2. Where gains start at 1 it falls as they move."""
+    zero, one, adam = (derive(parse(_few_features(gains, start)), which)
+                       for start, which in (("zeros", "sgd"), ("ones", "sgd"), ("zeros", "adam")))  # fmt: skip
+    assert {str(zero.params[name].lr) for name in "BD"} == {"n^1/2"}
+    assert {str(zero.params[name].lr) for name in ("R", "E", "G1")} == {"1"}
+    assert not zero.vanishing
+    assert {str(one.params[name].lr) for name in "BD"} == {"n^1/2"}
+    assert {str(adam.params[name].lr) for name in "BD"} == {"1"}
+
+
+@pytest.mark.parametrize("gains", [1, 2])
+def test_rates_behind_a_norm_that_falls_late_are_measured(gains: int) -> None:
+    """At a rate like n, as if the inverse norm had fallen before, the norm's argument blows up in that step."""
+    found, options = parse(_few_features(gains)), {"widths": (64, 256, 1024), "seeds": 4, "steps": gains + 2}
+    report = check(found, optimizer="sgd", **options)
+    assert report.count("disagrees") == 0, str(report)
+    assert report.control is not None and report.control.caught
+    wrong = check(found, optimizer="sgd", **options, overrides=["lr[D] = n"], control=False)
+    (row,) = [row for row in wrong.rows if (row.tensor, row.part, row.step) == ("q", "change", gains + 1)]
+    assert row.verdict == "disagrees" and row.low is not None and row.low > 0.2
+
+
+def test_a_norm_that_falls_after_many_steps_is_refused_by_name() -> None:
     with pytest.raises(CalculusError, match="training blows up") as caught:
-        derive(parse(source), "sgd")
-    assert "`invrms(m)`" in caught.value.why and "`G`" in caught.value.why and "not start at zero" in caught.value.fix
-    derive(parse(source.replace("zeros", "ones")), "sgd")
-    derive(parse(source), "adam")
+        derive(parse(_few_features(6)), "sgd")
+    assert "`invrms(m)`" in caught.value.why and "`G1`" in caught.value.why and "not start at zero" in caught.value.fix
 
 
 LAYERS = """repeat L {
