@@ -25,7 +25,7 @@ from tensorprog.parametrization import Parametrization, ParamExponents
 from tensorprog.reasons import reasons
 from tensorprog.solving import Regime, collector_at_rest, solved
 
-SCHEMA = 1
+SCHEMA = 1  # of every JSON form
 QUANTITIES = ("multiplier", "init_std", "lr", "weight_decay", "eps")
 MANY_WIDTHS = 3  # above so many, their orders are not all tried
 

@@ -6,6 +6,7 @@ import json
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from tensorprog.derivation import SCHEMA
 from tensorprog.dims import Dim
 from tensorprog.graph import Graph, Input, Node, Op, Param, Scalar, Scale
 
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     import networkx as nx
 
 FORMATS = ("dot", "json", "mermaid")
-SCHEMA = 1  # of the JSON form
 
 
 def to_networkx(graph: Graph) -> nx.MultiDiGraph:

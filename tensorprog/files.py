@@ -73,7 +73,10 @@ def require_writable(path: Path) -> None:
 
 
 def _said(verb: str, path: Path | str, error: OSError, known: Said, fix: str = "", **words: str) -> TensorProgError:
-    why, usual = known.get(error.errno or 0, OTHERWISE)
+    number = error.errno or 0
+    if verb == "write" and number == errno.ENOENT and Path(path).absolute().parent.is_dir():
+        number = errno.EACCES  # a folder of the system, such as /proc, that takes no files
+    why, usual = known.get(number, OTHERWISE)
     words |= {"path": str(path), "folder": str(Path(path).parent)}
     message = f"cannot {verb} {path}: {error.strerror or error}"
     return TensorProgError(message, why=why, fix=fix or usual.format(**words))

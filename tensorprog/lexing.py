@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import keyword
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -25,12 +24,6 @@ _STATEMENT_ENDS = frozenset(("_SEP", "LBRACE", "RBRACE"))
 CLOSERS = {"LPAR": ")", "LSQB": "]", "LBRACE": "}", "VALUED": "}"}
 _CLOSING = {"RPAR": ")", "RSQB": "]", "RBRACE": "}"}
 
-# Words of Python that a generated program needs for itself, besides Python's keywords.
-TAKEN = frozenset(
-    "self cls super torch nn F math np numpy range len int float bool str list tuple dict set zip enumerate "
-    "print isinstance type property object forward parameters modules buffers training state_dict".split()
-)
-
 
 def span_of(token: Token) -> Span:
     """Where a token stands."""
@@ -39,7 +32,7 @@ def span_of(token: Token) -> Span:
 
 
 def check_name(token: Token) -> str:
-    """The name as text; a `ParseError` if a generated Python program could not use it."""
+    """The name as text; a `ParseError` for `True`, `False` and what is too long."""
     name = str(token)
     if name in ("True", "False"):
         raise ParseError(f"`{name}` is not a word of the language", span_of(token), fix=f"`{name.lower()}`",
@@ -47,12 +40,6 @@ def check_name(token: Token) -> str:
     if len(name) > MAX_NAME_LENGTH:
         raise ParseError(f"this name is longer than {MAX_NAME_LENGTH} characters", span_of(token),
                          why="it becomes a name in the programs that are generated", fix="a shorter name")  # fmt: skip
-    if keyword.iskeyword(name) or name in TAKEN or name.startswith("__"):
-        hidden = name.startswith("__")
-        what = "a name that begins with two underscores" if hidden else f"`{name}`"
-        raise ParseError(f"`{name}` cannot be a name", span_of(token),
-                         why=f"{what} means something else in the Python programs that are generated",
-                         fix=f"another name: `{(name.strip('_') or 'x') + ('' if hidden else '_')}`")  # fmt: skip
     return name
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 from tensorprog.classify.classification import Classification, Moves, moves_by_one
 from tensorprog.classify.regime import SGD_ONLY
+from tensorprog.derivation import SCHEMA
 from tensorprog.exponents import Power
 from tensorprog.programme.region import REACH
 from tensorprog.tables import align, collapse, fold, latex_cell, power_text
 
-SCHEMA = 1
 HEADERS = ("parameter", "shape", "multiplier", "init std", "lr", "own update")
 
 

@@ -5,10 +5,15 @@ from __future__ import annotations
 import argparse
 import math
 import re
+import sys
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+from tensorprog.errors import TensorProgError
+
 if TYPE_CHECKING:
+    from tensorprog.architecture import Architecture
     from tensorprog.derivation import Derivation
 
 MAX_SECONDS = 24 * 3600.0
@@ -46,7 +51,7 @@ def command(commands: Any, name: str, summary: str, run: object, *, optional: bo
     """A command that reads one FILE (`optional`: or something else instead)."""
     sub = add_command(commands, name, summary, run)
     sub.add_argument("file", metavar="FILE", nargs="?" if optional else None,
-                     help="an architecture in the .tp language")  # fmt: skip
+                     help="an architecture in the .tp language (-: standard input)")  # fmt: skip
     sub._negative_number_matcher = NEGATIVE  # so that -1/2 is a value, not an option
     return sub
 
@@ -75,16 +80,28 @@ def add_depth(sub: argparse.ArgumentParser) -> None:
                      help="finite depth at which a `repeat` symbol is unrolled")  # fmt: skip
 
 
+def program(arguments: argparse.Namespace, depths: Mapping[str, int] | None = None) -> Architecture:
+    """The file that is named, or what stands in for it on standard input (`-`)."""
+    from tensorprog.architecture import load, parse
+
+    if arguments.file != "-":
+        return load(arguments.file, depths)
+    try:
+        return parse(sys.stdin.buffer.read().decode("utf-8-sig"), "<stdin>", depths)
+    except UnicodeDecodeError:
+        raise TensorProgError("cannot read standard input: it is not UTF-8 text", why="a .tp file is text",
+                              fix="the file saved as UTF-8") from None  # fmt: skip
+
+
 def derived(arguments: argparse.Namespace, *, symbolic: bool = False) -> Derivation:
     """What the shared arguments ask for. `symbolic`: depths stay symbols, whatever finite ones are given."""
-    from tensorprog.architecture import load
     from tensorprog.cli.terminal import passing_bar
     from tensorprog.derivation import derive
 
     depths = {} if symbolic else dict(arguments.depth)
     with passing_bar() as progress:
         return derive(
-            load(arguments.file, depths), arguments.optimizer, arguments.form, vectors=arguments.vectors,
+            program(arguments, depths), arguments.optimizer, arguments.form, vectors=arguments.vectors,
             optimizer_for=in_order(arguments.optimizer_for), decay_policy=arguments.decay_policy, fixes=arguments.fix,
             progress=progress,
         )  # fmt: skip

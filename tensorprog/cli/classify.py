@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import Any
 
-from tensorprog.cli.arguments import add_depth, add_optimizer, command, fraction, in_order
+from tensorprog.cli.arguments import add_depth, add_optimizer, command, fraction, in_order, program
 from tensorprog.cli.pictures import add_save, saver
 from tensorprog.cli.terminal import color, show
 from tensorprog.errors import TensorProgError
@@ -32,7 +32,6 @@ def add(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from tensorprog.architecture import load
     from tensorprog.classify import classify
 
     if arguments.save is not None and arguments.region is None:
@@ -40,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
                               fix="--region 'lr[W1],lr[W2]' --save plane.svg",
                               why="a picture has two directions")  # fmt: skip
     save = saver(arguments)
-    architecture = load(arguments.file, dict(arguments.depth))
+    architecture = program(arguments, dict(arguments.depth))
     found = classify(architecture, arguments.parametrization, arguments.optimizer, arguments.lr,
                      vectors=arguments.vectors, optimizer_for=in_order(arguments.optimizer_for),
                      alignment=arguments.alignment, region=_pair(arguments.region),

@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from tensorprog.cli.arguments import command
+from tensorprog.cli.arguments import command, program
 from tensorprog.cli.terminal import DISAGREES, OK, show, write_whole
+from tensorprog.errors import TensorProgError
 
 
 def add(commands: Any) -> None:
@@ -20,11 +21,12 @@ def add(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from tensorprog.architecture import load
     from tensorprog.printer import format_source
 
-    source = load(arguments.file).source
-    formatted = format_source(source, arguments.file)
+    if arguments.write and arguments.file == "-":
+        raise TensorProgError("there is no file to rewrite", why="`-` is standard input", fix="tpcalc fmt -")
+    known = program(arguments)
+    source, formatted = known.source, format_source(known.source, known.file)
     if arguments.check:
         return OK if formatted == source else DISAGREES
     if not arguments.write:

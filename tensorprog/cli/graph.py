@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from tensorprog.cli.arguments import add_derivation, command, derived
+from tensorprog.cli.arguments import add_derivation, command, derived, program
 from tensorprog.cli.pictures import add_save, saver
 from tensorprog.cli.terminal import OK, show
 from tensorprog.errors import TensorProgError
@@ -27,7 +27,6 @@ def run(arguments: argparse.Namespace) -> int:
         if getattr(arguments, name):
             raise TensorProgError(f"--{name.replace('_', '-')} has a meaning only for a picture",
                                   why="the text shows no exponents", fix="--save graph.svg")  # fmt: skip
-    from tensorprog.architecture import load
     from tensorprog.export import export
 
-    return show(export(load(arguments.file, dict(arguments.depth)).graph, arguments.format))
+    return show(export(program(arguments, dict(arguments.depth)).graph, arguments.format))

@@ -3,6 +3,7 @@
 An exponent is a statement about the limit, at any fixed learning rates, and of all but a few entries; a ladder shows
 the sizes of a few widths at one choice of the rates. So what disagrees must do so
 
+- without the epsilon of norms, if it takes over in one: exponents are those of a norm that divides by its argument;
 - in the typical entries of typical networks. A root mean square tells the size of an entry only if no few entries rule
   it. Products of many Gaussian factors, as a trained gate or scan makes, have such tails that the mean of their squares
   has not settled at any width that can be trained, though nine entries in ten follow their law. So may, at the narrow
@@ -16,13 +17,14 @@ the sizes of a few widths at one choice of the rates. So what disagrees must do 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 
-from tensorprog.coordcheck import judge
+from tensorprog.coordcheck import epsilon, judge
 from tensorprog.coordcheck.carriers import carriers
 from tensorprog.coordcheck.predict import Predictor
 from tensorprog.coordcheck.runs import Measurement, Rows, Runs
@@ -31,6 +33,7 @@ ASTRAY = 4  # of that many networks of a rung, the largest is cut down to the ne
 SLOWER = 4  # the learning rates are divided by that
 RAISES = (8.0, 64.0)  # times one learning rate
 MOST_RAISED = 3  # so many parameters are tried, those first that carry most of what is left
+EPSILON = f"eps takes over in {{}}: with {epsilon.TINY:g} in its place it does not disagree"
 FEW = "a few large entries or networks rule its mean square: without them it does not disagree"
 RATES = "only at these learning rates: at a quarter of them it does not disagree"
 WIDER = "only on this ladder: without its lowest rung, and with one more at its top, it does not disagree"
@@ -48,6 +51,9 @@ def second_looks(
     there are such rows; `climb`: whether wider (or deeper) networks may be trained."""
     looks: dict[str, Look] = {}
     if runs.backend == "numpy":
+        norms = {} if runs.networks else epsilon.taken_over(runs, values, demanded)
+        if norms:
+            looks[EPSILON.format(", ".join(norms.values()))] = partial(_without_epsilon, norms)
         looks[FEW] = _typical
     looks[RATES] = _slower
     if climb:
@@ -71,6 +77,14 @@ def second_looks(
             if "inconclusive" in verdicts:
                 rows[at] = replace(row, verdict=verdicts[0], calculus_verdict=verdicts[1], reason=reason)
     return rows
+
+
+def _without_epsilon(
+    norms: Collection[int], runs: Runs, found: Rows, values: Measurement, demanded: Predictor, own: Predictor | None
+) -> Rows:
+    """Rows of networks with the same seeds, with next to no epsilon in these norms."""
+    clean = epsilon.without(runs, norms)
+    return clean.rows(clean.measure(range(values.shape[3])), demanded, own)
 
 
 def _typical(runs: Runs, found: Rows, values: Measurement, demanded: Predictor, own: Predictor | None) -> Rows:

@@ -7,7 +7,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from tensorprog import tables
-from tensorprog.derivation import Derivation
+from tensorprog.derivation import SCHEMA, Derivation
 from tensorprog.dims import Dim
 from tensorprog.exponents import Power
 from tensorprog.optimizers import OPTIMIZERS, Optimizer
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from tensorprog.torch.reading import Reading
 
 HEADERS = ("parameter", "shape", "init now", "init needed", "lr", "weight decay", "eps")
-SCHEMA = 1
 
 
 def changes_of(reading: Reading, derivation: Derivation) -> Changes:

@@ -477,6 +477,12 @@ FILES = (
         "tpcalc check net.tp --save slopes.svg",
         cheap=False,
     ),
+    FileRow(
+        "cannot write /proc/model.py: No such file or directory",
+        "tpcalc emit net.tp -o /proc/model.py",
+        "tpcalc emit net.tp -o model.py",
+    ),
+    FileRow("there is no file to rewrite", "tpcalc fmt --write -", "tpcalc fmt --write net.tp"),
     # --- options
     FileRow("the name of the file is empty", "tpcalc derive ''", "tpcalc derive net.tp"),
     FileRow(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import re
@@ -416,6 +417,18 @@ def test_write_whole_writes_into_a_pipe(tmp_path: Path) -> None:
         write_whole(pipe, "text")
         assert reader.communicate(timeout=20)[0] == "text"
     assert pipe.is_fifo()
+
+
+@pytest.mark.parametrize("name", ["derive", "fmt", "emit", "classify"])
+def test_a_dash_is_standard_input(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ["--parametrization", "sp"] if name == "classify" else []
+    assert main([name, MLP, *more]) == 0
+    expected = capsys.readouterr().out.replace(MLP, "<stdin>").replace("Mlp", "Stdin").replace("mlp.tp", "?stdin?")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(Path(MLP).read_bytes())))
+    assert main([name, "-", *more]) == 0
+    assert capsys.readouterr().out == expected
 
 
 # --- the process ------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from tensorprog.api import check, derive
 from tensorprog.architecture import load, parse
 from tensorprog.arrays import rms
 from tensorprog.coordcheck import run
-from tensorprog.coordcheck.looks import ASTRAY, FEW, HIDDEN, RATES, WIDER
+from tensorprog.coordcheck.looks import ASTRAY, EPSILON, FEW, HIDDEN, RATES, WIDER
 from tensorprog.coordcheck.measure import TAIL, typical_rms
 from tensorprog.coordcheck.report import Row
 from tensorprog.exponents import Power
@@ -174,3 +174,40 @@ def test_trained_gates_of_a_state_space_model_have_tails() -> None:
     found = next(row for row in report.rows if (row.tensor, row.step) == ("layers.0.selective_ssm.bd", 2))
     assert found.measured is not None and found.measured > 0.3
     assert found.reason == FEW
+
+
+VANISHING = """
+width n
+axis i: 8, j: n, k: n, c: 3
+input x[i]
+param U[j,i], W[k,j], V[c,k]
+h[j] = U[j,i] x[i]
+s[j] = relu(h[j]) / n
+y[j] = s[j] * rms_scale[j](s[j])
+g[k] = tanh(W[k,j] y[j])
+output f[c] = V[c,k] g[k]
+loss mse(f)
+"""
+
+
+@pytest.mark.parametrize("optimizer", tiers(["adam", "sgd"], ("adam",)))
+def test_where_the_epsilon_of_a_norm_takes_over_the_rows_name_it(
+    monkeypatch: pytest.MonkeyPatch, optimizer: str
+) -> None:
+    """And only what is right without it is excused: what grows with and without it disagrees."""
+
+    def grows(self: run.Runs, seeds: range) -> np.ndarray:
+        values = MEASURE(self, seeds)
+        at = next((k for k, probe in enumerate(self.probes) if probe.name == "g"), None)
+        if at is not None:
+            values[at, 1] *= self.ladder.points[:, None] ** 2
+        return values
+
+    monkeypatch.setattr(run.Runs, "measure", grows)
+    options: dict[str, Any] = {"widths": WIDTHS, "seeds": 6, "max_seeds": 6, "steps": 1, "control": False}
+    rows = check(parse(VANISHING), optimizer, **options).rows
+    excused = {(row.tensor, row.step) for row in rows if row.reason == EPSILON.format("the norm of `s` (1e-05)")}
+    assert {("[invrms(s)]", 0), ("y", 0)} <= excused
+    assert [(row.tensor, row.step) for row in rows if row.verdict == "disagrees"] == [("g", 1)]
+    wide = parse(VANISHING.replace("rms_scale[j](s[j])", "rms_scale[j](s[j], eps = 1e-30)"))
+    assert not any("eps" in row.reason for row in check(wide, optimizer, **options).rows)

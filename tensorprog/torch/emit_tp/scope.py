@@ -6,7 +6,6 @@ compute the same are the same text.
 
 from __future__ import annotations
 
-import keyword
 import re
 from collections.abc import Iterable
 
@@ -14,7 +13,6 @@ from tensorprog.dims import BATCH, BATCH_SYMBOL, Dim
 from tensorprog.elaborate import standard_blocks
 from tensorprog.functions import BUILTIN
 from tensorprog.graph import Axis, Input, Node
-from tensorprog.lexing import TAKEN
 from tensorprog.parameters import Parameter
 from tensorprog.torch.emit_tp.plan import Key, Plan
 from tensorprog.torch.emit_tp.text import init_text, refuse
@@ -25,16 +23,15 @@ LONGEST = 60
 WORDS = frozenset(
     "width depth dim axis regime input in param block repeat shared scan if else output loss optimizer frozen normal "
     "zeros ones constant orthogonal return fn sum mean max rms_scale softmax topk concat stop_gradient sqrt log "
-    "cross_entropy mse true false proportional batch scalar flag".split()
+    "cross_entropy mse true false True False fix proportional batch scalar flag".split()
 )
 
 
 def is_reserved(name: str) -> bool:
-    """Whether the language or the generated code means something else by a name."""
+    """Whether the language means something else by a name."""
     blocks = {block.name for block in standard_blocks()}
     functions = {written for written, _ in SHIFTED.values()}
-    return (keyword.iskeyword(name) or name in TAKEN or name in WORDS or name in BUILTIN or name in blocks
-            or name in functions or name.startswith("__"))  # fmt: skip
+    return name in WORDS or name in BUILTIN or name in blocks or name in functions
 
 
 def seen(dim: Dim) -> Dim | None:
