@@ -168,13 +168,12 @@ def merged(parities: list[Parity]) -> Parity:
     """The parity of a sum of terms all of which vanish, or none does. Its cover has as few bits as will do: it is lost
     in products with what depends on one of them."""
     odd, free, _ = common(parities)
-    covers = [parity[2] for parity in parities if odd or not parity[0]]
+    apart = [parity[0] & ~odd for parity in parities]  # what else a term is odd in
     cover = 0
-    if all(covers):
-        for mask in covers:
-            cover |= mask
-        if not odd:
-            cover = _hitting([parity[0] for parity in parities if parity[0]], cover)
+    if all(parity[2] or mask for parity, mask in zip(parities, apart, strict=True)):
+        for parity, mask in zip(parities, apart, strict=True):
+            cover |= 0 if mask else parity[2]
+        cover = _hitting([mask for mask in apart if mask], cover)
     return (odd, free, cover)
 
 
