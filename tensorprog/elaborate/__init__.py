@@ -10,22 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from functools import cache
 from os.path import basename, splitext
 
 from tensorprog.elaborate.builder import Builder, Context
 from tensorprog.elaborate.declarations import declare, declare_input, declare_widths
 from tensorprog.elaborate.given import Given
+from tensorprog.elaborate.library import LIBRARY, standard_block, standard_names
 from tensorprog.elaborate.loops import MAX_COUNT, flatten, repeat, scan
 from tensorprog.elaborate.losses import loss
 from tensorprog.elaborate.scalars import number
-from tensorprog.elaborate.scope import BlockEntity, Learned, Ledger, Scope, size_unknown
+from tensorprog.elaborate.scope import BlockEntity, Scope
+from tensorprog.elaborate.sizes import Learned, Ledger, size_unknown
 from tensorprog.elaborate.statements import later, let
 from tensorprog.errors import ShapeError, TensorProgError
 from tensorprog.model import Model
 from tensorprog.statements import (
     Arch,
-    Block,
     FixDecl,
     InputDecl,
     Let,
@@ -38,21 +38,10 @@ from tensorprog.statements import (
 )
 from tensorprog.syntax import NOWHERE, Expr, Name
 
-__all__ = ["elaborate", "standard_blocks"]
+__all__ = ["elaborate", "standard_block", "standard_names"]
 
-LIBRARY = "<standard blocks>"
 MAX_ATTEMPTS = 500
 Options = tuple[tuple[str, Fraction], ...]
-
-
-@cache
-def standard_blocks() -> tuple[Block, ...]:
-    """The blocks of `grammar/blocks.tp`, parsed once."""
-    from tensorprog.parser import parse
-    from tensorprog.resources import read_grammar
-
-    arch = parse(read_grammar("blocks.tp"), LIBRARY)
-    return tuple(statement for statement in arch.statements if isinstance(statement, Block))
 
 
 def elaborate(
@@ -91,8 +80,8 @@ def _elaborate(arch: Arch, context: Context, given: Sequence[FixDecl]) -> Model:
     name = "model" if arch.file.startswith("<") else splitext(basename(arch.file))[0]
     builder = Builder(context, name)
     library = Scope(Builder(context, LIBRARY))
-    for block in standard_blocks():
-        library.names[block.name] = BlockEntity(block, library, True)
+    for block in standard_names():
+        library.names[block] = BlockEntity(block, library, None)
     top = Scope(builder, library)
     widths = declare_widths(arch.statements, top)
     for name in depths:

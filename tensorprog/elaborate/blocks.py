@@ -18,8 +18,8 @@ from tensorprog.elaborate.scope import (
     ScalarEntity,
     Scope,
     TensorEntity,
-    agree,
 )
+from tensorprog.elaborate.sizes import agree
 from tensorprog.errors import ShapeError
 from tensorprog.graph import Axis, Scalar
 from tensorprog.model import LocalDim, Use
@@ -43,7 +43,7 @@ def use(call: Call, entity: BlockEntity, frame: Frame) -> int:
     given = match_arguments(call, block)
     instance = builder.instance(block.name)
     path = builder.child_path(instance)
-    site = builder.site or (call.span if entity.standard else None)
+    site = builder.site or (call.span if entity.written is None else None)
     child = Builder(context, block.name, path, path, None, site, builder.loops)
     scope = Scope(child, entity.home)
     binding = _Binding(call, frame, scope, instance)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tensorprog.dims import BATCH, ONE, Dim
-from tensorprog.elaborate.scope import Cell, Ledger
+from tensorprog.elaborate.sizes import Cell, Ledger
 from tensorprog.graph import Axis, Contract, InvRms, Op, Param, Scalar, Scale
 from tensorprog.model import Compute, LocalDim, Module, Step, Value
 from tensorprog.parameters import Init, Parameter, Unknown

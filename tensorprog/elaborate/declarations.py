@@ -73,7 +73,7 @@ def declare(statements: list[Statement], scope: Scope) -> None:
                 if name in BUILTIN or name in BUILTIN_CALLS:
                     raise ShapeError(f"`{name}` is a built-in function", statement.span, fix="another name",
                                      why="a word of the language means the same in every file")  # fmt: skip
-                scope.declare(name, BlockEntity(statement, scope, False), statement.span)
+                scope.declare(name, BlockEntity(name, scope, statement), statement.span)
             case _:
                 pass
     for statement in statements:

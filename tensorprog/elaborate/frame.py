@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from tensorprog.dims import Dim
 from tensorprog.elaborate.builder import BATCH_INDEX, Builder, Operand
-from tensorprog.elaborate.scope import Scope, agree
+from tensorprog.elaborate.scope import Scope
+from tensorprog.elaborate.sizes import agree
 from tensorprog.errors import ShapeError
 from tensorprog.syntax import Span
 

@@ -8,7 +8,8 @@ from tensorprog.dims import ONE, Dim
 from tensorprog.elaborate.builder import BATCH_INDEX, Builder, Operand
 from tensorprog.elaborate.frame import ELLIPSIS, LOOKUP, Frame
 from tensorprog.elaborate.scalars import polynomial
-from tensorprog.elaborate.scope import ParamEntity, Scope, TensorEntity, agree, describe, unknown_name
+from tensorprog.elaborate.scope import ParamEntity, Scope, TensorEntity, describe, unknown_name
+from tensorprog.elaborate.sizes import agree
 from tensorprog.elaborate.windows import check_window, group_sizes, window_of
 from tensorprog.errors import ShapeError
 from tensorprog.graph import Axis, Split, Window

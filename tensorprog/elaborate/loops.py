@@ -8,16 +8,8 @@ from tensorprog.elaborate.indices import read
 from tensorprog.elaborate.left import BATCH_AXIS
 from tensorprog.elaborate.marks import Mark
 from tensorprog.elaborate.scalars import polynomial
-from tensorprog.elaborate.scope import (
-    PLACEHOLDER,
-    FlagEntity,
-    ParamEntity,
-    Scope,
-    TensorEntity,
-    agree,
-    size_unknown,
-    unknown_name,
-)
+from tensorprog.elaborate.scope import FlagEntity, ParamEntity, Scope, TensorEntity, unknown_name
+from tensorprog.elaborate.sizes import PLACEHOLDER, agree, size_unknown
 from tensorprog.errors import ShapeError
 from tensorprog.graph import Axis, Const, Contract
 from tensorprog.model import Compute, Loop

@@ -8,7 +8,8 @@ from tensorprog.elaborate.calls import REMOVES
 from tensorprog.elaborate.expressions import evaluate_tensor, summands
 from tensorprog.elaborate.frame import Frame
 from tensorprog.elaborate.scalars import static_scalar
-from tensorprog.elaborate.scope import Scope, agree
+from tensorprog.elaborate.scope import Scope
+from tensorprog.elaborate.sizes import agree
 from tensorprog.errors import ShapeError
 from tensorprog.functions import BUILTIN
 from tensorprog.graph import Add, Axis, Input, Scalar

@@ -1,8 +1,4 @@
-"""Names and index sizes: what an identifier can stand for, and how undeclared indices get their sizes.
-
-A size that nothing tells yet is a symbol of its own. Where it meets a known size, `Learned` is raised and the whole
-elaboration starts again, knowing it: so every rule sees plain sizes only.
-"""
+"""What an identifier can stand for, and the names visible at one place."""
 
 from __future__ import annotations
 
@@ -11,114 +7,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tensorprog.dims import Dim
+from tensorprog.elaborate.library import standard_block
+from tensorprog.elaborate.sizes import Cell
 from tensorprog.errors import ShapeError
 from tensorprog.functions import BUILTIN
 from tensorprog.graph import Scalar
 from tensorprog.statements import Block
 from tensorprog.suggest import nearest
-from tensorprog.syntax import NOWHERE, Span
+from tensorprog.syntax import Span
 
 if TYPE_CHECKING:
     from tensorprog.elaborate.builder import Builder, ParamRecord
-
-
-PLACEHOLDER = "?"  # begins the symbol of a size that is not known yet; no user can write it
-
-
-class Learned(Exception):  # noqa: N818 - a signal, not an error
-    """A size that was not known turns out to be `dim`; elaboration starts again, knowing it."""
-
-    def __init__(self, symbol: str, dim: Dim) -> None:
-        super().__init__(symbol)
-        self.symbol, self.dim = symbol, dim
-
-
-def agree(a: Dim, b: Dim) -> bool:
-    """Whether two sizes are the same. Raises Learned if that tells one that was not known."""
-    if a == b:
-        return True
-    for unknown, known in ((a, b), (b, a)):
-        if len(unknown.terms) == 1 and len(unknown.terms[0][0]) == 1:
-            symbol, power = unknown.terms[0][0][0]
-            if symbol.startswith(PLACEHOLDER) and power == 1 and symbol not in known.symbols:
-                value = known / Dim.of(unknown.terms[0][1])
-                if value.constant is None or (value.constant > 0 and value.constant.denominator == 1):
-                    raise Learned(symbol, value)
-    return False
-
-
-@dataclass(slots=True)
-class Ledger:
-    """Sizes learned in earlier attempts, and the indices whose size is not known yet."""
-
-    learned: dict[str, Dim] = field(default_factory=dict)
-    open: dict[str, tuple[str, Span]] = field(default_factory=dict)
-
-    def learn(self, symbol: str, dim: Dim) -> None:
-        """Adds a size, also where earlier ones were given in terms of it."""
-        try:
-            self.learned = {known: substitute(value, symbol, dim) for known, value in self.learned.items()}
-        except ValueError:
-            label, span = self.open.get(symbol, (symbol.rpartition(":")[2], NOWHERE))
-            raise size_unknown(label, span) from None
-        self.learned[symbol] = dim
-        self.open.clear()
-
-
-def substitute(dim: Dim, symbol: str, value: Dim) -> Dim:
-    """The size with `value` for `symbol`."""
-    total = Dim(())
-    for monomial, coefficient in dim.terms:
-        term = Dim(((tuple((s, p) for s, p in monomial if s != symbol), coefficient),))
-        for power in (p for s, p in monomial if s == symbol):
-            for _ in range(abs(power)):
-                term = term * value if power > 0 else term / value
-        total = total + term
-    return total
-
-
-class Cell:
-    """The size of an index; unknown until something it is used with tells."""
-
-    __slots__ = ("dim", "ledger", "symbol")
-
-    def __init__(self, symbol: str, ledger: Ledger) -> None:
-        self.symbol, self.ledger = PLACEHOLDER + symbol, ledger
-        self.dim: Dim | None = ledger.learned.get(self.symbol)
-
-    def known(self) -> Dim | None:
-        return self.dim
-
-    def size(self, label: str, span: Span = NOWHERE) -> Dim:
-        """The size; a placeholder if nothing has told it yet."""
-        if self.dim is None:
-            self.dim = Dim.of(self.symbol)
-        for symbol in self.dim.symbols:
-            if symbol.startswith(PLACEHOLDER):
-                self.ledger.open.setdefault(symbol, (label, span))
-        return self.dim
-
-    def bind(self, dim: Dim, label: str, span: Span) -> None:
-        """Fixes the size, or checks it."""
-        if self.dim is None:
-            self.dim = dim
-        elif not agree(self.dim, dim):
-            raise two_sizes(label, self.dim, dim, span)
-
-
-def size_unknown(label: str, span: Span) -> ShapeError:
-    return ShapeError(f"the size of the index `{label}` is not known", span,
-                      why="nothing it is used with has a known size",
-                      fix=f"`axis {label}: ..` with a dim or a width")  # fmt: skip
-
-
-def two_sizes(label: str, one: Dim, other: Dim, span: Span) -> ShapeError:
-    return ShapeError(f"the index `{label}` runs over {one}, but here over {other}", span,
-                      why="an index has one size in the whole file or block",
-                      fix=f"a different index for the axis of size {other}")  # fmt: skip
-
-
-# --- entities ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +58,13 @@ class FlagEntity:
 
 @dataclass(frozen=True, slots=True)
 class BlockEntity:
-    block: Block
+    name: str
     home: Scope
-    standard: bool
+    written: Block | None  # None: a standard block, which is parsed when it is first used
+
+    @property
+    def block(self) -> Block:
+        return standard_block(self.name) if self.written is None else self.written
 
 
 Entity = TensorEntity | ParamEntity | DimEntity | ScalarEntity | FunctionEntity | FlagEntity | BlockEntity

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from tensorprog.dims import ONE, Dim
 from tensorprog.elaborate.frame import Frame
 from tensorprog.elaborate.scalars import polynomial, whole
-from tensorprog.elaborate.scope import Scope, agree
+from tensorprog.elaborate.scope import Scope
+from tensorprog.elaborate.sizes import agree
 from tensorprog.errors import ShapeError
 from tensorprog.syntax import Expr, IndexAffine, IndexGroup, Name, Number, Span
 

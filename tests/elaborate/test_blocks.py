@@ -9,12 +9,15 @@ from fractions import Fraction
 import pytest
 
 from tensorprog.dims import Dim
-from tensorprog.elaborate import elaborate, standard_blocks
+from tensorprog.elaborate import elaborate, standard_block, standard_names
+from tensorprog.elaborate.library import LIBRARY
 from tensorprog.export import FORMATS, export, to_networkx
 from tensorprog.graph import Graph, Input, Loss, Map, Param
 from tensorprog.legality import assert_legal
 from tensorprog.parameters import Init
 from tensorprog.parser import parse
+from tensorprog.resources import read_grammar
+from tensorprog.statements import Block
 from tests.elaborate.graphs import graph_of
 
 SEQUENCE = "width n\naxis t: 6, i: 5, k: n\ninput x0[t,i]\nparam A[k,i]\nx[t,k] = A[k,i] x0[t,i]\n"
@@ -92,7 +95,14 @@ loss cross_entropy(f)
 
 
 def test_every_standard_block_has_a_use_here() -> None:
-    assert {block.name for block in standard_blocks()} == set(USES)
+    assert set(standard_names()) == set(USES)
+
+
+def test_standard_blocks_are_parsed_one_by_one_as_they_stand_in_their_file() -> None:
+    whole = [b for b in parse(read_grammar("blocks.tp"), LIBRARY).statements if isinstance(b, Block)]
+    blocks = [standard_block(name) for name in standard_names()]
+    assert blocks == list(whole)
+    assert [(block.span, block.body[-1].span) for block in blocks] == [(b.span, b.body[-1].span) for b in whole]
 
 
 @pytest.mark.parametrize("name", USES)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 
 from tensorprog.dims import BATCH, BATCH_SYMBOL, Dim
-from tensorprog.elaborate import standard_blocks
+from tensorprog.elaborate import standard_names
 from tensorprog.functions import BUILTIN
 from tensorprog.graph import Axis, Input, Node
 from tensorprog.parameters import Parameter
@@ -29,9 +29,8 @@ WORDS = frozenset(
 
 def is_reserved(name: str) -> bool:
     """Whether the language means something else by a name."""
-    blocks = {block.name for block in standard_blocks()}
     functions = {written for written, _ in SHIFTED.values()}
-    return name in WORDS or name in BUILTIN or name in blocks or name in functions
+    return name in WORDS or name in BUILTIN or name in standard_names() or name in functions
 
 
 def seen(dim: Dim) -> Dim | None:

@@ -18,7 +18,7 @@ import numpy as np
 from tensorprog import syntax
 from tensorprog.architecture import Architecture, parse
 from tensorprog.dims import Dim
-from tensorprog.elaborate import standard_blocks
+from tensorprog.elaborate import standard_block, standard_names
 from tensorprog.errors import TensorProgError
 from tensorprog.exponents import Power
 from tensorprog.expressions import text
@@ -165,7 +165,7 @@ def _calls(region: Region, parameters: int, rank: int) -> Iterator[str]:
     if not parameters and entrywise:
         yield from (f"{name}({{}})" for name in BUILTIN)
     sizes = _sizes(region)
-    blocks = {block.name: block for block in standard_blocks()}
+    blocks = {name: standard_block(name) for name in standard_names()}
     reductions = {REDUCTIONS[type(op)] for op in ops if type(op) in REDUCTIONS}
     for block in blocks.values():
         low, high, words = _holds(block.body, blocks)
