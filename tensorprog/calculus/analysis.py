@@ -17,10 +17,11 @@ from tensorprog.calculus.bits import allotted, start
 from tensorprog.calculus.gates import gating
 from tensorprog.calculus.grades import FLIPS, STAYS
 from tensorprog.calculus.pieces import Piece, pieces
-from tensorprog.calculus.rules import rules_for
+from tensorprog.calculus.regions import regions
+from tensorprog.calculus.rules import parts_rules, rules_for
 from tensorprog.calculus.shared import Rule, Sizes, power_size
 from tensorprog.calculus.stable import blow_up, require_unit_streams, runaway
-from tensorprog.calculus.stepping import Summand, alone_in_gradients, lifted, lifted_alone, step_of
+from tensorprog.calculus.stepping import lifted, lifted_alone, step_of
 from tensorprog.calculus.terms import Replaced, Terms, forget_results, joined, leading
 from tensorprog.calculus.terms import largest as largest  # one place for those who read an analysis
 from tensorprog.calculus.together import added_together
@@ -86,22 +87,27 @@ class Analysis:
         for node in self.program.nodes:
             for name in node.op.scalar.unknowns if isinstance(node.op, Scale) else ():
                 self._scaled[name].append(node.id)
-        self.rules = rules_for(self.program, self.scalar_size, self.functions, self.sizes)
-        self.margins = [sum(self.sizes(a.dim) for a in node.axes) // 2 for node in self.program.nodes]
-        self._params = [node.id for node in self.program.nodes if isinstance(node.op, Param)]
-        self._readers: list[list[int]] = [[] for _ in self.program.nodes]
-        for node in self.program.nodes:
-            for a in node.args:
-                self._readers[a].append(node.id)
-        self.pieces = pieces(self.program)
-        self.stops: Container[int] = ()
-        self.restart()
         self.choice = choose(self.optimizer)
         parameters = self.program.forward.parameters
         self.optimizers = {n: self.choice.of(parameter) for n, parameter in parameters.items()}
+        self.regions = regions(self.program, [n for n, o in self.optimizers.items() if o.normalisation == "entry"])
+        self.nodes = self.regions.nodes  # of the program, and parts of them behind
+        self.rules = rules_for(self.program, self.scalar_size, self.functions, self.sizes)
+        self.rules += parts_rules(self.rules, self.regions, self.sizes)
+        self.margins = [sum(self.sizes(a.dim) for a in node.axes) // 2 for node in self.nodes]
+        self._params = [node.id for node in self.program.nodes if isinstance(node.op, Param)]
+        self._readers: list[list[int]] = [[] for _ in self.nodes]
+        for node in self.nodes:
+            for a in node.args:
+                self._readers[a].append(node.id)
+        self.pieces = pieces(self.program)
+        if self.regions.of:
+            parts, circular = range(len(self.program.nodes), len(self.nodes)), bool(self.program.forward.loops)
+            self.pieces.append(Piece(parts, circular))
+        self.stops: Container[int] = ()
+        self.restart()
         above = lifted([parameters[n] for n, o in self.optimizers.items() if o.normalisation == "spectral"], self.sizes)
         self.margins = [margin + above for margin in self.margins]
-        self._alone = alone_in_gradients(self.program, self.optimizers)
 
     def restart(self) -> None:
         """Back to initialisation: no terms, no steps taken."""
@@ -110,14 +116,14 @@ class Analysis:
 
     def untrain(self) -> None:
         """No steps taken: nothing has changed since initialisation."""
-        self.change = [()] * len(self.program.nodes)
+        self.change = [()] * len(self.nodes)
         self.moved: dict[str, Terms] = {}  # parameter -> terms of its change so far
         self.joining = False  # whether a sweep keeps the terms of the one before (see `settle`)
         self.keeping = False  # whether it does so where an inverse norm has fallen
 
     def clear(self) -> None:
         """No node has any terms; all are stale."""
-        count = len(self.program.nodes)
+        count = len(self.nodes)
         self.initial, self.change = [()] * count, [()] * count
         self.stale = bytearray([BOTH]) * count
         self._marked: dict[str, int] = {}  # the multipliers as they were last
@@ -192,7 +198,7 @@ class Analysis:
     def evaluate(self, k: int) -> bool:
         """Bring one node up to date, as far as it is stale; what reads it becomes so if its terms moved (then True)."""
         stale, self.stale[k] = self.stale[k], 0
-        node, rule, initials, changes = self.program.nodes[k], self.rules[k], self.initial, self.change
+        node, rule, initials, changes = self.nodes[k], self.rules[k], self.initial, self.change
         old_initial, old_change = initials[k], changes[k]
         if rule is None:
             if not isinstance(node.op, Param):
@@ -225,19 +231,13 @@ class Analysis:
         def terms(node: int) -> Terms:
             return self.initial[node] if first else self.initial[node] + self.change[node]
 
-        def summand(part: Summand) -> Terms:
-            found = terms(part.node)
-            for k in part.path:
-                found = rule.initial([found]) if (rule := self.rules[k]) else found
-            return found
-
-        alone = [tuple([term for part in parts for term in summand(part)]) for parts in self._alone[name]]
+        alone = [terms(part) for part in self.regions.gradients.get(name, ())]
         return lifted_alone(terms(self.program.grads[name]), alone)
 
     def made_of(self, name: str) -> list[tuple[Terms, Terms]]:
         """All that `gradient` reads."""
-        parts = {k for parts in self._alone[name] for part in parts for k in (part.node, *part.path)}
-        return [(self.initial[k], self.change[k]) for k in sorted({self.program.grads[name], *parts})]
+        parts = (self.program.grads[name], *self.regions.gradients.get(name, ()))
+        return [(self.initial[k], self.change[k]) for k in parts]
 
     def gradients(self) -> Mapping[str, Terms]:
         """The terms of every parameter's gradient, after the last sweep."""
@@ -261,7 +261,8 @@ class Analysis:
         return moved
 
     def snapshot(self) -> Snapshot:
-        return Snapshot(tuple(self.initial), tuple(self.change))
+        count = len(self.program.nodes)
+        return Snapshot(tuple(self.initial[:count]), tuple(self.change[:count]))
 
     def steps(self, count: int) -> list[Snapshot]:
         """Snapshots at steps 0 (initialisation) to `count`, from the beginning."""

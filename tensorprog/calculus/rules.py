@@ -7,7 +7,7 @@ contracting.py, entrywise nonlinearities in nonlinear.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import assert_never
 
 from tensorprog.calculus import nonlinear
@@ -24,6 +24,7 @@ from tensorprog.calculus.normalising import (
     since_start,
     softmax_grad,
 )
+from tensorprog.calculus.regions import Regions
 from tensorprog.calculus.shared import Rule, Sizes, linear, refuse
 from tensorprog.calculus.terms import Term, Terms, interned, reduce_terms, remembered, uncentred
 from tensorprog.functions import BUILTIN, Function
@@ -65,6 +66,20 @@ def rules_for(
     }
     carriers, balances = Carriers(program, sizes), balanced(program, sizes, means)
     return [_rule(node, program, sizes, scalar_size, functions, carriers, balances, means) for node in program.nodes]
+
+
+def parts_rules(rules: Sequence[Rule | None], regions: Regions, sizes: Sizes) -> list[Rule | None]:
+    """Of what stands behind the program's nodes. A mean over the whole of an axis does not centre a part of it."""
+    found: list[Rule | None] = []
+    for node in regions.nodes[len(rules) :]:
+        if node.id not in regions.of:
+            found.append(linear(lambda _: ()))
+        elif isinstance(node.op, Add) and node.id in regions.narrowed:
+            whole = regions.nodes[regions.of[node.id]]
+            found.append(_add(node.op.places, [regions.nodes[a] for a in whole.args], node, sizes, {}))
+        else:
+            found.append(rules[regions.of[node.id]])
+    return found
 
 
 def _rule(

@@ -7,8 +7,7 @@ as a_i (b_i . b_k) (a_k . a_j) b_j^T.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from tensorprog.calculus.affine import greatest
 from tensorprog.calculus.grades import Grade, grade_product, is_zero_mean
@@ -16,7 +15,6 @@ from tensorprog.calculus.nonlinear import entrywise
 from tensorprog.calculus.shared import Sizes
 from tensorprog.calculus.terms import Terms, as_entries, interned, reduce_terms
 from tensorprog.functions import Facts
-from tensorprog.graph import Add, Contract, Fold, Input, Node, Program, Scale
 from tensorprog.optimizers import Optimizer
 from tensorprog.parameters import Parameter
 
@@ -53,7 +51,7 @@ def entry_by_entry(gradient: Terms, top: int) -> Terms:
 
 
 def lifted_alone(gradient: Terms, alone: Sequence[Terms]) -> Terms:
-    """A gradient for an entrywise step. `alone`: sets of its terms that some entries have alone; there the step lifts
+    """A gradient for an entrywise step. `alone`: those of its terms that some entries have alone; there the step lifts
     them to the size that the largest terms have elsewhere."""
     if not any(alone):
         return gradient
@@ -62,73 +60,6 @@ def lifted_alone(gradient: Terms, alone: Sequence[Terms]) -> Terms:
         lift = top - greatest(term[0] for term in terms)
         found += [(size + lift, raw, grades) for size, raw, grades in terms]
     return reduce_terms(found)
-
-
-@dataclass(frozen=True, slots=True)
-class Summand:
-    """One of the nodes that a gradient is the sum of, and the linear ones between them (the nearest to it first).
-    `apart`: it is exactly zero in some entries: rows of a table that no token of the batch chooses, or what lies
-    outside of a slice."""
-
-    node: int
-    path: tuple[int, ...]
-    apart: bool
-
-
-def alone_in_gradients(
-    program: Program, optimizers: Mapping[str, Optimizer]
-) -> dict[str, tuple[tuple[Summand, ...], ...]]:
-    """Where entries are normalised: sets of summands of a gradient that some entries have alone."""
-    partly = _partly_zero(program)
-    return {name: _alone_in_a_gradient(program, whole) if whole in partly and o.normalisation == "entry" else ()
-            for name, o in optimizers.items() if (whole := program.grads.get(name)) is not None}  # fmt: skip
-
-
-def _partly_zero(program: Program) -> set[int]:
-    """Nodes that may have a summand that is exactly zero in some entries."""
-    found: set[int] = set()
-    for node in program.nodes:
-        match node.op:
-            case Fold():
-                partly = not node.op.taps
-            case Contract(_, right, _) if right is not None:
-                partly = _reads_tokens(node, program.nodes)
-            case Scale() | Contract() | Add():
-                partly = not found.isdisjoint(node.args)
-            case _:
-                partly = False
-        if partly:
-            found.add(node.id)
-    return found
-
-
-def _reads_tokens(node: Node, nodes: Sequence[Node]) -> bool:
-    return any(isinstance(op := nodes[a].op, Input) and op.kind == "tokens" for a in node.args)
-
-
-def _alone_in_a_gradient(program: Program, whole: int) -> tuple[tuple[Summand, ...], ...]:
-    nodes = program.nodes
-
-    def summands(k: int, path: tuple[int, ...], kept: frozenset[int]) -> list[Summand]:
-        """Those of a node; `kept`: its axes that the parameter has."""
-        op = nodes[k].op
-        match op:
-            case Scale():
-                return summands(nodes[k].args[0], (k, *path), kept)
-            case Contract(indices, None, out):
-                within = frozenset(a for a, i in enumerate(indices) if i in out and out.index(i) in kept)
-                return summands(nodes[k].args[0], (k, *path), within)
-            case Add(places) if {*places} == {tuple(range(len(nodes[k].axes)))}:
-                return [part for a in nodes[k].args for part in summands(a, path, kept)]
-            case Fold(axis):
-                return [Summand(k, path, not op.taps and axis in kept)]
-            case _:
-                return [Summand(k, path, isinstance(op, Contract) and _reads_tokens(nodes[k], nodes))]
-
-    found = summands(whole, (), frozenset(range(len(nodes[whole].axes))))
-    everywhere = tuple(part for part in found if not part.apart)
-    sets = [everywhere, *((*everywhere, part) for part in found if part.apart)]
-    return tuple(one for one in sets if 0 < len(one) < len(found))
 
 
 def orthogonalised(gradient: Terms, widths: Sequence[int]) -> Terms:

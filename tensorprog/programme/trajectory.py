@@ -87,7 +87,7 @@ class Trainer(Solver):
         initial, change = len(self.initial[k]), len(self.change[k])
         self.effort += EVALUATION + initial**2 + change**2  # terms multiply
         if self.most and (max(initial, change) > self.most or self.effort > self._spent + MOST_EFFORT):
-            node = self.program.nodes[k]
+            node = self.nodes[k]
             raise ManyTermsError(f"`{describe(node, self.program.nodes)}` has too many terms", node.span)
         return moved
 

@@ -1,0 +1,236 @@
+"""Which entries of an axis a program tells apart: some of its parts may be exactly zero in some of them.
+
+A slice has a gradient in itself alone, and a lookup in the rows that it reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+from math import lcm, prod
+
+import numpy as np
+
+from tensorprog.dims import Dim
+from tensorprog.graph import (
+    Accumulate,
+    Add,
+    Contract,
+    Fold,
+    Input,
+    InvRms,
+    Map,
+    Merge,
+    Node,
+    Program,
+    Scale,
+    Softmax,
+    SoftmaxGrad,
+    Split,
+    StopGrad,
+    TopK,
+    Window,
+)
+
+Labels = np.ndarray  # of the entries of an axis: alike where nothing tells them apart
+Token = tuple[int, tuple[tuple[int, int], ...]]  # an input of tokens, and entries of some of its axes
+Cut = Labels | frozenset[Token]  # of an axis; of the rows of a table, what may choose one
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Tokens as rows of zeros and a one along `axis`. `places`: of the other axes, which one of the input `root` each
+    is, with a stride and a first entry."""
+
+    root: int
+    axis: int
+    places: Mapping[int, tuple[int, int, int]]
+
+
+@dataclass
+class Cuts:
+    """Of all nodes of a program. (Sizes are compared at some widths that make all of them whole.)"""
+
+    program: Program
+
+    @cached_property
+    def any(self) -> bool:
+        """Whether there are slices or tokens at all."""
+        return any(isinstance(op := node.op, Fold | Window) and not op.taps for node in self.program.nodes) or any(
+            map(_is_tokens, self.program.nodes)
+        )
+
+    @cached_property
+    def of(self) -> list[dict[int, Cut]]:
+        """Of every node, of the axes of which some entry may lack something that others have."""
+        nodes = self.program.nodes
+        found: list[dict[int, Cut]] = [{} for _ in nodes]
+        moved = self.any
+        while moved:  # more than once only where layers read each other
+            moved = False
+            for node in nodes:
+                new = self._cuts(node, found)
+                moved |= bool(self.program.forward.loops) and _count(new) != _count(found[node.id])
+                found[node.id] = new
+        return found
+
+    def _cuts(self, node: Node, known: list[dict[int, Cut]]) -> dict[int, Cut]:
+        found: dict[int, Cut] = {}
+        for axis, cut in self._inherited(node, known):
+            found[axis] = _common(found[axis], cut) if axis in found else cut
+        lengths = {axis: self.length(node.axes[axis].dim) for axis in found}
+        return {a: cut for a, cut in found.items()
+                if isinstance(cut, frozenset) or (len(cut) == lengths[a] and cut.any())}  # fmt: skip
+
+    def _inherited(self, node: Node, known: list[dict[int, Cut]]) -> Iterator[tuple[int, Cut]]:
+        for k, arg in enumerate(node.args):
+            for own, cut in known[arg].items():
+                for axis in self.becomes(node, k, own):
+                    yield axis, cut
+        match node.op:
+            case Contract(left, right, out):
+                for k, indices in enumerate((left, right) if right is not None else ()):
+                    table = self.tokens.get(node.args[k])
+                    if table is not None and indices[table.axis] in out:
+                        other, cuts = (right, left)[k] or (), known[node.args[1 - k]]
+                        yield out.index(indices[table.axis]), frozenset(_chosen(table, indices, other, cuts))
+            case Fold(axis, stride, _, offset, False) | Window(axis, stride, _, offset, False):
+                yield from self._sliced(node, axis, stride, offset, known[node.args[0]].get(axis))
+            case Split(axis, count):
+                whole, sizes = known[node.args[0]].get(axis), self.lengths(node, axis, count)
+                if isinstance(whole, np.ndarray) and len(whole) == prod(sizes):
+                    for k in range(count):
+                        rows = np.moveaxis(whole.reshape(sizes), k, 0).reshape(sizes[k], -1)
+                        yield axis + k, np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
+            case Merge(axis, count):
+                arg = node.args[0]
+                sizes = self.lengths(self.program.nodes[arg], axis, count)
+                labels = {k: of for k in range(count) if isinstance(of := known[arg].get(axis + k), np.ndarray)}
+                if labels and all(sizes):
+                    joint = np.zeros(sizes, dtype=np.int64)
+                    for k, of in labels.items():
+                        joint = joint * (int(of.max()) + 1) + of.reshape([-1 if j == k else 1 for j in range(count)])
+                    yield axis, np.unique(joint.reshape(-1), return_inverse=True)[1]
+
+    def becomes(self, node: Node, k: int, own: int) -> list[int]:
+        """The axes of a node that are an axis of its k-th operand, entry by entry."""
+        match node.op:
+            case Contract(left, right, out):
+                index = (left, right or ())[k][own]
+                return [out.index(index)] if index in out else []
+            case Add(places):
+                return [places[k][own]]
+            case Scale() | Map() | StopGrad() | Accumulate():
+                return [own]
+            case Softmax(axis) | SoftmaxGrad(axis) | TopK(axis):
+                return [own] if own != axis else []
+            case InvRms(axes):
+                return [own - sum(axis < own for axis in axes)] if own not in axes else []
+            case Fold(axis, _, _, _, taps) | Window(axis, _, _, _, taps):
+                width = 1 + (taps and isinstance(node.op, Fold))
+                further = len(node.axes) - len(self.program.nodes[node.args[0]].axes)
+                return [own] if own < axis else [own + further] if own >= axis + width else []
+            case Split(axis, count):
+                return [own] if own < axis else [own + count - 1] if own > axis else []
+            case Merge(axis, count):
+                return [own] if own < axis else [own - count + 1] if own >= axis + count else []
+            case _:
+                return []
+
+    def _sliced(self, node: Node, axis: int, stride: int, offset: Dim, cut: Cut | None) -> Iterator[tuple[int, Cut]]:
+        if isinstance(cut, frozenset):
+            yield axis, cut
+            return
+        after, before = self.length(node.axes[axis].dim), self.length(self.program.nodes[node.args[0]].axes[axis].dim)
+        first = self.value(offset)
+        if not after or not before or first is None:
+            return
+        labels = np.zeros(after, dtype=np.int64)
+        inner = 1 + (np.zeros(before, dtype=np.int64) if cut is None else cut)
+        if isinstance(node.op, Fold):
+            to = first + stride * np.arange(before)
+            there = (to >= 0) & (to < after)
+            labels[to[there]] = inner[there]
+        else:
+            of = first + stride * np.arange(after)
+            there = (of >= 0) & (of < before)
+            labels[there] = inner[of[there]]
+        yield axis, np.unique(labels, return_inverse=True)[1]
+
+    # --- sizes -------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _widths(self) -> dict[str, int]:
+        """Widths at which all sizes are whole numbers."""
+        dims = {axis.dim for node in self.program.nodes for axis in node.axes}
+        dims |= {node.op.offset for node in self.program.nodes if isinstance(node.op, Fold | Window)}
+        whole = lcm(*[c.denominator for dim in dims for _, c in dim.terms])
+        return {symbol: whole * max(1, -(-48 // whole)) for dim in dims for symbol in dim.symbols}
+
+    def value(self, dim: Dim) -> int | None:
+        value = dim.evaluate(self._widths)
+        return int(value) if value.denominator == 1 else None
+
+    def length(self, dim: Dim) -> int:
+        """0 if it is not known."""
+        return max(0, self.value(dim) or 0)
+
+    def lengths(self, node: Node, axis: int, count: int) -> list[int]:
+        return [self.length(node.axes[axis + k].dim) for k in range(count)]
+
+    # --- rows that tokens choose ---------------------------------------------------------------------------
+
+    @cached_property
+    def tokens(self) -> dict[int, Table]:
+        """The nodes that are tokens, or a slice of them."""
+        found: dict[int, Table] = {}
+        for node in self.program.nodes:
+            if _is_tokens(node):
+                found[node.id] = Table(node.id, len(node.axes) - 1, {k: (k, 1, 0) for k in range(len(node.axes) - 1)})
+            elif node.args and (table := found.get(node.args[0])):
+                match node.op:
+                    case StopGrad():
+                        found[node.id] = table
+                    case Contract(left, None, out) if len(out) == len(left):
+                        at = {out.index(left[k]): place for k, place in table.places.items()}
+                        found[node.id] = Table(table.root, out.index(left[table.axis]), at)
+                    case Window(axis, stride, _, offset, False) if axis != table.axis:
+                        first = self.value(offset)
+                        if first is not None:
+                            root, step, start = table.places[axis]
+                            moved = {axis: (root, step * stride, start + step * first)}
+                            found[node.id] = Table(table.root, table.axis, {**table.places, **moved})
+        return found
+
+
+def _is_tokens(node: Node) -> bool:
+    return isinstance(node.op, Input) and node.op.kind == "tokens"
+
+
+def _common(one: Cut, other: Cut) -> Cut:
+    """What tells apart all that one of them does."""
+    if isinstance(one, frozenset):
+        return one | other if isinstance(other, frozenset) else one
+    if isinstance(other, frozenset):
+        return other
+    if one is other or len(one) != len(other):
+        return one
+    joint = np.unique(one * (int(other.max()) + 1) + other, return_inverse=True)[1]
+    return one if joint.max() == one.max() else joint
+
+
+def _count(cuts: Mapping[int, Cut]) -> list[tuple[int, int]]:
+    return [(axis, len(cut) if isinstance(cut, frozenset) else int(cut.max())) for axis, cut in sorted(cuts.items())]
+
+
+def _chosen(table: Table, indices: Sequence[int], other: Sequence[int], cuts: Mapping[int, Cut]) -> Iterator[Token]:
+    """What may choose a row: the token at each place where what it is multiplied with is told apart."""
+    entries = []
+    for axis, (root, stride, start) in table.places.items():
+        cut = cuts.get(other.index(indices[axis])) if indices[axis] in other else None
+        if isinstance(cut, np.ndarray):
+            entries.append([(root, start + stride * int(k)) for k in np.unique(cut, return_index=True)[1]])
+    for chosen in product(*entries):
+        yield table.root, tuple(sorted(chosen))

@@ -1,0 +1,204 @@
+"""Regions of a parameter: entries whose gradient lacks some of its parts, which are exactly zero there.
+
+A gradient is followed back as it is in one region: what each node is made of there, and what of that is zero. Nodes
+that are not all there are kept once more behind the program, each with the rule of the node that it is a part of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import product
+
+import numpy as np
+
+from tensorprog.calculus.cuts import Cut, Cuts, Token
+from tensorprog.calculus.shared import refuse
+from tensorprog.graph import (
+    Accumulate,
+    Add,
+    Const,
+    Contract,
+    Fold,
+    Input,
+    LossGrad,
+    Merge,
+    Node,
+    Param,
+    Program,
+    Scale,
+    Split,
+    StopGrad,
+    Window,
+)
+
+Place = int | Token  # an entry of an axis, for all that are like it; of a table, a row that a token chooses
+Part = tuple[int, tuple[tuple[int, Place], ...]]  # a node, as it is at such places of some of its axes
+UNREAD: Token = (-1, ())  # a row that no token chooses
+LINEAR = Scale | StopGrad | Split | Merge | Window | Fold | Accumulate
+MOST = 4  # parts per node of the program
+
+
+@dataclass(frozen=True, slots=True)
+class Regions:
+    """`nodes`: those of the program, and behind them a zero and parts. `of`: part -> the node that it is a part of.
+    `gradients`: parameter -> its gradient in each region where it lacks something. `narrowed`: sums in which an axis
+    that grows is not all there."""
+
+    nodes: Sequence[Node]
+    of: Mapping[int, int]
+    gradients: Mapping[str, tuple[int, ...]]
+    narrowed: frozenset[int]
+
+
+def regions(program: Program, names: Iterable[str]) -> Regions:
+    """Of the gradients of these parameters. Raises CalculusError if there are far too many."""
+    grads = {name: program.grads[name] for name in names if name in program.grads}
+    cuts = Cuts(program)
+    if not cuts.any or not any(cuts.of[k] for k in grads.values()):
+        return Regions(program.nodes, {}, {}, frozenset())
+    return _Reader(program, cuts).regions(grads)
+
+
+@dataclass
+class _Reader:
+    program: Program
+    cuts: Cuts
+    made: dict[Part, list[Part | None]] = field(default_factory=dict)  # what of its operands; None: zero
+
+    def regions(self, grads: Mapping[str, int]) -> Regions:
+        nodes = self.program.nodes
+        wanted = {name: [part for part in self._regions(k) if part[1]] for name, k in grads.items()}
+        for part in [part for parts in wanted.values() for part in parts]:
+            self._follow(part)
+        zero = len(nodes)
+        found, of, narrowed = [*nodes, Node(zero, Const(0.0), (), ())], dict[int, int](), set[int]()
+        known = self._known(zero)
+        parts = [part for part in sorted(self.made, key=lambda part: part[0]) if known[part] < 0]
+        known.update({part: zero + 1 + k for k, part in enumerate(parts)})
+        for part in parts:
+            node = nodes[part[0]]
+            args = tuple([zero if p is None else known[p] for p in self.made[part]])
+            if isinstance(node.op, Add) and any(node.axes[axis].dim.grows for axis, _ in part[1]):
+                narrowed.add(len(found))
+            of[len(found)] = node.id
+            found.append(replace(node, id=len(found), args=args))
+        gradients = {
+            name: tuple(sorted({known[p] for p in parts} - {zero, grads[name]})) for name, parts in wanted.items()
+        }
+        return Regions(found, of, gradients, frozenset(narrowed))
+
+    def _regions(self, gradient: int) -> Iterator[Part]:
+        cuts = sorted(self.cuts.of[gradient].items())
+        for places in product(*[_places(cut) for _, cut in cuts]):
+            yield gradient, tuple([(axis, place) for (axis, _), place in zip(cuts, places, strict=True)])
+
+    def _follow(self, start: Part) -> None:
+        pending = [start]
+        while pending:
+            part = pending.pop()
+            if part in self.made:
+                continue
+            self.made[part] = parts = self._operands(part) if part[1] else []
+            pending += [p for p in parts if p is not None]
+            if len(self.made) > MOST * max(1000, len(self.program.nodes)):
+                raise refuse(
+                    self.program.nodes[start[0]], self.program.nodes, "it has too many parts that are zero in some of "
+                    "its entries", "read the parameter as a whole, or make one of each part",
+                )  # fmt: skip
+
+    def _known(self, zero: int) -> dict[Part, int]:
+        """Of each part the node that it is: its own if nothing is zero there, `zero` if all is; else -1."""
+        known = {part: part[0] for part in self.made}
+        order, moved = sorted(known, key=lambda part: part[0]), True
+        while moved:  # more than once only where layers read each other
+            moved = False
+            for part in order:
+                op, args = self.program.nodes[part[0]].op, [zero if p is None else known[p] for p in self.made[part]]
+                whole = [part[0]] if not args else [zero] if _vanishes(op, [a == zero for a in args]) else []
+                same = all(p is not None and known[p] == p[0] for p in self.made[part])
+                new = whole[0] if whole else part[0] if same else -1
+                moved |= new != known[part] and bool(self.program.forward.loops)
+                known[part] = new
+        return known
+
+    def _part(self, node: int, places: Mapping[int, Place]) -> Part:
+        """Of places that are alike one; only of axes in which something may be zero."""
+        kept: list[tuple[int, Place]] = []
+        for axis, cut in sorted(self.cuts.of[node].items()):
+            place = places.get(axis)
+            if isinstance(place, int) and isinstance(cut, np.ndarray) and place < len(cut):
+                kept.append((axis, int(np.argmax(cut == cut[place]))))
+            elif isinstance(place, tuple) and isinstance(cut, frozenset):
+                kept.append((axis, place if any(place[0] == root for root, _ in cut) else UNREAD))
+        return node, tuple(kept)
+
+    def _operands(self, part: Part) -> list[Part | None]:
+        """What a part is made of; nothing where it is taken as a whole."""
+        node, places = self.program.nodes[part[0]], dict(part[1])
+        match node.op:
+            case Contract(left, right, out):
+                return self._factors(node, {out[axis]: place for axis, place in places.items()}, (left, right or ()))
+            case Param() | Input() | Const() | LossGrad():
+                return []
+        seen = []
+        for k, arg in enumerate(node.args):
+            axes = range(len(self.program.nodes[arg].axes))
+            to = [(own, axis) for own in axes for axis in self.cuts.becomes(node, k, own)]
+            seen.append({own: places[axis] for own, axis in to if axis in places})
+        moved = self._moved(node, places)
+        if moved is None:
+            return [None]
+        return [self._part(arg, {**own, **moved}) for arg, own in zip(node.args, seen, strict=True)]
+
+    def _moved(self, node: Node, places: Mapping[int, Place]) -> Mapping[int, Place] | None:
+        """Where entries of an axis that is cut, split or merged come from; None: from nowhere."""
+        arg, lengths = self.program.nodes[node.args[0]], self.cuts.lengths
+        match node.op:
+            case Fold(axis, stride, _, offset, False) | Window(axis, stride, _, offset, False) if axis in places:
+                place, first = places[axis], self.cuts.value(offset)
+                if isinstance(place, tuple) or first is None:
+                    return {axis: place}
+                at, rest = first + stride * place, 0
+                if isinstance(node.op, Fold):
+                    at, rest = divmod(place - first, stride)
+                return {axis: at} if not rest and 0 <= at < self.cuts.length(arg.axes[axis].dim) else None
+            case Split(axis, count) if not places.keys().isdisjoint(range(axis, axis + count)):
+                own = [entry if isinstance(entry := places.get(axis + k, 0), int) else 0 for k in range(count)]
+                return {axis: int(np.ravel_multi_index(own, lengths(node, axis, count)))}
+            case Merge(axis, count) if isinstance(merged := places.get(axis), int):
+                apart = np.unravel_index(merged, lengths(arg, axis, count))
+                return {axis + k: int(entry) for k, entry in enumerate(apart)}
+        return {}
+
+    def _factors(
+        self, node: Node, at: dict[int, Place], indices: tuple[tuple[int, ...], tuple[int, ...]]
+    ) -> list[Part | None]:
+        """Of a product; a row of a table is made of what stands where its token does."""
+        for arg, own in zip(node.args, indices, strict=False):
+            table = self.cuts.tokens.get(arg)
+            token = at.get(own[table.axis]) if table is not None else None
+            if table is None or not isinstance(token, tuple):
+                continue
+            if token[0] != table.root:
+                return [None for _ in node.args]
+            entries = dict(token[1])
+            for axis, (root, stride, start) in table.places.items():
+                if root in entries:
+                    place, rest = divmod(entries[root] - start, stride)
+                    if rest or not 0 <= place < self.cuts.length(self.program.nodes[arg].axes[axis].dim):
+                        return [None for _ in node.args]
+                    at.setdefault(own[axis], place)
+        return [self._part(arg, {axis: at[i] for axis, i in enumerate(own) if i in at})
+                for arg, own in zip(node.args, indices, strict=False)]  # fmt: skip
+
+
+def _places(cut: Cut) -> list[Place]:
+    if isinstance(cut, frozenset):
+        return [UNREAD, *sorted(cut)]
+    return [int(k) for k in np.unique(cut, return_index=True)[1]]
+
+
+def _vanishes(op: object, zero: Sequence[bool]) -> bool:
+    """Whether a node is zero where these of its operands are."""
+    return (isinstance(op, Contract) and any(zero)) or (isinstance(op, Add | LINEAR) and all(zero))

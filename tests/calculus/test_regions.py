@@ -1,0 +1,113 @@
+"""A step that normalises entry by entry lifts what some entries of a gradient have alone: positions of a table that are
+read one by one, rows that tokens choose. Which these are follows from the graph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+
+import tensorprog as tp
+from benchmarks.agreement import trial
+from benchmarks.agreement.family import Look
+from tensorprog.calculus.regions import Regions
+from tensorprog.errors import CalculusError
+
+FOUND = Path(__file__).parent / "found"
+ALONE = ["positions_read_in_slices", "positions_behind_a_gain", "positions_in_heads", "positions_behind_a_function",
+         "positions_of_two_axes", "rows_read_at_two_positions"]  # fmt: skip
+TOGETHER = patch("tensorprog.calculus.analysis.regions", lambda program, _: Regions(program.nodes, {}, {}, frozenset()))
+TEXTS = """width n
+dim d = 8, T = 3, classes = 5, v = 50
+axis j: n, c: classes, t: T
+input x[t] in v{more}
+param P[w,j] = normal(1), V[c,j]
+axis w: v
+p[t,j] = P[x[t],j]
+q[t,j] = P[{other}[t],j]
+s[] = mean[j](q[1,j])
+f0[j] = p[0,j] + n^(-1/2) * (p[0,j] * tanh(s[]))
+output f[c] = V[c,j] f0[j]
+loss cross_entropy(f)
+"""
+COVERED = """width n
+dim d = 8, T = 2, classes = 5
+axis i: d, j: n, c: classes, t: T
+input x[i]
+param P[t,j] = normal(1), E[j,i], V[c,j]
+e[j] = E[j,i] x[i]
+s[] = mean[t,j](P[t,j])
+y[j] = P[0,j] + e[j] * P[1,j] + n^(-1/2) * (e[j] * tanh(s[]))
+output f[c] = V[c,j] y[j]
+loss cross_entropy(f)
+"""
+
+
+def change_of_s(text: str, optimizer: str = "adam") -> str:
+    return str(tp.derive(tp.parse(text), optimizer).tensor("s")[1])
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_what_some_entries_have_alone_moves_by_order_one(name: str) -> None:
+    assert change_of_s((FOUND / f"{name}.tp").read_text()) == "1"
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_what_all_entries_have_beside_a_larger_part_does_not(name: str) -> None:
+    text = (FOUND / f"{name}.tp").read_text()
+    assert text.count("mean[j](p[1,j])") == 1
+    assert change_of_s(text.replace("mean[j](p[1,j])", "mean[j](p[0,j])")) == "n^-1/2"
+
+
+def test_a_linear_step_keeps_the_sizes_of_entries() -> None:
+    assert change_of_s((FOUND / "positions_behind_a_gain.tp").read_text(), "sgd") == "n^-1/2"
+
+
+def test_rows_are_told_apart_by_the_text_and_the_position_that_read_them() -> None:
+    """x at position 0 and y at position 1 choose different rows; so do x[0] and x[1]; but x[0] and x[0] do not."""
+    two = TEXTS.format(other="y", more="\ninput y[t] in v")
+    assert change_of_s(two) == change_of_s(TEXTS.format(other="x", more="")) == "1"
+    assert change_of_s(two.replace("q[1,j]", "q[0,j]")) == "1"
+    assert change_of_s(TEXTS.format(other="x", more="").replace("q[1,j]", "q[0,j]")) == "n^-1/2"
+
+
+def test_parts_that_cover_a_table_together_are_not_lifted_beside_a_smaller_one() -> None:
+    """Each row has one of two large parts; with the small one alone somewhere, the rate of P would be n^-1/2."""
+    assert str(tp.derive(tp.parse(COVERED), "adam").params["P"].lr) == "1"
+
+
+@pytest.mark.slow
+def test_no_prediction_is_too_small_where_parts_cover_a_table() -> None:
+    derivation = tp.derive(tp.parse(COVERED), "adam")
+    found = trial.judged(derivation, derivation.parametrization, looks=(Look(24), Look(24, 0.25), Look(24, 4.0)))
+    assert not found.counts["disagrees"]
+    assert found.counts["agrees"] > 40
+
+
+def test_far_too_many_parts_are_refused() -> None:
+    with (
+        patch("tensorprog.calculus.regions.MOST", 0),
+        pytest.raises(CalculusError, match="does not cover `d P`") as caught,
+    ):
+        tp.derive(FOUND / "positions_behind_a_gain.tp", "adam")
+    assert "zero in some of its entries" in caught.value.why
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ALONE)
+def test_without_regions_training_disagrees(name: str) -> None:
+    """The control for the agreement of these files in test_found."""
+    with TOGETHER:
+        derivation = tp.derive(FOUND / f"{name}.tp", "adam")
+        found = trial.judged(derivation, derivation.parametrization, looks=(Look(24),))
+    assert found.counts["disagrees"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ALONE)
+def test_beside_a_larger_part_training_agrees(name: str) -> None:
+    text = (FOUND / f"{name}.tp").read_text().replace("mean[j](p[1,j])", "mean[j](p[0,j])")
+    derivation = tp.derive(tp.parse(text), "adam")
+    found = trial.judged(derivation, derivation.parametrization, looks=(Look(24), Look(24, 0.25), Look(24, 4.0)))
+    assert not found.counts["disagrees"]
