@@ -75,7 +75,10 @@ def _range(g: Array) -> tuple[Array, Array] | None:
 
 
 def inverse_fourth_root(matrix: Array, eps: float) -> Array:
-    """(matrix + eps)^(-1/4) of a symmetric positive matrix; rounding errors do not make an eigenvalue smaller."""
+    """(matrix + eps)^(-1/4) of a symmetric positive matrix; rounding errors do not make an eigenvalue smaller.
+    Not a number where the matrix is not finite, which LAPACK takes for a failure of its own."""
+    if not np.isfinite(matrix).all():
+        return np.full_like(matrix, np.nan)
     values, vectors = np.linalg.eigh(matrix)
     result: Array = (vectors * (np.maximum(values, 0) + eps) ** -0.25) @ vectors.T
     return result

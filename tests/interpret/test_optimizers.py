@@ -172,3 +172,10 @@ def test_vectors_go_to_another_optimizer_and_names_are_consistent():
 def test_unknown_option_is_refused():
     with pytest.raises(TensorProgError, match="no option `beta1`"):
         make_step("sgd", {"beta1": 0.9})
+
+
+@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
+def test_a_gradient_that_overflowed_ends_no_run(name: str) -> None:
+    """A network that blew up is measured as such: entries are infinite or no numbers."""
+    with np.errstate(all="ignore"):
+        make_step(name, {})(np.ones((6, 4)), np.full((6, 4), np.inf))
