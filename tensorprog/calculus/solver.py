@@ -100,9 +100,14 @@ class Solver(Demands):
                 changed = True
         if changed:
             self.unsettled |= self.speed.places[param] > 1
-            for k in occurrence.chain:
+            for k in self._before(occurrence):
                 self.stale[k] = BOTH
                 self.evaluate(k)
+
+    def _before(self, occurrence: Occurrence) -> list[int]:
+        """What its parameter goes through to a use, and as far as the sweep has come to others, which may read what
+        stands there."""
+        return sorted({k for o in self.moves_at(occurrence.param) for k in o.chain if k < occurrence.node})
 
     def given(self, occurrence: Occurrence) -> int:
         """The size of a use's value where the parameter has no say in it: what follows must take it away again."""

@@ -120,3 +120,32 @@ def test_a_model_in_the_right_parametrization_needs_no_other_start() -> None:
     assert [p.init_factor for p in found.parameters] == [ONE, ONE]
     standard = changes(lambda n: nn.Sequential(nn.Linear(8, n), nn.ReLU(), nn.Linear(n, 5)), reals(3, 8))
     assert standard.parameter("2.weight").init_factor == HALF
+
+
+class PooledByAProbe(nn.Module):
+    """A learned query that reads all tokens: the fused projection makes both the query and what it meets."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.embed, self.norm, self.out = nn.Linear(5, 16 * n), nn.LayerNorm(16 * n), nn.Linear(16 * n, 5)
+        self.probe = nn.Parameter(torch.randn(1, 1, 16 * n))
+        self.attention = nn.MultiheadAttention(16 * n, n, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.norm(self.embed(x))
+        pooled, _ = self.attention(self.probe.expand(len(x), 1, -1), h, h)
+        return self.out(pooled[:, 0])
+
+
+@pytest.mark.parametrize(("optimizer", "matrix"), [("sgd", ONE), ("adam", INVERSE)])
+def test_a_projection_that_a_query_shares_with_what_it_meets_keeps_its_start(optimizer: str, matrix: Power) -> None:
+    """Keys and values would start at n^-1/2 if the query were seen beside them as before the matrix had its size."""
+    found = derive(PooledByAProbe, torch.randn(3, 4, 5), optimizer)
+    assert needed(found.changes, "attention.in_proj_weight") == (HALF, matrix)
+    assert needed(found.changes, "probe")[0] == ONE
+
+
+@pytest.mark.slow
+def test_such_a_projection_is_measured() -> None:
+    report = derive(PooledByAProbe, torch.randn(3, 4, 5), "sgd").check(widths=(4, 8, 16, 32), steps=2)
+    assert report.count("disagrees") == 0, str(report)
