@@ -2,12 +2,14 @@
 
 Losses enter as log2(min(loss, loss at the start)): a run that diverged, or ended worse than it began, has learnt
 nothing, and how far off it went says nothing about where the optimum is. Seeds are replicates: every seed is left out
-once, everything is estimated anew, and the spread gives the error (jackknife, Student's quantile).
+once, everything is estimated anew, and the spread gives the error (jackknife, Student's quantile). Curves are no
+parabolas: where the seeds show it, the error of the fit is added.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +19,8 @@ from tensorprog.coordcheck.statistics import Slope, interval
 Floats = npt.NDArray[np.float64]
 REACH = 2  # steps of the grid on either side of the best value: what the parabola is fitted to
 STEEP = 4.0  # a parabola with its vertex within half a step of the best value has (2.5 / 1.5)^2 < 3
+LOOSE = 0.2  # steps: the 95% error of a vertex by where the grid's values happen to lie on a curve that is no parabola
+CLIFF = 0.6  # the same where the curve jumps up and levels: the optimum is anywhere between two values
 TOLERANCE = 0.2  # octaves per doubling; a drift surely smaller than this counts as none
 ALIKE = 1e-9  # octaves
 
@@ -26,12 +30,23 @@ class Vertex:
     """The optimum of one curve. `status`: "found" | "below" or "above" (the best value is the first or the last one
     tried: the optimum lies beyond) | "no minimum" (the curve bends the wrong way there, or begins level). `octaves`,
     `loss` (log2): estimates from all seeds, then without each; empty unless found. `curvature`: log2 loss per octave
-    squared."""
+    squared. `wide`: as `octaves`, from all values that are near: what is compared from size to size. `loose`: its 95%
+    error, in octaves, beside other curves of that shape; 0 if the parabola fits. `between`: the neighbours of the best
+    value, where no more is known of the optimum than that it lies there."""
 
     status: str
     octaves: Floats = field(default_factory=lambda: np.zeros(0))
     loss: Floats = field(default_factory=lambda: np.zeros(0))
     curvature: float = 0.0
+    wide: Floats = field(default_factory=lambda: np.zeros(0))
+    loose: float = 0.0
+    between: tuple[float, float] = (np.inf, -np.inf)
+
+    @property
+    def bars(self) -> Slope:
+        """The optimum with its 95% interval."""
+        found = widened(error_bars(self.octaves), self.loose)
+        return Slope(found.value, min(found.low, self.between[0]), max(found.high, self.between[1]))
 
 
 def log_loss(loss: float | None, initial: float) -> float:
@@ -60,7 +75,8 @@ def wanted(octaves: Floats, losses: Floats, step: float) -> list[float]:
 
 def vertex(octaves: Floats, losses: Floats, step: float) -> Vertex:
     """The optimum of log2 losses [value, seed] at increasing `octaves`: the vertex of a least-squares parabola through
-    the values within REACH steps of the best one, up to a cliff."""
+    the values within REACH steps of the best one, up to a cliff. Where it misses a value, and the parabola through the
+    best value and its neighbours alone has another vertex, the latter counts."""
     means = without_each(losses)
     at = int(np.argmin(means[:, 0]))
     if _level(losses):
@@ -69,13 +85,39 @@ def vertex(octaves: Floats, losses: Floats, step: float) -> Vertex:
         return Vertex("below" if at == 0 else "above")
     near = np.abs(octaves - octaves[at]) <= REACH * step + ALIKE
     x, heights = _basin(octaves[near] - octaves[at], means[near])
-    curvature, slope, constant = np.polyfit(x, heights, 2)
+    wide = np.polyfit(x, heights, 2)
+    if np.any(wide[0] <= 0) or _fits(x, heights, wide):
+        return _found(octaves[at], x, wide)
+    jumps = _jumps(means[near, 0] - means[at, 0], at - int(np.argmax(near)))
+    compared = octaves[at] + np.clip(-wide[1] / (2 * wide[0]), x[0], x[-1])
+    loose = step * (CLIFF if jumps else LOOSE)
+    here = int(np.argmin(np.abs(x)))
+    around = slice(here - 1, here + 2)
+    found = _found(octaves[at], x[around], np.polyfit(x[around], heights[around], 2))
+    alike = len(x) > 3 and not jumps and found.status == "found" and 4 * abs(found.octaves[0] - compared[0]) <= loose
+    if alike or found.status != "found":
+        found = _found(octaves[at], x, wide)
+    between = (np.inf, -np.inf) if alike else (float(octaves[at - 1]), float(octaves[at + 1]))
+    return replace(found, wide=compared, loose=loose, between=between)
+
+
+def _found(best: float, x: Floats, parabola: Floats) -> Vertex:
+    """The vertex of a parabola fitted to values at `x` from the best one."""
+    curvature, slope, constant = parabola
     if np.any(curvature <= 0):
         return Vertex("no minimum")
     moved = -slope / (2 * curvature)
     if moved[0] < x[0] or moved[0] > x[-1]:  # a vertex outside of what was fitted
         return Vertex("no minimum")
-    return Vertex("found", octaves[at] + moved, constant - slope**2 / (4 * curvature), float(curvature[0]))
+    at = best + moved
+    return Vertex("found", at, constant - slope**2 / (4 * curvature), float(curvature[0]), wide=at)
+
+
+def _fits(x: Floats, heights: Floats, parabola: Floats) -> bool:
+    """Whether it passes by all values within their 95% errors, and there are more of them than it needs."""
+    missed = heights - sum(c * x[:, None] ** k for k, c in zip((2, 1, 0), parabola, strict=True))
+    bars = [error_bars(row) for row in missed]
+    return len(x) > 3 and all(b.low - ALIKE <= 0 <= b.high + ALIKE for b in bars)
 
 
 def _level(losses: Floats) -> bool:
@@ -85,6 +127,12 @@ def _level(losses: Floats) -> bool:
     if at > 0 or len(losses) < 2 or bool(np.all(losses == losses[0])):
         return False
     return bool(np.array_equal(losses[0], losses[1]))
+
+
+def _jumps(rise: Floats, at: int) -> bool:
+    """Whether a side rises less than half as much in the second step from the best value as in the first."""
+    sides = (rise[at:], rise[at::-1])
+    return any(len(side) > 2 and side[2] - side[1] < side[1] / 2 for side in sides)
 
 
 def _basin(x: Floats, losses: Floats) -> tuple[Floats, Floats]:
@@ -112,10 +160,19 @@ def error_bars(estimates: Floats) -> Slope:
     return interval(estimates)
 
 
-def drift(sizes: Floats, optima: Floats) -> Slope:
-    """Octaves per doubling: the slope of a least-squares line through optima [size, 1 + seed] at log2 `sizes`. Seeds
-    are left out at all sizes at once, since one seed's runs share their data."""
-    return error_bars(np.polyfit(sizes, optima, 1)[0])
+def widened(found: Slope, error: float) -> Slope:
+    """With another error, independent of its own."""
+    half = float(np.hypot(found.high - found.value, error))
+    return Slope(found.value, found.value - half, found.value + half)
+
+
+def drift(sizes: Floats, optima: Sequence[Vertex]) -> Slope:
+    """Octaves per doubling: the slope of a least-squares line through the optima at log2 `sizes`. Seeds are left out at
+    all sizes at once, since one seed's runs share their data; the errors of the fits are independent."""
+    slope = np.polyfit(sizes, np.array([vertex.wide for vertex in optima]), 1)[0]
+    from_mean = sizes - sizes.mean()
+    loose = np.array([vertex.loose for vertex in optima])
+    return widened(error_bars(slope), float(np.linalg.norm(from_mean * loose) / np.sum(from_mean**2)))
 
 
 def verdict(measured: Slope) -> str:

@@ -238,7 +238,7 @@ def _optimum(curve: Curve, vertex: fit.Vertex, sweep: str) -> Optimum:
         if sweep == "momentum" and status in ("below", "above"):  # its axis runs the other way
             status = "above" if status == "below" else "below"
         return Optimum(curve.parametrization, dict(curve.rung), status, None, None, None, None, None, tried)
-    bars = fit.error_bars(vertex.octaves)
+    bars = vertex.bars
     ends = sorted(at_coordinate(sweep, x) for x in (bars.low, bars.high) if math.isfinite(x))
     low, high = ends if ends else (None, None)
     return Optimum(curve.parametrization, dict(curve.rung), "found", at_coordinate(sweep, bars.value), low, high,
@@ -249,7 +249,7 @@ def _drift(group: Sequence[Curve], vertices: Sequence[fit.Vertex], ladder: Ladde
     name = group[0].parametrization
     if any(vertex.status != "found" for vertex in vertices):
         return Drift(name, None, None, None, "inconclusive")
-    slope = fit.drift(np.log2(ladder.points), np.array([vertex.octaves for vertex in vertices]))
+    slope = fit.drift(np.log2(ladder.points), vertices)
     low, high = (x if math.isfinite(x) else None for x in (slope.low, slope.high))
     largest = group[-1]
     carried = fit.interpolated(largest.octaves, largest.losses, float(vertices[0].octaves[0]))

@@ -47,7 +47,8 @@ def computation_graph(
         _edges(axes, placed, len(shown.edges), theme)
         for card, center, size in zip(shown.cards, placed.centers, sizes, strict=True):
             _card(axes, card, (center[0] - size[0] / 2, center[1] - size[1] / 2), size, theme)
-        _legend(axes, placed, bool(shown.back), theme)
+        climbs = "width or depth" if derivation.architecture.graph.loops else "width"
+        _legend(axes, placed, climbs, bool(shown.back), theme)
         if heading:
             name = derivation.architecture.file.replace("\\", "/").rpartition("/")[2]
             left = axes.get_xlim()[0] + 0.13
@@ -163,10 +164,10 @@ def _math(power: Power) -> str:
     return " ".join(f"${s}$" if e == 1 else f"${s}^{{{e}}}$" for s, e in power.exponents)
 
 
-def _legend(axes: Axes, placed: Layout, loops: bool, theme: Theme) -> None:
+def _legend(axes: Axes, placed: Layout, size: str, loops: bool, theme: Theme) -> None:
     left = axes.get_xlim()[0] + 0.2
     y = placed.height + 0.3
-    entries = ((theme.falls, "vanishes with width"), (theme.ground, "independent of it"), (theme.grows, "grows"))
+    entries = ((theme.falls, f"vanishes with {size}"), (theme.ground, "independent of it"), (theme.grows, "grows"))
     for color, text in entries:
         axes.add_patch(Rectangle((left, y - 0.06), 0.16, 0.12, facecolor=color, edgecolor=theme.band, linewidth=0.6))
         axes.text(left + 0.21, y, text, fontsize=SMALL - 0.5, color=theme.muted, va="center")

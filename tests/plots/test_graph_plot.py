@@ -162,6 +162,13 @@ def test_the_picture_names_every_card(example: str) -> None:
     assert render(computation_graph(derivation), "svg", text=True) == picture
 
 
+@pytest.mark.parametrize(("example", "what"), [("mlp", "width"), ("gpt", "width or depth")])
+def test_the_legend_says_what_a_cell_vanishes_with(example: str, what: str) -> None:
+    """The branches of a network of symbolic depth are tinted for their power of the depth."""
+    picture = render(computation_graph(derive(EXAMPLES[0].parent / f"{example}.tp", "adam")), "svg", text=True)
+    assert f">vanishes with {what}<" in picture.decode()
+
+
 def test_graph_saves_a_picture_and_refuses_what_would_have_no_meaning(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

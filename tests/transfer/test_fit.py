@@ -38,7 +38,7 @@ def test_intervals_of_the_optimum_hold_the_truth_as_often_as_they_say(seeds: int
     rng, inside, repetitions = np.random.default_rng(seeds), 0, 600
     for _ in range(repetitions):
         truth = rng.uniform(-5.5, -4.5)  # anywhere between two values of the grid
-        bars = fit.error_bars(fit.vertex(GRID, curve(rng, truth, seeds, 0.02), 1.0).octaves)
+        bars = fit.vertex(GRID, curve(rng, truth, seeds, 0.02), 1.0).bars
         inside += bars.low <= truth <= bars.high
     assert 0.93 <= inside / repetitions <= 0.97
 
@@ -51,10 +51,61 @@ def test_intervals_of_the_drift_hold_the_truth_as_often_as_they_say(moves: float
         for size in SIZES:
             centre = -5.0 + moves * (size - SIZES[0])
             losses = curve(rng, -5.0, 4, 0.02)  # the grid moves along with the optimum, as extending does
-            optima.append(fit.vertex(GRID + centre + 5.0, losses, 1.0).octaves)
-        bars = fit.drift(SIZES, np.array(optima))
+            optima.append(fit.vertex(GRID + centre + 5.0, losses, 1.0))
+        bars = fit.drift(SIZES, optima)
         inside += bars.low <= moves <= bars.high
     assert 0.92 <= inside / repetitions <= 0.98
+
+
+SHAPES = {  # curves with their minimum at 0 that are no parabolas: octaves -> log2 loss
+    "lopsided": lambda x: np.where(x < 0, 0.1, 0.6) * x**2,
+    "smooth": lambda x: np.log2(4 * 2.0 ** (-x / 2) + 2.0 ** (2 * x)),
+    "kink": lambda x: np.where(x < 0, -0.4, 0.4) * x,
+    "steep": lambda x: np.where(x < 0, -0.4, 2.0) * x,
+    "diverges": lambda x: np.minimum(np.where(x < 0, -0.2, 3.0) * x, 2.0),
+    "cliff": lambda x: np.where(x <= 0, -0.5 * x, 3.0),
+    "low cliff": lambda x: np.where(x <= 0, -0.3 * x, 1.0),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("noise", [0.02, 0.05])
+def test_intervals_on_curves_that_are_no_parabolas_hold_the_truth(shape: str, noise: float) -> None:
+    """Where the optimum lies between two values differs from width to width. Intervals from the spread of the seeds
+    alone hold the optimum never, and its drift in 5 to 60 of 100 cases."""
+    rng, repetitions = np.random.default_rng(3), 100
+    sizes, around = np.array([5.0, 7.0, 9.0]), np.arange(-4.0, 5.0)
+    inside, optima, widths = 0, 0, []
+    for _ in range(repetitions):
+        first, moves = rng.uniform(-0.5, 0.5), rng.uniform(-1, 0.2)
+        found = []
+        for size in sizes:
+            optimum = first + moves * (size - sizes[0])
+            octaves = np.floor(optimum + 0.5) + around
+            losses = SHAPES[shape](octaves - optimum)[:, None] + 0.3 * rng.standard_normal(4)
+            found.append(fit.vertex(octaves, losses + noise * rng.standard_normal(losses.shape), 1.0))
+            optima += found[-1].bars.low <= optimum <= found[-1].bars.high
+        bars = fit.drift(sizes, found)
+        inside += bars.low <= moves <= bars.high
+        widths.append(bars.high - bars.low)
+    assert inside / repetitions >= 0.93 and np.median(widths) < 0.5
+    assert optima / repetitions / len(sizes) >= 0.93
+
+
+def test_the_optimum_lies_beside_the_best_value_where_one_side_is_steep() -> None:
+    """A perceptron's losses over initial scales: 4 is better than 2 for every seed. A parabola through all five has its
+    vertex at 2.5."""
+    losses = np.array([[0.240, 0.237, 0.240, 0.255], [0.116, 0.159, 0.150, 0.144], [0.068, 0.081, 0.056, 0.068],
+                       [0.624, 1.532, 0.971, 0.557], [2.303, 2.303, 2.303, 2.303]])  # fmt: skip
+    found = fit.vertex(np.arange(5.0), np.log2(losses), 1.0)
+    assert 1.5 <= found.octaves[0] <= 2.5
+    assert found.bars.low <= 1 and found.bars.high >= 3, "no more is known than that it lies between the neighbours"
+
+
+def test_three_values_say_no_more_than_where_the_best_one_is() -> None:
+    """Nothing is left to see by whether they lie on a parabola."""
+    bars = fit.vertex(GRID[:3], curve(np.random.default_rng(0), -8.0, 4, 0.001)[:3], 1.0).bars
+    assert (bars.low, bars.high) == (-9, -7)
 
 
 @pytest.mark.parametrize("side", [-1, 1])
