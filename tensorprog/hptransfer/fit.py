@@ -50,9 +50,9 @@ class Vertex:
 
 
 def log_loss(loss: float | None, initial: float) -> float:
-    """log2 of the loss that counts: a diverged run (None), or one above its start, has its start's."""
-    counted = initial if loss is None else min(loss, initial)
-    return float(np.log2(max(counted, np.finfo(np.float64).tiny)))
+    """log2 of the loss that counts: a diverged run (None), or one above its start, has its start's. It is finite."""
+    counted, numbers = initial if loss is None else min(loss, initial), np.finfo(np.float64)
+    return float(np.log2(min(max(counted, numbers.tiny), numbers.max)))
 
 
 def without_each(losses: Floats) -> Floats:

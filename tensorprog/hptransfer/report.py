@@ -14,14 +14,14 @@ from tensorprog.derivation import SCHEMA
 @dataclass(frozen=True, slots=True)
 class Record:
     """One finished run. `sizes`: symbol -> size. `value`: of the swept quantity. `loss`: at the end (None: diverged);
-    `initial`: before the first step."""
+    `initial`: before the first step (None: not finite)."""
 
     parametrization: str
     sizes: Mapping[str, int]
     value: float
     seed: int
     loss: float | None
-    initial: float
+    initial: float | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -203,6 +203,10 @@ class _Runner:
             self._take(curve, octaves, job.seed, outcome)
 
     def _take(self, curve: Curve, octaves: float, seed: int, outcome: Outcome) -> None:
+        least = min(outcome.initial, math.inf if outcome.loss is None else outcome.loss)
+        if least < 0:
+            raise TensorProgError(f"the loss is negative: {least:.4g}", why="losses are compared by their logarithms",
+                                  fix="a loss that is bounded below by 0, such as cross_entropy or mse")  # fmt: skip
         curve.outcomes.setdefault(octaves, {})[seed] = outcome
         self._done += curve.cost
         if self._progress:
@@ -225,7 +229,14 @@ class _Runner:
 
 def _records(curve: Curve, sweep: str) -> list[Record]:
     return [
-        Record(curve.parametrization, dict(curve.rung), at_coordinate(sweep, octaves), seed, o.loss, o.initial)
+        Record(
+            curve.parametrization,
+            dict(curve.rung),
+            at_coordinate(sweep, octaves),
+            seed,
+            o.loss,
+            o.initial if math.isfinite(o.initial) else None,
+        )
         for octaves, by_seed in sorted(curve.outcomes.items())
         for seed, o in sorted(by_seed.items())
     ]

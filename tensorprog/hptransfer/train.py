@@ -28,7 +28,8 @@ MEASURED = 0.25  # the part of the run, at its end, over which the loss is avera
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """`loss`: the mean training loss over the last quarter of the steps, each on a batch not yet trained on in that
-    step; None if it was not finite at some step (diverged). `initial`: the loss before the first step."""
+    step; None if it was not finite at some step (diverged). `initial`: the loss before the first step, infinite if it
+    was not finite."""
 
     loss: float | None
     initial: float
@@ -123,7 +124,7 @@ def train(job: Job, data: Data) -> Outcome:
         for _ in range(job.steps):
             losses.append(network.step(data.batch(rng, job.batch)))
             if not math.isfinite(losses[-1]):
-                return Outcome(None, losses[0])
+                return Outcome(None, losses[0] if math.isfinite(losses[0]) else math.inf)
         return Outcome(sum(losses[-last:]) / last, losses[0])
 
 

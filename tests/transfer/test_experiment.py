@@ -57,6 +57,30 @@ def test_diverged_runs_are_recorded_as_such_and_count_as_the_worst(tmp_path: Pat
     assert json.loads(report.render("json"))["records"][-1]["loss"] is None
 
 
+def test_a_run_that_cannot_begin_is_recorded_and_is_not_the_best(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights so large that the first loss is no number."""
+    options = {"sweep": "init", "lr": 0.01, "values": (0.5, 1.0, 2.0, 1e30), "extend": False, "seeds": 3,
+               "parametrizations": ["derived"], "store": tmp_path / "runs"}  # fmt: skip
+    report = small(tmp_path / "d.npz", **options)
+    lost = {r.value for r in report.records if r.initial is None}
+    assert lost == {max(r.value for r in report.records)} and all(
+        r.loss is None for r in report.records if r.value in lost
+    )
+    assert all(o.value is None or o.value < 3 for o in report.optima)
+    assert "NaN" not in report.render("json") and "Infinity" not in report.render("json")
+    monkeypatch.setattr("tensorprog.hptransfer.pool.train", None)  # nothing is trained again
+    assert small(tmp_path / "d.npz", **options).render("json") == report.render("json")
+
+
+def test_a_negative_loss_is_refused(tmp_path: Path) -> None:
+    text = NETWORK.replace("loss cross_entropy(f)", "g[c] = f[c] - 10\nloss mean(g) + cross_entropy(f)")
+    with pytest.raises(tp.TensorProgError, match="the loss is negative: -"):
+        tp.transfer(tp.parse(text), widths=(8, 16), values=(0.01,), extend=False, seeds=1, steps=3, batch=4,
+                    data=saved(tmp_path / "d.npz"), parametrizations=["derived"])  # fmt: skip
+
+
 def test_cost_is_counted_in_products(tmp_path: Path) -> None:
     """Forward, the gradient of every weight, and of every hidden layer: 2 * rows * columns each, per example."""
     report = small(tmp_path / "d.npz", widths=(8, 16), values=(0.01,), extend=False, steps=3, batch=5)
