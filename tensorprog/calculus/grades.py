@@ -144,16 +144,21 @@ def entries_of(g: Grade, raw: int) -> Grade:
 def includes(big: tuple[Grade, ...], small: tuple[Grade, ...]) -> bool:
     """Whether every sum along an axis that is zero-mean for `big` is so for `small`, whatever it is multiplied with."""
     for (whole, own, mirror), (small_whole, small_own, small_mirror) in zip(big, small, strict=True):
-        if mirror != small_mirror:
-            known, other = mirror & SAME, small_mirror & SAME
-            if mirror & ~small_mirror & CENTRED or (known not in (UNKNOWN, other) and (known, other) != (STAYS, SAME)):
-                return False
-        if not _covers(whole, small_whole) or not _covers(own, small_own):
+        if mirror != small_mirror and not reflects(mirror, small_mirror):
+            return False
+        if not covers(whole, small_whole) or not covers(own, small_own):
             return False
     return True
 
 
-def _covers(big: Parity, small: Parity) -> bool:
+def reflects(big: int, small: int) -> bool:
+    """`includes`, of what becomes of entries under reflection."""
+    known, other = big & SAME, small & SAME
+    return not big & ~small & CENTRED and (known in (UNKNOWN, other) or (known, other) == (STAYS, SAME))
+
+
+def covers(big: Parity, small: Parity) -> bool:
+    """`includes`, of parities."""
     if big == small:
         return True
     odd, free, cover = big

@@ -16,15 +16,14 @@ from typing import Any, TypeVar, cast
 
 from tensorprog.calculus.grades import (
     CENTRED,
-    NOTHING,
     SAME,
     Grade,
     entries_of,
     grade_product,
-    includes,
     merged,
     vanishes,
 )
+from tensorprog.calculus.inclusion import Candidate, undominated
 
 Term = tuple[int, int, tuple[Grade, ...]]
 Terms = tuple[Term, ...]
@@ -143,9 +142,6 @@ def reduce_terms(terms: list[Term]) -> Terms:
     return tuple([(terms[place][0], raw, grades) for _, raw, grades, place in _reduced(tuple(terms))])
 
 
-Candidate = tuple[int, int, tuple[Grade, ...], int]  # a term, and the place of the one that its size comes from
-
-
 @remembered
 def _reduced(terms: Terms) -> list[Candidate]:
     """What is left of them. It names places, not sizes: equal sizes may be different forms of the unknowns."""
@@ -157,11 +153,11 @@ def _reduced(terms: Terms) -> list[Candidate]:
             best[key] = place
     kept = [(terms[place][0], raw, grades, place) for (raw, grades), place in best.items()]
     if len(kept) > 1:
-        kept = _undominated(sorted(kept, reverse=True))
+        kept = undominated(sorted(kept, reverse=True))
     if len(kept) > MANY:
         merged = _merge_alike(kept)
         if len(merged) < len(kept):
-            kept = _undominated(sorted(merged, reverse=True))
+            kept = undominated(sorted(merged, reverse=True))
     return kept
 
 
@@ -202,25 +198,6 @@ def size_of(terms: Terms) -> int:
     size = largest(terms)
     assert size is not None
     return size
-
-
-def _undominated(ordered: list[Candidate]) -> list[Candidate]:
-    """Those, the largest first, that none of the others includes."""
-    kept: list[Candidate] = []
-    for candidate in ordered:
-        size, raw, grades, _ = candidate
-        odd, free, _ = grades[0][0] if grades else NOTHING  # most pairs fail by it: asked without a call of `includes`
-        for _, other_raw, other_grades, _ in kept:
-            if other_raw != raw:
-                continue
-            other_odd, other_free, _ = other_grades[0][0] if grades else NOTHING
-            if not (free | other_odd ^ odd) & ~other_free and includes(other_grades, grades):
-                break
-        else:
-            if kept and kept[-1][0] == size:  # equal sizes: a later term may include an earlier one
-                kept = [k for k in kept if not (k[0] == size and k[1] == raw and includes(grades, k[2]))]
-            kept.append(candidate)
-    return kept
 
 
 def _merge_alike(terms: list[Candidate]) -> list[Candidate]:
