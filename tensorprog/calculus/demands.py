@@ -13,7 +13,7 @@ from tensorprog.calculus.multiply import ContractPlan
 from tensorprog.calculus.nonlinear import entrywise, facts_of
 from tensorprog.calculus.shared import products
 from tensorprog.calculus.terms import Term, Terms, interned, reduce_terms
-from tensorprog.calculus.uses import Occurrence, occurrences, scale_free
+from tensorprog.calculus.uses import Occurrence, matters, occurrences, scale_free
 from tensorprog.functions import find
 from tensorprog.graph import Add, Contract, Map, Scale
 
@@ -49,7 +49,8 @@ class Demands(Analysis):
             for node in forward.nodes if isinstance(node.op, Scale) and node.id not in still_weights
             for name in node.op.scalar.unknowns if forward.unknowns[name].kind == "multiplier"
         }  # fmt: skip
-        self.scale_free = {o.param for o in self.uses if scale_free(self.program, o)}  # A is 0: any would do
+        divided = {o.param for o in self.uses if scale_free(self.program, o)}
+        self.scale_free = {name for name in divided if not matters(self.program, name, self.functions)}  # A is 0
         self.started = {name for name, p in forward.parameters.items() if p.start is not None}
         self.always_free = {param for param, uses in self._by_param.items()
                             if all(o.multiplier is not None for o in uses)}  # fmt: skip

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from tensorprog.graph import Add, Contract, Fold, InvRms, Map, Merge, Param, Program, Scale, Split, StopGrad, Window
+from tensorprog.functions import Function, find
+from tensorprog.graph import (
+    Accumulate,
+    Add,
+    Contract,
+    Fold,
+    InvRms,
+    Map,
+    Merge,
+    Param,
+    Program,
+    Scale,
+    Split,
+    StopGrad,
+    Window,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +127,38 @@ def scale_free(program: Program, occurrence: Occurrence) -> bool:
             seen.add(k)
             pending.extend(nodes[k].args)
     return False
+
+
+def matters(program: Program, name: str, functions: Mapping[str, Function]) -> bool:
+    """Whether the initial scale of a parameter matters anywhere: whether a sum, a function, the loss or an output sees
+    something of another degree in it than 0 (v / |v| has degree 0)."""
+    degrees: list[int] = []
+    for node in program.forward.nodes:
+        of = [degrees[a] for a in node.args]
+        match node.op:
+            case Param():
+                degree = int(node.op.name == name)
+            case Contract():
+                degree = sum(of)
+            case InvRms():
+                degree = -of[0]
+            case Add():
+                degree = of[0]
+                if len({*of}) > 1:
+                    return True
+            case Map(fn, order) if of[0]:
+                degree_of = find(fn, functions).facts[order].degree
+                if degree_of is None:
+                    return True
+                degree = of[0] * degree_of
+            case Scale() | Split() | Merge() | Window() | Fold() | StopGrad() | Accumulate():
+                degree = of[0]
+            case _:
+                degree = 0
+                if any(of):
+                    return True
+        degrees.append(degree)
+    return any(degrees[node] for _, node in program.forward.outputs)
 
 
 def _spreads(program: Program, node: int) -> bool:

@@ -98,3 +98,12 @@ def test_a_reason_counts_the_sums_over_other_parameters_on_the_way_to_a_use() ->
     told = found.explain("W", "lr")
     assert "as part of `q`, where it meets the initial value of `E`" in told
     assert "the sum over j (n terms) is aligned, law of large numbers: both factors depend on E" in told
+
+
+@pytest.mark.parametrize(("use", "free"), [("u[j] h[j]", True), ("abs(v[j]) h[j]", False), ("v[j] h[j]", False)])
+def test_a_weight_has_no_scale_where_nothing_sees_one(use: str, free: bool) -> None:
+    """v / |v| has none; v itself has, and a function of it that is not constant."""
+    source = "width n\naxis c: 3, j: n\ninput x[c]\nparam U[j,c], v[j], R[j]\nh[j] = relu(U[j,c] x[c])\n"
+    source += "u[j] = v[j] * rms_scale[j](v[j])\ny[j] = relu(u[j] + h[j])\n"
+    found = tp.derive(tp.parse(f"{source}output f[] = ?s * ({use})\noutput e[] = R[j] y[j]\nloss mse(f) + mse(e)"))
+    assert ("any would do" in found.reasons["v"]["init_std"]) == free
