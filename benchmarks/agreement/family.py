@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
+from unittest.mock import patch
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,7 @@ EACH = "*"  # of a Look: one parameter after the other
 EPSILON = 1e-30  # of normalisations: arguments may vanish like n^-3
 ONE = 1.0  # with which no normalisation takes away exactly what is common to all that it reads
 ADAM = Fraction(1, 10**18)  # the base epsilon of optimizers that have one: gradients may vanish like n^-7/2
+MUON = "tensorprog.arrays.SMALLEST_NORM"  # is no larger, for the same reason
 
 RAISED, NORMED = "with one learning rate raised", "with an epsilon in its norms"
 FURTHER = "at other learning rates and larger widths"
@@ -149,7 +151,8 @@ class Family:
     def rates(self) -> Mapping[str, float]:
         """Base learning rates."""
         narrow = dict.fromkeys(self.derivation.widths, LADDER[0])
-        return base_rates(self.derivation, narrow, self.base, batch=BATCH)
+        with patch(MUON, float(ADAM)):
+            return base_rates(self.derivation, narrow, self.base, batch=BATCH)
 
     def precisely(self) -> Family:
         """The same networks in double precision."""
@@ -175,9 +178,10 @@ class Family:
             plan = planned(self.derivation, self.used, at, self.base, BATCH, lr, self.dtype)
             for seed in missing:
                 found = np.full((len(self.places), self.steps + 1), np.nan)
-                found[wanted, : steps + 1] = measure(
-                    self.derivation, self.used, [self.places[k] for k in wanted], at, self.base, seed=seed, steps=steps,
-                    batch=BATCH, lr=lr, dtype=self.dtype, plan=plan)  # fmt: skip
+                with patch(MUON, float(ADAM)):
+                    found[wanted, : steps + 1] = measure(
+                        self.derivation, self.used, [self.places[k] for k in wanted], at, self.base, seed=seed,
+                        steps=steps, batch=BATCH, lr=lr, dtype=self.dtype, plan=plan)  # fmt: skip
                 self._done[*of, width, seed] = found
         grid = [self._done[*of, width, seed] for width in look.widths for seed in range(look.seeds)]
         return np.stack(grid, axis=-1).reshape(len(self.places), self.steps + 1, len(look.widths), look.seeds)

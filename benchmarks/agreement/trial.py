@@ -132,7 +132,8 @@ def prepared(
     predictor = Predictor(derivation, expected or used, STEPS)
     grows = _first_growth(predictor)
     family = Family(derivation, used, places, max(1, min(STEPS, grows)))
-    everything = [(k, t) for k in range(len(places)) for t in range(family.steps + 1)]
+    unbounded = [predictor.unbounded(t) for t in range(family.steps + 1)]
+    everything = [(k, t) for k, p in enumerate(places) for t, beyond in enumerate(unbounded) if p.node not in beyond]
     own = Case(places, predictor, grows, everything)
     return Hearing(derivation, wrong, family, (own, control(derivation, own)) if used is not derivation.parametrization
                    else (own,))  # fmt: skip
@@ -142,6 +143,7 @@ def heard(hearing: Hearing, looks: Sequence[Look]) -> Verdicts:
     """Trains it, and judges."""
     family, cases = hearing.family, hearing.cases
     own = cases[0]
+    unknown = len(own.places) * (family.steps + 1) - len(own.pending)  # no bound is known of them
     for look in unrolled(looks, hearing):
         wanted = [own.wanted(look)]
         wanted += [case.wanted(look, wanted[0]) for case in cases[1:]]
@@ -160,7 +162,7 @@ def heard(hearing: Hearing, looks: Sequence[Look]) -> Verdicts:
                 case.hear(look, keys, precise, family.dtype, values)
     rows = own.verdicts()
     counts = dict.fromkeys(("agrees", "disagrees", "inconclusive", "left out"), 0)
-    counts["left out"] = sum(p.kind == "value" for p in own.places) * (STEPS - family.steps)
+    counts["left out"] = sum(p.kind == "value" for p in own.places) * (STEPS - family.steps) + unknown
     for row in rows:
         counts[row.verdict] += 1
     how = dict(Counter(row.reason for row in rows if row.verdict == "agrees" and row.reason))

@@ -136,9 +136,10 @@ def joint_flip(parities: Sequence[Parity]) -> int:
 
 
 def entries_of(g: Grade, raw: int) -> Grade:
-    """Along an axis, the entries of what is no longer known to be the Gaussian matrices `raw`: they depend on them."""
-    whole, _, _ = g
-    return (forgotten((whole[0], whole[1] | raw, 0)), ANYTHING, UNKNOWN)
+    """Along an axis, the entries of what is no longer known to be the Gaussian matrices `raw`: they depend on them, and
+    are reflected as they were."""
+    whole, _, mirror = g
+    return (forgotten((whole[0], whole[1] | raw, 0)), ANYTHING, mirror & SAME)
 
 
 def includes(big: tuple[Grade, ...], small: tuple[Grade, ...]) -> bool:

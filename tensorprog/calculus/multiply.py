@@ -152,11 +152,17 @@ def _multiply_raw(w: Term, x: Term, plan: ContractPlan, *, swapped: bool) -> tup
     if not q_half:  # an entrywise product: still a Gaussian matrix, unless the factor depends on it
         grades: list[Grade] = []
         shared = sum([i >= 0 <= j for i, j in plan.kept])  # a scaling of rows alone leaves each row as it is
-        depends = shared == len(wg) and any(raw & depends_on(g) for g in xg)
+        known = 0
+        for g in xg:
+            known |= depends_on(g)
+        depends = shared == len(wg) and bool(raw & known)
         for i, j in plan.kept:
             a, b = (j, i) if swapped else (i, j)
             g = grade_product(wg[a] if a >= 0 else EVEN, xg[b] if b >= 0 else EVEN)
-            grades.append(entries_of(g, raw) if depends and a >= 0 else g)
+            if depends and a >= 0:
+                g = entries_of(g, raw)
+                g = (*g[:2], UNKNOWN) if wild(raw, a) & known else g  # summed along b, W_ab (W^T y)_b contains y_a
+            grades.append(g)
         return ((size, 0 if depends else raw, tuple(grades)),)
     depends = bool(raw & (through[0] | through[1]))
     if depends:

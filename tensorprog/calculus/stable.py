@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from tensorprog.calculus.normalising import normalises
 from tensorprog.calculus.shared import Sizes, describe
 from tensorprog.calculus.terms import Terms, largest
 from tensorprog.errors import CalculusError, NoPowerLawError
@@ -153,5 +154,16 @@ def blown_up(program: Program, snapshot: Snapshot, functions: Mapping[str, Funct
                 exact = False
             tainted = size is not None and size > 0 and not exact
         if tainted:
+            result.add(node.id)
+    return result
+
+
+def unbounded(program: Program, bounds: Container[int]) -> set[int]:
+    """Nodes of which not even a bound is known, if no more than that is known of `bounds`: the inverse norm of one that
+    a saturated function made zero, and what is made of that inverse (but for what it normalises: its norm is 1)."""
+    result: set[int] = set()
+    for node in program.nodes:
+        inverse = isinstance(node.op, InvRms) and node.args[0] in bounds
+        if inverse or (any(a in result for a in node.args) and not normalises(node, program)):
             result.add(node.id)
     return result

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from tensorprog.calculus.analysis import Analysis, Exponents, Snapshot, largest
 from tensorprog.calculus.shared import Sizes
-from tensorprog.calculus.stable import blown_up
+from tensorprog.calculus.stable import blown_up, unbounded
 from tensorprog.calculus.terms import Terms, reduce_terms
 from tensorprog.calculus.whole import Whole
 from tensorprog.coordcheck.probes import GRADIENTS, Probe
@@ -122,6 +122,10 @@ class Predictor:
         if self.slow and step and size is not None and probe.kind not in GRADIENTS:
             first = self._lowest(size, self._size(probe, step, self.slow[step]))
         return Prediction(size, probe.node in self.bounds[step], first)
+
+    def unbounded(self, step: int) -> set[int]:
+        """Nodes that may be larger than predicted, as the prediction for what an inverse norm reads is a bound."""
+        return unbounded(self.program, self.bounds[step])
 
     def _lowest(self, size: Power, slow: Power | None) -> Power | None:
         """The exponent of the lowest order, if it is not `size`. At learning rates n^-APART smaller, order k of a

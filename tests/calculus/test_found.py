@@ -189,6 +189,11 @@ def test_a_weight_whose_transpose_meets_centred_gradients_alone_moves_no_mean() 
     assert predicted("mean_of_a_stream_before_its_norm", "[x] #2")[:2] == ["n^-1/2", "n^-1/2"]
 
 
+def test_what_is_made_entry_by_entry_of_a_matrix_is_reflected_with_it() -> None:
+    """M gates W and stays, W and V flip, and so does a coordinate of h, at every step."""
+    assert predicted("mean_of_functions_of_a_made_weight", "[h] #2") == ["n^-1/2"] * 4
+
+
 def test_sigmoid_is_odd_but_for_a_constant() -> None:
     """Its mean over coordinates, in a stream that nothing else breaks the symmetry of, moves at order n^-1/2 only."""
     assert predicted("centred_sigmoid", "[h] #2") == ["1", "n^-1/2", "n^-1/2", "n^-1/2"]

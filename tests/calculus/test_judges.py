@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from benchmarks.agreement import __main__ as main
-from benchmarks.agreement import evidence, rows, shrink
+from benchmarks.agreement import evidence, family, rows, shrink
 from benchmarks.agreement.__main__ import finished
 from benchmarks.agreement.campaign import campaign_program
 from benchmarks.agreement.family import EACH, NORMED, ONE, RAISED, WIDER, Look, idle
@@ -448,3 +448,58 @@ def test_a_sample_of_the_campaign(number: int) -> None:
     assert not [row for row in found.rows if row.verdict == "disagrees" and row.reason != CANCELS]
     assert found.counts["agrees"] > 0.7 * (found.counts["agrees"] + found.counts["inconclusive"])
     assert not found.wrong or not found.control or found.control.get("disagrees")
+
+
+SWITCHED = """
+width n
+dim d = 8, classes = 3, T = 3
+axis i: d, j: n, c: classes, t: T
+input a[t,i]
+param E[j,i], G[j], V[c,j]
+z[t,j] = E[j,i] a[t,i]
+s[t] = ?scale * (G[j] z[t,j])
+y[t,j] = z[t,j] * sigmoid(s[t])
+u[t,j] = y[t,j] * rms_scale[j](y[t,j])
+output f[c] = V[c,j] mean[t](u[t,j])
+loss mse(f)
+"""
+
+
+def test_behind_the_inverse_norm_of_what_a_saturated_gate_made_no_bound_is_known() -> None:
+    """With a scale that is n too large, the gate is exp(-n^1/2) at some times, and the inverse norm there is one over
+    that. What it normalises has entries of order 1 all the same, and with the derived scale all is predicted."""
+    found = derive(parse(SWITCHED), "sgd")
+    large = {**found.parametrization.unknowns, "scale": found.parametrization.unknowns["scale"] * Power.of({"n": 1})}
+    used = replace(found.parametrization, unknowns=large)
+    wrong, right = (Predictor(found, p, 0) for p in (used, found.parametrization))
+    names = {p.name for p in probes(found) if p.kind in ("value", "gradient") and p.node in wrong.unbounded(0)}
+    assert names == {"[invrms(y)]", "E", "G"}
+    assert not right.unbounded(0)
+    hearing = prepared(found, used)
+    seen = {hearing.cases[0].places[k].name: k for k, t in hearing.cases[0].pending if t == 0}
+    assert "u" in seen
+    assert "[invrms(y)]" not in seen
+    inverse = next(k for k, place in enumerate(hearing.family.places) if place.name == "[invrms(y)]")
+    sizes = hearing.family.sizes(Look(8), [(inverse, 0)])[inverse, 0]
+    assert evidence.judge(WIDTHS, sizes, 0.0, bound=True).low > 0.2  # so it would be said to grow faster
+    assert heard(prepared(found, used), (Look(4),)).counts["left out"] >= len(names)
+
+
+@pytest.mark.parametrize(("smallest", "agrees"), [(family.ADAM, True), (Fraction(1, 10**7), False)])
+def test_steps_of_muon_do_not_depend_on_how_small_a_gradient_is(
+    smallest: Fraction, agrees: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W starts so small that V's gradient vanishes like n^-6, far below the smallest norm of PyTorch's Muon, which is
+    the negative control."""
+    monkeypatch.setattr(family, "ADAM", smallest)
+    source = "width n\ndim d = 8, classes = 3\naxis i: d, j: n, k: n, c: classes\ninput x[i]\n"
+    source += "param E[j,i], W[k,j], V[c,k]\noutput f[c] = V[c,k] square(W[k,j] tanh(E[j,i] x[i]))\nloss mse(f)"
+    found = derive(parse(source), "muon")
+    tiny = replace(found.params["W"], init_std=found.params["W"].init_std * Power.of({"n": Fraction(-3)}))
+    hearing = prepared(found, replace(found.parametrization, params={**found.params, "W": tiny}))
+    own = hearing.cases[0]
+    key = next((k, t) for k, t in own.pending if t == 1 and (own.places[k].name, own.places[k].kind) == ("V", "value"))
+    row = evidence.judge(WIDTHS, hearing.family.sizes(Look(8), [key])[key], 0.5, bound=False)
+    predicted = own.predictor.at(own.places[key[0]], 1).exponent
+    assert predicted is not None
+    assert (abs(row.slope - float(predicted.degree)) < 0.1) == agrees
