@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from fractions import Fraction
 from typing import Any
 from unittest.mock import patch
 
@@ -39,7 +40,7 @@ def lifted(line: Line) -> bool:
     found = {(probe.name, probe.kind): probe for probe in probes(derivation)}
     for row in disagreeing(line):
         size = predictor.at(found[row["tensor"], row["kind"]], row["step"]).exponent
-        if size is None or row["predicted"] == "zero" or str(size.degree) == row["predicted"]:
+        if size is None or row["predicted"] == "zero" or size.degree >= Fraction(row["predicted"]):
             return False
     return True
 
