@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import cached_property
 
 from tensorprog.calculus.analysis import Analysis, Exponents, Snapshot, largest
+from tensorprog.calculus.cancelling import require_norms_of_what_lasts
 from tensorprog.calculus.shared import Sizes
 from tensorprog.calculus.stable import blown_up, unbounded
 from tensorprog.calculus.terms import Terms, reduce_terms
+from tensorprog.calculus.uneven import require_norms_of_equals
 from tensorprog.calculus.whole import Whole
 from tensorprog.coordcheck.probes import GRADIENTS, Probe
 from tensorprog.derivation import Derivation
+from tensorprog.errors import CalculusError
 from tensorprog.exponents import Power
 from tensorprog.parametrization import Parametrization
 from tensorprog.parametrizations import in_gauge
@@ -80,6 +84,7 @@ class Predictor:
         self.sizes = Sizes(self.units)
         whole = Whole(parametrization if exponents is None else None)
         exponents = exponents or in_gauge(derivation.solution.solver, parametrization)
+        self._multipliers = exponents.M
         analysis: _Training
         if like is None:
             analysis = _Training(self.program, self.units, derivation.choice, solver.functions, exponents, whole)
@@ -124,8 +129,20 @@ class Predictor:
         return Prediction(size, probe.node in self.bounds[step], first)
 
     def unbounded(self, step: int) -> set[int]:
-        """Nodes that may be larger than predicted, as the prediction for what an inverse norm reads is a bound."""
-        return unbounded(self.program, self.bounds[step])
+        """Nodes that may be larger than predicted, as the prediction for what an inverse norm reads is a bound: behind
+        a saturated function, and for every norm where the exponents make one start smaller than its size says."""
+        return unbounded(self.program, self.bounds[step] if self._norms_last else range(len(self.program.nodes)))
+
+    @cached_property
+    def _norms_last(self) -> bool:
+        """Whether what norms divide by starts as large as its size says, as it does for derived exponents."""
+        initial, functions = self.snapshots[0].initial, self.analysis.functions
+        try:
+            require_norms_of_what_lasts(self.program, initial, self._multipliers, self.sizes, functions)
+            require_norms_of_equals(self.program, initial, self.sizes, functions)
+        except CalculusError:
+            return False
+        return True
 
     def _lowest(self, size: Power, slow: Power | None) -> Power | None:
         """The exponent of the lowest order, if it is not `size`. At learning rates n^-APART smaller, order k of a

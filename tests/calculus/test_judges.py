@@ -485,6 +485,45 @@ def test_behind_the_inverse_norm_of_what_a_saturated_gate_made_no_bound_is_known
     assert heard(prepared(found, used), (Look(4),)).counts["left out"] >= len(names)
 
 
+GROWING_STATE = """
+width n
+dim d = 8, T = 3
+axis i: d, j: n, k: n, c: d, t: T
+input a[t,i]
+param E[j,i], W[j,k], U[j,k], V[c,j]
+z[t,j] = E[j,i] a[t,i]
+h[j] = 0
+scan t {
+  h[j] = W[j,k] z[t,k] + U[j,k] h[k]
+  y[t,j] = h[j]
+}
+u[t,j] = y[t,j] * rms_scale[j](y[t,j])
+output f[c] = V[c,j] mean[t](u[t,j])
+loss mse(f)
+"""
+
+
+def test_behind_norms_of_parts_that_start_at_different_sizes_no_bound_is_known() -> None:
+    """A state that starts at n^-1/2 and is multiplied by n^1/2 at each time is largest at the last, its inverse norm at
+    the first. Exponents under which it starts so are not refused, as derived ones would be."""
+    found = derive(parse(GROWING_STATE), "sgd")
+    params = dict(found.parametrization.params)
+    half = Power.of({"n": Fraction(1, 2)})
+    params |= {"E": replace(params["E"], init_std=params["E"].init_std / half),
+               "U": replace(params["U"], init_std=params["U"].init_std * half)}  # fmt: skip
+    used = replace(found.parametrization, params=params)
+    wrong, right = (Predictor(found, p, 0) for p in (used, found.parametrization))
+    names = {p.name for p in probes(found) if p.kind in ("value", "gradient") and p.node in wrong.unbounded(0)}
+    assert names == {"[invrms(y)]", "E", "W", "U"}
+    assert not right.unbounded(0)
+    family = prepared(found, used).family
+    inverse = next(k for k, place in enumerate(family.places) if place.name == "[invrms(y)]")
+    predicted = wrong.at(family.places[inverse], 0).exponent
+    assert predicted is not None
+    sizes = family.sizes(Look(8), [(inverse, 0)])[inverse, 0]
+    assert evidence.judge(WIDTHS, sizes, float(predicted.degree), bound=False).reason == evidence.FASTER
+
+
 @pytest.mark.parametrize(("smallest", "agrees"), [(family.ADAM, True), (Fraction(1, 10**7), False)])
 def test_steps_of_muon_do_not_depend_on_how_small_a_gradient_is(
     smallest: Fraction, agrees: bool, monkeypatch: pytest.MonkeyPatch
