@@ -27,7 +27,7 @@ class AppliedWarning(UserWarning):
 @dataclass(frozen=True)
 class Applied:
     """What was done to a model: kept in the model itself, so that copies know it too. `untouched`: where no weight was
-    rescaled, sums over the bits of all, to tell whether they have moved since."""
+    rescaled, the types of all and sums over their bits, to tell whether they have moved since."""
 
     changes: Changes
     base: Mapping[str, int]
@@ -35,7 +35,7 @@ class Applied:
     rescaled: tuple[Rescaled, ...]
     multipliers: tuple[PlacedMultiplier, ...]
     absorbed: Mapping[str, float]
-    untouched: Mapping[str, int]
+    untouched: Mapping[str, tuple[str, int]]
 
 
 def applied(model: Module) -> Applied | None:
@@ -124,9 +124,15 @@ def remove(model: Module) -> None:
         raise TensorProgError("nothing was applied to this model", why="what is undone is what `apply` noted in it",
                               fix="p.apply(model, ..) before, or nothing")  # fmt: skip
     parameters = parameters_by_change(record.changes, model)
+    types = {d.name: d.dtype for d in record.rescaled} | {name: dtype for name, (dtype, _) in record.untouched.items()}
+    for name, dtype in types.items():
+        if (now := str(parameters[name].dtype)) != dtype:
+            raise TensorProgError(f"`{name}` was {dtype} when the changes were applied, and is {now}",
+                                  why="what is given back are the weights that were there, to the last bit",
+                                  fix="p.remove(model) before the conversion, or p.fold(model)")  # fmt: skip
     trained = next((d.name for d in record.rescaled if moved(d, parameters[d.name])), None)
-    now = _checksums({name: parameters[name] for name in record.untouched})
-    trained = trained or next((name for name, bits in record.untouched.items() if now[name] != bits), None)
+    found = _checksums({name: parameters[name] for name in record.untouched})
+    trained = trained or next((name for name, was in record.untouched.items() if found[name] != was), None)
     if trained is not None:
         raise TensorProgError(
             f"the weights have moved since (`{trained}`)",
@@ -138,8 +144,9 @@ def remove(model: Module) -> None:
     forget_compiled()
 
 
-def _checksums(parameters: Mapping[str, Any]) -> dict[str, int]:
-    return {name: checksum(Range().of(tensor)) for name, tensor in parameters.items() if not tensor.is_meta}
+def _checksums(parameters: Mapping[str, Any]) -> dict[str, tuple[str, int]]:
+    return {name: (str(tensor.dtype), checksum(Range().of(tensor)))
+            for name, tensor in parameters.items() if not tensor.is_meta}  # fmt: skip
 
 
 # --- what is to be done -------------------------------------------------------------------------------

@@ -9,8 +9,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from tensorprog.calculus.forms import without_multipliers
+from tensorprog.calculus.shared import describe
 from tensorprog.derivation import Derivation
 from tensorprog.errors import TensorProgError
+from tensorprog.graph import Graph, Input, reached
 from tensorprog.optimizers import Choice, Optimizer
 from tensorprog.optimizers.choice import choose
 from tensorprog.optimizers.policies import DEFAULT_POLICY, POLICIES
@@ -162,7 +164,7 @@ def derive_reading(
     try:
         solution = solved(architecture, choice)
     except TensorProgError as error:
-        error.fix = _in_code(error.fix)
+        _in_code(error, architecture.graph)
         raise
     require_order_one(architecture.graph, solution)
     parametrization = without_multipliers(solution, policy)
@@ -170,14 +172,20 @@ def derive_reading(
     return ImportedDerivation(reading, derivation)
 
 
-def _in_code(fix: str) -> str:
-    """What the language would write, as a model's code has it."""
-    if "?scale" in fix:
-        return "in the model's code, a factor that takes this away, such as `/ x.shape[-1] ** 0.5` for n^1/2"
-    if "into parts that grow alike" in fix:
-        return "a builder of one number, so that all that stands side by side grows alike; or a layer for each part"
-    if "finite dim" in fix:
-        return "a builder in which that axis keeps its size: more heads instead of larger ones, say"
-    if "optimizer adam`" in fix:
-        return 'another optimizer for it: optimizer_for={"its name": "adam"}'
-    return fix
+def _in_code(error: TensorProgError, graph: Graph) -> None:
+    """Says what the language would write as a model's code has it."""
+    if "?scale" in error.fix:
+        nodes = graph.nodes
+        made = (n.id for n in nodes if error.message.startswith(f"`{describe(n, nodes)}` "))
+        if not any(isinstance(nodes[k].op, Input) for k in reached(nodes, made)):  # of parameters alone
+            error.why = "a number behind it that shrinks with the width would have to be made up for by its start"
+            error.fix = "that number at what it is for alone: `z / d ** 0.5 + f(b)` instead of `(z + f(b)) / d ** 0.5`"
+            return
+        error.fix = "in the model's code, a factor that takes this away, such as `/ x.shape[-1] ** 0.5` for n^1/2"
+    elif "into parts that grow alike" in error.fix:
+        error.fix = ("a builder of one number, so that all that stands side by side grows alike; or a layer for each "
+                     "part")  # fmt: skip
+    elif "finite dim" in error.fix:
+        error.fix = "a builder in which that axis keeps its size: more heads instead of larger ones, say"
+    elif "optimizer adam`" in error.fix:
+        error.fix = 'another optimizer for it: optimizer_for={"its name": "adam"}'

@@ -22,7 +22,6 @@ from tensorprog.graph import (
     Merge,
     Node,
     Param,
-    Scalar,
     Scale,
     Split,
     reached,
@@ -39,6 +38,7 @@ from tensorprog.torch.changes import (
     ParameterChange,
     Place,
 )
+from tensorprog.torch.lower.scalars import scalar_power
 from tensorprog.torch.place_text import place_text
 from tensorprog.torch.ranges import range_multipliers
 from tensorprog.torch.sources import ends_of, other_factors, read_through, relabelled, sources_of, times_read
@@ -127,14 +127,6 @@ def present(nodes: tuple[Node, ...], product: int) -> Power:
             if isinstance(at.op, Scale):
                 total = total * scalar_power(at.op.scalar)
             at = nodes[at.args[0]]
-    return total
-
-
-def scalar_power(scalar: Scalar) -> Power:
-    """How a number scales with the widths."""
-    total = UNIT
-    for dim, power in scalar.powers:
-        total = total * Power.of({s: Fraction(p) for s, p in dim.growth}) ** power
     return total
 
 

@@ -13,7 +13,7 @@ import torch
 
 from tensorprog.coordcheck.ladder import require_climb, require_runs
 from tensorprog.errors import TensorProgError
-from tensorprog.torch.building import Build, Built, construct, tensors
+from tensorprog.torch.building import Build, Built, construct, tensors, told
 from tensorprog.torch.nodes import Node, recording, storage
 
 Tensor = Any
@@ -109,7 +109,11 @@ def _run(
     if not any(p.requires_grad for p in module.parameters()):
         raise TensorProgError("the module has no parameter that is trained", why="a check compares how tensors change",
                               fix="requires_grad = True for what is to be trained")  # fmt: skip
-    optimizer = configure(built)
+    if meta := next((name for name, p in module.named_parameters() if p.is_meta), None):
+        raise TensorProgError(f"`{meta}` has no values: it is on the meta device", why="what is measured are numbers",
+                              fix="a builder whose module lies in memory and is initialised")  # fmt: skip
+    with told(f"making the optimizer fails at {built.n}", "a function of the parameters that returns an optimizer"):
+        optimizer = configure(built)
     parameters = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
     start = [p.detach().clone() for _, p in parameters]
     places = [Place(name, "parameter") for name, _ in parameters]
@@ -135,7 +139,8 @@ def _run(
         torch.manual_seed(seed)
         with torch.enable_grad(), recording(module, take) as recorder:
             outputs = built.outputs()
-        loss = built.loss(outputs)
+            recorder.aside = True
+            loss = built.loss(outputs)
         if t == 0:
             returned = {seen.get(storage(x)) for x in tensors(outputs)}
             scaled = {node for node, reads in recorder.reads.items() if reads == {True}}
@@ -154,8 +159,10 @@ def _run(
             columns.append(moved + column)
         if t < steps:
             module.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
+            with told(f"the backward pass fails at {built.n}", "functions of one's own whose backward works"):
+                loss.backward()
+            with told(f"the optimizer's step fails at {built.n}", "an optimizer whose step works on these parameters"):
+                optimizer.step()
     return tuple(places), tuple(ops), np.array(columns).T
 
 

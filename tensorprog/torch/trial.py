@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tensorprog.torch.reading import Reading
 
 FACTOR = 1.5
+SMALLER = (1 / 8, 1 / 64)
 DRAWS = 4  # of the parameters, at most
 VISIBLE = 1e-4  # the least relative effect of the factor that can be told from rounding
 
@@ -101,9 +102,13 @@ class Trial:
         return self._gives(interpreted(self.reading, dict.fromkeys(names, FACTOR)), place)
 
     def idle(self, name: str) -> bool:
-        """Whether nothing depends on a multiplier: what it multiplies is divided by what has it too."""
-        pairs = zip(self.before, interpreted(self.reading, {name: FACTOR}), strict=True)
-        return all(float(np.abs(a - b).max()) <= VISIBLE * float(np.abs(a).max()) for a, b in pairs)
+        """Whether nothing depends on a multiplier: what it multiplies is divided by what has it too. (A softmax that is
+        saturated minds only a factor that is far smaller.)"""
+        for factor in (FACTOR, *SMALLER):
+            pairs = zip(self.before, interpreted(self.reading, {name: factor}), strict=True)
+            if any(float(np.abs(a - b).max()) > VISIBLE * float(np.abs(a).max()) for a, b in pairs):
+                return False
+        return True
 
     def alike(self, place: Place, other: Place) -> bool:
         """Whether the factor at one place is the factor at another."""

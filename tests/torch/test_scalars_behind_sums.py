@@ -1,6 +1,5 @@
-"""A number in the code behind a sum or product that has a product of activations in it is counted in, as it is right
-behind that product: scores / sqrt(d) are. Not yet where a function (relu), data with a batch axis or a second reader of
-the scores stands between."""
+"""A number in the code behind a sum, a product or a homogeneous function that has a product of activations in it is
+counted in, as it is right behind that product: scores / sqrt(d) are."""
 
 from __future__ import annotations
 
@@ -14,6 +13,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 import tensorprog.torch as tpt  # noqa: E402
+from tensorprog.errors import TensorProgError  # noqa: E402
 from tensorprog.torch.changes import Absorb, Attribute  # noqa: E402
 from tests.shared import n  # noqa: E402
 from tests.torch.support import worst_difference  # noqa: E402
@@ -29,6 +29,11 @@ BETWEEN = {
     "a gate per token": lambda s, z, x: z * torch.sigmoid(s.gate(x)),
     "its own mean": lambda s, z, x: z - z.mean(-1, keepdim=True),
     "other scores": lambda s, z, x: z + s.other(x) @ s.k(x).transpose(1, 2),
+    "data of every example": lambda s, z, x: z + s.seen,
+    "a function": lambda s, z, x: torch.relu(z + s.bias),
+    "its largest": lambda s, z, x: (z + s.bias) - (z + s.bias).amax(-1, keepdim=True),
+    "itself": lambda s, z, x: z + torch.relu(z),
+    "a detached one": lambda s, z, x: z - z.detach().mean(-1, keepdim=True),
 }
 
 
@@ -44,7 +49,7 @@ class Attention(nn.Module):
         self.register_buffer("mask", torch.full((TIME, TIME), -1e4).triu(1))
 
     def forward(self, x: Any) -> Any:
-        x = self.first(x)
+        self.seen, x = x[..., :1], self.first(x)
         scores = BETWEEN[self.between](self, self.q(x) @ self.k(x).transpose(1, 2), x) / self.root
         return self.last(x + scores.softmax(-1) @ self.v(x))
 
@@ -61,6 +66,46 @@ def test_a_number_behind_sums_and_products_of_scores_is_counted_in(between: str)
     assert {(m.now, m.needed) for m in scores} == {(n(-HALF), n(-1))}
     if "bias" in p.params:  # divided too
         assert p.params["bias"].init_std == p.params["bias"].lr == n(HALF)
+
+
+TWICE = {  # scores -> what reads them; the number that counts, where d is the size of the head
+    "with smaller numbers": (lambda s, z, d: (z + s.bias) / d**0.5 + torch.tanh((z + s.bias) / d), n(-HALF)),
+    "without a number": (lambda s, z, d: (z + s.bias) / d**0.5 + torch.tanh(z + s.bias), n(0)),
+    "with two in a row": (lambda s, z, d: ((z + s.bias) / d**0.25 + s.mask) / d**0.25, n(-HALF)),
+    "times itself": (lambda s, z, d: z * z / d**0.5, n(Fraction(-1, 4))),
+    "times its sign": (lambda s, z, d: z * torch.sign(z) / d**0.5, n(-HALF)),
+}
+
+
+class Twice(Attention):
+    def forward(self, x: Any) -> Any:
+        x = self.first(x)
+        scores = TWICE[self.between][0](self, self.q(x) @ self.k(x).transpose(1, 2), self.root**2)
+        return self.last(x + scores.softmax(-1) @ self.v(x))
+
+
+@pytest.mark.parametrize("readers", TWICE)
+def test_of_several_numbers_behind_scores_the_largest_is_counted_in(readers: str) -> None:
+    x = torch.randn(4, TIME, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    p = tpt.derive(lambda n: Twice(8 * n, readers).double(), x, "adamw")
+    assert worst_difference(p.reading) < 1e-9
+    assert [(m.now, m.needed) for m in p.changes.multipliers if m.kind == "product"] == [(TWICE[readers][1], n(-1))]
+
+
+class Function(Attention):
+    def forward(self, x: Any) -> Any:
+        x = self.first(x)
+        z, bias = self.q(x) @ self.k(x).transpose(1, 2), torch.sigmoid(self.bias)
+        scores = (z + bias) / self.root if self.between == "together" else z / self.root + bias
+        return self.last(x + scores.softmax(-1) @ self.v(x))
+
+
+def test_a_number_that_no_start_can_make_up_for_is_refused_with_advice_that_helps() -> None:
+    x = torch.randn(4, TIME, 5)
+    with pytest.raises(TensorProgError, match="`bias` grows like") as error:
+        tpt.derive(lambda n: Function(8 * n, "together"), x, "adamw")
+    assert "`z / d ** 0.5 + f(b)`" in error.value.fix and "shrinks" in error.value.why
+    assert tpt.derive(lambda n: Function(8 * n, "apart"), x, "adamw").params["bias"].init_std == n(0)
 
 
 class Weights(nn.Module):
@@ -88,7 +133,7 @@ def test_one_number_behind_two_products_takes_the_factor_of_both() -> None:
     assert model.scale == 64**-0.5 / 2
 
 
-@pytest.mark.parametrize("between", ["both", "its own mean", "other scores"])
+@pytest.mark.parametrize("between", BETWEEN)
 def test_the_graph_computes_what_the_model_does(between: str) -> None:
     x = torch.randn(4, TIME, 5, dtype=torch.float64)
     p = tpt.derive(lambda n: Attention(8 * n, between).double(), x)

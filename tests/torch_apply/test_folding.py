@@ -180,3 +180,17 @@ def test_removing_after_training_is_refused_though_no_weight_was_rescaled() -> N
     torch.optim.Adam(groups).step()
     with pytest.raises(TensorProgError, match="have moved since"):
         p.remove(model)
+
+
+def two_layers(n: int) -> Any:
+    return torch.nn.Sequential(torch.nn.Linear(5, 8 * n), torch.nn.Linear(8 * n, 3))
+
+
+@pytest.mark.parametrize(("build", "inputs"), [(Learning, TOKENS), (two_layers, torch.ones(2, 5))])
+def test_a_model_that_was_converted_is_not_said_to_have_moved(build: Any, inputs: Any) -> None:
+    """Where only a hook was applied, and where weights were rescaled."""
+    p = tpt.derive(build, inputs, "adam")
+    model = build(8)
+    p.apply(model, base=2)
+    with pytest.raises(TensorProgError, match=r"was torch.float32 when .* and is torch.bfloat16"):
+        p.remove(model.to(torch.bfloat16))

@@ -96,6 +96,28 @@ def test_a_value_that_is_only_multiplied_by_a_number_is_judged_behind_it(divisor
     assert [row.place for row in report.wrong if row.verdict == "grows" and row.part == "init"] == wrong, str(report)
 
 
+@pytest.mark.parametrize(
+    ("extra", "kind"), [(lambda h: 0 * (h.view(-1) * 2).square().mean(), "value"), (lambda h: 0, "scaled")]
+)
+def test_what_the_loss_reads_is_judged(extra, kind):
+    class Read(torch.nn.Module):
+        def __init__(self, n):
+            super().__init__()
+            self.layer = torch.nn.Linear(6, n)
+
+        def forward(self, x):
+            self.seen = self.layer(x)
+            return torch.tanh(self.seen * 0.5).mean(-1)
+
+    def build(n):
+        model = Read(n)
+        return model, torch.ones(2, 6), lambda y: y.mean() + extra(model.seen)
+
+    report = check_module(build, "sgd", lr=1e-3, widths=LADDER, seeds=2, steps=1)
+    assert {row.kind for row in report.rows if row.place == "layer: addmm"} == {kind}
+    assert not [row.place for row in report.rows if "mean #2" in row.place]  # what the loss computes has no rows
+
+
 @pytest.mark.parametrize(("read", "kind"), [(lambda c, h: h / c, "scaled"), (lambda c, h: c * h, "scaled"),
                                             (lambda c, h: c / h, "value")])  # fmt: skip
 def test_a_number_that_is_divided_by_a_value_does_not_scale_it(read, kind):
@@ -142,6 +164,34 @@ def test_networks_that_do_different_things_are_refused():
 
     with pytest.raises(TensorProgError, match="do not compute the same"):
         check_module(deeper, "sgd", widths=(2, 3), seeds=1)
+
+
+class Fails(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        raise ValueError("not written yet")
+
+
+class NoStep(torch.optim.SGD):
+    def step(self, closure=None):
+        raise KeyError("state")
+
+
+@pytest.mark.parametrize(("change", "loss", "optimizer", "message"), [
+    ("cpu", lambda y: Fails.apply(y).mean(), "sgd", "the backward pass fails at 2: ValueError: not written yet"),
+    ("cpu", lambda y: y.mean(), lambda ps: NoStep(ps, lr=1e-3), "the optimizer's step fails at 2: KeyError"),
+    ("cpu", lambda y: y.mean(), lambda ps: {}["none"], "making the optimizer fails at 2: KeyError"),
+    ("meta", lambda y: y.mean(), "sgd", "`weight` has no values: it is on the meta device")])  # fmt: skip
+def test_what_the_users_own_code_raises_in_training_is_told_as_such(change, loss, optimizer, message):
+    from tensorprog.errors import TensorProgError
+
+    with pytest.raises(TensorProgError, match=message):
+        check_module(lambda n: (torch.nn.Linear(4, n).to(change), torch.ones(2, 4).to(change), loss), optimizer,
+                     widths=(2, 3), seeds=1)  # fmt: skip
 
 
 SOURCE = """

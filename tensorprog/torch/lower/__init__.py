@@ -10,13 +10,13 @@ from typing import Any, NoReturn
 from tensorprog.dims import BATCH_SYMBOL
 from tensorprog.errors import TensorProgError
 from tensorprog.exponents import Power
-from tensorprog.graph import Add, Axis, Graph, Input, Loss, Node, Param, Scalar, Scale, reached
+from tensorprog.graph import Add, Axis, Graph, Input, Loss, Node, Param, Scalar, Scale
 from tensorprog.parameters import Init, Parameter
 from tensorprog.suggest import nearest
 from tensorprog.torch.cuts import Segment
 from tensorprog.torch.lower.builder import Builder
 from tensorprog.torch.lower.data import Data
-from tensorprog.torch.lower.nodes import scalar_of
+from tensorprog.torch.lower.nodes import renumbered, scalar_of
 from tensorprog.torch.lower.positions import KEEPING, Positions, numbers
 from tensorprog.torch.lower.registry import RULES, rule
 from tensorprog.torch.lower.scalars import behind_products, onto_products
@@ -328,13 +328,7 @@ def _loss(low: Lowering, zipped: Zipped, outputs: list[tuple[str, int]]) -> int:
 
 def _reachable(low: Lowering, outputs: list[tuple[str, int]], loss: int, name: str) -> tuple[Graph, dict[int, int]]:
     """The graph of what the loss and the outputs depend on, renumbered; old number -> new."""
-    wanted = reached(low.nodes, [loss, *(n for _, n in outputs)])
-    place: dict[int, int] = {}
-    nodes: list[Node] = []
-    for old in low.nodes:
-        if old.id in wanted:
-            place[old.id] = len(nodes)
-            nodes.append(replace(old, id=len(nodes), args=tuple(place[a] for a in old.args)))
+    nodes, place = renumbered(low.nodes, [loss, *(n for _, n in outputs)])
     used = {n.op.name for n in nodes if isinstance(n.op, Param)}
     parameters = {k: p for k, p in low.parameters.items() if k in used}
     scales = {u for n in nodes if isinstance(n.op, Scale) for u in n.op.scalar.unknowns}

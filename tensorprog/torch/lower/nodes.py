@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import NoReturn
@@ -10,7 +10,7 @@ from typing import NoReturn
 from tensorprog.dims import BATCH_SYMBOL, Dim
 from tensorprog.errors import TensorProgError
 from tensorprog.exponents import Power
-from tensorprog.graph import Axis, Const, Contract, Node, Op, Param, Scalar, Scale
+from tensorprog.graph import Axis, Const, Contract, Node, Op, Param, Scalar, Scale, reached
 from tensorprog.parameters import Parameter, Unknown
 from tensorprog.torch.laws import Laws
 from tensorprog.torch.lower.values import Atom, Group, Sizes, Value, is_one
@@ -25,6 +25,18 @@ def scalar_of(coefficient: float, power: Power | None = None) -> Scalar:
     if abs(float(simple) - coefficient) <= 1e-13 * abs(coefficient):
         exact = simple
     return Scalar(exact, tuple((Dim.of(s), e) for s, e in (power or Power()).exponents))
+
+
+def renumbered(nodes: Sequence[Node], roots: Iterable[int]) -> tuple[list[Node], dict[int, int]]:
+    """The nodes that these are computed from, and old number -> new."""
+    wanted = reached(nodes, roots)
+    place: dict[int, int] = {}
+    kept: list[Node] = []
+    for old in nodes:
+        if old.id in wanted:
+            place[old.id] = len(kept)
+            kept.append(replace(old, id=len(kept), args=tuple(place[a] for a in old.args)))
+    return kept, place
 
 
 class Nodes:

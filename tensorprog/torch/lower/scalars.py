@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from fractions import Fraction
+from heapq import heappop, heappush
 
-from tensorprog.dims import BATCH_SYMBOL
-from tensorprog.graph import Add, Contract, Fold, Graph, Input, Merge, Node, Scalar, Scale, Split, Window
+from tensorprog.exponents import Power
+from tensorprog.functions import BUILTIN
+from tensorprog.graph import Add, Contract, Fold, Graph, Map, Merge, Node, Scalar, Scale, Split, StopGrad, TopK, Window
+from tensorprog.torch.lower.nodes import renumbered
+
+Shares = Mapping[int, Fraction]
+ZERO, ONE = Fraction(0), Fraction(1)
 
 
 def behind_products(graph: Graph) -> tuple[Graph, dict[int, int]]:
@@ -52,90 +59,152 @@ def behind_products(graph: Graph) -> tuple[Graph, dict[int, int]]:
 
 
 def onto_products(graph: Graph) -> tuple[Graph, dict[int, int]]:
-    """(the graph in which a scalar behind sums and gates of products of activations stands right behind these products,
-    old node -> new node).
+    """(the graph in which a scalar behind sums, gates and homogeneous functions of products of activations stands right
+    behind these products, old node -> new node).
 
-    `c (m q k + b)` becomes `m (c q k) + c b`: the multiplier m then counts c in, as it does where nothing stands
-    between. Nodes that are then c times what they were have no new node.
+    `c relu(m q k + b)` becomes `relu(m (c q k) + c b)`: the multiplier m then counts c in, as it does where nothing
+    stands between. What else reads such a product gets it without c; of several numbers the largest is counted in.
+    Nodes that are then a multiple of what they were have no new node.
     """
-    consumers: list[list[int]] = [[] for _ in graph.nodes]
+    known = {n.id: n.id for n in graph.nodes}
+    while (step := _moved_once(graph)) is not None:  # once for each of several numbers in a row
+        graph, places = step
+        known = {old: places[new] for old, new in known.items() if new in places}
+    return graph, known
+
+
+def _moved_once(graph: Graph) -> tuple[Graph, dict[int, int]] | None:
+    """One pass of `onto_products`; None where nothing is left to move."""
+    leading = _leading(graph)
+    readers: list[list[Node]] = [[] for _ in graph.nodes]
     for node in graph.nodes:
         for a in dict.fromkeys(node.args):
-            consumers[a].append(node.id)
-    kept = {k for _, k in graph.outputs}
-    leading = _leading(graph)
-
-    def region(scale: Node) -> dict[int, Collection[int]] | None:
-        """The nodes that are to be scaled -> which of their operands are (those of a multiplier's node: none); None
-        where something else reads one of them."""
-        found: dict[int, Collection[int]] = {}
-        wanted = set(scale.args)
-        for k in range(scale.args[0], -1, -1):
-            if k in wanted and k in leading:
-                if k in kept or not all(c in found or c == scale.id for c in consumers[k]):
-                    return None
-                found[k] = leading[k]
-                wanted |= {*leading[k]}
-        return found
-
+            readers[a].append(node)
     scaled: dict[int, Scalar] = {}  # node -> what it is multiplied with
-    operands: dict[int, Collection[int]] = {}
-    gone: set[int] = set()
+    gone: set[int] = set()  # the scalars that move
     for node in graph.nodes:
-        if isinstance(node.op, Scale) and node.op.scalar.powers and not node.op.scalar.unknowns:
-            found = region(node)
-            if found and not scaled.keys() & found.keys():
-                scaled |= dict.fromkeys(found, node.op.scalar)
-                operands |= found
+        number = _number(node)
+        if number and number.powers and node.args[0] in leading:
+            found = _behind(node, number, graph, leading, readers)
+            if any(not leading[k] for k in found) and not (scaled.keys() | gone) & {*found, node.id}:
+                scaled |= found
                 gone.add(node.id)
     if not gone:
-        return graph, {n.id: n.id for n in graph.nodes}
+        return None
     nodes: list[Node] = []
     place: dict[int, int] = {}
 
     def times(a: int, scalar: Scalar) -> int:
-        nodes.append(Node(len(nodes), Scale(scalar), (place[a],), graph.nodes[a].axes, "", graph.nodes[a].span))
+        """The new number of an old node's multiple; two numbers in a row are one."""
+        node = nodes[place[a]]
+        inner = _number(node)
+        if inner is not None and scalar.powers:
+            scalar, node = inner * scalar, nodes[node.args[0]]
+        if scalar == Scalar():
+            return node.id
+        nodes.append(Node(len(nodes), Scale(scalar), (node.id,), node.axes, "", graph.nodes[a].span))
         return len(nodes) - 1
 
     for old in graph.nodes:
-        if old.id in gone:
-            place[old.id] = place[old.args[0]]
-            nodes[place[old.id]] = replace(nodes[place[old.id]], name=old.name)
+        number = _number(old)
+        if number is not None and old.args[0] in scaled and old.id not in scaled:
+            k = place[old.id] = times(old.args[0], number * _power(scaled[old.args[0]], -ONE))
+            nodes[k] = replace(nodes[k], name=nodes[k].name or old.name)
             continue
-        c = scaled.get(old.id)
-        if c is None:
-            args = [place[a] for a in old.args]
-        elif not operands[old.id]:  # a multiplier's
-            args = [times(old.args[0], c)]
-        else:
-            args = [times(a, c) if a in operands[old.id] and a not in scaled else place[a] for a in old.args]
-        nodes.append(replace(old, id=len(nodes), args=tuple(args), name=old.name if c is None else ""))
-        place[old.id] = len(nodes) - 1
-    new = replace(graph, nodes=tuple(nodes), loss=place[graph.loss],
-                  outputs=tuple((label, place[k]) for label, k in graph.outputs))  # fmt: skip
-    return new, {old: new_id for old, new_id in place.items() if old not in scaled}
+        shares = leading[old.id] or {old.args[0]: ONE} if old.id in scaled else {}  # a multiplier's: c in front of it
+        factors = {a: Scalar() if _blind(old) else
+                   _power(scaled.get(old.id, Scalar()), shares.get(a, ZERO)) * _power(scaled.get(a, Scalar()), -ONE)
+                   for a in old.args}  # fmt: skip
+        args = {a: times(a, factor) for a, factor in factors.items()}
+        new = replace(old, id=len(nodes), args=tuple(args[a] for a in old.args))
+        nodes.append(replace(new, name="") if old.id in scaled else new)
+        place[old.id] = new.id
+    outputs = [(label, place[k]) for label, k in graph.outputs]
+    kept, new_ids = renumbered(nodes, [place[graph.loss], *(k for _, k in outputs)])
+    moved = replace(graph, nodes=tuple(kept), loss=new_ids[place[graph.loss]],
+                    outputs=tuple((label, new_ids[k]) for label, k in outputs))  # fmt: skip
+    return moved, {old: new_ids[k] for old, k in place.items() if old not in scaled and k in new_ids}
 
 
-def _leading(graph: Graph) -> dict[int, Collection[int]]:
-    """The nodes that are c times what they are if the multipliers of products are -> their operands that must be."""
-    weights: set[int] = set()  # made of no activations
-    found: dict[int, Collection[int]] = {}
+def _behind(
+    scale: Node, whole: Scalar, graph: Graph, leading: Mapping[int, Shares], readers: Sequence[Sequence[Node]]
+) -> dict[int, Scalar]:
+    """What takes the number of `scale` in: node -> what it is then multiplied with. Not where something else reads a
+    node with a number that may be larger."""
+    kept = {k for _, k in graph.outputs}
+    found: dict[int, Scalar] = {}
+    wanted = {scale.args[0]: {ONE}}  # node -> the powers of the number that it is to be multiplied with
+    queue = [-scale.args[0]]  # what reads a node comes before it
+    while queue:
+        k = -heappop(queue)
+        power, *others = wanted[k]
+        number = _power(whole, power)
+        alone = (n for n in readers[k] if n.id != scale.id and not (n.id in found and k in leading[n.id]))
+        if others or k in kept or not all(_blind(n) or _at_most(_number(n) or Scalar(), number) for n in alone):
+            continue
+        found[k] = number
+        for a, share in leading[k].items():
+            if a in leading:
+                if a not in wanted:
+                    heappush(queue, -a)
+                wanted.setdefault(a, set()).add(power * share)
+    return found
+
+
+def _number(node: Node) -> Scalar | None:
+    """The known number by which a node multiplies."""
+    return node.op.scalar if isinstance(node.op, Scale) and not node.op.scalar.unknowns else None
+
+
+def _at_most(a: Scalar, b: Scalar) -> bool:
+    """Whether a is at most a constant times b, whichever widths grow."""
+    return all(e <= 0 for _, e in (scalar_power(a) / scalar_power(b)).exponents)
+
+
+def _power(scalar: Scalar, power: Fraction) -> Scalar:
+    """The part of a number that depends on the widths, to a power."""
+    return Scalar(powers=tuple((dim, e * power) for dim, e in scalar.powers if power))
+
+
+def scalar_power(scalar: Scalar) -> Power:
+    """How a number scales with the widths."""
+    total = Power()
+    for dim, power in scalar.powers:
+        total = total * Power.of({s: Fraction(p) for s, p in dim.growth}) ** power
+    return total
+
+
+def _leading(graph: Graph) -> dict[int, Shares]:
+    """The nodes that are c times what they are if their operands are c^share times what these are: -> the shares. Of a
+    multiplier of a product: none."""
+    found: dict[int, Shares] = {}
     for node in graph.nodes:
-        data = isinstance(node.op, Input) and any(BATCH_SYMBOL in axis.dim.symbols for axis in node.axes)
-        if not data and all(a in weights for a in node.args):
-            weights.add(node.id)
-            continue
-        first = [a for a in node.args if a in found][:1]
+        first = {a: ONE for a in node.args if a in found}
         match node.op:
             case Scale(scalar) if any(graph.unknowns[u].kind == "multiplier" for u in scalar.unknowns):
-                found[node.id] = ()
-            case Add() if first and all(a in found or a in weights for a in node.args):
-                found[node.id] = node.args
-            case Scale() | Split() | Merge() | Window() | Fold() if first:
+                found[node.id] = {}
+            case Add() if first:
+                found[node.id] = dict.fromkeys(node.args, ONE)
+            case Scale() | Split() | Merge() | Window() | Fold() | StopGrad() if first:
                 found[node.id] = first
             case Contract() if first and not _sums(node, graph):
-                found[node.id] = first
+                a = next(iter(first))
+                found[node.id] = {a: ONE / node.args.count(a)}
+            case Map() if first and (_degree(node) or 0) > 0:
+                found[node.id] = {node.args[0]: ONE / (_degree(node) or 1)}
     return found
+
+
+def _degree(node: Node) -> int | None:
+    """The degree of the homogeneous function that a node applies; None for all else."""
+    if not isinstance(node.op, Map) or node.op.fn not in BUILTIN or node.op.derivative > 1:
+        return None
+    return BUILTIN[node.op.fn].facts[node.op.derivative].degree
+
+
+def _blind(node: Node) -> bool:
+    """Whether a node does not see the size of what it reads."""
+    return isinstance(node.op, TopK) or _degree(node) == 0
 
 
 def _sums(node: Node, graph: Graph) -> bool:
