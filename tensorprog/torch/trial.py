@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tensorprog.torch.reading import Reading
 
 FACTOR = 1.5
-SMALLER = (1 / 8, 1 / 64)
+SMALLER = ((1 / 8, 0.05), (1 / 64, 0.05))  # the epsilon of a norm shows less
 DRAWS = 4  # of the parameters, at most
 VISIBLE = 1e-4  # the least relative effect of the factor that can be told from rounding
 
@@ -104,9 +104,9 @@ class Trial:
     def idle(self, name: str) -> bool:
         """Whether nothing depends on a multiplier: what it multiplies is divided by what has it too. (A softmax that is
         saturated minds only a factor that is far smaller.)"""
-        for factor in (FACTOR, *SMALLER):
+        for factor, visible in ((FACTOR, VISIBLE), *SMALLER):
             pairs = zip(self.before, interpreted(self.reading, {name: factor}), strict=True)
-            if any(float(np.abs(a - b).max()) > VISIBLE * float(np.abs(a).max()) for a, b in pairs):
+            if any(float(np.abs(a - b).max()) > visible * float(np.abs(a).max()) for a, b in pairs):
                 return False
         return True
 

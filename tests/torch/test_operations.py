@@ -181,6 +181,51 @@ class Slope(nn.Module):
         return slope
 
 
+class AttentionSlope(nn.Module):
+    """The derivative of an attention block by its input, or of the logarithm of a softmax."""
+
+    def __init__(self, n: int, logarithm: bool) -> None:
+        super().__init__()
+        self.first, self.value, self.last = nn.Linear(12, 8 * n), nn.Linear(8 * n, 8 * n), nn.Linear(8 * n, 1)
+        self.scores, self.logarithm = nn.Linear(8 * n, 3), logarithm
+
+    def forward(self, x: Any) -> Any:
+        x = x.detach().requires_grad_()
+        h = self.first(x)
+        weights = self.scores(h).log_softmax(-1) if self.logarithm else self.scores(h).softmax(-1)
+        y = self.last(self.value(h)) * weights.square()
+        (slope,) = torch.autograd.grad(y.sum(), x, create_graph=True)
+        return slope
+
+
+@pytest.mark.parametrize("logarithm", [False, True])
+def test_a_second_derivative_passes_through_a_softmax(logarithm: bool) -> None:
+    p = tpt.derive(lambda n: AttentionSlope(n, logarithm).double(), ROWS, "adam")
+    assert worst_difference(p.reading) < 1e-12
+    rates = [str(p.params[name].lr) for name in ("scores.weight", "scores.bias", "value.weight", "first.bias")]
+    assert rates == ["1", "1", "n^-1", "1"]
+    scores = next(m for m in p.changes.multipliers if m.param == "scores.weight")
+    assert str(scores.needed) == "n^-1"  # where it sums; going back it does not
+
+
+class Glow(nn.Module):
+    def __init__(self, n: int, function: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self.first, self.mix = nn.Linear(12, 8 * n), nn.Linear(8 * n, 8 * n, bias=False)
+        self.function = function
+
+    def forward(self, x: Any) -> Any:
+        return self.mix(self.first(x)).square().mean() - self.function(self.mix.weight)
+
+
+@pytest.mark.parametrize(("function", "message"), [(lambda w: torch.linalg.slogdet(w)[1], "determinant"),
+                                                   (lambda w: (w * 1j).abs().sum(), "complex number 1j")])  # fmt: skip
+def test_what_is_not_covered_is_named(function: Callable[[Any], Any], message: str) -> None:
+    with pytest.raises(TensorProgError) as error:
+        tpt.derive(lambda n: Glow(n, function), ROWS.float(), "adam")
+    assert message in str(error.value)
+
+
 @pytest.mark.parametrize("function", [torch.tanh, torch.sigmoid, torch.exp])
 def test_a_second_derivative_passes_through_what_autograd_saved(function: Callable[[Any], Any]) -> None:
     """Biases have a gradient through the slope of the functions behind them alone."""

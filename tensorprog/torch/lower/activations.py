@@ -161,3 +161,16 @@ def backward_from_argument(low: Lowering, call: Call) -> Value:
     found = low.use(value, fn)
     slope = replace(found, node=low.emit(Map(fn, 1), (found.node,), low.axes(found)))
     return low.mul(low.value(call["grad_output"]), low.stop_gradient(slope) if fn == "relu" else slope)
+
+
+@rule("_softmax_backward_data", "_log_softmax_backward_data")
+def backward_of_softmax(low: Lowering, call: Call) -> Value:
+    """y (g - sum of y g), or g - y (sum of g) behind the logarithm, with y the softmax."""
+    g = low.value(call["grad_output"])
+    dim = low.axis_of(call["dim"], len(g.dims))
+    if call.op == "_softmax_backward_data":
+        y = low.value(call["output"])
+        g = low.mul(y, g)
+    else:
+        y = low.softmax(*low.logits[call["output"].value])
+    return low.add([g, low.scale(low.mul(y, low.sum(g, (dim,), True)), MINUS)])

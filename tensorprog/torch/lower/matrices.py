@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -60,6 +60,12 @@ def solve_triangular(low: Lowering, call: Call) -> Value:
         power *= 2
         nilpotent = matmul(nilpotent, nilpotent) if power < size else nilpotent
     return x
+
+
+@rule("_linalg_slogdet", "_linalg_det", "slogdet", "det", "logdet")
+def determinant(low: Lowering, call: Call) -> NoReturn:
+    low.refuse("a determinant, to which all entries of a matrix contribute together",
+               "a matrix that is a product of triangles: the logarithms of their diagonals, summed")  # fmt: skip
 
 
 @rule("_cdist_forward", "_euclidean_dist")
