@@ -186,6 +186,6 @@ def _in_code(error: TensorProgError, graph: Graph) -> None:
         error.fix = ("a builder of one number, so that all that stands side by side grows alike; or a layer for each "
                      "part")  # fmt: skip
     elif "finite dim" in error.fix:
-        error.fix = "a builder in which that axis keeps its size: more heads instead of larger ones, say, or larger instead of more"
+        error.fix = "a builder in which that axis keeps its size: more heads instead of larger ones, or larger for more"
     elif "optimizer adam`" in error.fix:
         error.fix = 'another optimizer for it: optimizer_for={"its name": "adam"}'
