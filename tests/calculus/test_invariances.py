@@ -353,8 +353,9 @@ def test_names_do_not_matter(name: str, seed: int, optimizer: str) -> None:
     assert_same(name, rename(PROGRAMS[name], Random(seed)), optimizer)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rewriting", REWRITINGS, ids=lambda r: r.__name__)
-@pytest.mark.parametrize("name", tiers(PROGRAMS, ("residual",)))
+@pytest.mark.parametrize("name", PROGRAMS)
 @examples(4)
 @given(seed=st.integers(0, 10**6), optimizer=st.sampled_from(OPTIMIZERS))
 def test_one_rewriting(name: str, rewriting: object, seed: int, optimizer: str) -> None:
@@ -467,7 +468,7 @@ loss cross_entropy(f)
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", BLOCKS)
+@pytest.mark.parametrize("name", tiers(BLOCKS, ("mlp",)))
 def test_blocks_do_not_matter(name: str) -> None:
     """The same network through blocks: the parameters of the uses, in order, have the exponents of the original's."""
     source, originals = BLOCKS[name]

@@ -91,7 +91,7 @@ def surprises(seed: int) -> tuple[list[Row], list[Row], int]:
 TRAINED = (0, 4, 6, 7, 9, 10, 11, 12)
 
 
-@pytest.mark.parametrize("seed", tiers(TRAINED, ["10", "12"]))
+@pytest.mark.parametrize("seed", tiers(TRAINED, ["12"]))
 def test_no_prediction_is_too_small(seed: int) -> None:
     """The prediction is an upper bound that nothing exceeds; what stays below it are a few transients."""
     above, below, count = surprises(seed)

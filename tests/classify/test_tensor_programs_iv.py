@@ -132,6 +132,7 @@ def test_stability_nontriviality_and_the_dichotomy(
         assert found.regime == ("feature learning" if found.r == 0 else "kernel")
 
 
+@pytest.mark.slow
 def test_the_random_parametrizations_reach_every_regime() -> None:
     """Negative control of the test above: its strategy draws unstable, trivial, kernel and feature-learning ones."""
     seen = set()

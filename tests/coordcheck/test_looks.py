@@ -83,6 +83,7 @@ def test_growth_that_is_not_seen_in_a_second_look_is_no_disagreement(
     assert (found.verdict, found.reason) == ("inconclusive", {"typical": FEW, "slower": RATES, "wider": WIDER}[kind])
 
 
+@pytest.mark.slow
 def test_a_change_that_agrees_where_a_rate_that_carries_it_is_raised_is_no_disagreement(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -95,6 +96,7 @@ def test_what_grows_faster_than_predicted_is_not_excused_by_raising_a_rate(monke
     assert found.verdict == "disagrees"
 
 
+@pytest.mark.slow
 def test_nothing_wider_is_trained_than_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     found = row(monkeypatch, lambda look, sizes, n: sizes if look == "wider" else sizes * n**-0.5)
     assert found.verdict == "disagrees"

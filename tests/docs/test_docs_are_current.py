@@ -33,12 +33,11 @@ PAGES = [pytest.param(page, id=str(page.relative_to(ROOT))) for page in refresh.
 
 
 def with_kind(kind: str) -> list:
-    """The pages with blocks of a kind; the slow tier has those with several commands, or one that loads PyTorch."""
+    """The pages with blocks of a kind; all but one are for the slow tier."""
     found = []
     for page in refresh.pages():
         shown = [block for block in refresh.blocks(page.read_text()) if block.kind == kind]
-        commands = [command for block in shown for command in block.commands]
-        slow = len(commands) > 1 or any(re.match(r"tpcalc (import|lint)\b", command) for command in commands)
+        slow = page.name != "attention-scale.md"
         if shown:
             found.append(pytest.param(page, id=str(page.relative_to(ROOT)), marks=pytest.mark.slow if slow else ()))
     return found
@@ -100,7 +99,8 @@ def test_every_extra_that_is_named_anywhere_exists() -> None:
             assert set(named.split(",")) <= set(extras), f"{file.name} names the extra {named}"
 
 
-COMMANDS = next(a.choices for a in parser()._actions if isinstance(a, argparse._SubParsersAction))
+PARSER = parser()
+COMMANDS = next(a.choices for a in PARSER._actions if isinstance(a, argparse._SubParsersAction))
 # Of the campaign, and of the scripts that make these pages.
 ELSEWHERE = {"--write", "--again", "--networks", "--seed", "--out", "--jobs", "--report", "--shrink", "--indent"}
 
@@ -128,7 +128,7 @@ def test_every_command_line_that_is_shown_can_be_read(page: Path) -> None:
     for line in re.findall(r"^(?:\$ | {4})?tpcalc (.+)$", page.read_text(), re.MULTILINE):
         command = re.split(r" +(?:[|>#]|&&) ", line)[0]
         if not re.search(r"\.\.|\[-|\||\\$|--help", command):  # a usage, or the first of several lines
-            parser().parse_args(shlex.split(command))
+            PARSER.parse_args(shlex.split(command))
 
 
 def test_readme_names_the_two_commands_that_ci_runs() -> None:

@@ -149,7 +149,7 @@ def test_a_completion_is_what_the_classifier_sees() -> None:
     ("fixes", "kept"),
     [
         (["init = sp", "lr = 0", "no multipliers"], 2),
-        (["init = sp", "lr[W3] = 0", "no multipliers", "lr[b1] = 0"], 3),
+        pytest.param(["init = sp", "lr[W3] = 0", "no multipliers", "lr[b1] = 0"], 3, marks=pytest.mark.slow),
         (["lr[W1] = 0", "lr[W1] = 1"], 2),
         (["lr = global", "init[W1] = 1"], 1),
     ],

@@ -77,7 +77,7 @@ class Masked(nn.Module):
         return x
 
 
-@pytest.mark.parametrize("aside", [False, True])
+@pytest.mark.parametrize("aside", tiers([False, True], ["True"]))
 def test_a_masked_weight_is_a_weight(aside) -> None:
     builders = [partial(Masked, masked=masked, aside=aside and masked) for masked in (False, True)]
     plain, masked = (tpt.derive(lambda n, b=b: b(n), inputs=ROWS.float(), optimizer="adam") for b in builders)
@@ -186,6 +186,7 @@ def kept_from_overflow(h):
     return h / h.shape[-1] if (h.abs() > 1e6).any() else h
 
 
+@pytest.mark.slow
 def test_what_is_measured_in_a_model_is_no_choice_of_an_expert() -> None:
     assert rates(lambda n: Net(n, asserted)) == rates(lambda n: Net(n, kept_from_overflow)) == rates(Net)
     with pytest.raises(TensorProgError, match="not covered"):
@@ -229,11 +230,12 @@ class StraightThrough(torch.autograd.Function):
         return grad
 
 
+@pytest.mark.slow
 def test_what_is_below_a_function_of_ones_own_is_trained_as_if_it_stood_in_the_module():
     assert rates(lambda n: Net(n, Clipped.apply)) == rates(lambda n: Net(n, F.relu))
 
 
-@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize("reentrant", tiers([False, True], ["True"]))
 def test_a_recomputed_part_is_trained_like_one_that_is_not(reentrant):
     again = lambda h: checkpoint(F.relu, h, use_reentrant=reentrant)  # noqa: E731
     assert rates(lambda n: Net(n, again)) == rates(lambda n: Net(n, F.relu))
@@ -256,6 +258,7 @@ def gated(x):
     return x * torch.sigmoid(x)
 
 
+@pytest.mark.slow
 def test_what_is_below_a_function_of_torchscript_is_trained_like_the_same_in_python():
     assert rates(lambda n: Net(n, gated)) == rates(lambda n: Net(n, lambda x: x * torch.sigmoid(x)))
 
@@ -274,6 +277,7 @@ class Scores(nn.Module):
         return self.dot(h, self.w) + self.dot(h, self.k(x))
 
 
+@pytest.mark.slow
 def test_a_product_that_is_summed_afterwards_is_a_product():
     apart, whole = (tpt.derive(lambda n, dot=dot: Scores(n, dot), inputs=ROWS, optimizer="adam") for dot in (
         lambda a, b: (a * b).sum(-1), lambda a, b: torch.einsum("bi,bi->b", a, b.expand_as(a))))  # fmt: skip
@@ -289,6 +293,7 @@ class Projected(Net):
         self.register_buffer("fixed", torch.randn(8 * n, 8 * n).double() * factor(8 * n))
 
 
+@pytest.mark.slow
 def test_the_advice_for_a_product_that_grows_is_code_and_works():
     with pytest.raises(TensorProgError, match=r"grows like n\^1/2") as error:
         tpt.derive(lambda n: Projected(n, lambda size: 1.0), inputs=ROWS)

@@ -14,6 +14,7 @@ from torch import nn  # noqa: E402
 from tensorprog.exponents import Power  # noqa: E402
 from tensorprog.torch.changes import Changes  # noqa: E402
 from tensorprog.torch.model import derive  # noqa: E402
+from tests.shared import tiers  # noqa: E402
 from tests.torch.handwritten import CASES, NanoGPT, reals, tokens  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -73,7 +74,7 @@ def test_a_convolutional_readout_is_a_readout() -> None:
     assert needed(found, "2.weight") == (INVERSE, INVERSE)
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("cell", tiers(["lstm", "gru", "rnn"], ["rnn"]))
 def test_the_input_weights_and_biases_of_a_recurrent_net_are_not_hidden_matrices(cell: str) -> None:
     case = CASES[cell]
     found = changes(case.build, case.inputs)
@@ -107,6 +108,7 @@ def test_a_target_as_wide_as_the_base_needs_nothing_that_it_does_not_have() -> N
         assert p.needed.lr is not None and p.needed.lr.ratio({"n": 64}, {"n": 64}) == 1.0
 
 
+@pytest.mark.slow
 def test_a_model_in_the_right_parametrization_needs_no_other_start() -> None:
     """The reading itself says so: what is now is what is needed."""
 

@@ -15,6 +15,7 @@ from torch.nn import functional as F  # noqa: E402, N812
 
 import tensorprog.torch as tpt  # noqa: E402
 from tensorprog.errors import TensorProgError  # noqa: E402
+from tests.shared import tiers  # noqa: E402
 from tests.torch.support import legal, read64, worst_difference  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -126,7 +127,7 @@ class Cosine(nn.Module):
         return self.similarity(self.a(x)[:, None], self.w[None])
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize("optimizer", tiers(["adam", "sgd"], ["adam"]))
 def test_a_cosine_similarity_is_a_product_of_normalised_vectors(optimizer: str) -> None:
     normal = partial(F.normalize, dim=-1)
     forms = partial(F.cosine_similarity, dim=-1), lambda a, b: (normal(a) * normal(b)).sum(-1)
@@ -226,7 +227,9 @@ def test_what_is_not_covered_is_named(function: Callable[[Any], Any], message: s
     assert message in str(error.value)
 
 
-@pytest.mark.parametrize("function", [torch.tanh, torch.sigmoid, torch.exp])
+@pytest.mark.parametrize(
+    "function", [torch.tanh, *(pytest.param(f, marks=pytest.mark.slow) for f in (torch.sigmoid, torch.exp))]
+)
 def test_a_second_derivative_passes_through_what_autograd_saved(function: Callable[[Any], Any]) -> None:
     """Biases have a gradient through the slope of the functions behind them alone."""
     for cut in (False, True):

@@ -14,6 +14,7 @@ from torch.nn import functional as F  # noqa: E402, N812
 
 import tensorprog.torch as tpt  # noqa: E402
 from tensorprog.torch.changes import UNIT, InputHook  # noqa: E402
+from tests.shared import tiers  # noqa: E402
 from tests.torch.support import read64, worst_difference  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -51,7 +52,7 @@ WEIGHTS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", WEIGHTS)
+@pytest.mark.parametrize("name", tiers(WEIGHTS, ["norms"]))
 def test_scores_that_are_divided_need_no_multiplier(name: str) -> None:
     build = lambda n: Attention(n, WEIGHTS[name])  # noqa: E731
     p = tpt.derive(build, SEQUENCE, "adam")
@@ -73,6 +74,7 @@ class Head(nn.Module):
         return self.normal(self.out(torch.relu(self.b(torch.relu(self.a(x))))))
 
 
+@pytest.mark.slow
 def test_a_projection_that_is_normalised_to_length_one_is_one_that_a_layer_norm_reads() -> None:
     lengths, norms = (tpt.derive(lambda n, f=f: Head(n, f), ROWS, "adam").params for f in (
         lambda y: F.normalize(y, dim=-1), lambda y: F.layer_norm(y, (16,))))  # fmt: skip
@@ -92,6 +94,7 @@ class Interactions(nn.Module):
         return self.top(torch.cat([z[:, 0], (z @ z.mT)[:, i, j]], 1))
 
 
+@pytest.mark.slow
 def test_the_products_of_embeddings_are_scaled_where_a_layer_reads_them() -> None:
     tokens = torch.randint(0, 11, (6, 2), generator=GENERATOR)
     (found,) = [m for m in tpt.derive(Interactions, (ROWS, tokens)).changes.multipliers if m.kind == "product"]

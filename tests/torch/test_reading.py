@@ -19,9 +19,10 @@ from tests.torch.handwritten import CASES, MLP, NanoGPT, reals, tokens  # noqa: 
 from tests.torch.support import legal, read64, reading_of, worst_difference  # noqa: E402
 
 pytestmark = pytest.mark.torch
+QUICK = ("mlp", "lora", "weight_norm", "rmsnorm")
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", tiers(CASES, QUICK))
 def test_the_lowered_graph_computes_what_the_module_computes(name: str) -> None:
     reading = reading_of(name)
     legal(reading.lowered.graph)
@@ -41,7 +42,7 @@ class WrongMLP(MLP):
         return self.l3(torch.relu(self.l2(torch.tanh(self.l1(x)))))
 
 
-@pytest.mark.parametrize("name", tiers(CASES, ("mlp", "nanogpt_heads", "lstm", "lora", "weight_norm", "rmsnorm")))
+@pytest.mark.parametrize("name", tiers(CASES, QUICK))
 def test_every_parameter_is_derived(name: str) -> None:
     reading = read64(CASES[name].build, CASES[name].inputs)  # its own: the changes try other values of the parameters
     changes = derive_reading(reading, "adam").changes
@@ -69,7 +70,7 @@ def test_sizes_are_exact_polynomials_of_the_builders_integers() -> None:
     assert shapes["4.weight"] == ["3", "2 ffn + 12"]
 
 
-@pytest.mark.parametrize("batch", [1, 2, 4])
+@pytest.mark.parametrize("batch", tiers([1, 2, 4], ["2"]))
 def test_the_batch_is_told_from_the_sequence_whatever_its_size(batch: int) -> None:
     found = tpt.derive(lambda n: NanoGPT(4 * n, n), inputs=tokens(batch, 9))
     scores = [node for node in found.reading.lowered.graph.nodes if isinstance(node.op, Softmax)]
@@ -86,6 +87,7 @@ def test_an_orthogonal_start_is_read_as_one() -> None:
     assert str(now.power) == "n^-1/2" and now.exact
 
 
+@pytest.mark.slow
 def test_an_identity_is_no_matrix_of_equal_entries() -> None:
     """Those would add up what is centred to exactly zero."""
 

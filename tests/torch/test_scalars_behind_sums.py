@@ -15,7 +15,7 @@ from torch import nn  # noqa: E402
 import tensorprog.torch as tpt  # noqa: E402
 from tensorprog.errors import TensorProgError  # noqa: E402
 from tensorprog.torch.changes import Absorb, Attribute  # noqa: E402
-from tests.shared import n  # noqa: E402
+from tests.shared import n, tiers  # noqa: E402
 from tests.torch.support import worst_difference  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -59,7 +59,7 @@ def derived(between: str) -> Any:
     return tpt.derive(lambda n: Attention(8 * n, between), x, "adamw")
 
 
-@pytest.mark.parametrize("between", BETWEEN)
+@pytest.mark.parametrize("between", tiers(BETWEEN, ["a mask", "a function"]))
 def test_a_number_behind_sums_and_products_of_scores_is_counted_in(between: str) -> None:
     p = derived(between)
     scores = [m for m in p.changes.multipliers if m.kind == "product"]
@@ -122,6 +122,7 @@ class Weights(nn.Module):
         return self.last((((x @ self.q) @ k + (x @ self.r) @ k) * self.scale).softmax(-1) @ (x @ self.v))
 
 
+@pytest.mark.slow
 def test_one_number_behind_two_products_takes_the_factor_of_both() -> None:
     """Multiplied at its place once, although each could be absorbed into a weight of its own."""
     p = tpt.derive(lambda n: Weights(8 * n), torch.randn(4, TIME, 5), "adamw")
@@ -133,7 +134,7 @@ def test_one_number_behind_two_products_takes_the_factor_of_both() -> None:
     assert model.scale == 64**-0.5 / 2
 
 
-@pytest.mark.parametrize("between", BETWEEN)
+@pytest.mark.parametrize("between", tiers(BETWEEN, ["both"]))
 def test_the_graph_computes_what_the_model_does(between: str) -> None:
     x = torch.randn(4, TIME, 5, dtype=torch.float64)
     p = tpt.derive(lambda n: Attention(8 * n, between).double(), x)

@@ -56,6 +56,7 @@ def test_a_run_whose_tensors_take_too_much_room_is_refused(monkeypatch: pytest.M
         tpt.derive(Loop, inputs, widths=[32, 64, 96, 128])
 
 
+@pytest.mark.slow
 def test_wider_and_wider_models_are_not_tried_beyond_the_room_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """A size that follows no law is looked for at larger widths, at which it may: but not at any price."""
     built = []

@@ -14,6 +14,7 @@ from torch import nn  # noqa: E402
 import tensorprog.torch as tpt  # noqa: E402
 from tensorprog.errors import CalculusError  # noqa: E402
 from tensorprog.torch.lower import Lowering  # noqa: E402
+from tests.shared import tiers  # noqa: E402
 from tests.torch.support import read64, worst_difference  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -44,7 +45,7 @@ class Projector(nn.Module):
         return self.o(torch.relu(self.norm(self.p(torch.relu(self.a(x))))))
 
 
-@pytest.mark.parametrize("name", NORMS)
+@pytest.mark.parametrize("name", tiers(NORMS, ["by hand"]))
 def test_a_bias_that_a_mean_takes_away_counts_for_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with_bias = lambda n: Projector(n, NORMS[name])  # noqa: E731
     p, q = (tpt.derive(b, ROWS, "sgd") for b in (with_bias, lambda n: Projector(n, NORMS[name], bias=False)))

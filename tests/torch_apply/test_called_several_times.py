@@ -90,6 +90,7 @@ def test_one_place_serves_all_calls_and_gets_the_factor_once(layers: bool) -> No
     assert losses(model, ours) == pytest.approx(losses(theirs, groups), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_a_weight_without_a_module_does_not_absorb_where_gradients_are_clipped() -> None:
     p = derived(1, False)
     with pytest.raises(TensorProgError, match="global gradient norm, which is clipped"):

@@ -14,6 +14,7 @@ from torch import nn  # noqa: E402
 import tensorprog.torch as tpt  # noqa: E402
 from tensorprog.errors import TensorProgError  # noqa: E402
 from tensorprog.torch.changes import InputHook, OutputHook  # noqa: E402
+from tests.shared import tiers  # noqa: E402
 
 pytestmark = pytest.mark.torch
 TOKENS = torch.randint(17, (4, 7), generator=torch.Generator().manual_seed(0))
@@ -41,7 +42,7 @@ class Attending(nn.Module):
         return self.out(x + y[0])
 
 
-@pytest.mark.parametrize("how", ["by position", "by name", "other sizes"])
+@pytest.mark.parametrize("how", tiers(["by position", "by name", "other sizes"], ["by name"]))
 def test_the_factor_of_a_multihead_attention_meets_its_keys_however_it_is_called(how: str) -> None:
     p = tpt.derive(lambda n: Attending(n, how), TOKENS, "adamw")
     (scores,) = p.changes.multipliers
@@ -92,7 +93,7 @@ class Shared(Attending):
         return self.out(x)
 
 
-@pytest.mark.parametrize("reader", ["attention", "layer", "code", "itself"])
+@pytest.mark.parametrize("reader", tiers(["attention", "layer", "code", "itself"], ["layer"]))
 def test_a_factor_is_not_folded_into_a_projection_that_something_else_reads(reader: str) -> None:
     p = tpt.derive(lambda n: Shared(n, reader), TOKENS, "adamw")
     model = Shared(8, reader)
@@ -148,6 +149,7 @@ class Scored(nn.Module):
         return self.head(x + (q @ k.transpose(1, 2) * q.shape[-1] ** -0.5).softmax(-1) @ v)
 
 
+@pytest.mark.slow
 def test_a_model_of_few_digits_has_the_places_that_it_has_in_full_precision() -> None:
     full, short = (tpt.derive(lambda n, t=t: Scored(n).to(t), TOKENS, "adamw").changes.multipliers
                    for t in (torch.float32, torch.bfloat16))  # fmt: skip

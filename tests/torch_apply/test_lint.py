@@ -58,12 +58,14 @@ def test_an_epsilon_above_the_gradients_slows_adam_by_their_ratio():
     assert steps[0] / steps[1] == pytest.approx(100, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_findings_of_one_epsilon_are_one_entry():
     text = str(tpt.derive(models.mlp, optimizer="adamw").lint())
     assert text.count("epsilon") == 1 and "first.weight and 3 more: epsilon scales like 1, must like n^-1" in text
     assert "fix: a parameter group with eps * (n / base_n) ** -1" in text
 
 
+@pytest.mark.slow
 def test_a_perceptron_under_sgd_with_one_learning_rate():
     """The first layer and the biases learn n times too slowly, which others hide; the readout too fast."""
     found = findings(models.mlp, "sgd")
@@ -102,6 +104,7 @@ class Table9(nn.Module):
         return self.leave(torch.relu(self.hidden(x))) * self.n**-0.5
 
 
+@pytest.mark.slow
 def test_nothing_is_said_of_a_model_in_mup_and_applying_changes_nothing():
     p = tpt.derive(Table9, inputs=torch.randn(4, 6), optimizer="sgd")
     assert p.lint().findings == () and p.lint().exit_code == 0 and not p.changes.needed

@@ -36,6 +36,7 @@ def test_every_node_of_attention_is_seen_with_its_module_and_views_are_not():
     assert not [n for n in names if any(v in n for v in ("view", "transpose", "split", "arange", "tril"))]
 
 
+@pytest.mark.slow
 def test_standard_parametrization_under_sgd_has_the_known_exponents():
     """One learning rate for all: the first layer's features move by n^-1/2, the second's by n^1/2, logits by n."""
     report = check_module(models.mlp, "sgd", lr=0.02, widths=LADDER, steps=1)

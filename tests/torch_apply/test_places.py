@@ -103,6 +103,7 @@ def test_a_weight_without_a_bias_can_take_the_factor_of_the_scores_and_trains_al
     torch.testing.assert_close(models[1](tokens), models[0](tokens), rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_with_a_clipped_norm_nothing_is_absorbed() -> None:
     p = derived("none")
     model = Tied(32, "none")
@@ -234,6 +235,7 @@ def transposed(function: Any, hidden: bool) -> Any:
     return x, tpt.derive(lambda n: Transposed(n, function, hidden), x, "adamw")
 
 
+@pytest.mark.slow
 def test_behind_a_function_that_passes_factors_on_a_hook_before_it_is_the_multiplier() -> None:
     """relu(k x) is k relu(x), and tanh(k x) is not k tanh(x)."""
     x, p = transposed(torch.relu, True)
@@ -285,6 +287,7 @@ class Cancelled(nn.Module):
         return self.out(x + self.mix2(torch.relu(self.norm(self.mix1(x)))))
 
 
+@pytest.mark.slow
 def test_a_layer_finds_a_place_though_none_of_its_like_does() -> None:
     p = tpt.derive(lambda n: Cancelled(8 * n), torch.randn(4, 6))
     found = {m.module: (str(m.needed), bool(m.places)) for m in p.changes.multipliers if m.kind == "product"}
@@ -313,6 +316,7 @@ class Preactivated(nn.Module):
         return self.down(h) + self.conv3(self.norm3(self.conv1(h)))
 
 
+@pytest.mark.slow
 def test_a_place_is_not_taken_over_from_a_layer_whose_input_is_read_by_others_too() -> None:
     def build(n: int) -> Any:
         return nn.Sequential(nn.Linear(8, 4 * n), Preactivated(4 * n), Preactivated(4 * n), nn.Linear(4 * n, 3))

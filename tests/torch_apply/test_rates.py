@@ -30,6 +30,7 @@ class Attention(nn.Module):
         return self.last(x + (self.q(x) @ self.k(x).transpose(1, 2) * self.scale).softmax(-1) @ self.v(x))
 
 
+@pytest.mark.slow
 def test_no_first_update_is_larger_than_wanted_however_small_the_later_ones_are(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -131,6 +131,7 @@ class TiedConvolutions(nn.Module):
         return self.leave(torch.einsum("bts,bcs->bct", scores.softmax(-1), x))
 
 
+@pytest.mark.slow
 def test_an_attribute_takes_the_factor_and_folding_moves_it_into_a_convolution():
     inputs = torch.randn(4, 3, 6)
     p = tpt.derive(lambda n: TiedConvolutions(2 * n), inputs=inputs, optimizer="adam")

@@ -40,6 +40,7 @@ class Gated(nn.Module):
         return self.out(x * gate)
 
 
+@pytest.mark.slow
 def test_nothing_learns_where_no_gradient_passes():
     p = tpt.derive(lambda n: Gated(n, lambda n: n**-0.5), inputs=torch.randn(4, 8), optimizer="adamw")
     assert p.changes.parameter("gate.weight").needed.lr is None

@@ -51,6 +51,7 @@ def test_the_spread_of_a_tied_embedding_does_not_grow():
     torch.testing.assert_close(model.lm_head(hidden), hidden @ model.wte.weight.T / RATIO)
 
 
+@pytest.mark.slow
 def test_the_fan_in_of_a_transposed_convolution_is_its_first_axis():
     """Weight [in, out, k]: in is summed. Here in grows and out does not: a readout."""
 
@@ -139,9 +140,11 @@ def test_a_deep_copy_is_trained_like_the_original():
     assert runs[0] == runs[1]
 
 
-@pytest.mark.parametrize(
-    "build", [lambda n: models.nanogpt(n, layers=1), models.mlp, Recurrent], ids=["gpt", "mlp", "lstm"]
-)
+@pytest.mark.parametrize("build", [
+    pytest.param(lambda n: models.nanogpt(n, layers=1), id="gpt", marks=pytest.mark.slow),
+    pytest.param(models.mlp, id="mlp"),
+    pytest.param(Recurrent, id="lstm", marks=pytest.mark.slow),
+])  # fmt: skip
 def test_a_target_equal_to_the_base_is_no_change(build):
     inputs = torch.randn(3, 4, 5) if build is Recurrent else None
     p = tpt.derive(build, inputs=inputs, optimizer="adam")

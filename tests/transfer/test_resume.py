@@ -69,7 +69,9 @@ def test_what_is_interrupted_goes_on_where_it_stopped(tmp_path: Path, trained: l
 
 
 @pytest.mark.parametrize("other", [
-    {"steps": 13}, {"batch": 17}, {"form": "table3"}, {"optimizer": "adamw"}, {"widths": (9, 17)},
+    {"steps": 13},
+    *(pytest.param(other, marks=pytest.mark.slow)
+      for other in ({"batch": 17}, {"form": "table3"}, {"optimizer": "adamw"}, {"widths": (9, 17)})),
 ])  # fmt: skip
 def test_a_run_is_known_again_only_if_nothing_differs(tmp_path: Path, trained: list[object], other: dict) -> None:
     given = {"store": tmp_path / "runs", "values": (0.01,), "extend": False, "widths": (8, 16), "optimizer": "adam"}
@@ -80,6 +82,7 @@ def test_a_run_is_known_again_only_if_nothing_differs(tmp_path: Path, trained: l
     assert len(trained) == 4
 
 
+@pytest.mark.slow
 def test_other_data_of_the_same_name_are_other_runs(tmp_path: Path, trained: list[object]) -> None:
     import numpy as np
 
