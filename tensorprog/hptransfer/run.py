@@ -141,7 +141,7 @@ def _sources(
     derivation: Derivation, parametrizations: Sequence[str | Parametrization], base: Mapping[str, int]
 ) -> dict[str, str]:
     """Name of a parametrization -> the emitted program."""
-    found = {}
+    found: dict[str, str] = {}
     for given in parametrizations:
         if isinstance(given, Parametrization):
             name, used = given.name, given
@@ -149,7 +149,10 @@ def _sources(
             name, used = given, derivation.parametrization
         else:
             name, used = given, read(derivation.solution.solver, given)
-        found[name] = emit(derivation.architecture.model, used, base, source_name="network.tp")
+        source = emit(derivation.architecture.model, used, base, source_name="network.tp")
+        if found.setdefault(name, source) != source:
+            raise TensorProgError(f"two parametrizations are called {name}", why="their names tell curves apart",
+                                  fix="dataclasses.replace(parametrization, name=..)")  # fmt: skip
     if not found:
         raise TensorProgError("there is no parametrization to train", fix="derived", why="curves are of one or more")
     return found

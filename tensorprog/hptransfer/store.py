@@ -50,8 +50,11 @@ class Store:
             raise TensorProgError(f"cannot use {path} for results: {error}", why=WHY, fix=FIX) from None
 
     def get(self, key: str) -> Outcome | None:
-        """The recorded outcome."""
-        row = self._connection.execute("select loss, initial from runs where key = ?", (key,)).fetchone()
+        """The recorded outcome. Raises TensorProgError if the file is damaged, or locked for a minute."""
+        try:
+            row = self._connection.execute("select loss, initial from runs where key = ?", (key,)).fetchone()
+        except sqlite3.Error as error:
+            raise TensorProgError(f"cannot read {self._path}: {error}", why=WHY, fix=FIX) from None
         return None if row is None else Outcome(*row)
 
     def put(self, key: str, parametrization: str, data: str, job: Job, outcome: Outcome) -> None:

@@ -81,6 +81,15 @@ def test_a_negative_loss_is_refused(tmp_path: Path) -> None:
                     data=saved(tmp_path / "d.npz"), parametrizations=["derived"])  # fmt: skip
 
 
+def test_two_parametrizations_of_one_name_are_refused(tmp_path: Path) -> None:
+    """One of them would not be trained."""
+    given = [tp.derive(tp.parse(NETWORK), optimizer).parametrization for optimizer in ("adam", "sgd")]
+    with pytest.raises(tp.TensorProgError, match="two parametrizations are called table8"):
+        small(tmp_path / "d.npz", parametrizations=given, values=(0.01,), extend=False, seeds=1)
+    report = small(tmp_path / "d.npz", parametrizations=["sp", "sp"], values=(0.01,), extend=False, seeds=1)
+    assert report.parametrizations == ("sp",)
+
+
 def test_cost_is_counted_in_products(tmp_path: Path) -> None:
     """Forward, the gradient of every weight, and of every hidden layer: 2 * rows * columns each, per example."""
     report = small(tmp_path / "d.npz", widths=(8, 16), values=(0.01,), extend=False, steps=3, batch=5)

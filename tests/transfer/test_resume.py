@@ -113,6 +113,16 @@ def test_a_database_of_another_program_is_refused_and_kept(tmp_path: Path) -> No
     assert (tmp_path / "other.sqlite").read_bytes() == before
 
 
+def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
+    """Its head is that of a file of results; the pages behind it are not."""
+    options = {"values": (0.01,), "extend": False, "seeds": 1, "parametrizations": ["derived"]}
+    small(tmp_path / "d.npz", store=tmp_path / "runs", **options)
+    whole = (tmp_path / "runs").read_bytes()
+    (tmp_path / "runs").write_bytes(whole[:4096] + bytes(len(whole) - 4096))
+    with pytest.raises(tp.TensorProgError, match=r"cannot read .*runs: "):
+        small(tmp_path / "d.npz", store=tmp_path / "runs", **options)
+
+
 def _alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
