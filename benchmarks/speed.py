@@ -51,8 +51,9 @@ def alternate(
 
 
 def process(*arguments: str, one_thread: bool = False, good: tuple[int, ...] = (0,)) -> Callable[[], object]:
-    """A Python process in this checkout, its output thrown away."""
-    environment = {name: value for name, value in os.environ.items() if name not in THREADS}
+    """A Python process in this checkout, its output thrown away. What it imports is compiled once, as by installing."""
+    without = {*THREADS, "PYTHONDONTWRITEBYTECODE"}
+    environment = {name: value for name, value in os.environ.items() if name not in without}
     environment |= {"PYTHONPATH": str(ROOT), **(dict.fromkeys(THREADS, "1") if one_thread else {})}
 
     def run() -> None:
