@@ -55,7 +55,7 @@ class Experiment:
 
 EXPERIMENTS = (
     Experiment("mlp", "sgd", (32, 128, 512), 40, 64, 6),
-    Experiment("mlp", "adam", (128, 512, 2048), 40, 64, 6),
+    Experiment("mlp", "adam", (128, 512, 2048), 40, 64, 9),
     Experiment("mlp", "muon", (16, 64, 256), 40, 64, 4),
     Experiment("convnet", "sgd", (8, 32, 128), 40, 16, 8),
     Experiment("convnet", "adam", (16, 64, 256), 40, 16, 6),
