@@ -18,6 +18,7 @@ sys.path.insert(0, str(ROOT))
 
 from tensorprog import TensorProgError, derive, parse  # noqa: E402
 from tests.cli import error_table as derivation  # noqa: E402
+from tests.cli import option_table as options  # noqa: E402
 from tests.elaborate import error_table as elaboration  # noqa: E402
 from tests.elaborate.graphs import graph_of  # noqa: E402
 from tests.language import error_table as syntax  # noqa: E402
@@ -67,6 +68,9 @@ def page() -> str:
     for case in derivation.ROWS:
         architecture, form = parse(derivation.whole(case.bad)), case.form or None
         parts += entry(answer(partial(derive, architecture, "adam", form)), case.bad, case.mended)
+    parts.append("## No exponents of the depth\n\n`derive` says so in its last lines, and gives those of the width.\n")
+    for note in derivation.NOTES:
+        parts += entry(TensorProgError(note.message, why="", fix=""), note.bad, note.mended)
     parts.append(
         "## Files\n\nIn a folder that holds `net.tp`, `latin.tp`, which is not UTF-8, and the folder `models`:\n"
     )
@@ -74,6 +78,13 @@ def page() -> str:
         with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
             derivation.fill(Path(folder))
             parts += entry(answer(partial(derivation.run, row.bad)), f"$ {row.bad}", f"$ {row.mended}", "console")
+    parts.append("## Options, and data that do not fit\n\nIn a folder that also holds these files:\n")
+    parts += [f"`{name}`\n\n```\n{text.rstrip()}\n```\n" for name, text in options.FOLDER.items()]
+    for row in (*options.OPTIONS, *options.TRAINING):
+        with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+            options.fill(Path(folder))
+            parts += entry(answer(partial(derivation.run, row.bad)), f"$ {row.bad}", f"$ {row.mended}", "console")
+            sys.modules.pop("data", None)  # each folder has its own
     return "\n".join(parts)
 
 

@@ -66,8 +66,6 @@ def _check(body: Expr, argument: str, known: Mapping[str, Function]) -> None:
         case Binary(op=op, left=left, right=right, span=span):
             _check(left, argument, known)
             _check(right, argument, known)
-            if op not in OPERATORS:
-                raise _fail(f"operator {op} in the formula of a function", span)
             if op == "^" and _constant(right) is None:
                 raise _fail("the exponent in a formula must be a number", getattr(right, "span", span))
         case Call(id=name, arguments=arguments, over=over, condition=condition, span=span):

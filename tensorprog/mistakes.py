@@ -90,8 +90,7 @@ def explain(error: UnexpectedInput, source: str, grammar: Lark) -> ParseError:
     """One `ParseError` for what the lexer or the parser stumbled on."""
     if isinstance(error, UnexpectedCharacters):
         return _character(error, source)
-    if not isinstance(error, UnexpectedToken):
-        return ParseError("the text ends too early", why="a statement is not complete", fix="the rest of it")
+    assert isinstance(error, UnexpectedToken)  # the end of the text is a token too
     token = error.token
     before = []
     try:

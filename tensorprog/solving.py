@@ -48,12 +48,13 @@ def unsolved(architecture: Architecture, choice: Choice, finer: int = 1) -> Solv
 def units_of(graph: Graph, regime: Regime | None = None) -> Units:
     """Units fine enough for every exponent that the file writes, and for halves and thirds of them; widths outgrow
     depths. Along a symbolic depth no ties between widths in proportion are broken: in all layers alike, they add up."""
-    scalars = [node.op.scalar for node in graph.nodes if isinstance(node.op, Scale)]
-    scalars += [unknown.base for unknown in graph.unknowns.values()]
-    denominators = {power.denominator for scalar in scalars for _, power in scalar.powers}
+    scalars = [(node.op.scalar, node.span) for node in graph.nodes if isinstance(node.op, Scale)]
+    scalars += [(unknown.base, unknown.span) for unknown in graph.unknowns.values()]
+    denominators = {power.denominator: span for scalar, span in scalars for _, power in scalar.powers}
     denominator = math.lcm(Units().denominator, *(12 * d for d in denominators))
     if denominator > 10**6:
-        raise TensorProgError("the exponents in the file have too many different denominators", file=graph.name,
+        raise TensorProgError("the exponents in the file have too many different denominators",
+                              denominators[max(denominators)],
                               fix="exponents such as 1/2 or -3/4",
                               why="all exponents are counted in one small unit")  # fmt: skip
     depths = tuple(sorted({symbol for loop in graph.loops for symbol in loop.axis.dim.symbols}))

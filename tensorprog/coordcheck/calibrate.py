@@ -41,7 +41,7 @@ def width_ladder(derivation: Derivation, sizes: Sequence[int] | None, climbs: st
     depths, regime = dict(derivation.architecture.graph.depths), derivation.architecture.model.regime
     order = regime[0] if regime is not None and regime[1] == "<<" else ()
     if climbs is not None and climbs not in order:
-        raise TensorProgError(f"`{climbs}` does not climb alone", fix=f"--climb {order[-1]}" if order else "",
+        raise TensorProgError(f"`{climbs}` does not climb alone", fix=f"--climb {order[-1]}" if order else "no --climb",
                               why="only widths in a declared order (`regime m << n`) do")  # fmt: skip
     climbs = climbs or (order[-1] if order else None)
 

@@ -126,11 +126,7 @@ class EmittedNetwork:
             outputs = self.model(*self._inputs)
             outputs = outputs if isinstance(outputs, tuple) else (outputs,)
             known = {**data, **dict(zip((name for name, _ in self.graph.outputs), outputs, strict=True))}
-            method = getattr(self.model, "loss", None) or getattr(self.model, "training_loss", None)
-            if method is None:
-                raise TensorProgError(
-                    "the emitted program has no loss", fix="a `loss` line", why="training lowers a loss"
-                )
+            method = getattr(self.model, "loss", None) or self.model.training_loss
             return method(*(_argument(name, known) for name in inspect.signature(method).parameters))
 
     def step(self, take: Callable[[str, Tensor], None] | None = None) -> float:

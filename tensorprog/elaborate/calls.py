@@ -49,9 +49,6 @@ def call(expr: Call, frame: Frame, needed: frozenset[str]) -> Operand:
 
         return positional(use(expr, entity, frame), frame, expr)
     op = Map(function(expr.id, frame, expr.span))
-    if expr.over:
-        raise ShapeError(f"`{expr.id}` takes no indices in brackets", expr.span,
-                         why="only reductions work over indices", fix=f"`{expr.id}(..)`")  # fmt: skip
     operand = argument_of(expr, frame, needed)
     axes = frame.builder.values[operand.value].axes
     return Operand(frame.builder.compute(op, (operand.value,), axes, expr.span), operand.indices)

@@ -155,7 +155,7 @@ def _check_pattern(indices: tuple[IndexName, ...]) -> None:
             raise ShapeError(f"the index `{index.id}` stands twice", index.span, fix="two indices of the same size",
                              why="each index stands for one axis")  # fmt: skip
         if index.id in RESERVED:
-            raise ShapeError("the batch axis is implicit", index.span, fix="nothing",
+            raise ShapeError("the batch axis is implicit", index.span, fix="the other indices alone, such as `x[i]`",
                              why="inputs have it without saying, parameters have none")  # fmt: skip
 
 

@@ -97,8 +97,10 @@ def _count(expr: Expr, scope: Scope) -> tuple[int, str | None, Dim | None]:
             f"{value} repeats", expr.span, why="the number of repeats is a whole number", fix="`repeat 4 { .. }`"
         )
     if value > MAX_COUNT:
-        raise ShapeError(f"{value} repeats", expr.span, why=f"at most {MAX_COUNT}",
-                         fix="`depth L` and `repeat L { .. }`, which need not be unrolled")  # fmt: skip
+        named = isinstance(expr, Name) and expr.id in context.used_depths
+        raise ShapeError(f"{value} repeats", expr.span, why=f"at most {MAX_COUNT} are unrolled",
+                         fix=f"a smaller value of the `depth` symbol `{expr.id}`" if named and isinstance(expr, Name)
+                         else "`depth L` and `repeat L { .. }`, which need not be unrolled")  # fmt: skip
     symbol = expr.id if isinstance(expr, Name) and expr.id in context.used_depths else None
     return int(value), symbol, None
 

@@ -59,7 +59,8 @@ def run(statements: tuple[Statement, ...], scope: Scope, block: Block | None) ->
                 loops.scan(statement, scope)
             case Return(value=value):
                 if block is None:
-                    raise ShapeError("`return` stands outside of a block", statement.span, fix="`output y = ..`",
+                    raise ShapeError("`return` stands outside of a block", statement.span,
+                                     fix="`x = ..`, with a name that is there before the loop",
                                      why="a loop hands on the names that were assigned before it")  # fmt: skip
                 result = _returned(value, scope)
             case (

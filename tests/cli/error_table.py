@@ -297,6 +297,12 @@ ROWS = (
         "optimizer mine(lr = 1) { step = g }\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]",
     ),
     Row(
+        "the optimizer `mine` has no step",
+        "4:1",
+        "optimizer mine(lr = 1) { }\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]",
+        "optimizer mine(lr = 1) { step = g }\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]",
+    ),
+    Row(
         "`lr` cannot be assigned",
         "4:26",
         "optimizer mine(lr = 1) { lr = 2; step = g }\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]",
@@ -415,6 +421,125 @@ ROWS = (
         "4:7",
         "width n\ninput x[i]\naxis i: 4, j: n, c: 3\nparam U[j,i] optimizer adm, V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]\nloss mse(f)",
         "width n\ninput x[i]\naxis i: 4, j: n, c: 3\nparam U[j,i] optimizer adam, V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]\nloss mse(f)",
+    ),
+    Row(
+        "the optimizer `mine` is defined twice",
+        "5:1",
+        "optimizer mine(lr = 1) { step = g }\noptimizer mine(lr = 1) { step = 2 g }\nparam V[c,j], U[j,i]\noutput f[c] = V[c,j] (U[j,i] x[i])",
+        "optimizer mine(lr = 1) { step = g }\nparam V[c,j], U[j,i]\noutput f[c] = V[c,j] (U[j,i] x[i])",
+    ),
+    Row(
+        "`v` is a number in one place and a tensor in another",
+        "4:47",
+        "optimizer mine(lr = 1) { v = 0.9 v + norm(g); v = v * sign(g); step = v }\nparam V[c,j], U[j,i]\noutput f[c] = V[c,j] (U[j,i] x[i])",
+        "optimizer mine(lr = 1) { v = 0.9 v + g; step = v }\nparam V[c,j], U[j,i]\noutput f[c] = V[c,j] (U[j,i] x[i])",
+    ),
+    Row(
+        "an orthogonalised tensor and another one cannot be added",
+        "4:50",
+        "optimizer mine(lr = 1) { vectors = adamw; step = orthogonal(g) + g / norm(g) }\nparam V[c,j], U[j,i]\noutput f[c] = V[c,j] (U[j,i] x[i])",
+        "optimizer mine(lr = 1) { vectors = adamw; step = orthogonal(g) }\nparam V[c,j], U[j,i]\noutput f[c] = V[c,j] (U[j,i] x[i])",
+    ),
+    Row(
+        "the rank of the gradient of `B` may grow with the width, at `d W e`",
+        "4:7",
+        "param B[k,j,c] optimizer muon, U[j,i], e[c], V[c,k]\nh[j] = U[j,i] x[i]\nW[k,j] = B[k,j,c] e[c]\ng[k] = W[k,j] h[j]\noutput f[c] = V[c,k] g[k]",
+        "param B[k,j,c] optimizer adam, U[j,i], e[c], V[c,k]\nh[j] = U[j,i] x[i]\nW[k,j] = B[k,j,c] e[c]\ng[k] = W[k,j] h[j]\noutput f[c] = V[c,k] g[k]",
+    ),
+    Row(
+        "the calculus does not cover `loss`",
+        "7:6",
+        "width n\naxis i: 4, j: n, c: n\ninput x[i]\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]\nloss cross_entropy(f)",
+        "width n\naxis i: 4, j: n, c: 5\ninput x[i]\nparam U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\noutput f[c] = V[c,j] h[j]\nloss cross_entropy(f)",
+    ),
+    Row(
+        "the calculus does not cover `y`",
+        "7:10",
+        "axis p: 5\nparam U[j,i], V[c,p]\nh[j] = U[j,i] x[i]\ny[p] = h[p + 1]\noutput f[c] = V[c,p] y[p]",
+        "param U[j,i], V[c,j]\nh[j] = U[j,i] x[i]\ny[j] = h[j + 1]\noutput f[c] = V[c,j] y[j]",
+    ),
+    Row(
+        "the exponents in the file have too many different denominators",
+        "5:8",
+        "param U[j,i], V[c,j]\nh[j] = n^(1/999983) * (U[j,i] x[i])\noutput f[c] = V[c,j] h[j]",
+        "param U[j,i], V[c,j]\nh[j] = ?a * (U[j,i] x[i])\noutput f[c] = V[c,j] h[j]",
+    ),
+    Row(
+        "`init[b] = 0`: `b` starts at exactly zero",
+        "7:1",
+        "param U[j,i], V[c,j], b[j] = zeros\nh[j] = U[j,i] x[i] + b[j]\noutput f[c] = V[c,j] h[j]\nfix init[b] = 0",
+        "param U[j,i], V[c,j], b[j] = zeros\nh[j] = U[j,i] x[i] + b[j]\noutput f[c] = V[c,j] h[j]\nfix init[U] = 0",
+    ),
+    Row(
+        "`lr[W] = -1` does not say of which width",
+        "9:1",
+        "width n, m\naxis i: 4, j: n, k: m, c: 3\ninput x[i]\nparam U[j,i], W[k,j], V[c,k]\nh[j] = U[j,i] x[i]\ng[k] = W[k,j] h[j]\noutput f[c] = V[c,k] g[k]\nloss mse(f)\nfix lr[W] = -1",
+        "width n, m\naxis i: 4, j: n, k: m, c: 3\ninput x[i]\nparam U[j,i], W[k,j], V[c,k]\nh[j] = U[j,i] x[i]\ng[k] = W[k,j] h[j]\noutput f[c] = V[c,k] g[k]\nloss mse(f)\nfix lr[W] = n^-1",
+    ),
+    Row(
+        "`lr[*] = L^-1`: an exponent of the depth L cannot be fixed",
+        "9:1",
+        "width n\ndepth L\ninput x[i]\naxis i: 4\nh = linear(x, n)\nrepeat L { h = h + ?b * linear(relu(h), n) }\noutput f = readout(h, 3)\nloss mse(f)\nfix lr[*] = L^-1",
+        "width n\ndepth L\ninput x[i]\naxis i: 4\nh = linear(x, n)\nrepeat L { h = h + ?b * linear(relu(h), n) }\noutput f = readout(h, 3)\nloss mse(f)\nfix ?b = L^-1/2",
+    ),
+    Row(
+        "the calculus does not cover `invrms(a)`",
+        "11:19",
+        "width n\naxis i: 4, j: n, c: 3, p: 3, t: 2, s: 2, u: 4\ninput x[t,i]\ninput y[s,i]\nparam E[j,i], G[j,i], D[p,j], U[j,p], O[c,j]\nz[t,j] = E[j,i] x[t,i]\ng[s,j] = tanh(G[j,i] y[s,i])\nb[s,p] = D[p,j] g[s,j]\nw[s,j] = U[j,p] b[s,p]\na[u,j] = concat[u](z[t,j], w[s,j])\nh[u,j] = a[u,j] * rms_scale[j](a[u,j])\noutput f[u,c] = O[c,j] h[u,j]\nloss mse(f)",
+        "width n\naxis i: 4, j: n, c: 3, p: 3, t: 2, s: 2, u: 4\ninput x[t,i]\ninput y[s,i]\nparam E[j,i], G[j,i], D[p,j], U[j,p], O[c,j]\nz[t,j] = E[j,i] x[t,i]\ng[s,j] = tanh(G[j,i] y[s,i])\nb[s,p] = D[p,j] g[s,j]\nw[s,j] = U[j,p] b[s,p]\nv[t,j] = z[t,j] * rms_scale[j](z[t,j])\nr[s,j] = w[s,j] * rms_scale[j](w[s,j])\na[u,j] = concat[u](v[t,j], r[s,j])\noutput f[u,c] = O[c,j] a[u,j]\nloss mse(f)",
+    ),
+    Row(
+        "`layers.*.h` grows like L at initialisation",
+        "7:16",
+        "width n\ndepth L\ninput x[i]\naxis i: 4\nh = linear(x, n)\ng = relu(h)\nrepeat L { h = h + g\nh = h + ?b * linear(relu(h), n) }\noutput f = readout(h, 3)\nloss mse(f)",
+        "width n\ndepth L\ninput x[i]\naxis i: 4\nh = linear(x, n)\ng = relu(h)\nrepeat L { h = h + ?b * g\nh = h + ?b * linear(relu(h), n) }\noutput f = readout(h, 3)\nloss mse(f)",
+    ),
+)
+
+
+class Note(NamedTuple):
+    """A network whose exponents of the depth are left out, and what `derive` says of it."""
+
+    message: str
+    bad: str
+    mended: str
+
+
+NOTES = (
+    Note(
+        "not covered: a repeat over a depth inside of another",
+        "width n\ndepth L, M\ninput x[i]\naxis i: 4\nh = linear(x, n)\nrepeat L { repeat M { h = h + ?b * linear(relu(h), n) } }\noutput f = readout(h, 3)\nloss mse(f)",
+        "width n\ndepth L\ninput x[i]\naxis i: 4\nh = linear(x, n)\nrepeat L { repeat 2 { h = h + ?b * linear(relu(h), n) } }\noutput f = readout(h, 3)\nloss mse(f)",
+    ),
+    Note(
+        "no power law in the depth: `h` is no residual stream",
+        "width n\ndepth L\ninput x[i]\naxis i: 4\nh = linear(x, n)\nrepeat L { h = relu(linear(h, n)) }\noutput f = readout(h, 3)\nloss mse(f)",
+        "width n\ndepth L\ninput x[i]\naxis i: 4\nh = linear(x, n)\nrepeat L { h = h + ?b * linear(relu(h), n) }\noutput f = readout(h, 3)\nloss mse(f)",
+    ),
+    Note(
+        "no power law in the depth: `h` is no residual stream",
+        "width n\ndepth L\ninput x[i]\naxis i: 4\nh = linear(x, n)\nrepeat L { h = h + h + ?b * linear(relu(h), n) }\noutput f = readout(h, 3)\nloss mse(f)",
+        "width n\ndepth L\ninput x[i]\naxis i: 4\nh = linear(x, n)\nrepeat L { h = h + ?b * linear(relu(h), n) }\noutput f = readout(h, 3)\nloss mse(f)",
+    ),
+    Note(
+        "no power law in the depth: sizes grow from layer to layer",
+        "width n\ndepth L\ninput x[i]\naxis i: 4\nh = linear(x, n)\nrepeat L { h = h + 0.5 * tanh(h)\nh = h + ?b * linear(relu(h), n) }\noutput f = readout(h, 3)\nloss mse(f)",
+        "width n\ndepth L\ninput x[i]\naxis i: 4\nh = linear(x, n)\nrepeat L { h = h + ?b * linear(relu(h), n) }\noutput f = readout(h, 3)\nloss mse(f)",
+    ),
+    Note(
+        "no power law in the depth: a stream is normalised between the layers (post-norm), and what they add to it is not small",
+        "width n\ndepth L\ninput x[i]\naxis i: 4\nh = linear(x, n)\ng = relu(h)\nrepeat L { h = layernorm(h + g)\nh = h + ?b * linear(relu(h), n) }\noutput f = readout(h, 3)\nloss mse(f)",
+        "width n\ndepth L\ninput x[i]\naxis i: 4\nh = linear(x, n)\ng = relu(h)\nrepeat L { h = layernorm(h + ?b * g) }\noutput f = readout(h, 3)\nloss mse(f)",
+    ),
+    Note(
+        "no power law in the depth: a stream is normalised between the layers (post-norm), and what they add to it is not small",
+        "width n\ndepth L\ninput x[i]\naxis i: 4\nh = linear(x, n)\ng = relu(h)\nrepeat L { h = layernorm(h + linear(relu(h), n) + g) }\noutput f = readout(h, 3)\nloss mse(f)",
+        "width n\ndepth L\ninput x[i]\naxis i: 4\nh = linear(x, n)\ng = relu(h)\nrepeat L { h = layernorm(h + ?b * linear(relu(h), n) + ?b * g) }\noutput f = readout(h, 3)\nloss mse(f)",
+    ),
+    Note(
+        "no power law in the depth: every layer adds `h` once more",
+        "width n\ndepth L\ninput x[i]\naxis i: 4, j: n, k: n\nh = linear(x, n)\nrepeat L { param W[k,j]\nh[k] = h[k] + 2 * h[k]\nh[k] = h[k] + ?b * (W[k,j] h[j]) }\noutput f = readout(h, 3)\nloss mse(f)",
+        "width n\ndepth L\ninput x[i]\naxis i: 4, j: n, k: n\nh = linear(x, n)\nrepeat L { param W[k,j]\nh[k] = h[k] + ?b * (W[k,j] h[j]) }\noutput f = readout(h, 3)\nloss mse(f)",
     ),
 )
 

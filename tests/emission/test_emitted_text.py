@@ -61,7 +61,7 @@ def test_text_is_formatted(path: Path) -> None:
 
 @pytest.mark.parametrize("name", ['a"b', "a;b", "a b", "", "1a", "é", "a\n", "__import__('os')"])
 def test_only_plain_identifiers_become_names(name: str) -> None:
-    with pytest.raises(TensorProgError):
+    with pytest.raises(TensorProgError, match="cannot be a name in the emitted code"):
         check_identifier(name)
 
 

@@ -102,4 +102,6 @@ ROWS = (
     Row("frozen twice", "param W[j] frozen frozen", "1:7", "`frozen` or `optimizer` is given twice", "param W[j] frozen"),
     Row("zero as initialiser", "param b[j] = 0.0", "1:14", "a number is not an initialiser", "param b[j] = zeros"),
     Row("file too large", "# " + "x" * 1_000_001, "", "the file is larger than", "# x"),
+    Row("bracket too many in a body", "repeat 2 { x = a) }", "1:17", "this `)` closes nothing", "repeat 2 { x = a }"),
+    Row("window against a named stride", "dim p = 2\ny[u,a] = x[a - p u]", "2:16", "a coefficient with a minus sign is a number", "y[u,a] = x[a - 2 u]"),
 )  # fmt: skip
