@@ -73,6 +73,8 @@ TWICE = {  # scores -> what reads them; the number that counts, where d is the s
     "without a number": (lambda s, z, d: (z + s.bias) / d**0.5 + torch.tanh(z + s.bias), n(0)),
     "with two in a row": (lambda s, z, d: ((z + s.bias) / d**0.25 + s.mask) / d**0.25, n(-HALF)),
     "times itself": (lambda s, z, d: z * z / d**0.5, n(Fraction(-1, 4))),
+    "times a function of itself": (lambda s, z, d: (z + s.bias) * torch.relu(z) / d, n(-HALF)),
+    "and its square": (lambda s, z, d: (z * z + z) / d, n(-HALF)),
     "times its sign": (lambda s, z, d: z * torch.sign(z) / d**0.5, n(-HALF)),
 }
 

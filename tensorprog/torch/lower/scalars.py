@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from heapq import heappop, heappush
 
@@ -12,7 +12,6 @@ from tensorprog.functions import BUILTIN
 from tensorprog.graph import Add, Contract, Fold, Graph, Map, Merge, Node, Scalar, Scale, Split, StopGrad, TopK, Window
 from tensorprog.torch.lower.nodes import renumbered
 
-Shares = Mapping[int, Fraction]
 ZERO, ONE = Fraction(0), Fraction(1)
 
 
@@ -86,7 +85,7 @@ def _moved_once(graph: Graph) -> tuple[Graph, dict[int, int]] | None:
         number = _number(node)
         if number and number.powers and node.args[0] in leading:
             found = _behind(node, number, graph, leading, readers)
-            if any(not leading[k] for k in found) and not (scaled.keys() | gone) & {*found, node.id}:
+            if any(not leading[k].through for k in found) and not (scaled.keys() | gone) & {*found, node.id}:
                 scaled |= found
                 gone.add(node.id)
     if not gone:
@@ -111,7 +110,9 @@ def _moved_once(graph: Graph) -> tuple[Graph, dict[int, int]] | None:
             k = place[old.id] = times(old.args[0], number * _power(scaled[old.args[0]], -ONE))
             nodes[k] = replace(nodes[k], name=nodes[k].name or old.name)
             continue
-        shares = leading[old.id] or {old.args[0]: ONE} if old.id in scaled else {}  # a multiplier's: c in front of it
+        shares: Mapping[int, Fraction] = {}
+        if old.id in scaled:
+            shares = leading[old.id].shares or {old.args[0]: ONE}  # a multiplier's node has c in front of it
         factors = {a: Scalar() if _blind(old) else
                    _power(scaled.get(old.id, Scalar()), shares.get(a, ZERO)) * _power(scaled.get(a, Scalar()), -ONE)
                    for a in old.args}  # fmt: skip
@@ -127,7 +128,7 @@ def _moved_once(graph: Graph) -> tuple[Graph, dict[int, int]] | None:
 
 
 def _behind(
-    scale: Node, whole: Scalar, graph: Graph, leading: Mapping[int, Shares], readers: Sequence[Sequence[Node]]
+    scale: Node, whole: Scalar, graph: Graph, leading: Mapping[int, Lead], readers: Sequence[Sequence[Node]]
 ) -> dict[int, Scalar]:
     """What takes the number of `scale` in: node -> what it is then multiplied with. Not where something else reads a
     node with a number that may be larger."""
@@ -139,15 +140,16 @@ def _behind(
         k = -heappop(queue)
         power, *others = wanted[k]
         number = _power(whole, power)
-        alone = (n for n in readers[k] if n.id != scale.id and not (n.id in found and k in leading[n.id]))
-        if others or k in kept or not all(_blind(n) or _at_most(_number(n) or Scalar(), number) for n in alone):
+        alone = [n for n in readers[k] if n.id != scale.id and not (n.id in found and k in leading[n.id].through)]
+        read = (_power(found[n.id], leading[n.id].shares.get(k, ZERO)) if n.id in found else _number(n) or Scalar()
+                for n in alone if not _blind(n))  # fmt: skip
+        if others or k in kept or not all(_at_most(n, number) for n in read):
             continue
         found[k] = number
-        for a, share in leading[k].items():
-            if a in leading:
-                if a not in wanted:
-                    heappush(queue, -a)
-                wanted.setdefault(a, set()).add(power * share)
+        for a in leading[k].through:
+            if a not in wanted:
+                heappush(queue, -a)
+            wanted.setdefault(a, set()).add(power * leading[k].shares[a])
     return found
 
 
@@ -174,24 +176,42 @@ def scalar_power(scalar: Scalar) -> Power:
     return total
 
 
-def _leading(graph: Graph) -> dict[int, Shares]:
-    """The nodes that are c times what they are if their operands are c^share times what these are: -> the shares. Of a
-    multiplier of a product: none."""
-    found: dict[int, Shares] = {}
+@dataclass(frozen=True, slots=True)
+class Lead:
+    """How a node follows multipliers of products (`of`): it is homogeneous in them, of this degree. It is c times what
+    it is if its operands are c^share times what these are; `through`: those that follow the multipliers."""
+
+    of: frozenset[str]
+    degree: Fraction = ONE
+    shares: Mapping[int, Fraction] = field(default_factory=dict)
+    through: frozenset[int] = frozenset()
+
+
+def _leading(graph: Graph) -> dict[int, Lead]:
+    """The nodes that follow multipliers of products; of a sum, only the operands of the highest degree do."""
+    found: dict[int, Lead] = {}
     for node in graph.nodes:
-        first = {a: ONE for a in node.args if a in found}
+        known = [a for a in node.args if a in found]
+        most = max((found[a].degree for a in known), default=ZERO)
         match node.op:
-            case Scale(scalar) if any(graph.unknowns[u].kind == "multiplier" for u in scalar.unknowns):
-                found[node.id] = {}
-            case Add() if first:
-                found[node.id] = dict.fromkeys(node.args, ONE)
-            case Scale() | Split() | Merge() | Window() | Fold() | StopGrad() if first:
-                found[node.id] = first
-            case Contract() if first and not _sums(node, graph):
-                a = next(iter(first))
-                found[node.id] = {a: ONE / node.args.count(a)}
-            case Map() if first and (_degree(node) or 0) > 0:
-                found[node.id] = {node.args[0]: ONE / (_degree(node) or 1)}
+            case Scale(scalar) if own := [u for u in scalar.unknowns if graph.unknowns[u].kind == "multiplier"]:
+                found[node.id] = Lead(frozenset(own))
+                continue
+            case Add() if known:
+                known = [a for a in known if found[a].degree == most]
+                degree, shares = most, dict.fromkeys(node.args, ONE)
+            case Scale() | Split() | Merge() | Window() | Fold() | StopGrad() if known:
+                degree, shares = most, {node.args[0]: ONE}
+            case Contract() if known and not _sums(node, graph):
+                if not found[known[0]].of & found[known[-1]].of:
+                    known = known[:1]  # another product's: one takes all
+                degree = sum((found[a].degree for a in known), ZERO)
+                shares = {a: found[a].degree / degree for a in known}
+            case Map() if known and (order := _degree(node) or 0) > 0:
+                degree, shares = most * order, {node.args[0]: ONE / order}
+            case _:
+                continue
+        found[node.id] = Lead(frozenset().union(*(found[a].of for a in known)), degree, shares, frozenset(known))
     return found
 
 
