@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 from benchmarks.agreement import evidence
 from benchmarks.agreement.parametrizations import perturbed
-from benchmarks.agreement.row import CANCELS, ZERO
+from benchmarks.agreement.row import CANCELS, OVERFLOWS, ZERO
 from benchmarks.agreement.trial import STEPS
 from tensorprog.architecture import parse
 from tensorprog.coordcheck.predict import Predictor
@@ -18,7 +18,7 @@ from tensorprog.coordcheck.probes import probes
 from tensorprog.derivation import derive
 
 Line = dict[str, Any]
-EXACT = {CANCELS, ZERO, "should be exactly zero", "overflows"}
+EXACT = {CANCELS, ZERO, "should be exactly zero", OVERFLOWS}
 _MADE = re.compile(r"= \w+\(\w+\[\w+,\w+\]\) \* \w+\[\w+,\w+\]")  # sigmoid(V[k,j]) * W[k,j]
 _SUM = re.compile(r"\[[\w.]+\]( #\d)?|\[\w+\([\w.]+\)\]")  # [x3], [x3] #2, [tanh(x3)]
 

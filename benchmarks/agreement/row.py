@@ -14,7 +14,7 @@ from benchmarks.agreement.family import Look
 from tensorprog.coordcheck.predict import Prediction
 from tensorprog.coordcheck.probes import Probe
 
-CANCELS, ZERO = "it cancels exactly", "exactly zero"
+CANCELS, ZERO, OVERFLOWS = "it cancels exactly", "exactly zero", "overflows"
 FEW = 1 / 3  # of the seeds may be left out for an exact zero
 ROUNDING = 64.0  # roundings of the initial value: no change
 VANISHES = 1e-4  # what is so much smaller in double precision did
@@ -66,13 +66,14 @@ def row_of(
     finite = np.all(np.isfinite(sizes), axis=1)
     if not finite.all():
         verdict = "left out" if t >= grows else "inconclusive" if finite[-1] else "disagrees"
-        return found(verdict, "diverges at small widths" if finite[-1] else "overflows")
+        return found(verdict, "diverges at small widths" if finite[-1] else OVERFLOWS)
     if not sizes.any():
         return found("agrees" if prediction.exponent is None else "disagrees", ZERO)
     rounding = ROUNDING * float(np.finfo(dtype).eps) * max(float(start.max()), 1e-30)
     nothing = t > 0 and probe.kind == "value" and sizes.max() < rounding
     if single is not None:
-        nothing |= all(now < VANISHES * before for now, before in zip(pooled, _pooled(single), strict=True))
+        both = list(zip(pooled, _pooled(single), strict=True))
+        nothing |= all(now < VANISHES * before < np.inf for now, before in both)
     if prediction.exponent is None:
         return found("agrees" if nothing else "disagrees", "should be exactly zero")
     if nothing and prediction.bound_only:

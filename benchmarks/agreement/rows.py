@@ -7,7 +7,8 @@ for what is not a clean power of the width:
 - below a saturated nonlinearity a prediction is a bound, and only exceeding it disagrees;
 - a number that overflows is left out where the calculus says that something grows, and disagrees where it does not
   (inconclusive if the widest networks are finite: a learning rate that is too large for the small ones);
-- a network with numbers so small that they may be rounding errors is trained in double precision. What vanishes then
+- a network with numbers so small that they may be rounding errors, or so large that they overflow (gradients through
+  several norms of what is exactly zero, without epsilon), is trained in double precision. What vanishes then
   cancels exactly: it disagrees where more was predicted (`CANCELS`);
 - exponents do not depend on constants, what can be seen of them does: at small learning rates what is of second order
   in them hides behind what vanishes with width, at large ones narrow networks go astray. So a change that is not
@@ -43,7 +44,7 @@ import numpy.typing as npt
 
 from benchmarks.agreement import evidence
 from benchmarks.agreement.family import NORMED, RAISED, Key, Look
-from benchmarks.agreement.row import CANCELS, ZERO, Row, row_of
+from benchmarks.agreement.row import CANCELS, OVERFLOWS, ZERO, Row, row_of
 from tensorprog.coordcheck.predict import Predictor
 from tensorprog.coordcheck.probes import Probe
 from tensorprog.functions import find
@@ -131,9 +132,9 @@ class Case:
         return row.verdict in ("agrees", "left out")
 
     def minute(self) -> list[Key]:
-        """What is not settled and may consist of rounding errors."""
+        """What is not settled and may consist of rounding errors, or is too large for single precision alone."""
         return [key for key in self.pending
-                if self.rows[key].reason == CANCELS or 0 < min(self.rows[key].sizes) < MINUTE]  # fmt: skip
+                if self.rows[key].reason in (CANCELS, OVERFLOWS) or 0 < min(self.rows[key].sizes) < MINUTE]  # fmt: skip
 
     def verdicts(self) -> list[Row]:
         """The rows, those that disagree in all looks told from those that do so in some."""

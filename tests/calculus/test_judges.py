@@ -542,3 +542,16 @@ def test_steps_of_muon_do_not_depend_on_how_small_a_gradient_is(
     predicted = own.predictor.at(own.places[key[0]], 1).exponent
     assert predicted is not None
     assert (abs(row.slope - float(predicted.degree)) < 0.1) == agrees
+
+
+def test_what_overflows_in_single_precision_alone_is_trained_in_double() -> None:
+    """Gradients through norms of what is exactly zero, without epsilon: 10^15 for each of three."""
+    source = "width n\ndim d = 8, classes = 3\naxis i: d, j: n, c: classes\ninput x[i]\n"
+    source += "param E[j,i], g[j] = zeros, V[c,j]\nz[j] = g[j] * (E[j,i] x[i])\nu[j] = z[j] * rms_scale[j](z[j])\n"
+    source += "v[j] = u[j] * rms_scale[j](u[j])\nw[j] = v[j] * rms_scale[j](v[j])\n"
+    found = derive(parse(source + "output f[c] = V[c,j] w[j]\nloss mse(f)"), "muon")
+    hearing = prepared(found, found.parametrization)
+    own = hearing.cases[0]
+    key = next((k, t) for k, t in own.pending if (own.places[k].name, own.places[k].kind) == ("g", "gradient"))
+    assert np.isinf(hearing.family.sizes(Look(4), [key])[key]).all()
+    assert not judged(found, found.parametrization, looks=(Look(8),)).counts["disagrees"]
