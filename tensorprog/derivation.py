@@ -79,7 +79,15 @@ class Derivation:
         """What is to be said besides the numbers."""
         own = ", ".join(f"`{name}` by {power}" for name, power in self.vanishing.items())
         short = f"stable, but not maximal: own updates move their uses by less than Theta(1), {own}"
-        return [*([short] if own else []), *self.of_degrees]
+        return [*([short] if own else []), *self.of_degrees, *self.idle_optimizers]
+
+    @property
+    def idle_optimizers(self) -> list[str]:
+        """Which optimizers the file defines and no parameter has."""
+        own = self.choice.own
+        used = {self.choice.of(p).name for p in self.architecture.graph.parameters.values()} if own else ()
+        return [f"the file defines the optimizer `{name}`, which no parameter has: `optimizer {name}` chooses it"
+                for name in own if name not in used]  # fmt: skip
 
     @property
     def of_degrees(self) -> list[str]:

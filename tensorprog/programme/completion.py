@@ -94,7 +94,7 @@ class Completion(Derivation):
 
     @property
     def remarks(self) -> list[str]:
-        return [*show.remarks(self), *self.of_degrees]
+        return [*show.remarks(self), *self.of_degrees, *self.idle_optimizers]
 
     def to_json(self) -> dict[str, Any]:
         return show.to_json(self, super().to_json())

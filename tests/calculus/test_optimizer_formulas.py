@@ -213,6 +213,8 @@ def test_a_file_defines_its_own_optimizers() -> None:
     with pytest.raises(tp.TensorProgError, match="defined twice"):
         tp.derive(tp.parse(FILE + "optimizer mine(lr = 1) { step = g }\n"))
     assert tp.emit(tp.parse(FILE)).count("class ") == 4  # two optimizers, the mix of them, the network
+    assert found.remarks == []
+    assert ["`mine`" in line for line in tp.derive(tp.parse(FILE), "adam").remarks] == [True]
 
 
 @pytest.mark.slow
