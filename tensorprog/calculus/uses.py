@@ -132,33 +132,41 @@ def scale_free(program: Program, occurrence: Occurrence) -> bool:
 def matters(program: Program, name: str, functions: Mapping[str, Function]) -> bool:
     """Whether the initial scale of a parameter matters anywhere: whether a sum, a function, the loss or an output sees
     something of another degree in it than 0 (v / |v| has degree 0)."""
-    degrees: list[int] = []
-    for node in program.forward.nodes:
-        of = [degrees[a] for a in node.args]
-        match node.op:
-            case Param():
-                degree = int(node.op.name == name)
-            case Contract():
-                degree = sum(of)
-            case InvRms():
-                degree = -of[0]
-            case Add():
-                degree = of[0]
-                if len({*of}) > 1:
-                    return True
-            case Map(fn, order) if of[0]:
-                degree_of = find(fn, functions).facts[order].degree
-                if degree_of is None:
-                    return True
-                degree = of[0] * degree_of
-            case Scale() | Split() | Merge() | Window() | Fold() | StopGrad() | Accumulate():
-                degree = of[0]
-            case _:
-                degree = 0
-                if any(of):
-                    return True
-        degrees.append(degree)
-    return any(degrees[node] for _, node in program.forward.outputs)
+    degrees: dict[int, int] = {}
+    found = -1
+    while found < len(degrees):  # more than once only where layers read later nodes, and what those see is told after
+        found = len(degrees)
+        for node in program.forward.nodes:
+            of = [degrees[a] for a in node.args if a in degrees]
+            if len(of) < len(node.args) and not (isinstance(node.op, Add) and of):
+                continue
+            match node.op:
+                case Param():
+                    degree = int(node.op.name == name)
+                case Contract():
+                    degree = sum(of)
+                case InvRms():
+                    degree = -of[0]
+                case Add():
+                    degree = of[0]
+                    if len({*of}) > 1:
+                        return True
+                case Map(fn, order) if of[0]:
+                    degree_of = find(fn, functions).facts[order].degree
+                    if degree_of is None:
+                        return True
+                    degree = of[0] * degree_of
+                case Scale() | Split() | Merge() | Window() | Fold() | StopGrad() | Accumulate():
+                    degree = of[0]
+                case _:
+                    degree = 0
+                    if any(of):
+                        return True
+            if degrees.setdefault(node.id, degree) != degree:
+                return True
+        if not program.forward.loops:
+            break
+    return any(degrees.get(node, 1) for _, node in program.forward.outputs)
 
 
 def _spreads(program: Program, node: int) -> bool:

@@ -108,3 +108,16 @@ def test_a_weight_has_no_scale_where_nothing_sees_one(use: str, free: bool) -> N
     source += "u[j] = v[j] * rms_scale[j](v[j])\ny[j] = relu(u[j] + h[j])\n"
     found = tp.derive(tp.parse(f"{source}output f[] = ?s * ({use})\noutput e[] = R[j] y[j]\nloss mse(f) + mse(e)"))
     assert ("any would do" in found.reasons["v"]["init_std"]) == free
+
+
+@pytest.mark.parametrize("where", ["", "  "])
+def test_a_weight_behind_its_norm_has_no_scale_in_layers_either(where: str) -> None:
+    """Layers read what is computed after them; the weight may be that of every layer, or one for all of them."""
+    weight = f"{where}param P[k,j] = normal(1)\n{where}w[k,j] = P[k,j] * rms_scale[j](P[k,j])\n"
+    source = "width n\ndepth L\naxis i: 8, j: n, k: n, c: 5\ninput x[i]\nparam E[j,i], V[c,j]\nh[j] = E[j,i] x[i]\n"
+    source += ("" if where else weight) + "repeat L {\n" + (weight if where else "") + "  param W[j,k]\n"
+    source += (
+        "  h[j] = h[j] + ?b * (W[j,k] tanh(?s * (w[k,j] h[j])))\n}\noutput f[c] = V[c,j] h[j]\nloss cross_entropy(f)\n"
+    )
+    found = tp.derive(tp.parse(source))
+    assert "any would do" in found.reasons["layers.*.P" if where else "P"]["init_std"]
