@@ -231,12 +231,12 @@ class Analysis:
         def terms(node: int) -> Terms:
             return self.initial[node] if first else self.initial[node] + self.change[node]
 
-        alone = [terms(part) for part in self.regions.gradients.get(name, ())]
+        alone = [terms(part) for part in self.regions.found.get(name, ())]
         return lifted_alone(terms(self.program.grads[name]), alone)
 
     def made_of(self, name: str) -> list[tuple[Terms, Terms]]:
         """All that `gradient` reads."""
-        parts = (self.program.grads[name], *self.regions.gradients.get(name, ()))
+        parts = (self.program.grads[name], *self.regions.found.get(name, ()))
         return [(self.initial[k], self.change[k]) for k in parts]
 
     def gradients(self) -> Mapping[str, Terms]:

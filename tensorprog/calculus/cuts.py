@@ -37,6 +37,7 @@ from tensorprog.graph import (
 Labels = np.ndarray  # of the entries of an axis: alike where nothing tells them apart
 Token = tuple[int, tuple[tuple[int, int], ...]]  # an input of tokens, and entries of some of its axes
 Cut = Labels | frozenset[Token]  # of an axis; of the rows of a table, what may choose one
+INSIDE = -1  # in place of an axis: something that a node is made of is not all there
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +52,11 @@ class Table:
 
 @dataclass
 class Cuts:
-    """Of all nodes of a program. (Sizes are compared at some widths that make all of them whole.)"""
+    """Of all nodes of a program. (Sizes are compared at some widths that make all of them whole.) `inside`: also where
+    a single entry is read, and its axis is gone."""
 
     program: Program
+    inside: bool = False
 
     @cached_property
     def any(self) -> bool:
@@ -80,7 +83,7 @@ class Cuts:
         found: dict[int, Cut] = {}
         for axis, cut in self._inherited(node, known):
             found[axis] = _common(found[axis], cut) if axis in found else cut
-        lengths = {axis: self.length(node.axes[axis].dim) for axis in found}
+        lengths = {axis: 1 if axis == INSIDE else self.length(node.axes[axis].dim) for axis in found}
         return {a: cut for a, cut in found.items()
                 if isinstance(cut, frozenset) or (len(cut) == lengths[a] and cut.any())}  # fmt: skip
 
@@ -89,6 +92,8 @@ class Cuts:
             for own, cut in known[arg].items():
                 for axis in self.becomes(node, k, own):
                     yield axis, cut
+                if own == INSIDE or (self.inside and own in self.single(node, k)):
+                    yield INSIDE, np.ones(1, dtype=np.int64)
         match node.op:
             case Contract(left, right, out):
                 for k, indices in enumerate((left, right) if right is not None else ()):
@@ -103,7 +108,10 @@ class Cuts:
                 if isinstance(whole, np.ndarray) and len(whole) == prod(sizes):
                     for k in range(count):
                         rows = np.moveaxis(whole.reshape(sizes), k, 0).reshape(sizes[k], -1)
-                        yield axis + k, np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
+                        yield (
+                            axis + k,
+                            np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1) + (np.ptp(whole) == 0),
+                        )
             case Merge(axis, count):
                 arg = node.args[0]
                 sizes = self.lengths(self.program.nodes[arg], axis, count)
@@ -112,10 +120,19 @@ class Cuts:
                     joint = np.zeros(sizes, dtype=np.int64)
                     for k, of in labels.items():
                         joint = joint * (int(of.max()) + 1) + of.reshape([-1 if j == k else 1 for j in range(count)])
-                    yield axis, np.unique(joint.reshape(-1), return_inverse=True)[1]
+                    yield axis, _counted(joint.reshape(-1)) + (np.ptp(joint) == 0)
+
+    def single(self, node: Node, k: int) -> list[int]:
+        """The axes of the k-th operand that are summed, and of one entry."""
+        if not isinstance(node.op, Contract):
+            return []
+        axes, indices = self.program.nodes[node.args[k]].axes, (node.op.left, node.op.right or ())[k]
+        return [a for a, i in enumerate(indices) if i in node.op.summed and axes[a].dim.constant == 1]
 
     def becomes(self, node: Node, k: int, own: int) -> list[int]:
         """The axes of a node that are an axis of its k-th operand, entry by entry."""
+        if own == INSIDE:
+            return []
         match node.op:
             case Contract(left, right, out):
                 index = (left, right or ())[k][own]
@@ -157,7 +174,7 @@ class Cuts:
             of = first + stride * np.arange(after)
             there = (of >= 0) & (of < before)
             labels[there] = inner[of[there]]
-        yield axis, np.unique(labels, return_inverse=True)[1]
+        yield axis, _counted(labels) + (isinstance(node.op, Window) and cut is not None and not np.ptp(labels))
 
     # --- sizes -------------------------------------------------------------------------------------------
 
@@ -217,8 +234,12 @@ def _common(one: Cut, other: Cut) -> Cut:
         return other
     if one is other or len(one) != len(other):
         return one
-    joint = np.unique(one * (int(other.max()) + 1) + other, return_inverse=True)[1]
-    return one if joint.max() == one.max() else joint
+    joint = _counted(one * (int(other.max()) + 1) + other)
+    return one if joint.max() == _counted(one).max() else joint
+
+
+def _counted(labels: Labels) -> Labels:
+    return np.unique(labels, return_inverse=True)[1]
 
 
 def _count(cuts: Mapping[int, Cut]) -> list[tuple[int, int]]:

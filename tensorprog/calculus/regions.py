@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 
-from tensorprog.calculus.cuts import Cut, Cuts, Token
+from tensorprog.calculus.cuts import INSIDE, Cut, Cuts, Token
 from tensorprog.calculus.shared import refuse
+from tensorprog.errors import CalculusError
 from tensorprog.graph import (
     Accumulate,
     Add,
@@ -21,6 +23,7 @@ from tensorprog.graph import (
     Contract,
     Fold,
     Input,
+    InvRms,
     LossGrad,
     Merge,
     Node,
@@ -42,22 +45,30 @@ MOST = 4  # parts per node of the program
 @dataclass(frozen=True, slots=True)
 class Regions:
     """`nodes`: those of the program, and behind them a zero and parts. `of`: part -> the node that it is a part of.
-    `gradients`: parameter -> its gradient in each region where it lacks something. `narrowed`: sums in which an axis
-    that grows is not all there."""
+    `found`: of what was asked for (gradients, or what norms divide by) that in each region where it lacks something.
+    `narrowed`: sums in which an axis that grows is not all there."""
 
     nodes: Sequence[Node]
     of: Mapping[int, int]
-    gradients: Mapping[str, tuple[int, ...]]
+    found: Mapping[Any, tuple[int, ...]]
     narrowed: frozenset[int]
 
 
 def regions(program: Program, names: Iterable[str]) -> Regions:
     """Of the gradients of these parameters. Raises CalculusError if there are far too many."""
     grads = {name: program.grads[name] for name in names if name in program.grads}
-    cuts = Cuts(program)
-    if not cuts.any or not any(cuts.of[k] for k in grads.values()):
+    return _Reader(program, Cuts(program)).regions({name: (k, ()) for name, k in grads.items()})
+
+
+def regions_of_norms(program: Program) -> Regions:
+    """Of what each norm of the forward pass divides by, where one divides apart from others; none if there are far too
+    many (windows that are shifted from layer to layer)."""
+    norms = [(node, node.op) for node in program.forward.nodes if isinstance(node.op, InvRms)]
+    asked = {node.id: (node.args[0], op.axes) for node, op in norms}
+    try:
+        return _Reader(program, Cuts(program, inside=True)).regions(asked)
+    except CalculusError:
         return Regions(program.nodes, {}, {}, frozenset())
-    return _Reader(program, cuts).regions(grads)
 
 
 @dataclass
@@ -66,9 +77,12 @@ class _Reader:
     cuts: Cuts
     made: dict[Part, list[Part | None]] = field(default_factory=dict)  # what of its operands; None: zero
 
-    def regions(self, grads: Mapping[str, int]) -> Regions:
+    def regions(self, whole: Mapping[Any, tuple[int, Sequence[int]]]) -> Regions:
+        """Of nodes, by any names; each with axes along which its entries stay together."""
         nodes = self.program.nodes
-        wanted = {name: [part for part in self._regions(k) if part[1]] for name, k in grads.items()}
+        if not whole or not self.cuts.any or not any(self.cuts.of[k] for k, _ in whole.values()):
+            return Regions(nodes, {}, {}, frozenset())
+        wanted = {name: [part for part in self._regions(k, axes) if part[1]] for name, (k, axes) in whole.items()}
         for part in [part for parts in wanted.values() for part in parts]:
             self._follow(part)
         zero = len(nodes)
@@ -79,19 +93,19 @@ class _Reader:
         for part in parts:
             node = nodes[part[0]]
             args = tuple([zero if p is None else known[p] for p in self.made[part]])
-            if isinstance(node.op, Add) and any(node.axes[axis].dim.grows for axis, _ in part[1]):
+            if isinstance(node.op, Add) and any(axis != INSIDE and node.axes[axis].dim.grows for axis, _ in part[1]):
                 narrowed.add(len(found))
             of[len(found)] = node.id
             found.append(replace(node, id=len(found), args=args))
-        gradients = {
-            name: tuple(sorted({known[p] for p in parts} - {zero, grads[name]})) for name, parts in wanted.items()
-        }
-        return Regions(found, of, gradients, frozenset(narrowed))
+        lacking = {name: tuple(sorted({known[p] for p in asked} - {zero, whole[name][0]}))
+                   for name, asked in wanted.items()}  # fmt: skip
+        return Regions(found, of, lacking, frozenset(narrowed))
 
-    def _regions(self, gradient: int) -> Iterator[Part]:
-        cuts = sorted(self.cuts.of[gradient].items())
-        for places in product(*[_places(cut) for _, cut in cuts]):
-            yield gradient, tuple([(axis, place) for (axis, _), place in zip(cuts, places, strict=True)])
+    def _regions(self, node: int, together: Sequence[int]) -> Iterator[Part]:
+        cuts = [(axis, places) for axis, cut in sorted(self.cuts.of[node].items())
+                if len(places := _places(cut)) == 1 or axis not in together]  # fmt: skip
+        for chosen in product(*[places for _, places in cuts]):
+            yield node, tuple([(axis, place) for (axis, _), place in zip(cuts, chosen, strict=True)])
 
     def _follow(self, start: Part) -> None:
         pending = [start]
@@ -126,7 +140,7 @@ class _Reader:
         """Of places that are alike one; only of axes in which something may be zero."""
         kept: list[tuple[int, Place]] = []
         for axis, cut in sorted(self.cuts.of[node].items()):
-            place = places.get(axis)
+            place = 0 if axis == INSIDE else places.get(axis)
             if isinstance(place, int) and isinstance(cut, np.ndarray) and place < len(cut):
                 kept.append((axis, int(np.argmax(cut == cut[place]))))
             elif isinstance(place, tuple) and isinstance(cut, frozenset):
@@ -138,7 +152,8 @@ class _Reader:
         node, places = self.program.nodes[part[0]], dict(part[1])
         match node.op:
             case Contract(left, right, out):
-                return self._factors(node, {out[axis]: place for axis, place in places.items()}, (left, right or ()))
+                at = {out[axis]: place for axis, place in places.items() if axis != INSIDE}
+                return self._factors(node, at, (left, right or ()))
             case Param() | Input() | Const() | LossGrad():
                 return []
         seen = []
@@ -189,6 +204,8 @@ class _Reader:
                     if rest or not 0 <= place < self.cuts.length(self.program.nodes[arg].axes[axis].dim):
                         return [None for _ in node.args]
                     at.setdefault(own[axis], place)
+        for k, own in enumerate(indices[: len(node.args)]):
+            at = {**dict.fromkeys([own[axis] for axis in self.cuts.single(node, k)], 0), **at}
         return [self._part(arg, {axis: at[i] for axis, i in enumerate(own) if i in at})
                 for arg, own in zip(node.args, indices, strict=False)]  # fmt: skip
 

@@ -55,9 +55,17 @@ def solve(program: Program, units: Units, optimizer: str | Choice, functions: Ma
     """
     solver, snapshot = _stable(program, units, optimizer, functions)
     exponents = solver.exponents
-    require_norms_of_what_lasts(program, snapshot.initial, exponents.M, solver.sizes, functions)
-    require_norms_of_equals(program, snapshot.initial, solver.sizes, functions)
-    return Solution(solver, exponents, snapshot)
+    solution = Solution(solver, exponents, snapshot)
+    require_norms(solution)
+    return solution
+
+
+def require_norms(solution: Solution) -> None:
+    """Raises CalculusError if the sizes of a solution do not tell how large the inverse of a norm is."""
+    solver, initial = solution.solver, solution.snapshot.initial
+    multipliers, rules = solution.exponents.M, solver.rules[: len(initial)]
+    require_norms_of_what_lasts(solver.program, initial, multipliers, solver.sizes, solver.functions)
+    require_norms_of_equals(solver.program, initial, rules, solver.sizes)
 
 
 def _stable(

@@ -45,6 +45,7 @@ class Classification:
     `rate_binding`: what exceeds Theta(1) above it; `rate_sharp`: whether a little more was seen to be unstable.
     `global_rate`: n^x, if all parameters have the same learning rate. `changes`: what would make it maximal, or why
     nothing does. `alignment`: what was assumed (None: derived); `disagreements`: where the derived alignment differs.
+    `caveat`: which norm the calculus does not cover, so that gradients behind it may be larger than predicted.
     `region`, `constraints`: the polyhedron of what is stable, in two exponents and as a list, if asked for.
     """
 
@@ -66,6 +67,7 @@ class Classification:
     changes: tuple[Change, ...] | str
     alignment: Alignment | None = None
     disagreements: tuple[Disagreement, ...] = ()
+    caveat: str = ""
     region: Region | None = None
     constraints: tuple[Inequality, ...] | None = None
 

@@ -12,6 +12,7 @@ from tensorprog.architecture import Architecture
 from tensorprog.attribution import attributed, orders
 from tensorprog.calculus.analysis import Snapshot, largest
 from tensorprog.calculus.shared import describe
+from tensorprog.calculus.solve import Solution, require_norms
 from tensorprog.classify.alignment import AlignedTrainer, Alignment, Disagreement, disagreements, read_alignment
 from tensorprog.classify.classification import Classification, Growth, Moves
 from tensorprog.classify.needed import Change, changes_needed
@@ -181,8 +182,16 @@ def _verdicts(
         features=tuple(moves(k) for k in features(trainer)), contributions=contributions,
         vanishing=tuple(map(moves, vanishing_starts(trainer, result.snapshot))), r=_r(trainer, result),
         rate_factor=rate.factor, rate_binding=describe(nodes[rate.binding.node], nodes) if rate.binding else "",
-        rate_sharp=rate.sharp, global_rate=common, changes=changes,
+        rate_sharp=rate.sharp, global_rate=common, changes=changes, caveat=_caveat(trainer, result),
     )  # fmt: skip
+
+
+def _caveat(trainer: Trainer, result: Trajectory) -> str:
+    try:
+        require_norms(Solution(trainer, trainer.exponents, result.snapshot))
+    except CalculusError as error:
+        return f"{error.message}: {error.why}"
+    return ""
 
 
 def _contribution(name: str, trainer: Trainer, _: Trajectory) -> int | None:

@@ -78,6 +78,8 @@ def verdict_lines(found: Classification) -> list[str]:
         lines.append(f"r = {found.r} (the features that the outputs read move by n^-r)")
     elif found.r != SGD_ONLY:
         lines.append(f"r is not defined: {found.r}")
+    if found.caveat:
+        lines.append(f"not certain: {found.caveat}")
     return lines
 
 
@@ -218,6 +220,7 @@ def as_json(found: Classification) -> str:
         "feature_learning": found.feature_learning,
         "regime": found.regime,
         "maximal": found.maximal,
+        **({"caveat": found.caveat} if found.caveat else {}),
         "alignment": None if found.alignment is None else {
             "alpha": str(found.alignment.alpha), "omega": str(found.alignment.omega), "u": str(found.alignment.u)},
         "disagreements": [

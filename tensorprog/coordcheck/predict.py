@@ -139,7 +139,7 @@ class Predictor:
         initial, functions = self.snapshots[0].initial, self.analysis.functions
         try:
             require_norms_of_what_lasts(self.program, initial, self._multipliers, self.sizes, functions)
-            require_norms_of_equals(self.program, initial, self.sizes, functions)
+            require_norms_of_equals(self.program, initial, self.rules[: len(initial)], self.sizes)
         except CalculusError:
             return False
         return True

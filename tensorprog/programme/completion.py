@@ -11,7 +11,7 @@ from tensorprog.architecture import Architecture
 from tensorprog.attribution import attribute
 from tensorprog.calculus.analysis import Exponents
 from tensorprog.calculus.forms import DEFAULT_FORM, parametrize, without_multipliers
-from tensorprog.calculus.solve import Solution
+from tensorprog.calculus.solve import Solution, require_norms
 from tensorprog.classify.alignment import AlignedTrainer, Alignment
 from tensorprog.derivation import Derivation, derivation_of, known_form
 from tensorprog.errors import CalculusError, TensorProgError
@@ -132,6 +132,7 @@ def complete(
         start = derived_or_zero(architecture, choice, trainer)
         fixed, completed = _of_any_order(trainer, architecture, given, start, progress)
         solution = as_solution(completed)
+        require_norms(solution)
         parametrization = parametrize(solution, form, policy)
         if len(completed.units.given[0]) > 1:
             given_powers = _powers(trainer, requirements(trainer, architecture.fixes, given))

@@ -13,6 +13,7 @@ import pytest
 import tensorprog as tp
 from benchmarks.agreement import evidence, trial
 from benchmarks.agreement.family import Look
+from tensorprog.classify.regime import classify
 from tensorprog.errors import CalculusError
 
 HERE = Path(__file__).parent / "refused"
@@ -26,10 +27,35 @@ LAST: Mapping[str, tuple[str, str]] = {  # what makes the largest part last: not
     "states_of_different_sizes": ("w[j] = U[j,c] f[c]", "u[j] = U[j,c] f[c]\nw[j] = z[j] + u[j]"),
     "attention_over_time": ("a[t,k] = o[t,k] - mean[t](o[t,k])", "a[t,k] = o[t,k] + z[t,k] - mean[t](o[t,k])"),
     "pairs_of_different_sizes": ("w[j] = U[j,p] q[p]", "y[j] = U[j,p] q[p]\nw[j] = z[j] + y[j]"),
+    **dict.fromkeys(
+        ["heads_of_different_sizes", "slice_of_different_sizes", "stack_of_stacks_of_different_sizes"],
+        ("v[j] = U[j,p] q[p]", "y[j] = U[j,p] q[p]\nv[j] = z[j] + y[j]"),
+    ),
     "concatenation_of_different_sizes": ("rms_scale[j](q[u,j])", "rms_scale[u,j](q[u,j])"),
 }
-UNGUARDED = patch.multiple("tensorprog.calculus.solve", require_norms_of_what_lasts=lambda *_: None,
-                           require_norms_of_equals=lambda *_: None)  # fmt: skip
+UNGUARDED = patch("tensorprog.calculus.solve.require_norms", lambda _: None)
+MADE_UP = """width n
+dim d = 8, classes = 5, r = 3
+axis i: d, j: n, c: classes, p: r, u: 2, o: 1, q1: 1
+input x[i]
+param E[j,i], D[p,j], U[j,p], O[c,j]
+z[j] = tanh(E[j,i] x[i])
+q[p] = D[p,j] z[j]
+v[j] = U[j,p] q[p]
+one[o] = 1
+two[q1] = 1
+zo[j,o] = one[o] * z[j]
+vo[j,q1] = two[q1] * v[j]
+a[j,u] = concat[u](zo[j,o], vo[j,q1])
+zq[j,q1] = two[q1] * z[j]
+vp[j,o] = one[o] * v[j]
+b[j,u] = concat[u](vp[j,o], zq[j,q1])
+e[j,u] = a[j,u] + b[j,u]
+h[j,u] = e[j,u] * rms_scale[j](e[j,u])
+m[j] = mean[u](h[j,u])
+output f[c] = O[c,j] m[j]
+loss cross_entropy(f)
+"""
 
 
 @pytest.mark.parametrize("name", LAST)
@@ -59,6 +85,46 @@ def test_without_the_refusal_something_would_grow_faster_than_predicted(name: st
     norms = [row for row in found.rows if row.tensor.startswith("[invrms") and row.step == 0]
     assert norms
     assert all(row.low > row.target + evidence.TOLERANCE for row in norms)
+
+
+def test_stacks_that_are_small_in_different_places_add_up_to_equals() -> None:
+    assert tp.derive(tp.parse(MADE_UP), "sgd")
+    with pytest.raises(CalculusError, match="does not cover `invrms"):  # small in the same place
+        tp.derive(tp.parse(MADE_UP.replace("(vp[j,o], zq[j,q1])", "(zo[j,o], vo[j,q1])")), "sgd")
+
+
+@pytest.mark.slow
+def test_of_stacks_that_add_up_to_equals_the_predictions_hold() -> None:
+    derivation = tp.derive(tp.parse(MADE_UP), "sgd")
+    found = trial.judged(derivation, derivation.parametrization, looks=(Look(24), Look(24, 0.25), Look(24, 4.0)))
+    assert not found.counts["disagrees"]
+    assert found.counts["agrees"] > 4 * found.counts["inconclusive"]
+
+
+@pytest.mark.parametrize(
+    ("name", "fixes"),
+    [("sigmoid_over_the_batch", ["no multipliers"]), ("heads_of_different_sizes", ["init[D] = -1", "init[U] = 0"])],
+)
+def test_what_is_fixed_does_not_go_around_the_refusal(name: str, fixes: list[str]) -> None:
+    with pytest.raises(CalculusError, match="does not cover `invrms"):
+        tp.derive(HERE / f"{name}.tp", "sgd", fixes=fixes)
+
+
+def test_where_what_is_fixed_makes_the_parts_alike_nothing_is_refused() -> None:
+    found = tp.derive(HERE / "heads_of_different_sizes.tp", "sgd", fixes=["init[D] = -1"])
+    assert str(found.tensor("v")[0]) == "1"
+
+
+@pytest.mark.parametrize("name", LAST)
+def test_a_verdict_says_which_norm_is_not_covered(name: str) -> None:
+    text, (old, new) = (HERE / f"{name}.tp").read_text(), LAST[name]
+    with UNGUARDED:
+        found = tp.derive(tp.parse(text), "sgd")
+    verdict = classify(found.architecture, found.parametrization, "sgd", advice=False)
+    assert "does not cover `invrms" in verdict.caveat
+    assert "not certain: the calculus does not cover" in str(verdict)
+    lasting = tp.derive(tp.parse(text.replace(old, new)), "sgd")
+    assert not classify(lasting.architecture, lasting.parametrization, "sgd", advice=False).caveat
 
 
 @pytest.mark.parametrize(
