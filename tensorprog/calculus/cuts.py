@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count as counted
 from itertools import product
-from math import lcm, prod
+from math import ceil, isqrt, lcm, prod
 
 import numpy as np
 
@@ -37,6 +38,8 @@ from tensorprog.graph import (
 Labels = np.ndarray  # of the entries of an axis: alike where nothing tells them apart
 Token = tuple[int, tuple[tuple[int, int], ...]]  # an input of tokens, and entries of some of its axes
 Cut = Labels | frozenset[Token]  # of an axis; of the rows of a table, what may choose one
+LEAST, SMALLEST = 48, 6  # a width that sizes are compared at, and its smallest share
+MOST = 1000  # entries of a slice: longer ones are not told from those that grow
 INSIDE = -1  # in place of an axis: something that a node is made of is not all there
 
 
@@ -180,11 +183,29 @@ class Cuts:
 
     @cached_property
     def _widths(self) -> dict[str, int]:
-        """Widths at which all sizes are whole numbers."""
+        """Widths at which all sizes are whole numbers, and none is equal to another by accident: multiples of primes,
+        larger than what slices of axes that grow have in entries that do not."""
         dims = {axis.dim for node in self.program.nodes for axis in node.axes}
         dims |= {node.op.offset for node in self.program.nodes if isinstance(node.op, Fold | Window)}
         whole = lcm(*[c.denominator for dim in dims for _, c in dim.terms])
-        return {symbol: whole * max(1, -(-48 // whole)) for dim in dims for symbol in dim.symbols}
+        below = sorted({s for dim in dims for monomial, _ in dim.terms for s, power in monomial if power < 0})
+        above = sorted({s for dim in dims for s in dim.symbols} - set(below))
+        primes = _primes(max(SMALLEST, LEAST // whole, 2 * min(self._finite, MOST)))
+        found = {symbol: whole * next(primes) for symbol in below}
+        divided = prod(found.values())
+        return found | {symbol: whole * divided * next(primes) for symbol in above}
+
+    @cached_property
+    def _finite(self) -> int:
+        """How far slices of axes that grow reach in entries whose number stays as it is."""
+        most = 0
+        for node in self.program.nodes:
+            if isinstance(op := node.op, Fold | Window) and not op.taps:
+                sizes = (op.offset, node.axes[op.axis].dim, self.program.nodes[node.args[0]].axes[op.axis].dim)
+                if any(dim.grows for dim in sizes):
+                    fixed = [abs(c) for dim in sizes for monomial, c in dim.terms if not monomial]
+                    most = max(most, ceil(op.stride * sum(fixed)))
+        return most
 
     def value(self, dim: Dim) -> int | None:
         value = dim.evaluate(self._widths)
@@ -240,6 +261,10 @@ def _common(one: Cut, other: Cut) -> Cut:
 
 def _counted(labels: Labels) -> Labels:
     return np.unique(labels, return_inverse=True)[1]
+
+
+def _primes(above: int) -> Iterator[int]:
+    return (n for n in counted(above + 1) if all(n % k for k in range(2, isqrt(n) + 1)))
 
 
 def _count(cuts: Mapping[int, Cut]) -> list[tuple[int, int]]:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import product
+from itertools import islice, product
 from typing import Any
 
 import numpy as np
 
 from tensorprog.calculus.cuts import INSIDE, Cut, Cuts, Token
 from tensorprog.calculus.shared import refuse
-from tensorprog.errors import CalculusError
 from tensorprog.graph import (
     Accumulate,
     Add,
@@ -39,7 +38,8 @@ Place = int | Token  # an entry of an axis, for all that are like it; of a table
 Part = tuple[int, tuple[tuple[int, Place], ...]]  # a node, as it is at such places of some of its axes
 UNREAD: Token = (-1, ())  # a row that no token chooses
 LINEAR = Scale | StopGrad | Split | Merge | Window | Fold | Accumulate
-MOST = 4  # parts per node of the program
+MOST = 40  # parts per node of the program (Swin, of four blocks: 14)
+NEAR = 2000  # parts that one norm is made of
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +61,11 @@ def regions(program: Program, names: Iterable[str]) -> Regions:
 
 
 def regions_of_norms(program: Program) -> Regions:
-    """Of what each norm of the forward pass divides by, where one divides apart from others; none if there are far too
-    many (windows that are shifted from layer to layer)."""
+    """Of what each norm of the forward pass divides by, where one divides apart from others. Where there are far too
+    many parts (windows that are shifted from layer to layer), those far from a norm are taken as all of their node."""
     norms = [(node, node.op) for node in program.forward.nodes if isinstance(node.op, InvRms)]
     asked = {node.id: (node.args[0], op.axes) for node, op in norms}
-    try:
-        return _Reader(program, Cuts(program, inside=True)).regions(asked)
-    except CalculusError:
-        return Regions(program.nodes, {}, {}, frozenset())
+    return _Reader(program, Cuts(program, inside=True)).regions(asked, NEAR)
 
 
 @dataclass
@@ -77,14 +74,19 @@ class _Reader:
     cuts: Cuts
     made: dict[Part, list[Part | None]] = field(default_factory=dict)  # what of its operands; None: zero
 
-    def regions(self, whole: Mapping[Any, tuple[int, Sequence[int]]]) -> Regions:
-        """Of nodes, by any names; each with axes along which its entries stay together."""
+    def regions(self, whole: Mapping[Any, tuple[int, Sequence[int]]], near: int | None = None) -> Regions:
+        """Of nodes, by any names; each with axes along which its entries stay together. `near`: at most so many parts
+        of each."""
         nodes = self.program.nodes
         if not whole or not self.cuts.any or not any(self.cuts.of[k] for k, _ in whole.values()):
             return Regions(nodes, {}, {}, frozenset())
-        wanted = {name: [part for part in self._regions(k, axes) if part[1]] for name, (k, axes) in whole.items()}
-        for part in [part for parts in wanted.values() for part in parts]:
-            self._follow(part)
+        wanted = {name: [part for part in islice(self._regions(k, axes), near) if part[1]]
+                  for name, (k, axes) in whole.items()}  # fmt: skip
+        for asked in wanted.values():
+            if near is None:
+                self._follow(asked)
+            else:
+                self._follow_near(asked, near)
         zero = len(nodes)
         found, of, narrowed = [*nodes, Node(zero, Const(0.0), (), ())], dict[int, int](), set[int]()
         known = self._known(zero)
@@ -107,8 +109,8 @@ class _Reader:
         for chosen in product(*[places for _, places in cuts]):
             yield node, tuple([(axis, place) for (axis, _), place in zip(cuts, chosen, strict=True)])
 
-    def _follow(self, start: Part) -> None:
-        pending = [start]
+    def _follow(self, starts: Sequence[Part]) -> None:
+        pending = list(starts)
         while pending:
             part = pending.pop()
             if part in self.made:
@@ -117,9 +119,22 @@ class _Reader:
             pending += [p for p in parts if p is not None]
             if len(self.made) > MOST * max(1000, len(self.program.nodes)):
                 raise refuse(
-                    self.program.nodes[start[0]], self.program.nodes, "it has too many parts that are zero in some of "
-                    "its entries", "read the parameter as a whole, or make one of each part",
+                    self.program.nodes[starts[0][0]], self.program.nodes, "it has too many parts that are zero in some "
+                    "of its entries", "read the parameter as a whole, or make one of each part",
                 )  # fmt: skip
+
+    def _follow_near(self, starts: Sequence[Part], most: int) -> None:
+        """The nearest are followed, whatever others have been; what is behind them is taken as a whole."""
+        order, seen = list(starts), set(starts)
+        for part in order:
+            if not self.made.get(part):
+                self.made[part] = self._operands(part) if part[1] else []
+            for new in self.made[part]:
+                if new is not None and new not in seen and len(order) < most:
+                    seen.add(new)
+                    order.append(new)
+                elif new is not None:
+                    self.made.setdefault(new, [])
 
     def _known(self, zero: int) -> dict[Part, int]:
         """Of each part the node that it is: its own if nothing is zero there, `zero` if all is; else -1."""

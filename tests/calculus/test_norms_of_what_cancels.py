@@ -13,10 +13,16 @@ import pytest
 import tensorprog as tp
 from benchmarks.agreement import evidence, trial
 from benchmarks.agreement.family import Look
+from tensorprog.calculus.regions import regions_of_norms
 from tensorprog.classify.regime import classify
 from tensorprog.errors import CalculusError
+from tensorprog.graph import InvRms
 
 HERE = Path(__file__).parent / "refused"
+STACKS = dict.fromkeys(
+    ["heads_of_different_sizes", "slice_of_different_sizes", "stack_of_stacks_of_different_sizes"],
+    ("v[j] = U[j,p] q[p]", "y0[j] = U[j,p] q[p]\nv[j] = z[j] + y0[j]"),
+)
 LAST: Mapping[str, tuple[str, str]] = {  # what makes the largest part last: not alike, or not of the same size
     "sigmoid_over_the_batch": ("l[p] = V[p,j] z[j]", "param B[p,i]\nl[p] = V[p,j] z[j] + B[p,i] x[i]"),
     "bias_over_the_batch": ("l[p] = V[p,j] z[j] + b[p]", "param B[p,i]\nl[p] = V[p,j] z[j] + b[p] + B[p,i] x[i]"),
@@ -27,10 +33,7 @@ LAST: Mapping[str, tuple[str, str]] = {  # what makes the largest part last: not
     "states_of_different_sizes": ("w[j] = U[j,c] f[c]", "u[j] = U[j,c] f[c]\nw[j] = z[j] + u[j]"),
     "attention_over_time": ("a[t,k] = o[t,k] - mean[t](o[t,k])", "a[t,k] = o[t,k] + z[t,k] - mean[t](o[t,k])"),
     "pairs_of_different_sizes": ("w[j] = U[j,p] q[p]", "y[j] = U[j,p] q[p]\nw[j] = z[j] + y[j]"),
-    **dict.fromkeys(
-        ["heads_of_different_sizes", "slice_of_different_sizes", "stack_of_stacks_of_different_sizes"],
-        ("v[j] = U[j,p] q[p]", "y[j] = U[j,p] q[p]\nv[j] = z[j] + y[j]"),
-    ),
+    **STACKS,
     "concatenation_of_different_sizes": ("rms_scale[j](q[u,j])", "rms_scale[u,j](q[u,j])"),
 }
 UNGUARDED = patch("tensorprog.calculus.solve.require_norms", lambda _: None)
@@ -56,6 +59,16 @@ m[j] = mean[u](h[j,u])
 output f[c] = O[c,j] m[j]
 loss cross_entropy(f)
 """
+SHIFTED = """axis t: 8
+input y[t,i]
+param A[j,i], B[c,j]
+w0[t,j] = A[j,i] y[t,i]
+w1[t,j] = w0[t,j] + tanh(w0[t + 1,j])
+w2[t,j] = w1[t,j] + tanh(w1[t + 2,j])
+w3[t,j] = w2[t,j] + tanh(w2[t + 3,j])
+w4[t,j] = w3[t,j] * rms_scale[j](w3[t,j])
+w5[j] = mean[t](w4[t,j])
+output f[c] = B[c,j] w5[j] + """
 
 
 @pytest.mark.parametrize("name", LAST)
@@ -91,6 +104,23 @@ def test_stacks_that_are_small_in_different_places_add_up_to_equals() -> None:
     assert tp.derive(tp.parse(MADE_UP), "sgd")
     with pytest.raises(CalculusError, match="does not cover `invrms"):  # small in the same place
         tp.derive(tp.parse(MADE_UP.replace("(vp[j,o], zq[j,q1])", "(zo[j,o], vo[j,q1])")), "sgd")
+
+
+@pytest.mark.parametrize("name", [*STACKS, ""])
+def test_far_too_many_parts_of_one_norm_hide_no_other(name: str) -> None:
+    """Beside what is divided apart stand windows that are shifted from layer to layer."""
+    text = (HERE / f"{name}.tp").read_text() if name else MADE_UP.replace("(vp[j,o], zq[j,q1])", "(zo[j,o], vo[j,q1])")
+    lasting = tp.parse(text.replace(*STACKS[name or "heads_of_different_sizes"]).replace("output f[c] = ", SHIFTED))
+    architecture = tp.parse(text.replace("output f[c] = ", SHIFTED))
+    norms = [node for node in architecture.program.forward.nodes if isinstance(node.op, InvRms)]
+    with patch("tensorprog.calculus.regions.NEAR", 20):
+        fewer = regions_of_norms(architecture.program)
+        assert any(len(fewer.found[norm.id]) > 1 for norm in norms[1:])
+        with pytest.raises(CalculusError, match="does not cover `invrms") as caught:
+            tp.derive(architecture, "sgd")
+        assert "different sizes" in caught.value.why
+        assert tp.derive(lasting, "sgd")
+    assert len(fewer.of) < len(regions_of_norms(architecture.program).of)
 
 
 @pytest.mark.slow

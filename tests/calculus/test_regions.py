@@ -11,6 +11,7 @@ import pytest
 import tensorprog as tp
 from benchmarks.agreement import trial
 from benchmarks.agreement.family import Look
+from tensorprog.calculus.cuts import Cuts
 from tensorprog.calculus.regions import Regions
 from tensorprog.errors import CalculusError
 
@@ -40,6 +41,16 @@ e[j] = E[j,i] x[i]
 s[] = mean[t,j](P[t,j])
 y[j] = P[0,j] + e[j] * P[1,j] + n^(-1/2) * (e[j] * tanh(s[]))
 output f[c] = V[c,j] y[j]
+loss cross_entropy(f)
+"""
+SLICES = """width n, m
+dim d = 8, classes = 5
+axis i: d, j: n, l: m, k: n + m, u: {slice}, c: classes
+input x[i]
+param P[k] = normal(1), E[j,i], U[u,i], V[c,j], W[c,u]
+a[j] = E[j,i] x[i] * P[j + 0]
+b[u] = U[u,i] x[i] * P[u + {first}]
+output f[c] = V[c,j] a[j] + W[c,u] b[u]
 loss cross_entropy(f)
 """
 
@@ -83,6 +94,17 @@ def test_no_prediction_is_too_small_where_parts_cover_a_table() -> None:
     found = trial.judged(derivation, derivation.parametrization, looks=(Look(24), Look(24, 0.25), Look(24, 4.0)))
     assert not found.counts["disagrees"]
     assert found.counts["agrees"] > 40
+
+
+@pytest.mark.parametrize(
+    ("of", "first", "parts"),
+    [(47, 0, 3), (48, 0, 3), (53, 0, 3), (48, 1, 3), (48, 48, 3), (500, 0, 3), ("m", 0, 3), ("m", "n", 2), ("n", 0, 2),
+     ("n / 48", 0, 3)],
+)  # fmt: skip
+def test_slices_coincide_only_at_all_widths(of: int | str, first: int | str, parts: int) -> None:
+    """A number of entries is never all of an axis that grows, and no width is another one."""
+    program = tp.parse(SLICES.format(slice=of, first=first)).program
+    assert len(set(Cuts(program).of[program.grads["P"]][0])) == parts
 
 
 def test_far_too_many_parts_are_refused() -> None:
