@@ -37,10 +37,36 @@ from tensorprog.graph import (
 
 Labels = np.ndarray  # of the entries of an axis: alike where nothing tells them apart
 Token = tuple[int, tuple[tuple[int, int], ...]]  # an input of tokens, and entries of some of its axes
-Cut = Labels | frozenset[Token]  # of an axis; of the rows of a table, what may choose one
 LEAST, SMALLEST = 48, 6  # a width that sizes are compared at, and its smallest share
 MOST = 1000  # entries of a slice: longer ones are not told from those that grow
 INSIDE = -1  # in place of an axis: something that a node is made of is not all there
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """Of the axis of a table's rows: what may choose one (input of tokens -> its axis -> which of its entries are told
+    apart), and which rows slices tell apart. A token may choose any."""
+
+    tokens: Mapping[int, Mapping[int, Labels]]
+    labels: Labels | None = None
+
+    @property
+    def places(self) -> list[Token]:
+        """One of each kind of tokens."""
+        return [
+            (root, chosen) for root, axes in sorted(self.tokens.items())
+            for chosen in product(*[[(axis, k) for k in firsts(of)] for axis, of in sorted(axes.items())])
+        ]  # fmt: skip
+
+    def like(self, token: Token) -> Token | None:
+        """That of `places` which is told apart from others as this one is; None if such tokens choose none here."""
+        root, entries = token[0], dict(token[1])
+        if root not in self.tokens:
+            return None
+        return root, tuple([(axis, alike(of, entries.get(axis, 0))) for axis, of in sorted(self.tokens[root].items())])
+
+
+Cut = Labels | Rows  # of an axis
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +113,7 @@ class Cuts:
         for axis, cut in self._inherited(node, known):
             found[axis] = _common(found[axis], cut) if axis in found else cut
         lengths = {axis: 1 if axis == INSIDE else self.length(node.axes[axis].dim) for axis in found}
-        return {a: cut for a, cut in found.items()
-                if isinstance(cut, frozenset) or (len(cut) == lengths[a] and cut.any())}  # fmt: skip
+        return {a: kept for a, cut in found.items() if (kept := _of_length(cut, lengths[a])) is not None}
 
     def _inherited(self, node: Node, known: list[dict[int, Cut]]) -> Iterator[tuple[int, Cut]]:
         for k, arg in enumerate(node.args):
@@ -103,7 +128,7 @@ class Cuts:
                     table = self.tokens.get(node.args[k])
                     if table is not None and indices[table.axis] in out:
                         other, cuts = (right, left)[k] or (), known[node.args[1 - k]]
-                        yield out.index(indices[table.axis]), frozenset(_chosen(table, indices, other, cuts))
+                        yield out.index(indices[table.axis]), self._chosen(table, indices, other, cuts)
             case Fold(axis, stride, _, offset, False) | Window(axis, stride, _, offset, False):
                 yield from self._sliced(node, axis, stride, offset, known[node.args[0]].get(axis))
             case Split(axis, count):
@@ -160,15 +185,13 @@ class Cuts:
                 return []
 
     def _sliced(self, node: Node, axis: int, stride: int, offset: Dim, cut: Cut | None) -> Iterator[tuple[int, Cut]]:
-        if isinstance(cut, frozenset):
-            yield axis, cut
-            return
+        inside = cut.labels if isinstance(cut, Rows) else cut
         after, before = self.length(node.axes[axis].dim), self.length(self.program.nodes[node.args[0]].axes[axis].dim)
         first = self.value(offset)
         if not after or not before or first is None:
             return
         labels = np.zeros(after, dtype=np.int64)
-        inner = 1 + (np.zeros(before, dtype=np.int64) if cut is None else cut)
+        inner = 1 + (np.zeros(before, dtype=np.int64) if inside is None else inside)
         if isinstance(node.op, Fold):
             to = first + stride * np.arange(before)
             there = (to >= 0) & (to < after)
@@ -177,7 +200,8 @@ class Cuts:
             of = first + stride * np.arange(after)
             there = (of >= 0) & (of < before)
             labels[there] = inner[of[there]]
-        yield axis, _counted(labels) + (isinstance(node.op, Window) and cut is not None and not np.ptp(labels))
+        labels = _counted(labels) + (isinstance(node.op, Window) and inside is not None and not np.ptp(labels))
+        yield axis, Rows(cut.tokens, labels) if isinstance(cut, Rows) else labels
 
     # --- sizes -------------------------------------------------------------------------------------------
 
@@ -197,8 +221,10 @@ class Cuts:
 
     @cached_property
     def _finite(self) -> int:
-        """How far slices of axes that grow reach in entries whose number stays as it is."""
-        most = 0
+        """How far slices of axes that grow reach in entries whose number stays as it is, and by how many others are
+        shorter than a multiple of a width."""
+        dims = [axis.dim for node in self.program.nodes for axis in node.axes]
+        most = max([ceil(-c) for dim in dims if dim.grows for monomial, c in dim.terms if not monomial], default=0)
         for node in self.program.nodes:
             if isinstance(op := node.op, Fold | Window) and not op.taps:
                 sizes = (op.offset, node.axes[op.axis].dim, self.program.nodes[node.args[0]].axes[op.axis].dim)
@@ -242,6 +268,21 @@ class Cuts:
                             found[node.id] = Table(table.root, table.axis, {**table.places, **moved})
         return found
 
+    def _chosen(self, table: Table, indices: Sequence[int], other: Sequence[int], cuts: Mapping[int, Cut]) -> Rows:
+        """What may choose a row: tokens, told apart where what they are multiplied with is, or where they are read."""
+        axes, seen = self.program.nodes[table.root].axes, dict[int, Labels]()
+        for axis, (root, stride, start) in table.places.items():
+            cut = cuts.get(other.index(indices[axis])) if indices[axis] in other else None
+            length = self.length(axes[root].dim)
+            there = np.arange(start, length, stride)
+            if isinstance(cut, np.ndarray):
+                there = there[: len(cut)]
+            labels = np.zeros(length, dtype=np.int64)
+            labels[there] = 1 + (cut[: len(there)] if isinstance(cut, np.ndarray) else 0)
+            if np.ptp(labels):
+                seen[root] = _counted(labels)
+        return Rows({table.root: seen})
+
 
 def _is_tokens(node: Node) -> bool:
     return isinstance(node.op, Input) and node.op.kind == "tokens"
@@ -249,10 +290,19 @@ def _is_tokens(node: Node) -> bool:
 
 def _common(one: Cut, other: Cut) -> Cut:
     """What tells apart all that one of them does."""
-    if isinstance(one, frozenset):
-        return one | other if isinstance(other, frozenset) else one
-    if isinstance(other, frozenset):
-        return other
+    if isinstance(one, Rows) or isinstance(other, Rows):
+        both = [cut if isinstance(cut, Rows) else Rows({}, cut) for cut in (one, other)]
+        tokens: dict[int, dict[int, Labels]] = {}
+        for root, axes in [item for rows in both for item in rows.tokens.items()]:
+            known = tokens.setdefault(root, {})
+            for axis, of in axes.items():
+                known[axis] = _joint(known[axis], of) if axis in known else of
+        apart = [rows.labels for rows in both if rows.labels is not None]
+        return Rows(tokens, _joint(*apart) if len(apart) > 1 else apart[0] if apart else None)
+    return _joint(one, other)
+
+
+def _joint(one: Labels, other: Labels) -> Labels:
     if one is other or len(one) != len(other):
         return one
     joint = _counted(one * (int(other.max()) + 1) + other)
@@ -267,16 +317,32 @@ def _primes(above: int) -> Iterator[int]:
     return (n for n in counted(above + 1) if all(n % k for k in range(2, isqrt(n) + 1)))
 
 
-def _count(cuts: Mapping[int, Cut]) -> list[tuple[int, int]]:
-    return [(axis, len(cut) if isinstance(cut, frozenset) else int(cut.max())) for axis, cut in sorted(cuts.items())]
+def _of_length(cut: Cut, length: int) -> Cut | None:
+    """What is known of an axis of this length."""
+    if isinstance(cut, Rows):
+        return cut if cut.labels is None else Rows(cut.tokens, _labels_of(cut.labels, length))
+    return _labels_of(cut, length)
 
 
-def _chosen(table: Table, indices: Sequence[int], other: Sequence[int], cuts: Mapping[int, Cut]) -> Iterator[Token]:
-    """What may choose a row: the token at each place where what it is multiplied with is told apart."""
-    entries = []
-    for axis, (root, stride, start) in table.places.items():
-        cut = cuts.get(other.index(indices[axis])) if indices[axis] in other else None
-        if isinstance(cut, np.ndarray):
-            entries.append([(root, start + stride * int(k)) for k in np.unique(cut, return_index=True)[1]])
-    for chosen in product(*entries):
-        yield table.root, tuple(sorted(chosen))
+def _labels_of(labels: Labels, length: int) -> Labels | None:
+    return labels if len(labels) == length and labels.any() else None
+
+
+def _count(cuts: Mapping[int, Cut]) -> list[tuple[int, ...]]:
+    return [(axis, *_counts(cut)) for axis, cut in sorted(cuts.items())]
+
+
+def _counts(cut: Cut | None) -> tuple[int, ...]:
+    if isinstance(cut, Rows):
+        return (len(cut.places), *_counts(cut.labels))
+    return () if cut is None else (int(cut.max()),)
+
+
+def firsts(labels: Labels) -> list[int]:
+    """The first entry of each kind."""
+    return [int(k) for k in np.unique(labels, return_index=True)[1]]
+
+
+def alike(labels: Labels, entry: int) -> int:
+    """The first entry that is like this one."""
+    return int(np.argmax(labels == labels[entry]))

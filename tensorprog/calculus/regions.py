@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tensorprog.calculus.cuts import INSIDE, Cut, Cuts, Token
+from tensorprog.calculus.cuts import INSIDE, Cut, Cuts, Rows, Token, alike, firsts
 from tensorprog.calculus.shared import refuse
 from tensorprog.graph import (
     Accumulate,
@@ -34,7 +34,8 @@ from tensorprog.graph import (
     Window,
 )
 
-Place = int | Token  # an entry of an axis, for all that are like it; of a table, a row that a token chooses
+Row = tuple[Token, int]  # of a table: a row that a token chooses, and which one, as far as slices tell them apart
+Place = int | Row  # an entry of an axis, for all that are like it
 Part = tuple[int, tuple[tuple[int, Place], ...]]  # a node, as it is at such places of some of its axes
 UNREAD: Token = (-1, ())  # a row that no token chooses
 LINEAR = Scale | StopGrad | Split | Merge | Window | Fold | Accumulate
@@ -156,10 +157,14 @@ class _Reader:
         kept: list[tuple[int, Place]] = []
         for axis, cut in sorted(self.cuts.of[node].items()):
             place = 0 if axis == INSIDE else places.get(axis)
-            if isinstance(place, int) and isinstance(cut, np.ndarray) and place < len(cut):
-                kept.append((axis, int(np.argmax(cut == cut[place]))))
-            elif isinstance(place, tuple) and isinstance(cut, frozenset):
-                kept.append((axis, place if any(place[0] == root for root, _ in cut) else UNREAD))
+            labels = cut.labels if isinstance(cut, Rows) else cut
+            entry = place[1] if isinstance(place, tuple) else place
+            if entry is not None and labels is not None:
+                entry = alike(labels, entry) if entry < len(labels) else None
+            if isinstance(cut, Rows) and isinstance(place, tuple):
+                kept.append((axis, (cut.like(place[0]) or UNREAD, entry if labels is not None and entry else 0)))
+            elif isinstance(cut, np.ndarray) and entry is not None:
+                kept.append((axis, entry))
         return node, tuple(kept)
 
     def _operands(self, part: Part) -> list[Part | None]:
@@ -186,13 +191,16 @@ class _Reader:
         arg, lengths = self.program.nodes[node.args[0]], self.cuts.lengths
         match node.op:
             case Fold(axis, stride, _, offset, False) | Window(axis, stride, _, offset, False) if axis in places:
-                place, first = places[axis], self.cuts.value(offset)
-                if isinstance(place, tuple) or first is None:
-                    return {axis: place}
-                at, rest = first + stride * place, 0
+                to, first = places[axis], self.cuts.value(offset)
+                if first is None:
+                    return {axis: to}
+                entry = to[1] if isinstance(to, tuple) else to
+                at, rest = first + stride * entry, 0
                 if isinstance(node.op, Fold):
-                    at, rest = divmod(place - first, stride)
-                return {axis: at} if not rest and 0 <= at < self.cuts.length(arg.axes[axis].dim) else None
+                    at, rest = divmod(entry - first, stride)
+                if rest or not 0 <= at < self.cuts.length(arg.axes[axis].dim):
+                    return None
+                return {axis: (to[0], at) if isinstance(to, tuple) else at}
             case Split(axis, count) if not places.keys().isdisjoint(range(axis, axis + count)):
                 own = [entry if isinstance(entry := places.get(axis + k, 0), int) else 0 for k in range(count)]
                 return {axis: int(np.ravel_multi_index(own, lengths(node, axis, count)))}
@@ -207,9 +215,10 @@ class _Reader:
         """Of a product; a row of a table is made of what stands where its token does."""
         for arg, own in zip(node.args, indices, strict=False):
             table = self.cuts.tokens.get(arg)
-            token = at.get(own[table.axis]) if table is not None else None
-            if table is None or not isinstance(token, tuple):
+            row = at.get(own[table.axis]) if table is not None else None
+            if table is None or not isinstance(row, tuple):
                 continue
+            token = row[0]
             if token[0] != table.root:
                 return [None for _ in node.args]
             entries = dict(token[1])
@@ -226,9 +235,9 @@ class _Reader:
 
 
 def _places(cut: Cut) -> list[Place]:
-    if isinstance(cut, frozenset):
-        return [UNREAD, *sorted(cut)]
-    return [int(k) for k in np.unique(cut, return_index=True)[1]]
+    if isinstance(cut, Rows):
+        return list(product([UNREAD, *cut.places], [0] if cut.labels is None else firsts(cut.labels)))
+    return list(firsts(cut))
 
 
 def _vanishes(op: object, zero: Sequence[bool]) -> bool:
