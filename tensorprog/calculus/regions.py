@@ -194,10 +194,10 @@ class _Reader:
                 to, first = places[axis], self.cuts.value(offset)
                 if first is None:
                     return {axis: to}
-                entry = to[1] if isinstance(to, tuple) else to
-                at, rest = first + stride * entry, 0
+                row = to[1] if isinstance(to, tuple) else to
+                at, rest = first + stride * row, 0
                 if isinstance(node.op, Fold):
-                    at, rest = divmod(entry - first, stride)
+                    at, rest = divmod(row - first, stride)
                 if rest or not 0 <= at < self.cuts.length(arg.axes[axis].dim):
                     return None
                 return {axis: (to[0], at) if isinstance(to, tuple) else at}

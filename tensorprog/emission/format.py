@@ -62,14 +62,14 @@ def combined(op: str, left: Code, right: Code) -> Code:
             return power(left, right)
 
 
-def call(name: str, *arguments: Code | str, **keywords: str) -> Code:
+def call(name: str, /, *arguments: Code | str, **keywords: str) -> Code:
     """`name(a, b, key=value)`."""
     parts = [a if isinstance(a, str) else a.text for a in arguments]
     parts += [f"{key}={value}" for key, value in keywords.items()]
     return Code(f"{name}({', '.join(parts)})")
 
 
-def method(on: Code, name: str, *arguments: Code | str, **keywords: str) -> Code:
+def method(on: Code, name: str, /, *arguments: Code | str, **keywords: str) -> Code:
     """`on.name(..)`."""
     return call(f"{on.at(ATOM)}.{name}", *arguments, **keywords)
 

@@ -53,6 +53,17 @@ b[u] = U[u,i] x[i] * P[u + {first}]
 output f[c] = V[c,j] a[j] + W[c,u] b[u]
 loss cross_entropy(f)
 """
+SHORTER = """width n
+dim d = 8, classes = 5, m = n - {less}, mm = 2 n - 2 * {less}
+axis i: d, j: m, c: classes, h: 2, k: mm
+input x[i]
+param P[k] = normal(1), E[j,i], V[c,j]
+p[h,j] = P[(h j)] + E[j,i] x[i]
+s[] = mean[j](p[1,j])
+y[j] = p[0,j] + n^(-1/2) * (p[0,j] * tanh(s[]))
+output f[c] = V[c,j] y[j]
+loss cross_entropy(f)
+"""
 
 
 def change_of_s(text: str, optimizer: str = "adam") -> str:
@@ -105,6 +116,19 @@ def test_slices_coincide_only_at_all_widths(of: int | str, first: int | str, par
     """A number of entries is never all of an axis that grows, and no width is another one."""
     program = tp.parse(SLICES.format(slice=of, first=first)).program
     assert len(set(Cuts(program).of[program.grads["P"]][0])) == parts
+
+
+@pytest.mark.parametrize("less", [0, 20, 100, 1000])
+def test_a_width_less_some_entries_is_told_apart_as_a_width_is(less: int) -> None:
+    text = (FOUND / "positions_in_heads.tp").read_text()
+    assert change_of_s(text) == change_of_s(SHORTER.format(less=less)) == "1"
+
+
+@pytest.mark.parametrize(
+    "name", ["row_of_its_own_beside_lookups", "two_lookups_of_two_axes", "two_lookups_of_other_positions"]
+)
+def test_lookups_and_slices_of_one_table_are_told_apart_together(name: str) -> None:
+    assert change_of_s((FOUND / f"{name}.tp").read_text()) == "1"
 
 
 def test_far_too_many_parts_are_refused() -> None:

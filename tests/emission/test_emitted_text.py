@@ -110,7 +110,7 @@ optimizer {24}(lr = 0.1, {25} = 0.9) {{ {26} = {25} * {26} + g; step = sign({26}
 ORDINARY = [f"q{k}" for k in range(27)]
 USED = """
 self torch lambda forward train F nn ratio BASE type print param_groups _modules __init__ __x cls np class for not
-Tensor match PARAMETERS params state p group norm p_2 lr_2 closure grad L n E I pi super math float bool
+Tensor match PARAMETERS params state p group norm p_2 lr_2 closure grad L n E I pi super math float bool name on
 """.split()
 
 
