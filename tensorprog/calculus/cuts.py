@@ -38,6 +38,7 @@ from tensorprog.graph import (
 Labels = np.ndarray  # of the entries of an axis: alike where nothing tells them apart
 Token = tuple[int, tuple[tuple[int, int], ...]]  # an input of tokens, and entries of some of its axes
 LEAST, SMALLEST = 48, 6  # a width that sizes are compared at, and its smallest share
+LONGEST = 10**6  # entries of an axis that are told apart
 MOST = 1000  # entries of a slice: longer ones are not told from those that grow
 INSIDE = -1  # in place of an axis: something that a node is made of is not all there
 
@@ -238,8 +239,9 @@ class Cuts:
         return int(value) if value.denominator == 1 else None
 
     def length(self, dim: Dim) -> int:
-        """0 if it is not known."""
-        return max(0, self.value(dim) or 0)
+        """0 if it is not known, or too long to tell its entries apart."""
+        value = self.value(dim) or 0
+        return value if 0 < value <= LONGEST else 0
 
     def lengths(self, node: Node, axis: int, count: int) -> list[int]:
         return [self.length(node.axes[axis + k].dim) for k in range(count)]
@@ -274,6 +276,8 @@ class Cuts:
         for axis, (root, stride, start) in table.places.items():
             cut = cuts.get(other.index(indices[axis])) if indices[axis] in other else None
             length = self.length(axes[root].dim)
+            if not length:
+                continue
             there = np.arange(start, length, stride)
             if isinstance(cut, np.ndarray):
                 there = there[: len(cut)]

@@ -131,6 +131,12 @@ def test_lookups_and_slices_of_one_table_are_told_apart_together(name: str) -> N
     assert change_of_s((FOUND / f"{name}.tp").read_text()) == "1"
 
 
+def test_axes_of_millions_of_entries_are_not_written_out() -> None:
+    text = (FOUND / "rows_read_at_two_positions.tp").read_text()
+    tp.derive(tp.parse(text.replace("T = 3", "T = 10000000")), "adam")
+    tp.derive(tp.parse(text.replace("v = 50", "v = 10000000")), "adam")
+
+
 def test_far_too_many_parts_are_refused() -> None:
     with (
         patch("tensorprog.calculus.regions.MOST", 0),
