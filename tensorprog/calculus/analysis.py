@@ -92,6 +92,7 @@ class Analysis:
         self.optimizers = {n: self.choice.of(parameter) for n, parameter in parameters.items()}
         self.regions = regions(self.program, [n for n, o in self.optimizers.items() if o.normalisation == "entry"])
         self.nodes = self.regions.nodes  # of the program, and parts of them behind
+        self._alike = {part: of for part, of in self.regions.of.items() if part not in self.regions.narrowed}
         self.rules = rules_for(self.program, self.scalar_size, self.functions, self.sizes)
         self.rules += parts_rules(self.rules, self.regions, self.sizes)
         self.margins = [sum(self.sizes(a.dim) for a in node.axes) // 2 for node in self.nodes]
@@ -101,9 +102,13 @@ class Analysis:
             for a in node.args:
                 self._readers[a].append(node.id)
         self.pieces = pieces(self.program)
-        if self.regions.of:
-            parts, circular = range(len(self.program.nodes), len(self.nodes)), bool(self.program.forward.loops)
-            self.pieces.append(Piece(parts, circular))
+        of = self.regions.of
+        if of:
+            self.pieces.append(
+                Piece([k for k in range(len(self.program.nodes), len(self.nodes)) if k not in of], False)
+            )
+            for piece in self.pieces[:-1]:  # parts read one another as the nodes do that they are parts of
+                self.pieces.append(Piece([k for k in of if of[k] in set(piece.nodes)], piece.circular))
         self.stops: Container[int] = ()
         self.restart()
         above = lifted([parameters[n] for n, o in self.optimizers.items() if o.normalisation == "spectral"], self.sizes)
@@ -204,6 +209,8 @@ class Analysis:
             if not isinstance(node.op, Param):
                 return False
             initial, change = self.parameter_terms(node.op.name), self.moved.get(node.op.name, ())
+        elif k in self._alike and self._reads_the_same(k):
+            initial, change = initials[self._alike[k]], changes[self._alike[k]]
         else:
             inputs = [initials[a] for a in node.args]
             initial = old_initial
@@ -221,6 +228,16 @@ class Analysis:
             for reader in self._readers[k]:
                 self.stale[reader] |= moved
         return bool(moved)
+
+    def _reads_the_same(self, part: int) -> bool:
+        """Whether a part is what its whole node is, as what it is made of is."""
+        whole = self._alike[part]
+        if self.joining or self.stale[whole]:
+            return False
+        if self.keeping and any(isinstance(self.change[a], Replaced) for a in self.nodes[part].args):
+            return False
+        read = zip(self.nodes[part].args, self.nodes[whole].args, strict=True)
+        return all(self.initial[a] == self.initial[b] and self.change[a] == self.change[b] for a, b in read)
 
     def visit(self, node: int) -> None:
         """A hook for solving: called in each sweep before the nodes among `stops`."""

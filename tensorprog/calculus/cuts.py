@@ -97,8 +97,9 @@ class Cuts:
 
     @cached_property
     def of(self) -> list[dict[int, Cut]]:
-        """Of every node, of the axes of which some entry may lack something that others have."""
-        nodes = self.program.nodes
+        """Of every node, of the axes of which some entry may lack something that others have. (Of single entries only
+        the forward nodes.)"""
+        nodes = self.program.forward.nodes if self.inside else self.program.nodes
         found: list[dict[int, Cut]] = [{} for _ in nodes]
         moved = self.any
         while moved:  # more than once only where layers read each other
