@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import count as counted
-from itertools import product
+from itertools import count as natural
 from math import ceil, isqrt, lcm, prod
 
 import numpy as np
 
+from tensorprog.calculus.entries import Cut, Labels, Rows, common, counted, kinds, of_length
 from tensorprog.dims import Dim
 from tensorprog.graph import (
     Accumulate,
@@ -35,39 +35,10 @@ from tensorprog.graph import (
     Window,
 )
 
-Labels = np.ndarray  # of the entries of an axis: alike where nothing tells them apart
-Token = tuple[int, tuple[tuple[int, int], ...]]  # an input of tokens, and entries of some of its axes
 LEAST, SMALLEST = 48, 6  # a width that sizes are compared at, and its smallest share
 LONGEST = 10**6  # entries of an axis that are told apart
 MOST = 1000  # entries of a slice: longer ones are not told from those that grow
 INSIDE = -1  # in place of an axis: something that a node is made of is not all there
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Rows:
-    """Of the axis of a table's rows: what may choose one (input of tokens -> its axis -> which of its entries are told
-    apart), and which rows slices tell apart. A token may choose any."""
-
-    tokens: Mapping[int, Mapping[int, Labels]]
-    labels: Labels | None = None
-
-    @property
-    def places(self) -> list[Token]:
-        """One of each kind of tokens."""
-        return [
-            (root, chosen) for root, axes in sorted(self.tokens.items())
-            for chosen in product(*[[(axis, k) for k in firsts(of)] for axis, of in sorted(axes.items())])
-        ]  # fmt: skip
-
-    def like(self, token: Token) -> Token | None:
-        """That of `places` which is told apart from others as this one is; None if such tokens choose none here."""
-        root, entries = token[0], dict(token[1])
-        if root not in self.tokens:
-            return None
-        return root, tuple([(axis, alike(of, entries.get(axis, 0))) for axis, of in sorted(self.tokens[root].items())])
-
-
-Cut = Labels | Rows  # of an axis
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,16 +77,16 @@ class Cuts:
             moved = False
             for node in nodes:
                 new = self._cuts(node, found)
-                moved |= bool(self.program.forward.loops) and _count(new) != _count(found[node.id])
+                moved |= bool(self.program.forward.loops) and kinds(new) != kinds(found[node.id])
                 found[node.id] = new
         return found
 
     def _cuts(self, node: Node, known: list[dict[int, Cut]]) -> dict[int, Cut]:
         found: dict[int, Cut] = {}
         for axis, cut in self._inherited(node, known):
-            found[axis] = _common(found[axis], cut) if axis in found else cut
+            found[axis] = common(found[axis], cut) if axis in found else cut
         lengths = {axis: 1 if axis == INSIDE else self.length(node.axes[axis].dim) for axis in found}
-        return {a: kept for a, cut in found.items() if (kept := _of_length(cut, lengths[a])) is not None}
+        return {a: kept for a, cut in found.items() if (kept := of_length(cut, lengths[a])) is not None}
 
     def _inherited(self, node: Node, known: list[dict[int, Cut]]) -> Iterator[tuple[int, Cut]]:
         for k, arg in enumerate(node.args):
@@ -130,7 +101,7 @@ class Cuts:
                     table = self.tokens.get(node.args[k])
                     if table is not None and indices[table.axis] in out:
                         other, cuts = (right, left)[k] or (), known[node.args[1 - k]]
-                        yield out.index(indices[table.axis]), self._chosen(table, indices, other, cuts)
+                        yield out.index(indices[table.axis]), self._chosen(node.args[k], indices, other, cuts)
             case Fold(axis, stride, _, offset, False) | Window(axis, stride, _, offset, False):
                 yield from self._sliced(node, axis, stride, offset, known[node.args[0]].get(axis))
             case Split(axis, count):
@@ -150,7 +121,7 @@ class Cuts:
                     joint = np.zeros(sizes, dtype=np.int64)
                     for k, of in labels.items():
                         joint = joint * (int(of.max()) + 1) + of.reshape([-1 if j == k else 1 for j in range(count)])
-                    yield axis, _counted(joint.reshape(-1)) + (np.ptp(joint) == 0)
+                    yield axis, counted(joint.reshape(-1)) + (np.ptp(joint) == 0)
 
     def single(self, node: Node, k: int) -> list[int]:
         """The axes of the k-th operand that are summed, and of one entry."""
@@ -202,7 +173,7 @@ class Cuts:
             of = first + stride * np.arange(after)
             there = (of >= 0) & (of < before)
             labels[there] = inner[of[there]]
-        labels = _counted(labels) + (isinstance(node.op, Window) and inside is not None and not np.ptp(labels))
+        labels = counted(labels) + (isinstance(node.op, Window) and inside is not None and not np.ptp(labels))
         yield axis, Rows(cut.tokens, labels) if isinstance(cut, Rows) else labels
 
     # --- sizes -------------------------------------------------------------------------------------------
@@ -263,7 +234,7 @@ class Cuts:
                     case Contract(left, None, out) if len(out) == len(left):
                         at = {out.index(left[k]): place for k, place in table.places.items()}
                         found[node.id] = Table(table.root, out.index(left[table.axis]), at)
-                    case Window(axis, stride, _, offset, False) if axis != table.axis:
+                    case Window(axis, stride, _, offset, False) if axis != table.axis and stride:
                         first = self.value(offset)
                         if first is not None:
                             root, step, start = table.places[axis]
@@ -271,21 +242,19 @@ class Cuts:
                             found[node.id] = Table(table.root, table.axis, {**table.places, **moved})
         return found
 
-    def _chosen(self, table: Table, indices: Sequence[int], other: Sequence[int], cuts: Mapping[int, Cut]) -> Rows:
+    def _chosen(self, arg: int, indices: Sequence[int], other: Sequence[int], cuts: Mapping[int, Cut]) -> Rows:
         """What may choose a row: tokens, told apart where what they are multiplied with is, or where they are read."""
-        axes, seen = self.program.nodes[table.root].axes, dict[int, Labels]()
+        table, axes = self.tokens[arg], self.program.nodes[arg].axes
+        inputs, seen = self.program.nodes[table.root].axes, dict[int, Labels]()
         for axis, (root, stride, start) in table.places.items():
+            count, length = self.length(axes[axis].dim), self.length(inputs[root].dim)
             cut = cuts.get(other.index(indices[axis])) if indices[axis] in other else None
-            length = self.length(axes[root].dim)
-            if not length:
-                continue
-            there = np.arange(start, length, stride)
-            if isinstance(cut, np.ndarray):
-                there = there[: len(cut)]
+            there = start + stride * np.arange(count)
+            read = (there >= 0) & (there < length)
             labels = np.zeros(length, dtype=np.int64)
-            labels[there] = 1 + (cut[: len(there)] if isinstance(cut, np.ndarray) else 0)
-            if np.ptp(labels):
-                seen[root] = _counted(labels)
+            labels[there[read]] = 1 + (cut[read] if isinstance(cut, np.ndarray) and len(cut) == count else 0)
+            if length and np.ptp(labels):
+                seen[root] = counted(labels)
         return Rows({table.root: seen})
 
 
@@ -293,61 +262,5 @@ def _is_tokens(node: Node) -> bool:
     return isinstance(node.op, Input) and node.op.kind == "tokens"
 
 
-def _common(one: Cut, other: Cut) -> Cut:
-    """What tells apart all that one of them does."""
-    if isinstance(one, Rows) or isinstance(other, Rows):
-        both = [cut if isinstance(cut, Rows) else Rows({}, cut) for cut in (one, other)]
-        tokens: dict[int, dict[int, Labels]] = {}
-        for root, axes in [item for rows in both for item in rows.tokens.items()]:
-            known = tokens.setdefault(root, {})
-            for axis, of in axes.items():
-                known[axis] = _joint(known[axis], of) if axis in known else of
-        apart = [rows.labels for rows in both if rows.labels is not None]
-        return Rows(tokens, _joint(*apart) if len(apart) > 1 else apart[0] if apart else None)
-    return _joint(one, other)
-
-
-def _joint(one: Labels, other: Labels) -> Labels:
-    if one is other or len(one) != len(other):
-        return one
-    joint = _counted(one * (int(other.max()) + 1) + other)
-    return one if joint.max() == _counted(one).max() else joint
-
-
-def _counted(labels: Labels) -> Labels:
-    return np.unique(labels, return_inverse=True)[1]
-
-
 def _primes(above: int) -> Iterator[int]:
-    return (n for n in counted(above + 1) if all(n % k for k in range(2, isqrt(n) + 1)))
-
-
-def _of_length(cut: Cut, length: int) -> Cut | None:
-    """What is known of an axis of this length."""
-    if isinstance(cut, Rows):
-        return cut if cut.labels is None else Rows(cut.tokens, _labels_of(cut.labels, length))
-    return _labels_of(cut, length)
-
-
-def _labels_of(labels: Labels, length: int) -> Labels | None:
-    return labels if len(labels) == length and labels.any() else None
-
-
-def _count(cuts: Mapping[int, Cut]) -> list[tuple[int, ...]]:
-    return [(axis, *_counts(cut)) for axis, cut in sorted(cuts.items())]
-
-
-def _counts(cut: Cut | None) -> tuple[int, ...]:
-    if isinstance(cut, Rows):
-        return (len(cut.places), *_counts(cut.labels))
-    return () if cut is None else (int(cut.max()),)
-
-
-def firsts(labels: Labels) -> list[int]:
-    """The first entry of each kind."""
-    return [int(k) for k in np.unique(labels, return_index=True)[1]]
-
-
-def alike(labels: Labels, entry: int) -> int:
-    """The first entry that is like this one."""
-    return int(np.argmax(labels == labels[entry]))
+    return (n for n in natural(above + 1) if all(n % k for k in range(2, isqrt(n) + 1)))

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from tensorprog.calculus.cuts import INSIDE, Cut, Cuts, Rows, Token, alike, firsts
+from tensorprog.calculus.cuts import INSIDE, Cuts
+from tensorprog.calculus.entries import Cut, Rows, Token, alike, firsts
 from tensorprog.calculus.shared import refuse
 from tensorprog.graph import (
     Accumulate,
@@ -196,6 +197,8 @@ class _Reader:
                     return {axis: to}
                 row = to[1] if isinstance(to, tuple) else to
                 at, rest = first + stride * row, 0
+                if isinstance(node.op, Fold) and not stride:
+                    return {} if row == first else None
                 if isinstance(node.op, Fold):
                     at, rest = divmod(row - first, stride)
                 if rest or not 0 <= at < self.cuts.length(arg.axes[axis].dim):
