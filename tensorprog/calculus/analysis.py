@@ -102,13 +102,14 @@ class Analysis:
             for a in node.args:
                 self._readers[a].append(node.id)
         self.pieces = pieces(self.program)
-        of = self.regions.of
-        if of:
-            self.pieces.append(
-                Piece([k for k in range(len(self.program.nodes), len(self.nodes)) if k not in of], False)
-            )
-            for piece in self.pieces[:-1]:  # parts read one another as the nodes do that they are parts of
-                self.pieces.append(Piece([k for k in of if of[k] in set(piece.nodes)], piece.circular))
+        if self.regions.of:  # parts read one another as the nodes do that they are parts of
+            place = {k: at for at, piece in enumerate(self.pieces) for k in piece.nodes}
+            parts: list[list[int]] = [[] for _ in self.pieces]
+            for part, whole in self.regions.of.items():
+                parts[place[whole]].append(part)
+            zeros = [k for k in range(len(self.program.nodes), len(self.nodes)) if k not in self.regions.of]
+            again = [Piece(of, piece.circular) for of, piece in zip(parts, self.pieces, strict=True)]
+            self.pieces += [Piece(zeros), *again]
         self.stops: Container[int] = ()
         self.restart()
         above = lifted([parameters[n] for n, o in self.optimizers.items() if o.normalisation == "spectral"], self.sizes)
