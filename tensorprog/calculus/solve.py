@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tensorprog.calculus.analysis import Exponents, Snapshot
+from tensorprog.calculus.analysis import Analysis, Exponents, Snapshot
 from tensorprog.calculus.cancelling import require_norms_of_what_lasts
 from tensorprog.calculus.rank import require_finite_rank
 from tensorprog.calculus.solver import Solver
@@ -55,17 +55,15 @@ def solve(program: Program, units: Units, optimizer: str | Choice, functions: Ma
     """
     solver, snapshot = _stable(program, units, optimizer, functions)
     exponents = solver.exponents
-    solution = Solution(solver, exponents, snapshot)
-    require_norms(solution)
-    return solution
+    require_norms(solver, snapshot.initial, exponents.M)
+    return Solution(solver, exponents, snapshot)
 
 
-def require_norms(solution: Solution) -> None:
-    """Raises CalculusError if the sizes of a solution do not tell how large the inverse of a norm is."""
-    solver, initial = solution.solver, solution.snapshot.initial
-    multipliers, rules = solution.exponents.M, solver.rules[: len(initial)]
-    require_norms_of_what_lasts(solver.program, initial, multipliers, solver.sizes, solver.functions)
-    require_norms_of_equals(solver.program, initial, rules, solver.sizes)
+def require_norms(analysis: Analysis, initial: Sequence[Terms], multipliers: Mapping[str, int]) -> None:
+    """Raises CalculusError if initial sizes do not tell how large the inverse of a norm is."""
+    program, sizes, rules = analysis.program, analysis.sizes, analysis.rules[: len(initial)]
+    require_norms_of_what_lasts(program, initial, multipliers, sizes, analysis.functions)
+    require_norms_of_equals(program, initial, rules, sizes)
 
 
 def _stable(

@@ -12,7 +12,7 @@ from tensorprog.architecture import Architecture
 from tensorprog.attribution import attributed, orders
 from tensorprog.calculus.analysis import Snapshot, largest
 from tensorprog.calculus.shared import describe
-from tensorprog.calculus.solve import Solution, require_norms
+from tensorprog.calculus.solve import require_norms
 from tensorprog.classify.alignment import AlignedTrainer, Alignment, Disagreement, disagreements, read_alignment
 from tensorprog.classify.classification import Classification, Growth, Moves
 from tensorprog.classify.needed import Change, changes_needed
@@ -188,7 +188,7 @@ def _verdicts(
 
 def _caveat(trainer: Trainer, result: Trajectory) -> str:
     try:
-        require_norms(Solution(trainer, trainer.exponents, result.snapshot))
+        require_norms(trainer, result.snapshot.initial, trainer.exponents.M)
     except CalculusError as error:
         return f"{error.message}: {error.why}"
     return ""

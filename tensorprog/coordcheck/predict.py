@@ -7,11 +7,10 @@ from fractions import Fraction
 from functools import cached_property
 
 from tensorprog.calculus.analysis import Analysis, Exponents, Snapshot, largest
-from tensorprog.calculus.cancelling import require_norms_of_what_lasts
 from tensorprog.calculus.shared import Sizes
+from tensorprog.calculus.solve import require_norms
 from tensorprog.calculus.stable import blown_up, unbounded
 from tensorprog.calculus.terms import Terms, reduce_terms
-from tensorprog.calculus.uneven import require_norms_of_equals
 from tensorprog.calculus.whole import Whole
 from tensorprog.coordcheck.probes import GRADIENTS, Probe
 from tensorprog.derivation import Derivation
@@ -136,10 +135,8 @@ class Predictor:
     @cached_property
     def _norms_last(self) -> bool:
         """Whether what norms divide by starts as large as its size says, as it does for derived exponents."""
-        initial, functions = self.snapshots[0].initial, self.analysis.functions
         try:
-            require_norms_of_what_lasts(self.program, initial, self._multipliers, self.sizes, functions)
-            require_norms_of_equals(self.program, initial, self.rules[: len(initial)], self.sizes)
+            require_norms(self.analysis, self.snapshots[0].initial, self._multipliers)
         except CalculusError:
             return False
         return True

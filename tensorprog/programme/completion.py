@@ -132,7 +132,7 @@ def complete(
         start = derived_or_zero(architecture, choice, trainer)
         fixed, completed = _of_any_order(trainer, architecture, given, start, progress)
         solution = as_solution(completed)
-        require_norms(solution)
+        require_norms(solution.solver, solution.snapshot.initial, solution.exponents.M)
         parametrization = parametrize(solution, form, policy)
         if len(completed.units.given[0]) > 1:
             given_powers = _powers(trainer, requirements(trainer, architecture.fixes, given))

@@ -36,7 +36,7 @@ LAST: Mapping[str, tuple[str, str]] = {  # what makes the largest part last: not
     **STACKS,
     "concatenation_of_different_sizes": ("rms_scale[j](q[u,j])", "rms_scale[u,j](q[u,j])"),
 }
-UNGUARDED = patch("tensorprog.calculus.solve.require_norms", lambda _: None)
+UNGUARDED = patch("tensorprog.calculus.solve.require_norms", lambda *_: None)
 JUDGED = patch("tensorprog.coordcheck.predict.Predictor._norms_last", True)  # or such norms are left out
 MADE_UP = """width n
 dim d = 8, classes = 5, r = 3
