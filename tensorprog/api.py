@@ -9,7 +9,7 @@ from typing import Any
 from tensorprog.architecture import Architecture, load
 from tensorprog.coordcheck.report import CheckReport
 from tensorprog.derivation import Derivation
-from tensorprog.derivation import derive as derive_architecture
+from tensorprog.deriving import derive as derive_architecture
 from tensorprog.errors import TensorProgError
 from tensorprog.hptransfer.report import TransferReport
 from tensorprog.optimizers import Choice, Optimizer
@@ -21,7 +21,7 @@ Updater = str | Optimizer | Choice | None
 def derive(
     architecture: Architecture | str | Path, optimizer: Updater = None, form: str | None = None, **options: Any
 ) -> Derivation:
-    """The exponents of every parameter (options: `tensorprog.derivation.derive`); a string is a path."""
+    """The exponents of every parameter (options: `tensorprog.deriving.derive`); a string is a path."""
     if not isinstance(architecture, Architecture):
         architecture = load(architecture)
     return derive_architecture(architecture, optimizer, form, **options)

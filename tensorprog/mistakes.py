@@ -10,70 +10,10 @@ from lark import Lark, Token
 from lark.exceptions import LarkError, UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 
 from tensorprog.errors import ParseError
+from tensorprog.foreign import CHARACTERS, FOREIGN, FORMS, GLUED
 from tensorprog.lexing import CLOSERS, span_of, unclosed
 from tensorprog.syntax import Span
 
-# What people type -> (what is wrong, what to write instead).
-GLUED = {
-    "**": ("a power is written with `^`", "`x^2`"),
-    "==": ("one `=` defines a name; there is no comparison `==`", "`=`"),
-    ":=": ("a name is defined with `=`", "`=`"),
-    "+=": ("there is no `+=`", "`x = x + ..`"),
-    "-=": ("there is no `-=`", "`x = x - ..`"),
-    "*=": ("there is no `*=`", "`x = x * ..`"),
-    "/=": ("there is no `/=`", "`x = x / ..`"),
-    "//": ("there is no `//`; a comment begins with `#`", "`#` for a comment, `/` for a division"),
-    "->": ("there are no arrows", "`=`, or `return` for the result of a block"),
-    ">>": ("regimes are written from the smaller to the larger", "`regime m << n`"),
-    "[]": ("brackets need an index", "`x[i]`"),
-}
-CHARACTERS = {
-    ".": ("`.` only stands inside a number or doubled, as `..`", "`0.5`, or `..` for all other axes"),
-    "...": ("leading axes are written with two dots", "`..`"),
-    "@": ("a matrix product is a repeated index", "`y[j] = W[j,i] x[i]`"),
-    "!": ("there is no `!`", "`if causal { } else { .. }`"),
-    "%": ("there is no remainder", "a dim written as a product"),
-    "&": ("there is no `&`", "one condition"),
-    '"': ("there are no strings", "a bare name"),
-    "'": ("there are no strings", "a bare name"),
-    "\\": ("a line goes on after an operator or a comma, and inside brackets, without a sign", "nothing"),
-    "\u00d7": ("a product is written `*` or by standing side by side", "`*`"),
-    "\u00b7": ("a product is written `*` or by standing side by side", "`*`"),
-    "\u2212": ("this minus sign is not the one of the keyboard", "`-`"),
-    "\u2013": ("this dash is not a minus sign", "`-`"),
-    "\u2026": ("this is one character, not two dots", "`..`"),
-    "\u2264": ("a comparison is written with two characters", "`<=`"),
-    "\u226a": ("a regime is written with two characters", "`<<`"),
-    "\u00b2": ("a power is written with `^`", "`^2`"),
-    "\u2192": ("there are no arrows", "`=`, or `return` for the result of a block"),
-    "\u2211": ("a repeated index is summed", "`y[j] = W[j,i] x[i]`, or `sum[i](x[i])`"),
-    "\u00bd": ("a fraction is written with `/`", "`(1/2)`"),
-    "\u221a": ("a root is a power", "`x^(1/2)`"),
-    "\u00a0": ("this is a no-break space", "a plain space"),
-    "\ufeff": ("this is a byte order mark", "nothing"),
-}
-FOREIGN = {
-    "def": "`block name(x[.., i]) { .. return y }`, or `fn f(z) = ..`",
-    "class": "`block name(x[.., i]) { .. return y }`",
-    "for": "`repeat L { .. }` over layers, or `scan t { .. }` over time",
-    "while": "`repeat L { .. }` over layers, or `scan t { .. }` over time",
-    "import": "nothing: the standard blocks are always there",
-    "from": "nothing: the standard blocks are always there",
-    "lambda": "`fn f(z) = ..` as a statement of its own",
-    "let": "`x = ..`",
-    "var": "`x = ..`",
-    "const": "`dim d = ..`",
-    "assert": "nothing: dims are checked",
-    "print": "nothing",
-}
-FORMS = {
-    "width": "`width n, m`", "depth": "`depth L`, `depth L = 4`", "regime": "`regime n << m`",
-    "dim": "`dim d = 64, m = 4 n`", "axis": "`axis i: d, j: n`", "input": "`input x[i]`, `input tokens[t] in vocab`",
-    "param": "`param W[j,i], b[j] = zeros frozen`", "fn": "`fn f(z) = z * sigmoid(z)`", "output": "`output f[c] = ..`",
-    "return": "`return y`", "loss": "`loss mse(f)`", "optimizer": "`optimizer adam(beta1 = 0.9)`",
-    "fix": "`fix lr[*] = 0`", "repeat": "`repeat L { .. }`", "scan": "`scan t { .. }`",
-    "if": "`if flag { .. } else { .. }`", "block": "`block f(x[..,i], d: dim = 4) { .. return y }`",
-}  # fmt: skip
 STATEMENTS = tuple(FORMS)
 _WORDS = (*STATEMENTS, "else", "in", "frozen", "shared")
 _KEYWORD_TYPES = {word.upper(): word for word in _WORDS}

@@ -15,7 +15,7 @@ from benchmarks.agreement.trial import STEPS
 from tensorprog.architecture import parse
 from tensorprog.coordcheck.predict import Predictor
 from tensorprog.coordcheck.probes import probes
-from tensorprog.derivation import derive
+from tensorprog.deriving import derive
 
 Line = dict[str, Any]
 EXACT = {CANCELS, ZERO, "should be exactly zero", OVERFLOWS}

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from benchmarks.agreement.family import Look
 from tensorprog.architecture import parse
-from tensorprog.derivation import derive
+from tensorprog.deriving import derive
 from tensorprog.errors import TensorProgError
 from tensorprog.functions import BUILTIN
 

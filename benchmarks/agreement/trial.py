@@ -21,7 +21,8 @@ from tensorprog.architecture import parse
 from tensorprog.calculus.analysis import largest
 from tensorprog.coordcheck.predict import Predictor
 from tensorprog.coordcheck.probes import probes
-from tensorprog.derivation import Derivation, derive
+from tensorprog.derivation import Derivation
+from tensorprog.deriving import derive
 from tensorprog.errors import TensorProgError
 from tensorprog.parametrization import Parametrization
 

@@ -18,7 +18,7 @@ from tensorprog.classify.classification import Classification, Growth, Moves
 from tensorprog.classify.needed import Change, changes_needed
 from tensorprog.classify.rate import Rate, largest_rate
 from tensorprog.classify.views import stability, stable_region
-from tensorprog.derivation import derivation_of, derive
+from tensorprog.deriving import derivation_of, derive
 from tensorprog.errors import CalculusError, TensorProgError
 from tensorprog.exponents import Power
 from tensorprog.graph import Add, Contract, Input, Map, Node, Param, Program, Scale, Softmax

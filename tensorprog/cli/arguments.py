@@ -96,7 +96,7 @@ def program(arguments: argparse.Namespace, depths: Mapping[str, int] | None = No
 def derived(arguments: argparse.Namespace, *, symbolic: bool = False) -> Derivation:
     """What the shared arguments ask for. `symbolic`: depths stay symbols, whatever finite ones are given."""
     from tensorprog.cli.terminal import passing_bar
-    from tensorprog.derivation import derive
+    from tensorprog.deriving import derive
 
     depths = {} if symbolic else dict(arguments.depth)
     with passing_bar() as progress:

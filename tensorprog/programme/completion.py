@@ -13,7 +13,8 @@ from tensorprog.calculus.analysis import Exponents
 from tensorprog.calculus.forms import DEFAULT_FORM, parametrize, without_multipliers
 from tensorprog.calculus.solve import Solution, require_norms
 from tensorprog.classify.alignment import AlignedTrainer, Alignment
-from tensorprog.derivation import Derivation, derivation_of, known_form
+from tensorprog.derivation import Derivation
+from tensorprog.deriving import derivation_of, known_form
 from tensorprog.errors import CalculusError, TensorProgError
 from tensorprog.exponents import Degrees, Power, Units
 from tensorprog.fixing import read_requirement

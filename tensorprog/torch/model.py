@@ -143,7 +143,7 @@ def derive(
     `build(n)`, or `build(hidden=.., ffn=..)` for independent axes, returns a module, or (module, inputs, loss) where
     `loss` maps the module's result to a number. `inputs`: a tensor, a tuple or dict of arguments, or a function of n
     that returns one. `widths`: the values of n to look at (four or more; by default small ones that the builder
-    accepts), or symbol -> values. `vectors`, `optimizer_for`, `decay_policy`: as in `tensorprog.derivation.derive`.
+    accepts), or symbol -> values. `vectors`, `optimizer_for`, `decay_policy`: as in `tensorprog.deriving.derive`.
 
     Raises TensorProgError where an operation is not covered or sizes follow no law.
     """

@@ -6,7 +6,7 @@ import pytest
 
 import tensorprog as tp
 from tensorprog.classify import classify
-from tensorprog.derivation import derivation_of
+from tensorprog.deriving import derivation_of
 from tensorprog.exponents import Power
 from tensorprog.optimizers.choice import choose
 from tensorprog.parametrization import ParamExponents
