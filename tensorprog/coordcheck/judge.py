@@ -22,6 +22,8 @@ ENOUGH_SEEDS = 6  # with fewer, the error of the error is large: a disagreement 
 HIDES = 3.0  # times what independent terms would give: up to here, the aligned part of a sum may be hidden
 WIDE = "part of the interval is outside of the tolerance"
 TRANSIENT = "a part that vanishes with width cannot be excluded: larger widths would tell"
+BOUND = "below a saturated nonlinearity: the prediction is only a bound"
+UNBOUNDED = "what an inverse norm reads may be smaller than predicted: no bound is known of this"
 SECOND = "its aligned part is of a higher order in the learning rates, and is still hidden behind the random one"
 
 Floats = npt.NDArray[np.float64]
@@ -53,7 +55,9 @@ def row(
     expected, own_result = demanded, result
     if own is not None:
         expected = own
-        *_, own_result, _ = _compare(own, values, ladder, limits)
+        *_, own_result, why = _compare(own, values, ladder, limits)
+        if not reason and why in (BOUND, UNBOUNDED):
+            reason = f"calculus: {why}"
     wanted, calculus = (_text(p, ladder) for p in (demanded, expected))
     return Row(probe.name, step, probe.part(step), wanted, measured, low, high, result, reason, calculus, own_result,
                _digits(values))  # fmt: skip
@@ -96,8 +100,8 @@ def _compare(
         return None, None, None, "inconclusive", "exactly zero for some widths or seeds"
     predicted = float(ladder.exponent(prediction.exponent))
     found = fit(ladder.points, values, predicted)
-    if prediction.bound_only:
-        return *_shown(found.line), "inconclusive", "below a saturated nonlinearity: the prediction is only a bound"
+    if prediction.unbounded or prediction.bound_only:
+        return *_shown(found.line), "inconclusive", UNBOUNDED if prediction.unbounded else BOUND
     result = verdict(predicted, found.line)
     missing = predicted - found.line.value
     near = abs(missing) < NEAR  # a vanishing part that is the smaller one at the top bends no line by more

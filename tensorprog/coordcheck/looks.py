@@ -103,7 +103,7 @@ def _typical(runs: Runs, found: Rows, values: Measurement, demanded: Predictor, 
         if not np.all(sizes > 0):  # nearly all entries are zero
             continue
         cut = np.sort(sizes, axis=1)[:, -1 - seeds // ASTRAY, None]
-        theirs = own.at(probe, t) if own else None
+        theirs = own.judged(probe, t) if own else None
         rows[k, t] = judge.row(probe, t, demanded.at(probe, t), theirs, np.minimum(sizes, cut), runs.ladder,
                                judge.Limits())  # fmt: skip
     return rows

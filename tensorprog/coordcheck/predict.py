@@ -27,11 +27,13 @@ APART = 8  # powers of the width that a factor of every learning rate sets its o
 class Prediction:
     """The exponent of one part of a tensor at one step. None: exactly zero. `bound_only`: below a saturated
     nonlinearity. `first`: the smaller exponent of its lowest order in the learning rates, where only a higher order
-    gives the exponent, as in |q + dq|^2 - |q|^2 with dq independent of q. None: the lowest order gives it."""
+    gives the exponent, as in |q + dq|^2 - |q|^2 with dq independent of q. None: the lowest order gives it. `unbounded`:
+    it may be larger than that (`Predictor.judged`)."""
 
     exponent: Power | None
     bound_only: bool = False
     first: Power | None = None
+    unbounded: bool = False
 
 
 @dataclass
@@ -100,6 +102,7 @@ class Predictor:
                 coupled = analysis.optimizers[name].decay == "coupled"
                 analysis.decay[name] = pack(rule.weight_decay / rule.multiplier**2 if coupled
                                             else rule.weight_decay * rule.lr)  # fmt: skip
+        self._unbounded: dict[int, set[int]] = {}
         self.rules = analysis.rules
         self.snapshots: list[Snapshot] = analysis.steps(steps)
         self.bounds: list[set[int]] = []
@@ -127,10 +130,17 @@ class Predictor:
             first = self._lowest(size, self._size(probe, step, self.slow[step]))
         return Prediction(size, probe.node in self.bounds[step], first)
 
+    def judged(self, probe: Probe, step: int) -> Prediction:
+        """The same, and whether it may be larger, which a verdict must know."""
+        return replace(self.at(probe, step), unbounded=probe.node in self.unbounded(step))
+
     def unbounded(self, step: int) -> set[int]:
         """Nodes that may be larger than predicted, as the prediction for what an inverse norm reads is a bound: behind
         a saturated function, and for every norm where the exponents make one start smaller than its size says."""
-        return unbounded(self.program, self.bounds[step] if self._norms_last else range(len(self.program.nodes)))
+        if step not in self._unbounded:
+            bounds = self.bounds[step] if self._norms_last else range(len(self.program.nodes))
+            self._unbounded[step] = unbounded(self.program, bounds) if bounds else set()
+        return self._unbounded[step]
 
     @cached_property
     def _norms_last(self) -> bool:

@@ -99,7 +99,7 @@ class Runs:
                 known = rounds and not np.isnan(scale).all()
                 rounding = math.inf if (k, t) in rounded else unit * float(np.nanmax(scale)) if known else 0.0
                 limits = judge.Limits(rounding, independent.get((k, t), 0.0))
-                theirs = own.at(probe, t) if own else None
+                theirs = own.judged(probe, t) if own else None
                 rows[k, t] = judge.row(probe, t, demanded.at(probe, t), theirs, values[k, t], self.ladder, limits)
         if self.networks:
             return rows

@@ -23,8 +23,10 @@ from benchmarks.agreement.row import CANCELS, Row
 from benchmarks.agreement.trial import LOOKS, control, heard, judged, opened, posed, prepared, trial
 from tensorprog.api import derive
 from tensorprog.architecture import parse
+from tensorprog.coordcheck.judge import UNBOUNDED
 from tensorprog.coordcheck.predict import Predictor
 from tensorprog.coordcheck.probes import probes
+from tensorprog.coordcheck.run import CheckReport, check
 from tensorprog.exponents import Power
 
 WIDTHS = np.array([64.0, 128.0, 256.0, 512.0])
@@ -522,6 +524,28 @@ def test_behind_norms_of_parts_that_start_at_different_sizes_no_bound_is_known()
     assert predicted is not None
     sizes = family.sizes(Look(8), [(inverse, 0)])[inverse, 0]
     assert evidence.judge(WIDTHS, sizes, float(predicted.degree), bound=False).reason == evidence.FASTER
+
+
+def test_check_does_not_judge_what_has_no_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same under `tpcalc check --parametrization`. Control: were nothing known to be unbounded, the inverse norm
+    would disagree with the calculus."""
+    found = derive(parse(GROWING_STATE), "sgd")
+    params = dict(found.parametrization.params)
+    half = Power.of({"n": Fraction(1, 2)})
+    params |= {"E": replace(params["E"], init_std=params["E"].init_std / half),
+               "U": replace(params["U"], init_std=params["U"].init_std * half)}  # fmt: skip
+    used = replace(found.parametrization, name="mine", params=params)
+
+    def checked() -> CheckReport:
+        return check(found, parametrization=used, widths=(64, 128, 256, 512), seeds=6, steps=1, control=False)
+
+    seen = {(row.tensor, row.part): row for row in checked().rows}
+    inverse = "[invrms(y)]", "init"
+    assert {seen[at].calculus_verdict for at in (inverse, ("E", "gradient"))} == {"inconclusive"}
+    assert seen[inverse].reason == f"calculus: {UNBOUNDED}"
+    assert seen["u", "init"].calculus_verdict == "agrees"
+    monkeypatch.setattr(Predictor, "unbounded", lambda *_: set())
+    assert {row.calculus_verdict for row in checked().rows if (row.tensor, row.part) == inverse} == {"disagrees"}
 
 
 @pytest.mark.parametrize(("smallest", "agrees"), [(family.ADAM, True), (Fraction(1, 10**7), False)])
