@@ -90,7 +90,9 @@ class Analysis:
         self.choice = choose(self.optimizer)
         parameters = self.program.forward.parameters
         self.optimizers = {n: self.choice.of(parameter) for n, parameter in parameters.items()}
-        self.regions = regions(self.program, [n for n, o in self.optimizers.items() if o.normalisation == "entry"])
+        entrywise = [n for n, o in self.optimizers.items() if o.normalisation == "entry"]
+        others = [n for n, o in self.optimizers.items() if not o.linear and o.normalisation != "entry"]
+        self.regions = regions(self.program, entrywise, others)
         self.nodes = self.regions.nodes  # of the program, and parts of them behind
         self._alike = {part: of for part, of in self.regions.of.items() if part not in self.regions.narrowed}
         self.rules = rules_for(self.program, self.scalar_size, self.functions, self.sizes)

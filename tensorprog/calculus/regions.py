@@ -1,4 +1,4 @@
-"""Regions of a parameter: entries whose gradient lacks some of its parts, which are exactly zero there.
+"""Regions of a parameter: entries whose gradient lacks some of its parts, which are exactly zero there, or everywhere.
 
 A gradient is followed back as it is in one region: what each node is made of there, and what of that is zero. Nodes
 that are not all there are kept once more behind the program, each with the rule of the node that it is a part of.
@@ -16,8 +16,8 @@ import numpy as np
 from tensorprog.calculus.cuts import INSIDE, Cuts
 from tensorprog.calculus.entries import Cut, Rows, Token, alike, firsts
 from tensorprog.calculus.shared import refuse
+from tensorprog.calculus.vanishing import NONE, Axes, Left, Vanishing, vanishes
 from tensorprog.graph import (
-    Accumulate,
     Add,
     Const,
     Contract,
@@ -29,17 +29,14 @@ from tensorprog.graph import (
     Node,
     Param,
     Program,
-    Scale,
     Split,
-    StopGrad,
     Window,
 )
 
 Row = tuple[Token, int]  # of a table: a row that a token chooses, and which one, as far as slices tell them apart
 Place = int | Row  # an entry of an axis, for all that are like it
-Part = tuple[int, tuple[tuple[int, Place], ...]]  # a node, as it is at such places of some of its axes
+Part = tuple[int, tuple[tuple[int, Place], ...], Axes]  # a node at such places of some axes, if summed over others
 UNREAD: Token = (-1, ())  # a row that no token chooses
-LINEAR = Scale | StopGrad | Split | Merge | Window | Fold | Accumulate
 MOST = 40  # parts per node of the program (Swin, of four blocks: 14)
 NEAR = 2000  # parts that one norm is made of
 
@@ -56,10 +53,17 @@ class Regions:
     narrowed: frozenset[int]
 
 
-def regions(program: Program, names: Iterable[str]) -> Regions:
-    """Of the gradients of these parameters. Raises CalculusError if there are far too many."""
-    grads = {name: program.grads[name] for name in names if name in program.grads}
-    return _Reader(program, Cuts(program)).regions({name: (k, ()) for name, k in grads.items()})
+def regions(program: Program, names: Iterable[str], whole: Iterable[str] = ()) -> Regions:
+    """Of the gradients of these parameters. `whole`: parameters whose entries are not told apart, so that only what is
+    zero in all of them is left out. Raises CalculusError if there are far too many."""
+    asked = {
+        name: (k, range(together * len(program.nodes[k].axes)))
+        for together, some in enumerate((names, whole))
+        for name in some
+        if (k := program.grads.get(name)) is not None
+    }
+    cuts = Cuts(program)
+    return _Reader(program, cuts, Vanishing(program, cuts)).regions(asked)
 
 
 def regions_of_norms(program: Program) -> Regions:
@@ -74,15 +78,17 @@ def regions_of_norms(program: Program) -> Regions:
 class _Reader:
     program: Program
     cuts: Cuts
+    sums: Vanishing | None = None
     made: dict[Part, list[Part | None]] = field(default_factory=dict)  # what of its operands; None: zero
 
     def regions(self, whole: Mapping[Any, tuple[int, Sequence[int]]], near: int | None = None) -> Regions:
         """Of nodes, by any names; each with axes along which its entries stay together. `near`: at most so many parts
         of each."""
         nodes = self.program.nodes
-        if not whole or not self.cuts.any or not any(self.cuts.of[k] for k, _ in whole.values()):
+        apart = self.cuts.any and any(self.cuts.of[k] for k, _ in whole.values())
+        if not apart and not any(self._lacks((k, (), NONE)) for k, _ in whole.values()):
             return Regions(nodes, {}, {}, frozenset())
-        wanted = {name: [part for part in islice(self._regions(k, axes), near) if part[1]]
+        wanted = {name: [part for part in islice(self._regions(k, axes), near) if self._is_apart(part)]
                   for name, (k, axes) in whole.items()}  # fmt: skip
         for asked in wanted.values():
             if near is None:
@@ -109,7 +115,14 @@ class _Reader:
         cuts = [(axis, places) for axis, cut in sorted(self.cuts.of[node].items())
                 if len(places := _places(cut)) == 1 or axis not in together]  # fmt: skip
         for chosen in product(*[places for _, places in cuts]):
-            yield node, tuple([(axis, place) for (axis, _), place in zip(cuts, chosen, strict=True)])
+            yield node, tuple([(axis, place) for (axis, _), place in zip(cuts, chosen, strict=True)]), NONE
+
+    def _lacks(self, part: Part) -> bool:
+        """Whether some of what a node is made of is zero in its sum."""
+        return self.sums is not None and self.sums.left(part[0], part[2]) is not Left.ALL
+
+    def _is_apart(self, part: Part) -> bool:
+        return bool(part[1]) or self._lacks(part)
 
     def _follow(self, starts: Sequence[Part]) -> None:
         pending = list(starts)
@@ -117,7 +130,7 @@ class _Reader:
             part = pending.pop()
             if part in self.made:
                 continue
-            self.made[part] = parts = self._operands(part) if part[1] else []
+            self.made[part] = parts = self._operands(part) if self._is_apart(part) else []
             pending += [p for p in parts if p is not None]
             if len(self.made) > MOST * max(1000, len(self.program.nodes)):
                 raise refuse(
@@ -130,7 +143,7 @@ class _Reader:
         order, seen = list(starts), set(starts)
         for part in order:
             if not self.made.get(part):
-                self.made[part] = self._operands(part) if part[1] else []
+                self.made[part] = self._operands(part) if self._is_apart(part) else []
             for new in self.made[part]:
                 if new is not None and new not in seen and len(order) < most:
                     seen.add(new)
@@ -146,7 +159,7 @@ class _Reader:
             moved = False
             for part in order:
                 op, args = self.program.nodes[part[0]].op, [zero if p is None else known[p] for p in self.made[part]]
-                whole = [part[0]] if not args else [zero] if _vanishes(op, [a == zero for a in args]) else []
+                whole = [part[0]] if not args else [zero] if vanishes(op, [a == zero for a in args]) else []
                 same = all(p is not None and known[p] == p[0] for p in self.made[part])
                 new = whole[0] if whole else part[0] if same else -1
                 moved |= new != known[part] and bool(self.program.forward.loops)
@@ -166,7 +179,7 @@ class _Reader:
                 kept.append((axis, (cut.like(place[0]) or UNREAD, entry if labels is not None and entry else 0)))
             elif isinstance(cut, np.ndarray) and entry is not None:
                 kept.append((axis, entry))
-        return node, tuple(kept)
+        return node, tuple(kept), NONE
 
     def _operands(self, part: Part) -> list[Part | None]:
         """What a part is made of; nothing where it is taken as a whole."""
@@ -174,7 +187,7 @@ class _Reader:
         match node.op:
             case Contract(left, right, out):
                 at = {out[axis]: place for axis, place in places.items() if axis != INSIDE}
-                return self._factors(node, at, (left, right or ()))
+                return self._left(node, part[2], self._factors(node, at, (left, right or ())), at)
             case Param() | Input() | Const() | LossGrad():
                 return []
         seen = []
@@ -185,7 +198,23 @@ class _Reader:
         moved = self._moved(node, places)
         if moved is None:
             return [None]
-        return [self._part(arg, {**own, **moved}) for arg, own in zip(node.args, seen, strict=True)]
+        parts = [self._part(arg, {**own, **moved}) for arg, own in zip(node.args, seen, strict=True)]
+        return self._left(node, part[2], parts)
+
+    def _left(
+        self, node: Node, summed: Axes, parts: Sequence[Part | None], placed: Iterable[int] = ()
+    ) -> list[Part | None]:
+        """What of the operands of a node is left, if it is summed."""
+        if self.sums is None:
+            return list(parts)
+        found: list[Part | None] = []
+        for part, of in zip(parts, self.sums.operands(node, summed, placed), strict=True):
+            left = Left.NOTHING if part is None or of is None else self.sums.left(*of)
+            if part is None or of is None or left is Left.NOTHING:
+                found.append(None)
+            else:
+                found.append((*part[:2], of[1] if left is Left.PART else NONE))
+        return found
 
     def _moved(self, node: Node, places: Mapping[int, Place]) -> Mapping[int, Place] | None:
         """Where entries of an axis that is cut, split or merged come from; None: from nowhere."""
@@ -241,8 +270,3 @@ def _places(cut: Cut) -> list[Place]:
     if isinstance(cut, Rows):
         return list(product([UNREAD, *cut.places], [0] if cut.labels is None else firsts(cut.labels)))
     return list(firsts(cut))
-
-
-def _vanishes(op: object, zero: Sequence[bool]) -> bool:
-    """Whether a node is zero where these of its operands are."""
-    return (isinstance(op, Contract) and any(zero)) or (isinstance(op, Add | LINEAR) and all(zero))

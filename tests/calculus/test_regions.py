@@ -18,7 +18,9 @@ from tensorprog.errors import CalculusError
 FOUND = Path(__file__).parent / "found"
 ALONE = ["positions_read_in_slices", "positions_behind_a_gain", "positions_in_heads", "positions_behind_a_function",
          "positions_of_two_axes", "rows_read_at_two_positions"]  # fmt: skip
-TOGETHER = patch("tensorprog.calculus.analysis.regions", lambda program, _: Regions(program.nodes, {}, {}, frozenset()))
+TOGETHER = patch(
+    "tensorprog.calculus.analysis.regions", lambda program, *_: Regions(program.nodes, {}, {}, frozenset())
+)
 TEXTS = """width n
 dim d = 8, T = 3, classes = 5, v = 50
 axis j: n, c: classes, t: T

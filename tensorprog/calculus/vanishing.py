@@ -1,0 +1,203 @@
+"""Sums that are exactly zero, whatever the parameters are: what a mean takes away, what a softmax does not see.
+
+Behind a centring, and behind the derivatives of a softmax and of the cross entropy, a gradient sums to zero along some
+axes. So the gradient of a bias in front of a batch norm is zero, and that of a bias of all keys of an attention. In a
+sum, such parts count as the largest by their size; a step that divides by the size of a gradient does not see them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from tensorprog.calculus.cuts import Cuts
+from tensorprog.graph import (
+    Accumulate,
+    Add,
+    Const,
+    Contract,
+    Fold,
+    LossGrad,
+    Merge,
+    Node,
+    Program,
+    Scale,
+    SoftmaxGrad,
+    Split,
+    StopGrad,
+    Window,
+)
+from tensorprog.norms import minus_mean
+
+Axes = frozenset[int]
+Sum = tuple[int, Axes]  # a node, and the axes that it is summed over
+NONE: Axes = frozenset()
+
+
+class Left(Enum):
+    """What is left of a sum."""
+
+    ALL = "all"
+    PART = "not some of what it is made of"
+    NOTHING = "nothing"
+
+
+@dataclass
+class Vanishing:
+    """`zeros`: of every node, sets of axes over which it sums to zero, with equal weights (no axes: it is zero).
+    `alike`: the axes along which all its entries are alike. `pairs`: operands of a sum, x and -mean(x), and the axes
+    of the mean."""
+
+    program: Program
+    cuts: Cuts
+    alike: list[Axes] = field(default_factory=list)
+    zeros: list[frozenset[Axes]] = field(default_factory=list)
+    pairs: dict[int, dict[int, Axes]] = field(default_factory=dict)
+    known: dict[Sum, Left] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for node in self.program.nodes:
+            self.alike.append(self._alike(node))
+            self.zeros.append(_least(zero for zero in self._zeros(node) if not self._is_known(node, zero)))
+
+    def _is_known(self, node: Node, summed: Axes) -> bool:
+        """Whether the calculus knows that a sum is zero by itself: along axes that grow."""
+        return bool(summed) and all(node.axes[axis].dim.grows for axis in summed)
+
+    # --- what is left of a sum ---------------------------------------------------------------------------
+
+    def left(self, node: int, summed: Axes = NONE) -> Left:
+        """What is left of a node's sum over these axes. Of tensors of the forward pass as they are: all."""
+        if (known := self.known.get((node, summed))) is not None:
+            return known
+        forward, pending = len(self.program.forward.nodes), [(node, summed)]
+        while pending:
+            asked = k, over = pending[-1]
+            if asked not in self.known:
+                operands = self.operands(self.program.nodes[k], over) if over or k >= forward else []
+                missing = [of for of in operands if of is not None and of not in self.known and of[0] < k]
+                if missing:
+                    pending += missing
+                    continue
+                self.known[asked] = self._left(k, over, operands)
+            pending.pop()
+        return self.known[node, summed]
+
+    def _left(self, node: int, over: Axes, operands: Sequence[Sum | None]) -> Left:
+        found = [Left.NOTHING if of is None else self.known.get(of, Left.ALL) for of in operands]
+        if self._is_zero(node, over) or vanishes(self.program.nodes[node].op, [of is Left.NOTHING for of in found]):
+            return Left.NOTHING
+        return Left.ALL if all(of is Left.ALL for of in found) else Left.PART
+
+    def _is_zero(self, node: int, over: Axes) -> bool:
+        return bool(self.zeros[node]) and any(zero <= over for zero in self.zeros[node])
+
+    def operands(self, node: Node, summed: Axes, placed: Iterable[int] = ()) -> list[Sum | None]:
+        """The operands of a node that is summed over these axes, each with those that it is summed over itself; None
+        for what another one takes away. `placed`: indices of which a product has one entry."""
+        if isinstance(node.op, Contract):
+            return [(a, self._summed(node, node.op, k, summed, set(placed))) for k, a in enumerate(node.args)]
+        if not summed or not isinstance(node.op, Add | Scale | StopGrad | Accumulate):
+            return [(a, NONE) for a in node.args]
+        found: list[Sum | None] = []
+        for k, a in enumerate(node.args):
+            gone = self.pairs.get(node.id, {}).get(k)
+            axes = range(len(self.program.nodes[a].axes) - isinstance(node.op, Accumulate))
+            own = frozenset(axis for axis in axes if not summed.isdisjoint(self.cuts.becomes(node, k, axis)))
+            found.append(None if gone is not None and gone <= summed else (a, own))
+        return found
+
+    def _summed(self, node: Node, op: Contract, k: int, summed: Axes, placed: set[int]) -> Axes:
+        """The axes of an operand of a product that are summed, and that the other does not tell apart."""
+        own, kept = (op.left, op.right or ())[k], {index for axis, index in enumerate(op.out) if axis not in summed}
+        if kept.issuperset(own):
+            return NONE
+        apart = kept | placed | self._told_apart(node, op, 1 - k)
+        return frozenset(axis for axis, index in enumerate(own) if index not in apart)
+
+    def _told_apart(self, node: Node, op: Contract, k: int) -> set[int]:
+        """The indices of a product that its k-th operand tells apart."""
+        if k >= len(node.args):
+            return set()
+        indices, alike = (op.left, op.right or ())[k], self.alike[node.args[k]]
+        return {index for axis, index in enumerate(indices) if axis not in alike}
+
+    # --- one node ----------------------------------------------------------------------------------------
+
+    def _alike(self, node: Node) -> Axes:
+        match node.op:
+            case Const():
+                return frozenset(range(len(node.axes)))
+            case Add(places):
+                told = {axis for a, own in zip(node.args, places, strict=True) for k, axis in enumerate(own)
+                        if k not in self.alike[a]}  # fmt: skip
+                return frozenset(range(len(node.axes))) - told
+            case Contract(_, _, out) as op:
+                indices = {index for k in range(len(node.args)) for index in self._told_apart(node, op, k)}
+                return frozenset(axis for axis, index in enumerate(out) if index not in indices)
+            case Scale() | StopGrad():
+                return self.alike[node.args[0]]
+            case _:
+                return NONE
+
+    def _zeros(self, node: Node) -> Iterator[Axes]:
+        match node.op:
+            case LossGrad("cross_entropy"):
+                yield frozenset({len(node.axes) - 1})
+            case SoftmaxGrad(axis):
+                yield frozenset({axis})
+            case Add(places):
+                yield from self._zeros_of_sum(node, places)
+            case Contract(left, right, out) as op:
+                for k, own in enumerate((left, right or ())[: len(node.args)]):
+                    apart = self._told_apart(node, op, 1 - k)
+                    for zero in self.zeros[node.args[k]]:
+                        indices = {own[axis] for axis in zero}
+                        if indices.isdisjoint(apart):
+                            yield frozenset(axis for axis, index in enumerate(out) if index in indices)
+            case Scale() | StopGrad() | Split() | Merge() | Window() | Fold():
+                for zero in self.zeros[node.args[0]]:
+                    to = [self.cuts.becomes(node, 0, axis) for axis in zero]
+                    if all(to):
+                        yield frozenset(axis for axes in to for axis in axes)
+
+    def _zeros_of_sum(self, node: Node, places: tuple[tuple[int, ...], ...]) -> Iterator[Axes]:
+        pairs = self._pairs(node, places)
+        if pairs:
+            self.pairs[node.id] = pairs
+        sets = {*pairs.values()} | {
+            frozenset(own[axis] for axis in zero)
+            for a, own in zip(node.args, places, strict=True) for zero in self.zeros[a]
+        }  # fmt: skip
+        for summed in sets:
+            if all((k in pairs and pairs[k] <= summed)
+                   or self._is_zero(a, frozenset(axis for axis, to in enumerate(own) if to in summed))
+                   for k, (a, own) in enumerate(zip(node.args, places, strict=True))):  # fmt: skip
+                yield summed
+
+    def _pairs(self, node: Node, places: tuple[tuple[int, ...], ...]) -> dict[int, Axes]:
+        """The operands x and -mean(x) of a sum."""
+        whole, found = tuple(range(len(node.axes))), dict[int, Axes]()
+        for mean, arg in enumerate(node.args):
+            x, axes = minus_mean(self.program.nodes, arg) or (-1, ())
+            rest = tuple(axis for axis in whole if axis not in axes)
+            if places[mean] == rest or (places[mean] == whole and self.alike[arg].issuperset(axes)):
+                place = next(
+                    (k for k, a in enumerate(node.args) if a == x and places[k] == whole and k not in found), -1
+                )
+                if place >= 0 and axes and not self._is_known(node, frozenset(axes)):
+                    found[place] = found[mean] = frozenset(axes)
+        return found
+
+
+def vanishes(op: object, zero: Sequence[bool]) -> bool:
+    """Whether a node is zero where these of its operands are."""
+    linear = Add | Scale | StopGrad | Split | Merge | Window | Fold | Accumulate
+    return (isinstance(op, Contract) and any(zero)) or (isinstance(op, linear) and bool(zero) and all(zero))
+
+
+def _least(sets: Iterable[Axes]) -> frozenset[Axes]:
+    """Those that hold no other."""
+    found = set(sets)
+    return frozenset(one for one in found if not any(other < one for other in found))
