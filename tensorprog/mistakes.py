@@ -152,9 +152,9 @@ def _usual(token: Token, before: list[Token], accepts: set[str], source: str) ->
     if token.type == "NAME" and first.type == "PARAM" and "EQUAL" in accepts:
         yield ParseError("an initialiser follows `=`", span_of(token), fix=f"`= {token}`",
                          why="behind its indices a parameter says how it starts")  # fmt: skip
-    if first.type in ("INPUT", "OUTPUT") and token.type == "COMMA" and opener is None:
-        yield ParseError(f"one `{first}` per statement", span_of(token), fix=f"`{first}` on a new line",
-                         why="each has axes of its own, or a formula")  # fmt: skip
+    if first.type == "OUTPUT" and token.type == "COMMA" and opener is None:
+        yield ParseError("one `output` per statement", span_of(token), fix="`output` on a new line",
+                         why="each has a formula of its own")  # fmt: skip
     if first.type == "WIDTH" and token.type in ("EQUAL", "NUMBER"):
         yield ParseError("a width has no value", span_of(token), fix="`width n`; or `dim d = 64`, if it stays finite",
                          why="it goes to infinity; a command takes a value: `--base-width n=256`")  # fmt: skip

@@ -53,10 +53,8 @@ def declared(statements: Iterable[st.Statement | st.Assignment]) -> tuple[frozen
                 dims.update(item.name for item in items)
             case st.AxisDecl(items=items):
                 indices.update(item.name for item in items)
-            case st.InputDecl(indices=pattern):
-                indices.update(i.id for i in pattern)
-            case st.ParamDecl(items=params):
-                indices.update(i.id for item in params for i in item.indices)
+            case st.InputDecl(items=patterned) | st.ParamDecl(items=patterned):
+                indices.update(i.id for item in patterned for i in item.indices)
             case st.Block(formals=formals, body=body):
                 todo += body
                 for formal in formals:
@@ -114,8 +112,8 @@ def head(statement: st.Statement | st.Assignment, dims: frozenset[str]) -> str:
             return f"dim {_assignments(items, ' = ', dims)}"
         case st.AxisDecl(items=items):
             return f"axis {_assignments(items, ': ', dims)}"
-        case st.InputDecl(name=name, indices=indices, vocab=vocab):
-            return f"input {name}{_pattern(indices)}" + (f" in {text(vocab, dims)}" if vocab is not None else "")
+        case st.InputDecl(items=inputs):
+            return f"input {', '.join(_input(item, dims) for item in inputs)}"
         case st.ParamDecl(items=params):
             return f"param {', '.join(_param(item, dims) for item in params)}"
         case st.FnDecl(name=name, argument=argument, body=formula):
@@ -156,6 +154,10 @@ def _assignments(items: tuple[st.Assignment, ...], mark: str, dims: frozenset[st
 
 def _pattern(indices: tuple[s.IndexName, ...]) -> str:
     return f"[{','.join(index.id for index in indices)}]" if indices else ""
+
+
+def _input(item: st.InputItem, dims: frozenset[str]) -> str:
+    return item.name + _pattern(item.indices) + (f" in {text(item.vocab, dims)}" if item.vocab is not None else "")
 
 
 def _param(item: st.ParamItem, dims: frozenset[str]) -> str:

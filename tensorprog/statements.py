@@ -70,12 +70,20 @@ class AxisDecl:
 
 
 @dataclass(frozen=True, slots=True)
-class InputDecl:
-    """`input x[i]` (reals) or `input tokens[t] in vocab` (integers below vocab). The batch axis is implicit."""
+class InputItem:
+    """`x[i]` (reals) or `tokens[t] in vocab` (integers below vocab). The batch axis is implicit."""
 
     name: str
     indices: tuple[IndexName, ...]
     vocab: Expr | None = None
+    span: Span = span_field()
+
+
+@dataclass(frozen=True, slots=True)
+class InputDecl:
+    """`input x[i], tokens[t] in vocab` : data."""
+
+    items: tuple[InputItem, ...]
     span: Span = span_field()
 
 

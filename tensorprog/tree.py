@@ -171,7 +171,10 @@ class Builder(Transformer_NonRecursive[Token, Any]):
         return st.AxisDecl(tuple(children), self.span(meta))
 
     def input(self, meta: Any, children: list[Any]) -> st.InputDecl:
-        return st.InputDecl(str(children[0]), children[1] or (), children[2], self.span(meta))
+        return st.InputDecl(tuple(children), self.span(meta))
+
+    def entry(self, meta: Any, children: list[Any]) -> st.InputItem:
+        return st.InputItem(str(children[0]), children[1] or (), children[2], self.span(meta))
 
     def params(self, meta: Any, children: list[Any]) -> st.ParamDecl:
         return st.ParamDecl(tuple(children), self.span(meta))

@@ -94,7 +94,8 @@ def _elaborate(arch: Arch, context: Context, given: Sequence[FixDecl]) -> Model:
     context.given = Given(given, top)
     for statement in flat:
         if isinstance(statement, InputDecl):
-            declare_input(statement, top)
+            for item in statement.items:
+                declare_input(item, top)
     outputs: dict[str, int] = {}
     loss_value: int | None = None
     optimizer: OptimizerDecl | None = None

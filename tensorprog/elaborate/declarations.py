@@ -26,7 +26,7 @@ from tensorprog.statements import (
     DepthDecl,
     DimDecl,
     FnDecl,
-    InputDecl,
+    InputItem,
     ParamDecl,
     ParamItem,
     Statement,
@@ -193,18 +193,18 @@ def _init(expr: Expr | None, scope: Scope) -> Init:
                              fix="`normal`, of standard deviation fan-in^(-1/2), or `normal(0.02)`")  # fmt: skip
 
 
-def declare_input(statement: InputDecl, scope: Scope) -> None:
+def declare_input(item: InputItem, scope: Scope) -> None:
     """Data: the batch axis, the written ones, and for integers that of the vocabulary."""
-    _check_pattern(statement.indices)
-    axes = [BATCH_AXIS, *written_axes(statement.indices, scope)]
-    tokens = statement.vocab is not None
-    if statement.vocab is not None:
-        axes.append(Axis(size(statement.vocab, scope), ""))
+    _check_pattern(item.indices)
+    axes = [BATCH_AXIS, *written_axes(item.indices, scope)]
+    tokens = item.vocab is not None
+    if item.vocab is not None:
+        axes.append(Axis(size(item.vocab, scope), ""))
     builder = scope.builder
-    value = builder.compute(Input(statement.name, "tokens" if tokens else "real"), (), axes, statement.span)
+    value = builder.compute(Input(item.name, "tokens" if tokens else "real"), (), axes, item.span)
     builder.values[value].tokens = tokens
-    builder.bind(value, statement.name)
-    scope.declare(statement.name, TensorEntity(builder, value), statement.span)
+    builder.bind(value, item.name)
+    scope.declare(item.name, TensorEntity(builder, value), item.span)
 
 
 def declare_widths(statements: tuple[Statement, ...], scope: Scope) -> tuple[str, ...]:

@@ -206,6 +206,13 @@ class _Reader:
 
     def gather(self, tokens: Indexed) -> None:
         """`E[tokens[t], i]` : a contraction with the one-hot rows of the tokens."""
+        entity = tensor(tokens.id, self.frame.scope, tokens.span)
+        integers = isinstance(entity, TensorEntity) and entity.builder.values[entity.value].tokens
+        if integers and not all(isinstance(index, IndexName | IndexEllipsis) for index in tokens.indices):
+            raise ShapeError(f"a look-up of `{tokens.id}` at computed positions", tokens.span,
+                             fix=f"`e[..,i] = E[{tokens.id}[..],i]`, then the positions of `e`",
+                             why="tokens have one plain index per axis; what was looked up may be sliced and shifted"
+                             )  # fmt: skip
         operand, *more = lower(tokens, self.frame, looked_up=True)
         record = self.frame.builder.values[operand.value]
         if not record.tokens:

@@ -84,7 +84,7 @@ ROWS = (
     ),
     Row(
         "the calculus does not cover `tokens`",
-        "3:1",
+        "3:7",
         "width n\naxis t: 4\ninput tokens[t] in 8 n\nx = embedding(tokens, n)\noutput f = readout(x, 3)\nloss mse(f)",
         "width n\naxis t: 4\ninput tokens[t] in 8\nx = embedding(tokens, n)\noutput f = readout(x, 3)\nloss mse(f)",
     ),

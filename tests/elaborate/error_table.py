@@ -288,7 +288,7 @@ ROWS = (
         "param W[j,i]\ng[j] = W[j,i] x[i]\nh = x",
         "param W[j,i]\ng[j] = W[j,i] x[i]\nh = x + g",
     ),
-    Row("the input `z` is never used", "4:1", "input z[i]\nh = x", "input z[i]\nh = x + z"),
+    Row("the input `z` is never used", "4:7", "input z[i]\nh = x", "input z[i]\nh = x + z"),
     Row(
         "the file has no output",
         "4:1",
@@ -460,6 +460,13 @@ ROWS = (
         "8:12",
         "input t[s] in 7\naxis s: 3\nparam E[v,i]\naxis v: 5\ny[s,i] = E[t[s],i]\nh[i] = mean[s](y[s,i])",
         "input t[s] in 5\naxis s: 3\nparam E[v,i]\naxis v: 5\ny[s,i] = E[t[s],i]\nm[i] = mean[s](y[s,i])\nh[i] = m[i] + x[i]",
+    ),
+    Row(
+        "a look-up of `t` at computed positions",
+        "8:12",
+        "input t[s] in 5\naxis s: 3, u: 2\nparam E[v,i]\naxis v: 5\ny[u,i] = E[t[u + 1],i]\nh[i] = mean[u](y[u,i])",
+        "input t[s] in 5\naxis s: 3, u: 2\nparam E[v,i]\naxis v: 5\ne[..,i] = E[t[..],i]\ny[u,i] = e[u + 1,i]\n"
+        "m[i] = mean[u](y[u,i])\nh[i] = m[i] + x[i]",
     ),
     Row("`x` holds no integers", "5:10", "param E[j,i]\ny[i] = E[x[0],i]\nh = y", "param E[j,i]\nh[i] = E[0,i] + x[i]"),
     Row("this index cannot stand on the left", "4:3", "h[2] = x[2]", "h[i] = x[i]"),

@@ -12,7 +12,7 @@ from tests.elaborate.numeric_reference import Array, Run
 HEAD = """width n
 dim d = 5, T = 6
 axis i: n, j: n, k: n, t: T, s: T, c: d, h: 2, e: n / 2
-input x[i]; input z[t,i]; input v[c]
+input x[i], z[t,i], v[c]
 """
 TAIL = "\nloss mse(y) + 0 * mean(x) + 0 * mean(z) + 0 * mean(v)\n"
 

@@ -54,7 +54,7 @@ ROWS = (
     Row("dim with colon", "dim d: 4", "1:6", "a dim is declared with `=`", "dim d = 4"),
     Row("axis with equals", "axis i = d", "1:8", "an axis is declared with `:`", "axis i: d"),
     Row("initialiser without equals", "param W[j,i] normal(1)", "1:14", "an initialiser follows `=`", "param W[j,i] = normal(1)"),
-    Row("two inputs", "input x[i], y[j]", "1:11", "one `input` per statement", "input x[i]; input y[j]"),
+    Row("two outputs", "output f = g, h = g", "1:13", "one `output` per statement", "output f = g; output h = g"),
     Row("output undefined", "output f", "1:8", "an output is defined where it is declared", "output f = g"),
     Row("statement is a call", "relu(x)", "1:1", "`relu` begins no statement", "y = relu(x)"),
     Row("reserved word", "dim in = 3", "1:5", "`in` is a word of the language and cannot be a name", "dim in_ = 3"),

@@ -188,7 +188,7 @@ simple = (
     | st.builds(kinds.RegimeDecl, st.lists(names, min_size=2, max_size=3).map(tuple), st.just("<<"))
     | st.builds(kinds.DimDecl, some(assignments))
     | st.builds(kinds.AxisDecl, some(st.builds(kinds.Assignment, labels, exprs)))
-    | st.builds(kinds.InputDecl, names, patterns, st.none() | exprs)
+    | st.builds(kinds.InputDecl, some(st.builds(kinds.InputItem, names, patterns, st.none() | exprs)))
     | st.builds(kinds.ParamDecl, some(params))
     | st.builds(kinds.FnDecl, names, names, exprs)
     | st.builds(kinds.Let, names, st.none() | brackets(exprs), exprs, st.booleans())

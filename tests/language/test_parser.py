@@ -125,8 +125,18 @@ def test_indices_are_read_as_names_groups_sums_and_look_ups(text: str, tree: s.I
         ("regime n, m: proportional", st.RegimeDecl(("n", "m"), "proportional")),
         ("regime n << m << p", st.RegimeDecl(("n", "m", "p"), "<<")),
         ("axis i: a", st.AxisDecl((st.Assignment("i", a),))),
-        ("input x", st.InputDecl("x", ())),
-        ("input w[t] in a", st.InputDecl("w", (s.IndexName("t"),), a)),
+        ("input x", st.InputDecl((st.InputItem("x", ()),))),
+        ("input w[t] in a", st.InputDecl((st.InputItem("w", (s.IndexName("t"),), a),))),
+        (
+            "input x, w[t] in a, y[i]",
+            st.InputDecl(
+                (
+                    st.InputItem("x", ()),
+                    st.InputItem("w", (s.IndexName("t"),), a),
+                    st.InputItem("y", (s.IndexName("i"),)),
+                )
+            ),
+        ),
         ("param b = a optimizer muon frozen", st.ParamDecl((st.ParamItem("b", (), a, True, "muon"),))),
         ("fn f(a) = a", st.FnDecl("f", "a", a)),
         ("output y[] = a", st.Let("y", (), a, True)),
