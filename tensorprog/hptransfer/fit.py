@@ -19,8 +19,8 @@ from tensorprog.coordcheck.statistics import Slope, interval
 Floats = npt.NDArray[np.float64]
 REACH = 2  # steps of the grid on either side of the best value: what the parabola is fitted to
 STEEP = 4.0  # a parabola with its vertex within half a step of the best value has (2.5 / 1.5)^2 < 3
-LOOSE = 0.2  # steps: the 95% error of a vertex by where the grid's values happen to lie on a curve that is no parabola
-CLIFF = 0.6  # the same where the curve jumps up and levels: the optimum is anywhere between two values
+LOOSE = 0.2  # steps: how far a vertex is moved by where the grid's values happen to lie on a curve that is no parabola
+CLIFF = 0.45  # the same where the curve jumps up beside the best value: the optimum is anywhere between the two
 TOLERANCE = 0.2  # octaves per doubling; a drift surely smaller than this counts as none
 ALIKE = 1e-9  # octaves
 
@@ -30,7 +30,7 @@ class Vertex:
     """The optimum of one curve. `status`: "found" | "below" or "above" (the best value is the first or the last one
     tried: the optimum lies beyond) | "no minimum" (the curve bends the wrong way there, or begins level). `octaves`,
     `loss` (log2): estimates from all seeds, then without each; empty unless found. `curvature`: log2 loss per octave
-    squared. `wide`: as `octaves`, from all values that are near: what is compared from size to size. `loose`: its 95%
+    squared. `wide`: as `octaves`, from all values that are near: what is compared from size to size. `loose`: its
     error, in octaves, beside other curves of that shape; 0 if the parabola fits. `between`: the neighbours of the best
     value, where no more is known of the optimum than that it lies there."""
 
@@ -88,7 +88,7 @@ def vertex(octaves: Floats, losses: Floats, step: float) -> Vertex:
     wide = np.polyfit(x, heights, 2)
     if np.any(wide[0] <= 0) or _fits(x, heights, wide):
         return _found(octaves[at], x, wide)
-    jumps = _jumps(means[near, 0] - means[at, 0], at - int(np.argmax(near)))
+    jumps = len(x) < np.sum(near) or _jumps(means[near, 0] - means[at, 0], at - int(np.argmax(near)))
     compared = octaves[at] + np.clip(-wide[1] / (2 * wide[0]), x[0], x[-1])
     loose = step * (CLIFF if jumps else LOOSE)
     here = int(np.argmin(np.abs(x)))
@@ -114,10 +114,11 @@ def _found(best: float, x: Floats, parabola: Floats) -> Vertex:
 
 
 def _fits(x: Floats, heights: Floats, parabola: Floats) -> bool:
-    """Whether it passes by all values within their 95% errors, and there are more of them than it needs."""
+    """Whether it passes by all values within their 95% errors, and all of them are there: beside a cliff, whose height
+    is set by the other side, there is nothing to see."""
     missed = heights - sum(c * x[:, None] ** k for k, c in zip((2, 1, 0), parabola, strict=True))
     bars = [error_bars(row) for row in missed]
-    return len(x) > 3 and all(b.low - ALIKE <= 0 <= b.high + ALIKE for b in bars)
+    return len(x) > 2 * REACH and all(b.low - ALIKE <= 0 <= b.high + ALIKE for b in bars)
 
 
 def _level(losses: Floats) -> bool:
@@ -168,11 +169,12 @@ def widened(found: Slope, error: float) -> Slope:
 
 def drift(sizes: Floats, optima: Sequence[Vertex]) -> Slope:
     """Octaves per doubling: the slope of a least-squares line through the optima at log2 `sizes`. Seeds are left out at
-    all sizes at once, since one seed's runs share their data; the errors of the fits are independent."""
+    all sizes at once, since one seed's runs share their data. Where the optimum lies on the grid moves steadily with
+    the size, and the errors of the fits with it: they are added as if all of them tilted the line the same way."""
     slope = np.polyfit(sizes, np.array([vertex.wide for vertex in optima]), 1)[0]
     from_mean = sizes - sizes.mean()
     loose = np.array([vertex.loose for vertex in optima])
-    return widened(error_bars(slope), float(np.linalg.norm(from_mean * loose) / np.sum(from_mean**2)))
+    return widened(error_bars(slope), float(np.abs(from_mean) @ loose / np.sum(from_mean**2)))
 
 
 def verdict(measured: Slope) -> str:
