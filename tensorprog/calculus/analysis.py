@@ -9,7 +9,7 @@ learning rate is n^-C in that gauge (forms.py converts).
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -112,6 +112,7 @@ class Analysis:
             zeros = [k for k in range(len(self.program.nodes), len(self.nodes)) if k not in self.regions.of]
             again = [Piece(of, piece.circular) for of, piece in zip(parts, self.pieces, strict=True)]
             self.pieces += [Piece(zeros), *again]
+        self._begun: dict[Hashable, list[Terms]] = {}
         self.stops: Container[int] = ()
         self.restart()
         above = lifted([parameters[n] for n, o in self.optimizers.items() if o.normalisation == "spectral"], self.sizes)
@@ -130,11 +131,19 @@ class Analysis:
         self.keeping = False  # whether it does so where an inverse norm has fallen
 
     def clear(self) -> None:
-        """No node has any terms; all are stale."""
+        """No node has any terms, but for initial values that are known; all are stale."""
         count = len(self.nodes)
-        self.initial, self.change = [()] * count, [()] * count
-        self.stale = bytearray([BOTH]) * count
-        self._marked: dict[str, int] = {}  # the multipliers as they were last
+        known = self._begun.get(self._starts())
+        self.initial, self.change = [()] * count if known is None else known.copy(), [()] * count
+        self.stale = bytearray([BOTH if known is None else CHANGE]) * count
+        self._marked = {} if known is None else dict(self.exponents.M)  # the multipliers as they were last
+
+    def keep_initial(self) -> None:
+        """The initial values are all settled: while the exponents are those of now, they need not be found again."""
+        self._begun = {self._starts(): self.initial.copy()}
+
+    def _starts(self) -> Hashable:
+        return tuple(self.exponents.A.items()), tuple(self.exponents.M.items())
 
     # --- sizes of scalars and parameters -------------------------------------------------------------
 

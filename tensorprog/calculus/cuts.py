@@ -60,11 +60,11 @@ class Cuts:
     inside: bool = False
 
     @cached_property
-    def any(self) -> bool:
-        """Whether there are slices or tokens at all."""
-        return any(isinstance(op := node.op, Fold | Window) and not op.taps for node in self.program.nodes) or any(
-            map(_is_tokens, self.program.nodes)
-        )
+    def starts(self) -> set[int]:
+        """The nodes at which entries begin to be told apart: slices, and what reads tokens."""
+        return {node.id for node in self.program.nodes
+                if (isinstance(op := node.op, Fold | Window) and not op.taps)
+                or not self.tokens.keys().isdisjoint(node.args)}  # fmt: skip
 
     @cached_property
     def of(self) -> list[dict[int, Cut]]:
@@ -72,10 +72,12 @@ class Cuts:
         the forward nodes.)"""
         nodes = self.program.forward.nodes if self.inside else self.program.nodes
         found: list[dict[int, Cut]] = [{} for _ in nodes]
-        moved = self.any
+        moved = bool(self.starts)
         while moved:  # more than once only where layers read each other
             moved = False
             for node in nodes:
+                if node.id not in self.starts and not any(map(found.__getitem__, node.args)):
+                    continue
                 new = self._cuts(node, found)
                 moved |= bool(self.program.forward.loops) and kinds(new) != kinds(found[node.id])
                 found[node.id] = new
@@ -105,7 +107,8 @@ class Cuts:
             case Fold(axis, stride, _, offset, False) | Window(axis, stride, _, offset, False):
                 yield from self._sliced(node, axis, stride, offset, known[node.args[0]].get(axis))
             case Split(axis, count):
-                whole, sizes = known[node.args[0]].get(axis), self.lengths(node, axis, count)
+                whole = known[node.args[0]].get(axis)
+                sizes = self.lengths(node, axis, count) if isinstance(whole, np.ndarray) else []
                 if isinstance(whole, np.ndarray) and len(whole) == prod(sizes):
                     for k in range(count):
                         rows = np.moveaxis(whole.reshape(sizes), k, 0).reshape(sizes[k], -1)
@@ -115,8 +118,8 @@ class Cuts:
                         )
             case Merge(axis, count):
                 arg = node.args[0]
-                sizes = self.lengths(self.program.nodes[arg], axis, count)
                 labels = {k: of for k in range(count) if isinstance(of := known[arg].get(axis + k), np.ndarray)}
+                sizes = self.lengths(self.program.nodes[arg], axis, count) if labels else []
                 if labels and all(sizes):
                     joint = np.zeros(sizes, dtype=np.int64)
                     for k, of in labels.items():
@@ -182,8 +185,7 @@ class Cuts:
     def _widths(self) -> dict[str, int]:
         """Widths at which all sizes are whole numbers, and none is equal to another by accident: multiples of primes,
         larger than what slices of axes that grow have in entries that do not."""
-        dims = {axis.dim for node in self.program.nodes for axis in node.axes}
-        dims |= {node.op.offset for node in self.program.nodes if isinstance(node.op, Fold | Window)}
+        dims = self._dims | {node.op.offset for node in self.program.nodes if isinstance(node.op, Fold | Window)}
         whole = lcm(*[c.denominator for dim in dims for _, c in dim.terms])
         below = sorted({s for dim in dims for monomial, _ in dim.terms for s, power in monomial if power < 0})
         above = sorted({s for dim in dims for s in dim.symbols} - set(below))
@@ -193,11 +195,16 @@ class Cuts:
         return found | {symbol: whole * divided * next(primes) for symbol in above}
 
     @cached_property
+    def _dims(self) -> set[Dim]:
+        """Those of all axes. (Most nodes have the very same ones: to compare them takes longer than to find that.)"""
+        return set({id(axis.dim): axis.dim for node in self.program.nodes for axis in node.axes}.values())
+
+    @cached_property
     def _finite(self) -> int:
         """How far slices of axes that grow reach in entries whose number stays as it is, and by how many others are
         shorter than a multiple of a width."""
-        dims = [axis.dim for node in self.program.nodes for axis in node.axes]
-        most = max([ceil(-c) for dim in dims if dim.grows for monomial, c in dim.terms if not monomial], default=0)
+        grown = [dim for dim in self._dims if dim.grows]
+        most = max([ceil(-c) for dim in grown for monomial, c in dim.terms if not monomial], default=0)
         for node in self.program.nodes:
             if isinstance(op := node.op, Fold | Window) and not op.taps:
                 sizes = (op.offset, node.axes[op.axis].dim, self.program.nodes[node.args[0]].axes[op.axis].dim)

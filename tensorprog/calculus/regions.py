@@ -85,7 +85,7 @@ class _Reader:
         """Of nodes, by any names; each with axes along which its entries stay together. `near`: at most so many parts
         of each."""
         nodes = self.program.nodes
-        apart = self.cuts.any and any(self.cuts.of[k] for k, _ in whole.values())
+        apart = any(self.cuts.of[k] for k, _ in whole.values())
         if not apart and not any(self._lacks((k, (), NONE)) for k, _ in whole.values()):
             return Regions(nodes, {}, {}, frozenset())
         wanted = {name: [part for part in islice(self._regions(k, axes), near) if self._is_apart(part)]

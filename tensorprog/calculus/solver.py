@@ -228,7 +228,7 @@ class Solver(Demands):
             return
         if self._runs_away():
             self.runaways += 1
-            again = self.runaways % 2 == 0
+            again = self.runaways % 2 == 0 or not self.moved
             if not again:  # the learning rates are not yet right: begin training anew with these initial sizes
                 self.moved = {}
             if again or self._runs_away():  # these are not right: few layers tell what they must be
@@ -248,6 +248,10 @@ class Solver(Demands):
                     break
             else:
                 grown |= piece.circular and any(map(gt, self._sizes(piece), before))
+                if grown and sweeps == LAYER_SWEEPS:  # the sizes are let go: what follows would be, too
+                    return True
+        if not any(self.stale):
+            self.keep_initial()
         return grown
 
     def _sizes(self, piece: Piece) -> list[float]:
