@@ -20,7 +20,7 @@ from tensorprog.elaborate.loops import MAX_COUNT, flatten, repeat, scan
 from tensorprog.elaborate.losses import loss
 from tensorprog.elaborate.scalars import number
 from tensorprog.elaborate.scope import BlockEntity, Scope
-from tensorprog.elaborate.sizes import Learned, Ledger, size_unknown
+from tensorprog.elaborate.sizes import Ledger, size_unknown
 from tensorprog.elaborate.statements import later, let
 from tensorprog.errors import ShapeError, TensorProgError
 from tensorprog.model import Model
@@ -40,7 +40,7 @@ from tensorprog.syntax import NOWHERE, Expr, Name
 
 __all__ = ["elaborate", "standard_block", "standard_names"]
 
-MAX_ATTEMPTS = 500
+MAX_ATTEMPTS = 100
 Options = tuple[tuple[str, Fraction], ...]
 
 
@@ -58,9 +58,13 @@ def elaborate(
     try:
         for _ in range(MAX_ATTEMPTS):
             try:
-                return _elaborate(arch, Context(dict(depths or {}), symbolic, ledger), given)
-            except Learned as learned:
-                ledger.learn(learned.symbol, learned.dim)
+                model = _elaborate(arch, Context(dict(depths or {}), symbolic, ledger), given)
+            except Exception:
+                if not ledger.again():
+                    raise  # nothing was learned: it is not for want of a size that this fails
+            else:
+                if not ledger.again():
+                    return model
         raise ShapeError("too many indices have no declared size", fix="`axis i: ..` for each",
                          why="the sizes of so many cannot be found from their uses")  # fmt: skip
     except TensorProgError as error:

@@ -19,7 +19,6 @@ from tensorprog.elaborate.scope import (
     Scope,
     TensorEntity,
 )
-from tensorprog.elaborate.sizes import agree
 from tensorprog.errors import ShapeError
 from tensorprog.graph import Axis, Scalar
 from tensorprog.model import LocalDim, Use
@@ -197,7 +196,7 @@ class _Binding:
             known = self.scope.cell(index.id).known()
             if known is None:
                 self.scope.builder.dims.append(LocalDim(index.id, axis.dim))
-            elif not agree(known, axis.dim):
+            elif not self.scope.builder.agree(known, axis.dim):
                 raise ShapeError(f"the index `{index.id}` of `{self.call.id}` is {known}, but {axis.dim} here",
                                  argument.span, why="one index has one size",
                                  fix=f"a tensor whose axis `{index.id}` has the size {known}")  # fmt: skip

@@ -105,6 +105,10 @@ class Builder:
         self.values.append(record)
         return len(self.values) - 1
 
+    def agree(self, a: Dim, b: Dim) -> bool:
+        """Whether two sizes are the same; one that was not known yet is learned."""
+        return self.context.ledger.agree(a, b)
+
     def is_formal(self, value: int) -> bool:
         """Whether no step of this module computes the value."""
         return not any(step.out == value for step in reversed(self.steps) if isinstance(step, Compute))

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from tensorprog.dims import Dim
 from tensorprog.elaborate.builder import BATCH_INDEX, Builder, Operand
 from tensorprog.elaborate.scope import Scope
-from tensorprog.elaborate.sizes import agree
 from tensorprog.errors import ShapeError
 from tensorprog.syntax import Span
 
@@ -60,7 +59,7 @@ def sizes(frame: Frame, operands: list[Operand], span: Span) -> dict[str, Dim]:
     for operand in operands:
         for index, axis in zip(operand.indices, frame.builder.values[operand.value].axes, strict=True):
             known = found.setdefault(index, axis.dim)
-            if not agree(known, axis.dim):
+            if not frame.builder.agree(known, axis.dim):
                 raise ShapeError(
                     f"axes of sizes {known} and {axis.dim} meet here",
                     span,

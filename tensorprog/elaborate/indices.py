@@ -9,7 +9,6 @@ from tensorprog.elaborate.builder import BATCH_INDEX, Builder, Operand
 from tensorprog.elaborate.frame import ELLIPSIS, LOOKUP, Frame
 from tensorprog.elaborate.scalars import polynomial
 from tensorprog.elaborate.scope import ParamEntity, Scope, TensorEntity, describe, unknown_name
-from tensorprog.elaborate.sizes import agree
 from tensorprog.elaborate.windows import check_window, group_sizes, window_of
 from tensorprog.errors import ShapeError
 from tensorprog.graph import Axis, Split, Window
@@ -219,7 +218,7 @@ class _Reader:
             raise ShapeError(f"`{tokens.id}` holds no integers", tokens.span, fix="`input tokens[t] in vocab`",
                              why="rows of a table are looked up by integers")  # fmt: skip
         vocab = record.axes[-1].dim
-        if not agree(vocab, self.axis.dim):
+        if not self.frame.builder.agree(vocab, self.axis.dim):
             raise ShapeError(f"tokens below {vocab} are looked up in an axis of size {self.axis.dim}", tokens.span,
                              why="every token must have its row",
                              fix=f"a table of {vocab} rows, or `in {self.axis.dim}` at the input")  # fmt: skip

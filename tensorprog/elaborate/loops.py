@@ -9,7 +9,7 @@ from tensorprog.elaborate.left import BATCH_AXIS
 from tensorprog.elaborate.marks import Mark
 from tensorprog.elaborate.scalars import polynomial
 from tensorprog.elaborate.scope import FlagEntity, ParamEntity, Scope, TensorEntity, unknown_name
-from tensorprog.elaborate.sizes import PLACEHOLDER, agree, size_unknown
+from tensorprog.elaborate.sizes import PLACEHOLDER, size_unknown
 from tensorprog.errors import ShapeError
 from tensorprog.graph import Axis, Const, Contract
 from tensorprog.model import Compute, Loop
@@ -196,11 +196,11 @@ class _Attempt:
         for position, name in enumerate(self.names):
             before = self.body.values[self.formals[position]].axes
             after = self.body.values[self.results[position]].axes
-            if _alike(before, after):
+            if self._alike(before, after):
                 continue
-            if after[:1] == (BATCH_AXIS,) and _alike((BATCH_AXIS, *before), after):
+            if after[:1] == (BATCH_AXIS,) and self._alike((BATCH_AXIS, *before), after):
                 missing.add(name)
-            elif before[:1] == (BATCH_AXIS,) and _alike(before, (BATCH_AXIS, *after)):
+            elif before[:1] == (BATCH_AXIS,) and self._alike(before, (BATCH_AXIS, *after)):
                 self.results[position] = with_batch(self.results[position], self.body, self.statement.span)
             else:
                 raise ShapeError(
@@ -243,6 +243,10 @@ class _Attempt:
             self.outer_scope.names[name] = TensorEntity(self.outer, value)
             self.outer.bind(value, name)
 
+    def _alike(self, before: tuple[Axis, ...], after: tuple[Axis, ...]) -> bool:
+        pairs = zip(before, after, strict=False)
+        return len(before) == len(after) and all(self.body.agree(a.dim, b.dim) for a, b in pairs)
+
     def _stack(self, value: int, place: int, count: int) -> tuple[int, int]:
         """The outer value and axis of a tensor collected over time."""
         record = self.body.values[value]
@@ -250,10 +254,6 @@ class _Attempt:
         time = self.scope.scan or ""
         axes = (*record.axes[:axis], Axis(self.scope.cell(time).size(time), time), *record.axes[axis:])
         return self.outer.new(Record(axes)), axis
-
-
-def _alike(before: tuple[Axis, ...], after: tuple[Axis, ...]) -> bool:
-    return len(before) == len(after) and all(agree(a.dim, b.dim) for a, b in zip(before, after, strict=True))
 
 
 def _shape(axes: tuple[Axis, ...]) -> str:

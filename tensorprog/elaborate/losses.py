@@ -9,7 +9,6 @@ from tensorprog.elaborate.expressions import evaluate_tensor, summands
 from tensorprog.elaborate.frame import Frame
 from tensorprog.elaborate.scalars import static_scalar
 from tensorprog.elaborate.scope import Scope
-from tensorprog.elaborate.sizes import agree
 from tensorprog.errors import ShapeError
 from tensorprog.functions import BUILTIN
 from tensorprog.graph import Add, Axis, Input, Scalar
@@ -110,7 +109,7 @@ def _given_target(expr: Expr, axes: tuple[Axis, ...], scope: Scope) -> int:
         raise ShapeError("a target is an input", expr.span, fix="an input, or `mean(e^2)` of a difference e",
                          why="what is compared with is data, and has no gradient")  # fmt: skip
     given = builder.values[value].axes
-    if len(given) != len(axes) or not all(agree(a.dim, b.dim) for a, b in zip(given, axes, strict=True)):
+    if len(given) != len(axes) or not all(builder.agree(a.dim, b.dim) for a, b in zip(given, axes, strict=True)):
         raise ShapeError("the target has another shape", expr.span, why="entries are compared one by one",
                          fix="an input with the axes of the result")  # fmt: skip
     return value

@@ -1,7 +1,7 @@
 """The sizes of undeclared indices: told by what they are used with.
 
-A size that nothing tells yet is a symbol of its own. Where it meets a known size, `Learned` is raised and the whole
-elaboration starts again, knowing it: so every rule sees plain sizes only.
+A size that nothing tells yet is a symbol of its own. Where it meets a known size, the ledger notes what it is, and the
+whole elaboration is done again, knowing it: so in the end every rule sees plain sizes only.
 """
 
 from __future__ import annotations
@@ -15,44 +15,59 @@ from tensorprog.syntax import NOWHERE, Span
 PLACEHOLDER = "?"  # begins the symbol of a size that is not known yet; no user can write it
 
 
-class Learned(Exception):  # noqa: N818 - a signal, not an error
-    """A size that was not known turns out to be `dim`; elaboration starts again, knowing it."""
-
-    def __init__(self, symbol: str, dim: Dim) -> None:
-        super().__init__(symbol)
-        self.symbol, self.dim = symbol, dim
-
-
-def agree(a: Dim, b: Dim) -> bool:
-    """Whether two sizes are the same. Raises Learned if that tells one that was not known."""
-    if a == b:
-        return True
-    for unknown, known in ((a, b), (b, a)):
-        if len(unknown.terms) == 1 and len(unknown.terms[0][0]) == 1:
-            symbol, power = unknown.terms[0][0][0]
-            if symbol.startswith(PLACEHOLDER) and power == 1 and symbol not in known.symbols:
-                value = known / Dim.of(unknown.terms[0][1])
-                if value.constant is None or (value.constant > 0 and value.constant.denominator == 1):
-                    raise Learned(symbol, value)
-    return False
-
-
 @dataclass(slots=True)
 class Ledger:
-    """Sizes learned in earlier attempts, and the indices whose size is not known yet."""
+    """Sizes that were learned, in this attempt (`fresh`) or an earlier one, and the indices whose size is not known
+    yet."""
 
     learned: dict[str, Dim] = field(default_factory=dict)
+    fresh: set[str] = field(default_factory=set)
     open: dict[str, tuple[str, Span]] = field(default_factory=dict)
 
-    def learn(self, symbol: str, dim: Dim) -> None:
+    def agree(self, a: Dim, b: Dim) -> bool:
+        """Whether two sizes are the same; if that tells one that was not known, it is learned."""
+        if a == b:
+            return True
+        a, b = self.current(a), self.current(b)
+        if a == b:
+            return True
+        for unknown, known in ((a, b), (b, a)):
+            if len(unknown.terms) == 1 and len(unknown.terms[0][0]) == 1:
+                symbol, power = unknown.terms[0][0][0]
+                if symbol.startswith(PLACEHOLDER) and power == 1 and symbol not in known.symbols:
+                    value = known / Dim.of(unknown.terms[0][1])
+                    if value.constant is None or (value.constant > 0 and value.constant.denominator == 1):
+                        self._learn(symbol, value)
+                        return True
+        return False
+
+    def current(self, dim: Dim) -> Dim:
+        """The size with all that was learned since this attempt began."""
+        for symbol in dim.symbols:
+            if symbol in self.fresh:
+                dim = substitute(dim, symbol, self.learned[symbol])
+        return dim
+
+    def _learn(self, symbol: str, dim: Dim) -> None:
         """Adds a size, also where earlier ones were given in terms of it."""
         try:
-            self.learned = {known: substitute(value, symbol, dim) for known, value in self.learned.items()}
+            self.learned = {
+                known: substitute(value, symbol, dim) if symbol in value.symbols else value
+                for known, value in self.learned.items()
+            }
         except ValueError:
             label, span = self.open.get(symbol, (symbol.rpartition(":")[2], NOWHERE))
             raise size_unknown(label, span) from None
         self.learned[symbol] = dim
-        self.open.clear()
+        self.fresh.add(symbol)
+
+    def again(self) -> bool:
+        """Whether something was learned in this attempt, so that another must be made; forgets what was left open."""
+        learned = bool(self.fresh)
+        if learned:
+            self.fresh.clear()
+            self.open.clear()
+        return learned
 
 
 def substitute(dim: Dim, symbol: str, value: Dim) -> Dim:
@@ -92,7 +107,7 @@ class Cell:
         """Fixes the size, or checks it."""
         if self.dim is None:
             self.dim = dim
-        elif not agree(self.dim, dim):
+        elif not self.ledger.agree(self.dim, dim):
             raise two_sizes(label, self.dim, dim, span)
 
 

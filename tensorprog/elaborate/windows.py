@@ -8,7 +8,6 @@ from tensorprog.dims import ONE, Dim
 from tensorprog.elaborate.frame import Frame
 from tensorprog.elaborate.scalars import polynomial, whole
 from tensorprog.elaborate.scope import Scope
-from tensorprog.elaborate.sizes import agree
 from tensorprog.errors import ShapeError
 from tensorprog.syntax import Expr, IndexAffine, IndexGroup, Name, Number, Span
 
@@ -31,7 +30,7 @@ def group_sizes(index: IndexGroup, total: Dim, scope: Scope) -> list[Dim]:
                              why="every part has as many places as every other",
                              fix="a size that divides it")  # fmt: skip
         cells[missing[0]].bind(rest, index.ids[missing[0]], index.span)
-    elif not missing and not agree(product, total):
+    elif not missing and not scope.builder.agree(product, total):
         raise ShapeError(f"the axis has size {total}, but its parts make {product}", index.span,
                          why="together the parts have as many places as the axis",
                          fix=f"sizes of `{', '.join(index.ids)}` whose product is {total}")  # fmt: skip

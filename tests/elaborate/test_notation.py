@@ -148,6 +148,14 @@ def test_tied_embedding_is_one_parameter_with_two_uses() -> None:
     np.testing.assert_allclose(run.outputs["f"], run.params["E"][run.inputs["tokens"]] @ run.params["E"].T)
 
 
+def test_sizes_that_later_lines_tell_are_learned_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three passes are enough however many there are: one to learn them, one that knows them."""
+    monkeypatch.setattr("tensorprog.elaborate.MAX_ATTEMPTS", 3)
+    lines = [f"param W{k}[j{k},i]\nh{k}[j{k}] = W{k}[j{k},i] y{k}[i]\ny{k + 1} = y{k} + tanh(h{k})" for k in range(30)]
+    run = Run("width n\naxis i: n\ninput x[i]\ny0 = x\n" + "\n".join(lines) + "\noutput f = y30\nloss mse(f)")
+    assert {w.shape for w in run.params.values()} == {(4, 4)}
+
+
 def test_right_nested_contractions_never_multiply_matrices() -> None:
     run = Run(HEAD + "param A[k,j], B[j,i]\noutput y[k] = A[k,j] B[j,i] x[i]" + TAIL)
     for node in run.graph.nodes:
