@@ -20,6 +20,7 @@ from tensorprog.parametrization import ParamExponents
 from tensorprog.solving import solved
 from tensorprog.torch.changes import Changes
 from tensorprog.torch.positive import require_order_one
+from tensorprog.torch.reaching import require_reach
 from tensorprog.torch.reading import Reading, read
 from tensorprog.torch.runs import prepare
 from tensorprog.torch.sizes import base_sizes
@@ -167,6 +168,7 @@ def derive_reading(
         _in_code(error, architecture.graph)
         raise
     require_order_one(architecture.graph, solution)
+    require_reach(architecture.graph, solution)
     parametrization = without_multipliers(solution, policy)
     derivation = Derivation(architecture, choice.default.name, FORM, solution, parametrization, policy)
     return ImportedDerivation(reading, derivation)

@@ -76,6 +76,14 @@ TWICE = {  # scores -> what reads them; the number that counts, where d is the s
     "times a function of itself": (lambda s, z, d: (z + s.bias) * torch.relu(z) / d, n(-HALF)),
     "and its square": (lambda s, z, d: (z * z + z) / d, n(-HALF)),
     "times its sign": (lambda s, z, d: z * torch.sign(z) / d**0.5, n(-HALF)),
+    "and a sign of a multiple": (lambda s, z, d: z / d**0.5 + torch.sign(z * d), n(-HALF)),
+    "where positive": (lambda s, z, d: z * (z > 0).to(z) / d**0.5, n(-HALF)),
+    "where above a bias": (lambda s, z, d: torch.where(z > s.bias, z, torch.zeros_like(z)) / d**0.5, n(-HALF)),
+    "masked where negative": (lambda s, z, d: z.masked_fill(z < 0, -1e9) / d**0.5, n(-HALF)),
+    "masked below the third": (lambda s, z, d: z.masked_fill(z < z.topk(3)[0][..., -1:], -1e9) / d**0.5, n(-HALF)),
+    "sorted": (lambda s, z, d: z.sort(-1)[0] / d**0.5, n(-HALF)),
+    "the largest, sorted": (lambda s, z, d: z.topk(TIME)[0] / d**0.5, n(-HALF)),
+    "and its mean over the batch": (lambda s, z, d: (z + z.mean(0)) / d**0.5, n(-HALF)),
 }
 
 
@@ -92,6 +100,49 @@ def test_of_several_numbers_behind_scores_the_largest_is_counted_in(readers: str
     p = tpt.derive(lambda n: Twice(8 * n, readers).double(), x, "adamw")
     assert worst_difference(p.reading) < 1e-9
     assert [(m.now, m.needed) for m in p.changes.multipliers if m.kind == "product"] == [(TWICE[readers][1], n(-1))]
+
+
+BEHIND = {  # functions that no number passes through
+    "silu": lambda z, d: nn.functional.silu(z) / d**0.5,
+    "elu": lambda z, d: nn.functional.elu(z) / d**0.5,
+    "its own gate": lambda z, d: z * torch.sigmoid(z) / d**0.5,
+    "logarithms of shares": lambda z, d: (z - z.logsumexp(-1, keepdim=True)) / d**0.5,
+}
+
+
+class Behind(Attention):
+    def forward(self, x: Any) -> Any:
+        x = self.first(x)
+        z, d = self.q(x) @ self.k(x).transpose(1, 2), self.root**2
+        scores = BEHIND[self.between](z, d) if self.between in BEHIND else self.early(z, d)
+        return self.last(x + scores.softmax(-1) @ self.v(x))
+
+    def early(self, z: Any, d: float) -> Any:
+        return BEHIND[self.between.removesuffix(", early")](z / d**0.5, 1.0)
+
+
+@pytest.mark.parametrize("function", tiers(BEHIND, ["silu"]))
+def test_a_number_behind_a_function_that_it_cannot_pass_is_refused_with_advice_that_helps(function: str) -> None:
+    x = torch.randn(4, TIME, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    with pytest.raises(TensorProgError, match=r"`bmm` does vanishes like n\^-1/2, by the number at `div`") as error:
+        tpt.derive(lambda n: Behind(8 * n, function).double(), x, "adamw")
+    assert "right behind the product" in error.value.fix
+    early = tpt.derive(lambda n: Behind(8 * n, f"{function}, early").double(), x, "adamw")
+    assert [(m.now, m.needed) for m in early.changes.multipliers if m.kind == "product"] == [(n(-HALF), n(-1))]
+
+
+class Normed(Attention):
+    def forward(self, x: Any) -> Any:
+        x = self.first(x)
+        z = self.q(x) @ self.k(x).transpose(1, 2)
+        scores = nn.functional.rms_norm(z, (TIME,)) + z / self.root
+        return self.last(x + scores.softmax(-1) @ self.v(x))
+
+
+def test_two_numbers_of_which_the_smaller_one_vanishes_beside_a_norm_are_refused() -> None:
+    x = torch.randn(4, TIME, 5)
+    with pytest.raises(TensorProgError, match="`bmm` is read with different numbers"):
+        tpt.derive(lambda n: Normed(8 * n, ""), x, "adamw")
 
 
 class Function(Attention):

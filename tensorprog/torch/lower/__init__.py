@@ -11,10 +11,11 @@ from tensorprog.exponents import Power
 from tensorprog.graph import Add, Graph, Input, Loss, Node, Param, Scale
 from tensorprog.parameters import Init
 from tensorprog.torch.cuts import Segment
+from tensorprog.torch.lower.counted import onto_products
 from tensorprog.torch.lower.lowering import Lowering, Site
 from tensorprog.torch.lower.nodes import renumbered
 from tensorprog.torch.lower.registry import rule
-from tensorprog.torch.lower.scalars import behind_products, onto_products
+from tensorprog.torch.lower.scalars import behind_products
 from tensorprog.torch.segments import segmented
 from tensorprog.torch.trace import Ref
 from tensorprog.torch.zipped import Zipped
