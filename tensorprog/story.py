@@ -25,6 +25,7 @@ def explain(derivation: Derivation, param: str, quantity: str | None = None) -> 
     """The chain for one parameter (or `?name`), for one quantity or all. Raises TensorProgError for unknown ones."""
     from tensorprog.derivation import QUANTITIES
 
+    param = param.removeprefix("?")
     if param in derivation.multipliers and param not in derivation.params:
         return _multiplier_story(derivation, param)
     if param not in derivation.params:

@@ -19,4 +19,4 @@ def add(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    return show(derived(arguments).explain(arguments.param.lstrip("?"), arguments.quantity), prose=True)
+    return show(derived(arguments).explain(arguments.param, arguments.quantity), prose=True)

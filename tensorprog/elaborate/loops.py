@@ -69,7 +69,8 @@ def scan(statement: Scan, scope: Scope) -> None:
                          why="it takes as many steps as the axis has places")  # fmt: skip
     length = dim.constant
     if any(symbol.startswith(PLACEHOLDER) for symbol in dim.symbols):
-        raise size_unknown(statement.index, statement.span)
+        told = (scope.builder.context.ledger.open[s] for s in sorted(dim.symbols) if s.startswith(PLACEHOLDER))
+        raise size_unknown(*next(told))  # the index of the user, where a block's own stands for it
     if length is None:
         raise ShapeError(f"a scan over an axis of size {dim}", statement.span, why="a scan has finitely many steps",
                          fix=f"`axis {statement.index}: 16`, or another finite size")  # fmt: skip

@@ -69,6 +69,7 @@ def two_widths(tmp_path: Path) -> str:
         (["explain", MLP, "W3"], "W3 [c: 10, k: n]   optimizer adam, form table8\n\nmultiplier  n^-1\n"),
         (["explain", MLP, "W3", "lr"], "W3 [c: 10, k: n]   optimizer adam, form table8\n\nlr  1\n"),
         pytest.param(["explain", GPT, "?branch"], "?branch  L^-1\n", marks=pytest.mark.slow),
+        pytest.param(["explain", GPT, "branch"], "?branch  L^-1\n", marks=pytest.mark.slow),
         (["emit", MLP], '"""'),
         (["graph", MLP], "digraph"),
         (["graph", MLP, "--format", "mermaid"], "flowchart"),

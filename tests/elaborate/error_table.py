@@ -108,6 +108,12 @@ ROWS = (
     ),
     Row("`j` stands twice on the left", "4:5", "h[j,j] = x[j]", "h[j] = tanh(x[j])"),
     Row(
+        "the size of the index `s` is not known",
+        "2:9",
+        "width n\ninput x[s,d]\naxis d: 4\nh = rnn(x, n)\noutput f = readout(h[0,e], 3)\nloss mse(f)",
+        "width n\ninput x[s,d]\naxis d: 4, s: 6\nh = rnn(x, n)\noutput f = readout(h[0,e], 3)\nloss mse(f)",
+    ),
+    Row(
         "the size of the index `k` is not known",
         "5:8",
         "param W[k,i]\nh[k] = W[k,i] x[i]",
