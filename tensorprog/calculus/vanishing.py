@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 
 from tensorprog.calculus.cuts import Cuts
 from tensorprog.graph import (
@@ -31,8 +32,10 @@ from tensorprog.graph import (
 from tensorprog.norms import minus_mean
 
 Axes = frozenset[int]
+Indices = tuple[int, ...]
 Sum = tuple[int, Axes]  # a node, and the axes that it is summed over
 NONE: Axes = frozenset()
+LINEAR = Add | Scale | StopGrad | Split | Merge | Window | Fold | Accumulate
 
 
 class Left(Enum):
@@ -72,21 +75,23 @@ class Vanishing:
         if (known := self.known.get((node, summed))) is not None:
             return known
         forward, pending = len(self.program.forward.nodes), [(node, summed)]
+        made: dict[Sum, Sequence[Sum | None]] = {}
         while pending:
             asked = k, over = pending[-1]
             if asked not in self.known:
-                operands = self.operands(self.program.nodes[k], over) if over or k >= forward else []
-                missing = [of for of in operands if of is not None and of not in self.known and of[0] < k]
-                if missing:
-                    pending += missing
+                if asked not in made:
+                    made[asked] = self.operands(self.program.nodes[k], over) if over or k >= forward else []
+                    pending += [of for of in made[asked] if of is not None and of not in self.known and of[0] < k]
                     continue
-                self.known[asked] = self._left(k, over, operands)
+                self.known[asked] = self._left(k, over, made[asked])
             pending.pop()
         return self.known[node, summed]
 
     def _left(self, node: int, over: Axes, operands: Sequence[Sum | None]) -> Left:
         found = [Left.NOTHING if of is None else self.known.get(of, Left.ALL) for of in operands]
-        if self._is_zero(node, over) or vanishes(self.program.nodes[node].op, [of is Left.NOTHING for of in found]):
+        if self._is_zero(node, over):
+            return Left.NOTHING
+        if Left.NOTHING in found and vanishes(self.program.nodes[node].op, [of is Left.NOTHING for of in found]):
             return Left.NOTHING
         return Left.ALL if all(of is Left.ALL for of in found) else Left.PART
 
@@ -96,32 +101,23 @@ class Vanishing:
     def operands(self, node: Node, summed: Axes, placed: Iterable[int] = ()) -> list[Sum | None]:
         """The operands of a node that is summed over these axes, each with those that it is summed over itself; None
         for what another one takes away. `placed`: indices of which a product has one entry."""
-        if isinstance(node.op, Contract):
-            return [(a, self._summed(node, node.op, k, summed, set(placed))) for k, a in enumerate(node.args)]
-        if not summed or not isinstance(node.op, Add | Scale | StopGrad | Accumulate):
+        if isinstance(op := node.op, Contract):
+            alike = tuple([self.alike[a] for a in node.args])
+            axes = _summed(op.left, op.right, op.out, summed, frozenset(placed), alike)
+            return list(zip(node.args, axes, strict=True))
+        if not summed or not isinstance(op, Add | Scale | StopGrad | Accumulate):
             return [(a, NONE) for a in node.args]
+        places = op.places if isinstance(op, Add) else [range(len(node.axes) - isinstance(op, Accumulate))]
         found: list[Sum | None] = []
         for k, a in enumerate(node.args):
             gone = self.pairs.get(node.id, {}).get(k)
-            axes = range(len(self.program.nodes[a].axes) - isinstance(node.op, Accumulate))
-            own = frozenset(axis for axis in axes if not summed.isdisjoint(self.cuts.becomes(node, k, axis)))
+            own = frozenset(axis for axis, to in enumerate(places[k]) if to in summed)
             found.append(None if gone is not None and gone <= summed else (a, own))
         return found
 
-    def _summed(self, node: Node, op: Contract, k: int, summed: Axes, placed: set[int]) -> Axes:
-        """The axes of an operand of a product that are summed, and that the other does not tell apart."""
-        own, kept = (op.left, op.right or ())[k], {index for axis, index in enumerate(op.out) if axis not in summed}
-        if kept.issuperset(own):
-            return NONE
-        apart = kept | placed | self._told_apart(node, op, 1 - k)
-        return frozenset(axis for axis, index in enumerate(own) if index not in apart)
-
     def _told_apart(self, node: Node, op: Contract, k: int) -> set[int]:
         """The indices of a product that its k-th operand tells apart."""
-        if k >= len(node.args):
-            return set()
-        indices, alike = (op.left, op.right or ())[k], self.alike[node.args[k]]
-        return {index for axis, index in enumerate(indices) if axis not in alike}
+        return _told_apart((op.left, op.right or ())[k], self.alike[node.args[k]]) if k < len(node.args) else set()
 
     # --- one node ----------------------------------------------------------------------------------------
 
@@ -130,10 +126,14 @@ class Vanishing:
             case Const():
                 return frozenset(range(len(node.axes)))
             case Add(places):
-                told = {axis for a, own in zip(node.args, places, strict=True) for k, axis in enumerate(own)
-                        if k not in self.alike[a]}  # fmt: skip
-                return frozenset(range(len(node.axes))) - told
+                whole = frozenset(range(len(node.axes)))
+                return whole.difference(*[
+                    [axis for k, axis in enumerate(own) if k not in self.alike[a]]
+                    for a, own in zip(node.args, places, strict=True)
+                ])  # fmt: skip
             case Contract(_, _, out) as op:
+                if not any(map(self.alike.__getitem__, node.args)):
+                    return NONE
                 indices = {index for k in range(len(node.args)) for index in self._told_apart(node, op, k)}
                 return frozenset(axis for axis, index in enumerate(out) if index not in indices)
             case Scale() | StopGrad():
@@ -151,8 +151,9 @@ class Vanishing:
                 yield from self._zeros_of_sum(node, places)
             case Contract(left, right, out) as op:
                 for k, own in enumerate((left, right or ())[: len(node.args)]):
-                    apart = self._told_apart(node, op, 1 - k)
-                    for zero in self.zeros[node.args[k]]:
+                    zeros = self.zeros[node.args[k]]
+                    apart = self._told_apart(node, op, 1 - k) if zeros else set()
+                    for zero in zeros:
                         indices = {own[axis] for axis in zero}
                         if indices.isdisjoint(apart):
                             yield frozenset(axis for axis, index in enumerate(out) if index in indices)
@@ -191,13 +192,32 @@ class Vanishing:
         return found
 
 
+@lru_cache(4096)  # most products of a network are alike
+def _summed(
+    left: Indices, right: Indices | None, out: Indices, summed: Axes, placed: frozenset[int], alike: tuple[Axes, ...]
+) -> tuple[Axes, ...]:
+    """Of the operands of a product that is summed over these of its axes, those that are summed and that the other one
+    does not tell apart. `alike`: of each, the axes along which its entries are."""
+    kept = {index for axis, index in enumerate(out) if axis not in summed} | placed
+    indices = [left, right or ()][: len(alike)]
+    told = [_told_apart(own, axes) for own, axes in zip(indices, alike, strict=True)]
+    found = []
+    for k, own in enumerate(indices):
+        apart = kept.union(*told[:k], *told[k + 1 :])
+        found.append(frozenset(axis for axis, index in enumerate(own) if index not in apart))
+    return tuple(found)
+
+
+def _told_apart(indices: Indices, alike: Axes) -> set[int]:
+    return {index for axis, index in enumerate(indices) if axis not in alike}
+
+
 def vanishes(op: object, zero: Sequence[bool]) -> bool:
     """Whether a node is zero where these of its operands are."""
-    linear = Add | Scale | StopGrad | Split | Merge | Window | Fold | Accumulate
-    return (isinstance(op, Contract) and any(zero)) or (isinstance(op, linear) and bool(zero) and all(zero))
+    return (isinstance(op, Contract) and any(zero)) or (isinstance(op, LINEAR) and bool(zero) and all(zero))
 
 
 def _least(sets: Iterable[Axes]) -> frozenset[Axes]:
     """Those that hold no other."""
-    found = set(sets)
-    return frozenset(one for one in found if not any(other < one for other in found))
+    found = frozenset(sets)
+    return found if len(found) < 2 else frozenset(one for one in found if not any(other < one for other in found))
