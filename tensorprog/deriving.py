@@ -7,11 +7,13 @@ from dataclasses import replace
 
 from tensorprog.architecture import Architecture
 from tensorprog.attribution import ambiguous, orders
-from tensorprog.calculus.forms import DEFAULT_FORM, FORMS, parametrize
+from tensorprog.calculus.forms import DEFAULT_FORM, FORMS, parametrize, without_multipliers
+from tensorprog.calculus.solve import Solution
 from tensorprog.derivation import Derivation
 from tensorprog.errors import NoPowerLawError, TensorProgError
 from tensorprog.optimizers import Choice, Optimizer
 from tensorprog.optimizers.policies import DEFAULT_POLICY, POLICIES
+from tensorprog.parametrization import Parametrization
 from tensorprog.solving import Regime, collector_at_rest, solved
 
 
@@ -86,14 +88,26 @@ def derivation_of(
     except TensorProgError as error:
         raise error.located(architecture.source, architecture.file) from None
     found = Derivation(architecture, choice.default.name, form, solution, parametrization, policy)
-    units = solution.solver.units
-    if not ambiguous(parametrization, units):
+    return _in_orders(found, lambda one: parametrize(one, form, policy))
+
+
+def unmultiplied(architecture: Architecture, solution: Solution, policy: str = DEFAULT_POLICY) -> Derivation:
+    """A solution without multipliers, but where the uses of one parameter need different ones."""
+    choice, parametrization = solution.solver.choice, without_multipliers(solution, policy)
+    found = Derivation(architecture, choice.default.name, "table3", solution, parametrization, policy)
+    return _in_orders(found, lambda one: without_multipliers(one, policy))
+
+
+def _in_orders(found: Derivation, written: Callable[[Solution], Parametrization]) -> Derivation:
+    """A derivation whose exponents are attributed to the widths, by asking for those in orders of them, where that is
+    needed and they have an answer. `written`: a solution as it is told, such as in one form."""
+    architecture, units = found.architecture, found.solution.solver.units
+    if not ambiguous(found.parametrization, units):
         return found
     try:
-        ordered = [solved(architecture, choice, (order, "<<")) for order in orders(units, architecture.graph.widths)]
+        widths = architecture.graph.widths
+        ordered = [solved(architecture, found.choice, (order, "<<")) for order in orders(units, widths)]
         found = replace(found, ordered=tuple(ordered))
-        return replace(
-            found, parametrization=found.told_apart([parametrize(one, form, policy) for one in (solution, *ordered)])
-        )
+        return replace(found, parametrization=found.told_apart([written(one) for one in (found.solution, *ordered)]))
     except TensorProgError:  # they are not told apart
         return replace(found, ordered=())

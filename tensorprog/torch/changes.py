@@ -108,13 +108,15 @@ class ConfigField:
 @dataclass(frozen=True, slots=True)
 class OutputHook:
     """The output (number `output`, if it is a tuple) of the module at this path: multiply it by the factor; if `axis`
-    is not None only the range `start` to `stop` (excluded) along that axis, counted from the end (-1)."""
+    is not None only the range `start` to `stop` (excluded) along that axis, counted from the end (-1), in each of
+    `blocks` equal parts of it (one per head, where each has its query, key and value side by side)."""
 
     module: str
     output: int = 0
     axis: int | None = None
     start: Dim | None = None
     stop: Dim | None = None
+    blocks: Dim = Dim.of(1)
 
 
 @dataclass(frozen=True, slots=True)

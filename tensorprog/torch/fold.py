@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,7 +13,8 @@ from tensorprog.dims import Dim
 from tensorprog.errors import TensorProgError
 from tensorprog.torch.apply import RECORD, applied
 from tensorprog.torch.changes import Absorb, Changes, InputHook, OutputHook, Place
-from tensorprog.torch.placing import PlacedMultiplier, take_away
+from tensorprog.torch.placing import PlacedMultiplier, range_of, take_away
+from tensorprog.torch.rescale import Range
 from tensorprog.torch.sizes import forget_compiled, unwrapped
 
 Module = Any
@@ -20,6 +22,7 @@ Tensor = Any
 
 nn = torch.nn
 _PRODUCTS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_ROWS = {-1: (nn.Linear,), -2: (nn.Conv1d,), -3: (nn.Conv2d,), -4: (nn.Conv3d,)}  # by the axis of their channels
 _AFFINE = (*_PRODUCTS, nn.Embedding, nn.LayerNorm, nn.GroupNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
@@ -36,6 +39,9 @@ def fold(model: Module) -> tuple[str, ...]:
         raise TensorProgError("nothing was applied to this model", why="what is folded are the multipliers of `apply`",
                               fix="p.apply(model, ..) before, or nothing")  # fmt: skip
     plan = [(m, _target(model, record.changes, m)) for m in record.multipliers if not isinstance(m.place, Absorb)]
+    for _, place in plan:
+        if isinstance(place, Absorb):  # refuses ranges of sharded weights, before anything is changed
+            range_of(place, record.sizes).of(model.get_parameter(place.param))
     lines = []
     with torch.no_grad():
         for m, place in plan:
@@ -93,9 +99,13 @@ def _foldable(model: Module, place: Place) -> bool:
     match place:
         case Absorb():
             return True
+        case OutputHook(module, _, None):
+            owner = model.get_submodule(module)
+            return _computes(owner, _AFFINE) or _is_gain(owner)
         case OutputHook(module, _, axis):
             owner = model.get_submodule(module)
-            return _computes(owner, _AFFINE if axis is None else (nn.Linear,)) or (axis is None and _is_gain(owner))
+            sharded = hasattr(owner, "weight") and hasattr(owner.weight, "to_local")
+            return axis is not None and not sharded and _computes(owner, _ROWS.get(axis, ()))
         case InputHook(module):
             return _computes(model.get_submodule(module), _PRODUCTS) or _projection(model, place) is not None
         case _:
@@ -140,13 +150,10 @@ def _tied(model: Module, module: str) -> bool:
 def _multiply(model: Module, m: PlacedMultiplier, place: Place, sizes: Any) -> str:
     k = m.factor
     for name, tensor in _targets(model, place):
-        part = tensor
-        if isinstance(place, OutputHook | Absorb) and place.axis is not None:
-            assert place.start is not None and place.stop is not None
-            start, stop = int(place.start.evaluate(sizes)), int(place.stop.evaluate(sizes))
-            axis = place.axis if isinstance(place, Absorb) else _rows(model, place, tensor)
-            part = tensor.narrow(axis, start, stop - start)
-        part.mul_(k)
+        where = range_of(place, sizes) if isinstance(place, OutputHook | Absorb) else Range()
+        if where.axis is not None and isinstance(place, OutputHook):
+            where = replace(where, axis=_rows(model, place, tensor))
+        where.of(tensor).mul_(k)
         last = name
     return f"{m.change.name}: folded into {last}"
 

@@ -18,6 +18,7 @@ class _Multiply:
     axis: int | None
     start: int
     stop: int
+    blocks: int
 
     def _times(self, x: Tensor) -> Tensor:
         if self.axis is None:
@@ -25,13 +26,15 @@ class _Multiply:
         behind = x.ndim - 1 - self.axis if self.axis >= 0 else -1 - self.axis
         known = type(x) is torch.Tensor and not torch.compiler.is_compiling()  # a compiler makes and fuses its own
         made = _kept if known else _factors
-        return x * made(self.factor, self.start, self.stop, x.shape[self.axis], behind, x.dtype, x.device)
+        part = self.start, self.stop, self.blocks
+        return x * made(self.factor, *part, x.shape[self.axis], behind, x.dtype, x.device)
 
 
-def _factors(k: float, start: int, stop: int, size: int, behind: int, dtype: Any, device: Any) -> Tensor:
-    """A vector with k in a range, 1 elsewhere: one product with it, since slices would cost more going backward."""
+def _factors(k: float, start: int, stop: int, blocks: int, size: int, behind: int, dtype: Any, device: Any) -> Tensor:
+    """A vector with k in a range of each block, 1 elsewhere: one product with it, since slices would cost more going
+    backward."""
     factors = torch.ones(size, dtype=dtype, device=device)
-    factors[start:stop] = k
+    factors.view(blocks, -1)[:, start:stop] = k
     return factors.view(-1, *[1] * behind)
 
 
@@ -45,13 +48,14 @@ def _kept(*arguments: Any) -> Tensor:
 @dataclass(frozen=True)
 class MultiplyOutput(_Multiply):
     """A forward hook: output number `output` (or the only one) times `factor`; with `axis` only its range from `start`
-    to `stop` (excluded)."""
+    to `stop` (excluded), in each of `blocks` equal parts."""
 
     factor: float
     output: int = 0
     axis: int | None = None
     start: int = 0
     stop: int = 0
+    blocks: int = 1
 
     def __call__(self, module: Module, args: Any, output: Any) -> Any:
         if isinstance(output, torch.Tensor):
@@ -76,6 +80,7 @@ class MultiplyInput(_Multiply):
     start: int = 0
     stop: int = 0
     name: str = ""
+    blocks: int = 1
 
     def __call__(self, module: Module, args: Any, kwargs: Any) -> Any:
         if self.argument >= len(args):

@@ -33,6 +33,7 @@ from tensorprog.torch.changes import (
 )
 from tensorprog.torch.groups import shifts
 from tensorprog.torch.measure import Spot, spots
+from tensorprog.torch.place_text import each_text
 
 if TYPE_CHECKING:
     from tensorprog.torch.model import ImportedDerivation
@@ -267,8 +268,9 @@ def _multiplier_fix(m: MultiplierChange, changes: Changes) -> str:
                 return f"{f'{module}.' if module else ''}{name} *= {_root(factor, power)}"
             case OutputHook(module, _, None):
                 return f"multiply the output of {module or whole} by {factor}"
-            case OutputHook(module, _, axis, start, stop):
-                return f"multiply entries {start} to {stop} (axis {axis}) of the output of {module} by {factor}"
+            case OutputHook(module, _, axis, start, stop, blocks):
+                part = f"{start} to {stop} (axis {axis}){each_text(blocks)}"
+                return f"multiply entries {part} of the output of {module} by {factor}"
             case InputHook(module):
                 return f"multiply the input of {module or whole} by {factor}"
             case Absorb(param):

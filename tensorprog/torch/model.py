@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from tensorprog.calculus.forms import without_multipliers
 from tensorprog.calculus.shared import describe
 from tensorprog.derivation import Derivation
+from tensorprog.deriving import unmultiplied
 from tensorprog.errors import TensorProgError
 from tensorprog.graph import Graph, Input, reached
 from tensorprog.optimizers import Choice, Optimizer
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from tensorprog.torch.lint import LintReport
 
 __all__ = ["ImportedDerivation", "Reading", "derive", "derive_reading", "read"]
-
-FORM = "table3"
 
 
 @dataclass(frozen=True)
@@ -169,9 +167,7 @@ def derive_reading(
         raise
     require_order_one(architecture.graph, solution)
     require_reach(architecture.graph, solution)
-    parametrization = without_multipliers(solution, policy)
-    derivation = Derivation(architecture, choice.default.name, FORM, solution, parametrization, policy)
-    return ImportedDerivation(reading, derivation)
+    return ImportedDerivation(reading, unmultiplied(architecture, solution, policy))
 
 
 def _in_code(error: TensorProgError, graph: Graph) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
+from tensorprog.dims import Dim
 from tensorprog.torch.changes import Absorb, Attribute, ConfigField, InputHook, OutputHook, Place
 
 
@@ -15,9 +16,9 @@ def place_text(place: Place) -> str:
             return f"attribute {'.'.join(filter(None, (module, name)))}{_to(power)}"
         case ConfigField(name, power):
             return f"config field {name}{_to(power)}"
-        case OutputHook(module, _, axis, start, stop):
-            part = "" if axis is None else f"[.., {start}:{stop}]"
-            return f"hook on the output of {module or 'the model'}{part}"
+        case OutputHook(module, _, axis, start, stop, blocks):
+            part = "" if axis is None else f"[.., {start}:{stop}{', :' * (-1 - axis)}]"
+            return f"hook on the output of {module or 'the model'}{part}{each_text(blocks)}"
         case InputHook(module, argument, axis, start, stop):
             part = "" if axis is None else f"[.., {start}:{stop}]"
             return f"hook on the input of {module or 'the model'}{part}" + (
@@ -25,6 +26,11 @@ def place_text(place: Place) -> str:
             )
         case Absorb(param, _, _, _):
             return f"absorbed into {param}"
+
+
+def each_text(blocks: Dim) -> str:
+    """Of how many equal parts of an axis each has such a range, where there are several."""
+    return "" if blocks == Dim.of(1) else f" in each of {blocks} equal parts"
 
 
 def _to(power: Fraction) -> str:

@@ -40,8 +40,9 @@ from tensorprog.torch.changes import (
 )
 from tensorprog.torch.lower.scalars import scalar_power
 from tensorprog.torch.place_text import place_text
+from tensorprog.torch.placing import channel_axis
 from tensorprog.torch.ranges import range_multipliers
-from tensorprog.torch.sources import ends_of, other_factors, read_through, relabelled, sources_of, times_read
+from tensorprog.torch.sources import Cut, ends_of, other_factors, read_through, relabelled, sources_of, times_read
 
 if TYPE_CHECKING:
     from tensorprog.torch.reading import Reading
@@ -139,7 +140,7 @@ def _places(reading: Reading, trial: Trial, name: str, module: str, kind: str) -
     if kind == "use":
         yield OutputHook(module)
         yield InputHook(module)
-        yield from _hooks(sources_of(reading, other_factors(reading.lowered.graph.nodes, name)))
+        yield from _hooks(reading, sources_of(reading, other_factors(reading.lowered.graph.nodes, name)))
     else:
         yield from _product_places(reading, name, module)
 
@@ -167,8 +168,8 @@ def _product_places(reading: Reading, name: str, module: str) -> Iterator[Place]
     product = unscaled(nodes, reading.lowered.products[name])
     found = sources_of(reading, nodes[product].args)
     found.pop(module, None)
-    yield from _hooks(found)
-    seen = {path: window for path, (_, window) in found.items()}
+    yield from _hooks(reading, found)
+    seen = {path: part for path, (_, part) in found.items()}
     leads, inside = reached(nodes, nodes[product].args), f"{module}." if module else ""
     for path, node, output in ends_of(reading):  # through sums too, such as rotary positions
         if path.startswith(inside) and path not in seen and node in leads:
@@ -177,10 +178,10 @@ def _product_places(reading: Reading, name: str, module: str) -> Iterator[Place]
     for argument in range(3):
         yield InputHook(module, argument)
     yield from read_through(reading, product)[1]
-    for path, window in seen.items():  # a weight whose module is linear in it
+    for path, part in seen.items():  # a weight whose module is linear in it
         own = list(reading.module.get_submodule(path).named_parameters(recurse=False))
-        if len(own) == 1 and own[0][1].dim() > 1:
-            yield Absorb(f"{path}.{own[0][0]}", *((None,) if window is None else (0, *window)))
+        if len(own) == 1 and own[0][1].dim() > 1 and (part is None or part.blocks == Dim.of(1)):
+            yield Absorb(f"{path}.{own[0][0]}", *((None,) if part is None else (0, part.start, part.stop)))
     stored = dict(reading.module.named_parameters())
     for operand in nodes[product].args:  # a weight without a module of its own
         factor = nodes[relabelled(nodes, operand)]
@@ -188,6 +189,10 @@ def _product_places(reading: Reading, name: str, module: str) -> Iterator[Place]
         yield from (Absorb(op.name) for op in ends if isinstance(op, Param) and op.name in stored)
 
 
-def _hooks(sources: dict[str, tuple[int, tuple[Dim, Dim] | None]]) -> Iterator[OutputHook]:
-    for path, (output, window) in sources.items():
-        yield OutputHook(path, output) if window is None else OutputHook(path, output, -1, window[0], window[1])
+def _hooks(reading: Reading, sources: dict[str, tuple[int, Cut | None]]) -> Iterator[OutputHook]:
+    for path, (output, part) in sources.items():
+        if part is None:
+            yield OutputHook(path, output)
+        else:
+            axis = channel_axis(reading.module.get_submodule(path), part.axis)
+            yield OutputHook(path, output, axis, part.start, part.stop, part.blocks)

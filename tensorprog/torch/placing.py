@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from torch.nn import Conv1d, Conv2d, Conv3d, Linear
+
+from tensorprog.dims import Dim
 from tensorprog.errors import TensorProgError
 from tensorprog.torch.changes import (
     Absorb,
@@ -84,6 +87,14 @@ def _cost(model: Module, place: Place, absorb: bool) -> tuple[int, int]:
             return 0 if absorb else 3, 0
 
 
+def channel_axis(module: Module, otherwise: int) -> int:
+    """The axis, from the end, of the channels in what a module gives; of a linear layer or convolution of PyTorch it is
+    known (a graph has no axes of size 1, and may tell positions apart that are one axis)."""
+    if isinstance(module, Conv1d | Conv2d | Conv3d):
+        return -1 - len(module.kernel_size)
+    return -1 if isinstance(module, Linear) else otherwise
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
@@ -92,7 +103,8 @@ def range_of(place: Absorb | OutputHook | InputHook, sizes: Mapping[str, int]) -
     """The part of a tensor that a place is, at these sizes."""
     if place.axis is None or place.start is None or place.stop is None:
         return Range()
-    return Range(place.axis, int(place.start.evaluate(sizes)), int(place.stop.evaluate(sizes)))
+    blocks = place.blocks if isinstance(place, OutputHook) else Dim.of(1)
+    return Range(place.axis, *(int(dim.evaluate(sizes)) for dim in (place.start, place.stop, blocks)))
 
 
 def put(model: Module, m: MultiplierChange, place: Place, k: float, sizes: Mapping[str, int]) -> PlacedMultiplier:
@@ -116,7 +128,7 @@ def install(model: Module, place: Place, k: float, sizes: Mapping[str, int]) -> 
             return before, None
         case OutputHook(module, output):
             where = range_of(place, sizes)
-            hook = MultiplyOutput(k, output, where.axis, where.start, where.stop)
+            hook = MultiplyOutput(k, output, where.axis, where.start, where.stop, where.blocks)
             return None, model.get_submodule(module).register_forward_hook(hook)
         case InputHook(module, argument):
             owner, where = model.get_submodule(module), range_of(place, sizes)

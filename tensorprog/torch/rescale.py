@@ -17,11 +17,13 @@ _INTEGERS = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.int8}
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """The part of a tensor that is multiplied: all of it, or from `start` to `stop` (excluded) along `axis`."""
+    """The part of a tensor that is multiplied: all of it, or from `start` to `stop` (excluded) along `axis`, in each of
+    `blocks` equal parts of that."""
 
     axis: int | None = None
     start: int = 0
     stop: int = 0
+    blocks: int = 1
 
     def of(self, tensor: Tensor) -> Tensor:
         """A view of that part of what this process holds; complex numbers as pairs of real ones. Raises TensorProgError
@@ -34,8 +36,10 @@ class Range:
                                       why="each process holds other rows of it",
                                       fix="apply before fully_shard")  # fmt: skip
             return tensor.detach().to_local()
-        return tensor.detach() if self.axis is None else tensor.detach().narrow(
-            self.axis, self.start, self.stop - self.start)  # fmt: skip
+        if self.axis is None:
+            return tensor.detach()
+        axis = self.axis % tensor.ndim
+        return tensor.detach().unflatten(axis, (self.blocks, -1)).narrow(axis + 1, self.start, self.stop - self.start)
 
 
 @dataclass(frozen=True)

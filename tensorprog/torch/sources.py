@@ -4,6 +4,7 @@ modules read a product."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,6 @@ from tensorprog.graph import (
     Map,
     Merge,
     Node,
-    Op,
     Param,
     Scale,
     Split,
@@ -57,16 +57,16 @@ def read_through(reading: Reading, product: int) -> tuple[set[int], list[InputHo
     return passed, found
 
 
-def sources_of(reading: Reading, operands: Iterable[int]) -> dict[str, tuple[int, tuple[Dim, Dim] | None]]:
+def sources_of(reading: Reading, operands: Iterable[int]) -> dict[str, tuple[int, Cut | None]]:
     """The modules whose output these nodes are, up to relabelling, windows, scalars and functions like relu: path ->
-    (number of the result, the range of it)."""
+    (number of the result, the part of it)."""
     ends: dict[int, list[tuple[str, int]]] = {}
     for path, node, output in ends_of(reading):
         ends.setdefault(node, []).append((path, output))
-    found: dict[str, tuple[int, tuple[Dim, Dim] | None]] = {}
+    found: dict[str, tuple[int, Cut | None]] = {}
     for operand in operands:
-        for path, output, window in _linear_sources(reading.lowered.graph.nodes, operand, ends):
-            found.setdefault(path, (output, window))
+        for path, output, part in _linear_sources(reading.lowered.graph.nodes, operand, ends):
+            found.setdefault(path, (output, part))
     return found
 
 
@@ -114,47 +114,56 @@ def leading(nodes: tuple[Node, ...], param: str, products: set[int]) -> set[int]
     return found & reached(nodes, products)
 
 
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A range of an axis of a tensor, in each of `blocks` equal parts of that axis."""
+
+    axis: int
+    start: Dim
+    stop: Dim
+    blocks: Dim = Dim.of(1)
+
+
 def _linear_sources(
     nodes: tuple[Node, ...], node: int, ends: dict[int, list[tuple[str, int]]]
-) -> Iterator[tuple[str, int, tuple[Dim, Dim] | None]]:
+) -> Iterator[tuple[str, int, Cut | None]]:
     """Modules whose output is this node, or one that it is made of by relabelling, windows, scalars and functions like
-    relu. `ends`: node -> the modules whose output it is, each with the number of the result."""
-    at, window = nodes[node], None
-    cut: tuple[int, Dim, Dim] | None = None  # a finite axis of the node, and the range of it that is taken
+    relu; which part of it. `ends`: node -> the modules whose output it is, each with the number of the result."""
+    at = nodes[node]
+    cuts: list[Cut] = []
     while True:
+        grown = [cut for cut in cuts if at.axes[cut.axis].dim.grows]  # of channels: positions are left to the trial
+        part = replace(grown[-1], axis=grown[-1].axis - len(at.axes)) if grown else None
         for path, output in ends.get(at.id, ()):
-            yield path, output, window
+            yield path, output, part
         op = at.op
         if isinstance(op, Window) and not op.taps:
-            ends_at = op.offset + at.axes[op.axis].dim
-            if nodes[at.args[0]].axes[op.axis].dim.grows:  # of channels; a range of positions is left to the trial
-                window = (op.offset, ends_at)
-            else:
-                cut = (op.axis, op.offset, ends_at)
-        elif isinstance(op, Split) and cut is not None and cut[0] == op.axis:  # of channels, seen as (3, heads, dim)
-            inner = prod((a.dim for a in at.axes[op.axis + 1 : op.axis + op.count]), start=Dim.of(1))
-            window, cut = (cut[1] * inner, cut[2] * inner), None
+            cuts.append(Cut(op.axis, op.offset, op.offset + at.axes[op.axis].dim))
         elif not (isinstance(op, Split | Merge | Scale) or (isinstance(op, Contract) and op.right is None)
                   or (isinstance(op, Map) and _passes(op))):  # fmt: skip
             return
-        elif cut is not None:
-            axis = _axis_below(op, cut[0])
-            cut = None if axis is None else (axis, *cut[1:])
+        else:
+            cuts = [below for cut in cuts if (below := _below(at, cut)) is not None]
         if not at.args or isinstance(nodes[at.args[0]].op, Param):
             return
         at = nodes[at.args[0]]
 
 
-def _axis_below(op: Op, axis: int) -> int | None:
-    """Which axis of its operand an axis of a relabelled tensor is, if it is one."""
-    match op:
+def _below(at: Node, cut: Cut) -> Cut | None:
+    """A part of a relabelled tensor, as one of its operand; None if it is no range there."""
+    axis = cut.axis
+    match at.op:
         case Contract(left, _, out):
-            return left.index(out[axis])
+            return replace(cut, axis=left.index(out[axis]))
+        case Split(first, count) if first <= axis < first + count:  # of channels, seen as (3, heads, dim), say
+            outer, inner = (prod((a.dim for a in axes), start=Dim.of(1))
+                            for axes in (at.axes[first:axis], at.axes[axis + 1 : first + count]))  # fmt: skip
+            return Cut(first, cut.start * inner, cut.stop * inner, cut.blocks * outer)
         case Split(first, count):
-            return axis if axis < first else axis - count + 1 if axis >= first + count else None
+            return replace(cut, axis=axis if axis < first else axis - count + 1)
         case Merge(first, count):
-            return axis if axis < first else axis + count - 1 if axis > first else None
-    return axis
+            return None if axis == first else replace(cut, axis=axis if axis < first else axis + count - 1)
+    return cut
 
 
 def times_read(nodes: tuple[Node, ...], readers: Mapping[int, int], product: int | None) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from torch.nn import functional as F  # noqa: E402, N812
 
 import tensorprog as tp  # noqa: E402
 import tensorprog.torch as tpt  # noqa: E402
+from tensorprog.errors import TensorProgError  # noqa: E402
+from tensorprog.exponents import Power  # noqa: E402
 from tensorprog.printer import format_source  # noqa: E402
 from tensorprog.torch.model import derive_reading  # noqa: E402
 from tests.shared import tiers  # noqa: E402
@@ -33,6 +36,43 @@ def test_the_text_computes_what_the_graph_computes_and_derives_to_the_same(name:
 
 
 @pytest.mark.slow
+class Widths(nn.Module):
+    """A gated block between embeddings, of two widths."""
+
+    def __init__(self, hidden: int, ffn: int) -> None:
+        super().__init__()
+        self.enter, self.norm = nn.Embedding(7, 4 * hidden), nn.RMSNorm(4 * hidden)
+        self.up, self.gate = (nn.Linear(4 * hidden, 4 * ffn, bias=False) for _ in range(2))
+        self.down = nn.Linear(4 * ffn, 4 * hidden, bias=False)
+        self.leave = nn.Linear(4 * hidden, 7, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.enter(x)
+        h = self.norm(x)
+        return self.leave(x + self.down(F.silu(self.up(h)) * self.gate(h)))
+
+
+def test_of_several_widths_the_model_has_the_exponents_of_its_text() -> None:
+    p = tpt.derive(Widths, torch.arange(6).reshape(2, 3), "adamw")
+    text = tp.derive(tp.parse(p.to_tp()), "adamw", "table3")
+    written = {short.replace("_", "."): one for short, one in text.params.items()}
+    for name, one in p.params.items():
+        if name in written:
+            assert one == written[name], name
+    eps = [str(p.params[f"{name}.weight"].eps) for name in ("enter", "up", "down")]
+    assert eps == ["hidden^-1", "ffn^-1", "hidden^-1"]
+    assert str(p.params["down.weight"].weight_decay) == "ffn"
+
+
+@pytest.mark.parametrize("quantity", ["init_std", "lr", "weight_decay", "eps"])
+def test_a_text_that_derives_to_another_exponent_is_told(quantity: str) -> None:
+    p = tpt.derive(Widths, torch.arange(6).reshape(2, 3), "adamw")
+    other = {"down.weight": replace(p.params["down.weight"], **{quantity: Power.of({"hidden": 3})})}
+    wrong = replace(p.derivation, parametrization=replace(p.derivation.parametrization, params={**p.params, **other}))
+    with pytest.raises(TensorProgError, match=r"would derive to other exponents: `down\.weight`"):
+        replace(p, derivation=wrong).to_tp()
+
+
 def test_a_text_that_computes_something_else_is_told_from_the_graph() -> None:
     reading = reading_of("nanogpt_heads")
     assert text_difference(reading, lambda text: text.replace("= gelu(", "= relu(")) > 1e-3

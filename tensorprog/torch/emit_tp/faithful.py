@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tensorprog.architecture import parse
-from tensorprog.calculus.solve import Solution
 from tensorprog.derivation import Derivation
+from tensorprog.deriving import unmultiplied
 from tensorprog.errors import TensorProgError
-from tensorprog.exponents import Power
 from tensorprog.graph import Graph
+from tensorprog.parametrization import ParamExponents
 from tensorprog.solving import solved
 from tensorprog.torch.emit_tp import Emitted, emit_tp
 from tensorprog.torch.segments import segmented
@@ -45,29 +45,24 @@ def faithful_text(
 
 
 def differences(derivation: Derivation, emitted: Emitted, whole: Mapping[str, str]) -> list[str]:
-    """Where deriving the text gives other exponents: initial size, learning rate (without multipliers), multipliers.
+    """Where deriving the text gives other exponents, without multipliers but where uses of one parameter differ.
     `whole`: range of a fused parameter -> the parameter."""
     architecture = parse(emitted.text, "emitted.tp")
-    solution = solved(architecture, derivation.choice)
+    text = unmultiplied(architecture, solved(architecture, derivation.choice), derivation.decay_policy)
     found = []
     for name, short in zip(emitted.parameters, architecture.graph.parameters, strict=True):
-        here, there = _exponents(derivation.solution, whole.get(name, name)), _exponents(solution, short)
+        here, there = derivation.params[whole.get(name, name)], text.params[short]
         if here != there:
             found.append(f"`{name}`: {_text(here)}, in the text {_text(there)}")
     there_named = [name for name, unknown in architecture.graph.unknowns.items() if unknown.kind == "multiplier"]
     for group, short in zip(emitted.multipliers, there_named, strict=True):
-        other = solution.solver.units.unpack(solution.exponents.M[short])
+        other = text.parametrization.unknowns[short]
         for name in group:
-            one = derivation.solution.solver.units.unpack(derivation.solution.exponents.M[name])
+            one = derivation.parametrization.unknowns[name]
             if one != other:
                 found.append(f"`{name}`: {one}, in the text {other}")
     return found
 
 
-def _exponents(solution: Solution, name: str) -> tuple[Power, Power]:
-    units, exponents = solution.solver.units, solution.exponents
-    return units.unpack(-exponents.A[name]), units.unpack(-exponents.C[name])
-
-
-def _text(pair: tuple[Power, Power]) -> str:
-    return f"init {pair[0]}, lr {pair[1]}"
+def _text(one: ParamExponents) -> str:
+    return f"init {one.init_std}, lr {one.lr}, weight decay {one.weight_decay}, eps {one.eps}"
