@@ -101,10 +101,8 @@ class Builder(Arithmetic):
         if mask is not None and not causal:
             value = self.plain(value)
         value = self.use(replace(value, mask=None), "softmax")
-        if not value.dims[dim]:  # over one entry, it is 1
-            shape = tuple(value.sizes(k, self.points) for k in range(len(value.dims)))
-            ones = self.constant_of(Scalar())
-            return ones.with_dims(tuple(() if is_one(s) else (Atom(s, None),) for s in shape))
+        if not value.dims[dim]:
+            return self._ones_like(value)
         value = self.merge(value, dim)
         atom = value.dims[dim][0]
         found = None
@@ -118,7 +116,16 @@ class Builder(Arithmetic):
         op = Softmax(atom.axis, found)
         return replace(value, node=self.emit(op, (value.node,), self.axes(value)))
 
+    def _ones_like(self, value: Value) -> Value:
+        """A share of one entry alone."""
+        shape = (value.sizes(k, self.points) for k in range(len(value.dims)))
+        dims = tuple(() if is_one(s) else (Atom(s, None),) for s in shape)
+        return self.constant_of(Scalar()).with_dims(dims)
+
     def top_k(self, value: Value, dim: int, k: int) -> Value:
+        """1 at the k largest along an axis, else 0."""
+        if not value.dims[dim]:
+            return self._ones_like(value)
         value = self.merge(self.use(self.plain(value), "topk"), dim)
         axis = value.dims[dim][0].axis
         assert axis is not None

@@ -96,11 +96,7 @@ def largest(low: Lowering, value: Value, dims: list[int], keep: bool) -> Value:
         axis = len(rest)
     else:
         flat, axis = value, last
-    if not flat.dims[axis]:
-        chosen = flat
-        result = chosen
-    else:
-        result = low.mul(flat, low.top_k(flat, axis, 1))
+    result = low.mul(flat, low.top_k(flat, axis, 1)) if flat.dims[axis] else flat
     if len(dims) > 1:
         result = low.sum(result, (axis,), False)
         if keep:
@@ -208,7 +204,7 @@ def argmax(low: Lowering, call: Call) -> Value:
 
 def _position(low: Lowering, value: Value, dim: int, keep: bool) -> Positions | None:
     """Of the largest entry along a finite axis."""
-    if not value.dims[dim] or low.dim(value.sizes(dim, low.points)).grows:
+    if low.dim(value.sizes(dim, low.points)).grows:
         return None
     rows = low.top_k(value, dim, 1)
     groups = [g for k, g in enumerate(rows.dims) if k != dim]
