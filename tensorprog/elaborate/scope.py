@@ -90,7 +90,7 @@ _FOREIGN = {
 }  # what users of other languages write -> why not, and what instead
 _WANTED = {
     "name": (("a tensor", "a parameter"), "a line `{} = ..` above"),
-    "size": (("a size",), "`dim {} = 64`"),
+    "size": (("a size",), "`width {0}`, or `dim {0} = 64`"),
     "flag": (("a flag",), "`{}: flag` among the arguments of a block"),
     "function": ((), "`fn {}(z) = ..`"),
     "function or block": ((), "`fn {0}(z) = ..`, or `block {0}(x[..,i]) {{ .. }}`"),
@@ -199,9 +199,9 @@ def unknown_name(name: str, scope: Scope, span: Span, what: str = "name", more: 
         return ShapeError(f"unknown {what} `{name}`", span, why=why, fix=fix)
     near = nearest(name, {*seen, *more}, 0.6)
     kinds, define = _WANTED[what]
-    known = [f"`{other}`" for other in seen if describe(scope.find(other)) in kinds]
+    known = ", ".join([f"`{other}`" for other in seen if describe(scope.find(other)) in kinds][:8])
     return ShapeError(f"unknown {what} `{name}`", span, why=f"nothing above this line defines `{name}`",
-                      fix=f"`{near}`" if near else ", ".join(known[:8]) or define.format(name))  # fmt: skip
+                      fix=f"`{near}`" if near else f"{known}; or " * bool(known) + define.format(name))  # fmt: skip
 
 
 def _defined_later(name: str, scope: Scope) -> Span | None:
