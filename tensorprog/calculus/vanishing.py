@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from tensorprog.calculus.cuts import Cuts
 from tensorprog.graph import (
@@ -72,6 +72,8 @@ class Vanishing:
 
     def left(self, node: int, summed: Axes = NONE) -> Left:
         """What is left of a node's sum over these axes. Of tensors of the forward pass as they are: all."""
+        if not summed and node not in self.suspects:
+            return Left.ALL
         if (known := self.known.get((node, summed))) is not None:
             return known
         forward, pending = len(self.program.forward.nodes), [(node, summed)]
@@ -81,7 +83,8 @@ class Vanishing:
             if asked not in self.known:
                 if asked not in made:
                     made[asked] = self.operands(self.program.nodes[k], over) if over or k >= forward else []
-                    pending += [of for of in made[asked] if of is not None and of not in self.known and of[0] < k]
+                    pending += [of for of in made[asked] if of is not None and of not in self.known and of[0] < k
+                                and (of[1] or of[0] in self.suspects)]  # fmt: skip
                     continue
                 self.known[asked] = self._left(k, over, made[asked])
             pending.pop()
@@ -149,19 +152,39 @@ class Vanishing:
                 yield frozenset({axis})
             case Add(places):
                 yield from self._zeros_of_sum(node, places)
-            case Contract(left, right, out) as op:
-                for k, own in enumerate((left, right or ())[: len(node.args)]):
-                    zeros = self.zeros[node.args[k]]
-                    apart = self._told_apart(node, op, 1 - k) if zeros else set()
-                    for zero in zeros:
-                        indices = {own[axis] for axis in zero}
-                        if indices.isdisjoint(apart):
-                            yield frozenset(axis for axis, index in enumerate(out) if index in indices)
-            case Scale() | StopGrad() | Split() | Merge() | Window() | Fold():
-                for zero in self.zeros[node.args[0]]:
-                    to = [self.cuts.becomes(node, 0, axis) for axis in zero]
-                    if all(to):
-                        yield frozenset(axis for axes in to for axis in axes)
+            case Contract() | Scale() | StopGrad() | Split() | Merge() | Window() | Fold():
+                for k, a in enumerate(node.args):
+                    for zero in self.zeros[a]:
+                        if (carried := self._carried(node, k, zero)) is not None:
+                            yield carried
+
+    def _carried(self, node: Node, k: int, zero: Axes) -> Axes | None:
+        """Where a node sums to zero as its k-th operand does so over these axes; None: nowhere."""
+        if isinstance(op := node.op, Contract):
+            indices = {(op.left, op.right or ())[k][axis] for axis in zero}
+            if not indices.isdisjoint(self._told_apart(node, op, 1 - k)):
+                return None
+            return frozenset(axis for axis, index in enumerate(op.out) if index in indices)
+        to = [self.cuts.becomes(node, k, axis) for axis in zero]
+        return frozenset(axis for axes in to for axis in axes) if all(to) else None
+
+    @cached_property
+    def suspects(self) -> set[int]:
+        """The nodes that may lack something: over some axes a part of what they are made of is zero, and all of these
+        axes are summed. (What reads a node behind it may, too.)"""
+        found: set[int] = set()
+        parts: list[set[Axes]] = []
+        for node in self.program.nodes:
+            some = {*self.zeros[node.id], *self.pairs.get(node.id, {}).values()}
+            for k, a in enumerate(
+                node.args if isinstance(node.op, Contract | Add | Scale | StopGrad | Accumulate) else ()
+            ):
+                carried = [self._carried(node, k, zero) for zero in (parts[a] if a < node.id else ())]
+                some.update(axes for axes in carried if axes is not None)
+            parts.append(some)
+            if NONE in some or any(a >= node.id or a in found for a in node.args):
+                found.add(node.id)
+        return found
 
     def _zeros_of_sum(self, node: Node, places: tuple[tuple[int, ...], ...]) -> Iterator[Axes]:
         pairs = self._pairs(node, places)
