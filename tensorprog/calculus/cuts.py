@@ -8,37 +8,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import count as natural
-from math import ceil, isqrt, lcm, prod
+from math import prod
 
 import numpy as np
 
-from tensorprog.calculus.entries import Cut, Labels, Rows, common, counted, kinds, of_length
+from tensorprog.calculus.entries import Cut, Labels, Rows, common, counted, kinds, of_length, rows_apart
+from tensorprog.calculus.lengths import LONGEST
+from tensorprog.calculus.ways import INSIDE as INSIDE  # one place for those who read cuts
+from tensorprog.calculus.ways import Ways
 from tensorprog.dims import Dim
 from tensorprog.graph import (
-    Accumulate,
-    Add,
     Contract,
     Fold,
     Input,
-    InvRms,
-    Map,
     Merge,
     Node,
-    Program,
-    Scale,
-    Softmax,
-    SoftmaxGrad,
     Split,
     StopGrad,
-    TopK,
     Window,
 )
-
-LEAST, SMALLEST = 48, 6  # a width that sizes are compared at, and its smallest share
-LONGEST = 10**6  # entries of an axis that are told apart
-MOST = 1000  # entries of a slice: longer ones are not told from those that grow
-INSIDE = -1  # in place of an axis: something that a node is made of is not all there
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +40,17 @@ class Table:
 
 
 @dataclass
-class Cuts:
+class Cuts(Ways):
     """Of all nodes of a program. (Sizes are compared at some widths that make all of them whole.) `inside`: also where
     a single entry is read, and its axis is gone."""
 
-    program: Program
     inside: bool = False
 
     @cached_property
     def starts(self) -> set[int]:
         """The nodes at which entries begin to be told apart: slices, and what reads tokens."""
         return {node.id for node in self.program.nodes
-                if (isinstance(op := node.op, Fold | Window) and not op.taps)
+                if (isinstance(op := node.op, Fold | Window) and (not op.taps or self.misses(node)))
                 or not self.tokens.keys().isdisjoint(node.args)}  # fmt: skip
 
     @cached_property
@@ -104,6 +91,9 @@ class Cuts:
                     if table is not None and indices[table.axis] in out:
                         other, cuts = (right, left)[k] or (), known[node.args[1 - k]]
                         yield out.index(indices[table.axis]), self._chosen(node.args[k], indices, other, cuts)
+                yield from self._behind_masks(node, (left, right or ()), out, known)
+            case Fold(axis, taps=True) | Window(axis, taps=True):
+                yield from self._tapped(node, axis, known[node.args[0]])
             case Fold(axis, stride, _, offset, False) | Window(axis, stride, _, offset, False):
                 yield from self._sliced(node, axis, stride, offset, known[node.args[0]].get(axis))
             case Split(axis, count):
@@ -126,40 +116,6 @@ class Cuts:
                         joint = joint * (int(of.max()) + 1) + of.reshape([-1 if j == k else 1 for j in range(count)])
                     yield axis, counted(joint.reshape(-1)) + (np.ptp(joint) == 0)
 
-    def single(self, node: Node, k: int) -> list[int]:
-        """The axes of the k-th operand that are summed, and of one entry."""
-        if not isinstance(node.op, Contract):
-            return []
-        axes, indices = self.program.nodes[node.args[k]].axes, (node.op.left, node.op.right or ())[k]
-        return [a for a, i in enumerate(indices) if i in node.op.summed and axes[a].dim.constant == 1]
-
-    def becomes(self, node: Node, k: int, own: int) -> list[int]:
-        """The axes of a node that are an axis of its k-th operand, entry by entry."""
-        if own == INSIDE:
-            return []
-        match node.op:
-            case Contract(left, right, out):
-                index = (left, right or ())[k][own]
-                return [out.index(index)] if index in out else []
-            case Add(places):
-                return [places[k][own]]
-            case Scale() | Map() | StopGrad() | Accumulate():
-                return [own]
-            case Softmax(axis) | SoftmaxGrad(axis) | TopK(axis):
-                return [own] if own != axis else []
-            case InvRms(axes):
-                return [own - sum(axis < own for axis in axes)] if own not in axes else []
-            case Fold(axis, _, _, _, taps) | Window(axis, _, _, _, taps):
-                width = 1 + (taps and isinstance(node.op, Fold))
-                further = len(node.axes) - len(self.program.nodes[node.args[0]].axes)
-                return [own] if own < axis else [own + further] if own >= axis + width else []
-            case Split(axis, count):
-                return [own] if own < axis else [own + count - 1] if own > axis else []
-            case Merge(axis, count):
-                return [own] if own < axis else [own - count + 1] if own >= axis + count else []
-            case _:
-                return []
-
     def _sliced(self, node: Node, axis: int, stride: int, offset: Dim, cut: Cut | None) -> Iterator[tuple[int, Cut]]:
         inside = cut.labels if isinstance(cut, Rows) else cut
         after, before = self.length(node.axes[axis].dim), self.length(self.program.nodes[node.args[0]].axes[axis].dim)
@@ -179,51 +135,51 @@ class Cuts:
         labels = counted(labels) + (isinstance(node.op, Window) and inside is not None and not np.ptp(labels))
         yield axis, Rows(cut.tokens, labels) if isinstance(cut, Rows) else labels
 
-    # --- sizes -------------------------------------------------------------------------------------------
+    # --- windows of several taps, and masks ----------------------------------------------------------------
 
-    @cached_property
-    def _widths(self) -> dict[str, int]:
-        """Widths at which all sizes are whole numbers, and none is equal to another by accident: multiples of primes,
-        larger than what slices of axes that grow have in entries that do not."""
-        dims = self._dims | {node.op.offset for node in self.program.nodes if isinstance(node.op, Fold | Window)}
-        whole = lcm(*[c.denominator for dim in dims for _, c in dim.terms])
-        below = sorted({s for dim in dims for monomial, _ in dim.terms for s, power in monomial if power < 0})
-        above = sorted({s for dim in dims for s in dim.symbols} - set(below))
-        primes = _primes(max(SMALLEST, LEAST // whole, 2 * min(self._finite, MOST)))
-        found = {symbol: whole * next(primes) for symbol in below}
-        divided = prod(found.values())
-        return found | {symbol: whole * divided * next(primes) for symbol in above}
+    def _tapped(self, node: Node, axis: int, known: Mapping[int, Cut]) -> Iterator[tuple[int, Cut]]:
+        to, cuts = self.taps(node), {k: cut for k, cut in known.items() if isinstance(cut, np.ndarray)}
+        if to is None:
+            return
+        whole = self.program.nodes[node.args[0]] if isinstance(node.op, Window) else node
+        length = self.length(whole.axes[axis].dim)
+        there = (to >= 0) & (to < length)
+        if isinstance(node.op, Window):
+            inside = cuts.get(axis)
+            if inside is not None and length:
+                read = np.where(there, 1 + inside[to * there], 0)
+                for k, rows in enumerate((read, read.T)):
+                    labels = rows_apart(rows)
+                    yield axis + k, labels + (not np.ptp(labels))
+        elif length:
+            own = [cuts.get(axis + k, np.zeros(count, dtype=np.int64)) for k, count in enumerate(to.shape)]
+            kind = own[0][:, None] * (int(own[1].max()) + 1) + own[1][None, :]
+            if length * (int(kind.max()) + 1) <= LONGEST:
+                met = np.zeros((length, int(kind.max()) + 1), dtype=bool)
+                met[to[there], kind[there]] = True
+                labels = rows_apart(met)
+                yield axis, labels + (not np.ptp(labels) and not cuts.keys().isdisjoint((axis, axis + 1)))
 
-    @cached_property
-    def _dims(self) -> set[Dim]:
-        """Those of all axes. (Most nodes have the very same ones: to compare them takes longer than to find that.)"""
-        return set({id(axis.dim): axis.dim for node in self.program.nodes for axis in node.axes}.values())
-
-    @cached_property
-    def _finite(self) -> int:
-        """How far slices of axes that grow reach in entries whose number stays as it is, and by how many others are
-        shorter than a multiple of a width."""
-        grown = [dim for dim in self._dims if dim.grows]
-        most = max([ceil(-c) for dim in grown for monomial, c in dim.terms if not monomial], default=0)
-        for node in self.program.nodes:
-            if isinstance(op := node.op, Fold | Window) and not op.taps:
-                sizes = (op.offset, node.axes[op.axis].dim, self.program.nodes[node.args[0]].axes[op.axis].dim)
-                if any(dim.grows for dim in sizes):
-                    fixed = [abs(c) for dim in sizes for monomial, c in dim.terms if not monomial]
-                    most = max(most, ceil(op.stride * sum(fixed)))
-        return most
-
-    def value(self, dim: Dim) -> int | None:
-        value = dim.evaluate(self._widths)
-        return int(value) if value.denominator == 1 else None
-
-    def length(self, dim: Dim) -> int:
-        """0 if it is not known, or too long to tell its entries apart."""
-        value = self.value(dim) or 0
-        return value if 0 < value <= LONGEST else 0
-
-    def lengths(self, node: Node, axis: int, count: int) -> list[int]:
-        return [self.length(node.axes[axis + k].dim) for k in range(count)]
+    def _behind_masks(
+        self, node: Node, indices: Sequence[Sequence[int]], out: Sequence[int], known: Sequence[Mapping[int, Cut]]
+    ) -> Iterator[tuple[int, Cut]]:
+        """Entries of a product are told apart by which of those that are summed a mask leaves."""
+        for k, arg in enumerate(node.args):
+            if arg not in self.masked:
+                continue
+            key, _, query = self.masked[arg]
+            for kept, summed in ((key, query), (query, key)):
+                own, allowed = indices[k], self.allowed(arg, kept)
+                if own[kept] not in out or own[summed] in out or allowed is None:
+                    continue
+                apart = [cut for a, of in zip(node.args, indices, strict=False) if own[summed] in of
+                         and isinstance(cut := known[a].get(of.index(own[summed])), np.ndarray)]  # fmt: skip
+                if apart:
+                    cut = common(apart[0], apart[-1])
+                    assert isinstance(cut, np.ndarray)
+                    seen = np.stack([allowed[:, cut == kind].any(axis=1) for kind in np.unique(cut)], axis=1)
+                    labels = rows_apart(seen)
+                    yield out.index(own[kept]), labels + (not np.ptp(labels))
 
     # --- rows that tokens choose ---------------------------------------------------------------------------
 
@@ -267,7 +223,3 @@ class Cuts:
 
 def _is_tokens(node: Node) -> bool:
     return isinstance(node.op, Input) and node.op.kind == "tokens"
-
-
-def _primes(above: int) -> Iterator[int]:
-    return (n for n in natural(above + 1) if all(n % k for k in range(2, isqrt(n) + 1)))

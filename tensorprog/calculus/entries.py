@@ -88,6 +88,17 @@ def _kinds(cut: Cut | None) -> tuple[int, ...]:
     return () if cut is None else (int(cut.max()),)
 
 
+def rows_apart(rows: np.ndarray) -> Labels:
+    """Labels of the rows of a matrix: alike where they are equal."""
+    return np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def first_of_each(labels: Labels) -> Labels:
+    """Of every entry the first that is like it."""
+    _, first, kind = np.unique(labels, return_index=True, return_inverse=True)
+    return np.asarray(first[kind])
+
+
 def firsts(labels: Labels) -> list[int]:
     """The first entry of each kind."""
     return [int(k) for k in np.unique(labels, return_index=True)[1]]

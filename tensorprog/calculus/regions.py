@@ -14,27 +14,22 @@ from typing import Any
 import numpy as np
 
 from tensorprog.calculus.cuts import INSIDE, Cuts
-from tensorprog.calculus.entries import Cut, Rows, Token, alike, firsts
+from tensorprog.calculus.entries import Cut, Labels, Rows, Token, first_of_each, firsts
+from tensorprog.calculus.places import Place, behind_masks, moved, some
 from tensorprog.calculus.shared import refuse
 from tensorprog.calculus.vanishing import NONE, Axes, Left, Vanishing, vanishes
 from tensorprog.graph import (
     Add,
     Const,
     Contract,
-    Fold,
     Input,
     InvRms,
     LossGrad,
-    Merge,
     Node,
     Param,
     Program,
-    Split,
-    Window,
 )
 
-Row = tuple[Token, int]  # of a table: a row that a token chooses, and which one, as far as slices tell them apart
-Place = int | Row  # an entry of an axis, for all that are like it
 Part = tuple[int, tuple[tuple[int, Place], ...], Axes]  # a node at such places of some axes, if summed over others
 UNREAD: Token = (-1, ())  # a row that no token chooses
 MOST = 40  # parts per node of the program (Swin, of four blocks: 14)
@@ -58,8 +53,8 @@ def regions(program: Program, names: Iterable[str], whole: Iterable[str] = ()) -
     zero in all of them is left out. Raises CalculusError if there are far too many."""
     asked = {
         name: (k, range(together * len(program.nodes[k].axes)))
-        for together, some in enumerate((names, whole))
-        for name in some
+        for together, group in enumerate((names, whole))
+        for name in group
         if (k := program.grads.get(name)) is not None
     }
     cuts = Cuts(program)
@@ -79,6 +74,7 @@ class _Reader:
     program: Program
     cuts: Cuts
     sums: Vanishing | None = None
+    alike: dict[tuple[int, int], Labels] = field(default_factory=dict)  # of entries of an axis, the first like it
     made: dict[Part, list[Part | None]] = field(default_factory=dict)  # what of its operands; None: zero
 
     def regions(self, whole: Mapping[Any, tuple[int, Sequence[int]]], near: int | None = None) -> Regions:
@@ -174,12 +170,25 @@ class _Reader:
             labels = cut.labels if isinstance(cut, Rows) else cut
             entry = place[1] if isinstance(place, tuple) else place
             if entry is not None and labels is not None:
-                entry = alike(labels, entry) if entry < len(labels) else None
+                entry = self._like(node, axis, labels, entry)
             if isinstance(cut, Rows) and isinstance(place, tuple):
-                kept.append((axis, (cut.like(place[0]) or UNREAD, entry if labels is not None and entry else 0)))
+                row = entry if labels is not None and isinstance(entry, int) else 0
+                kept.append((axis, (cut.like(place[0]) or UNREAD, row)))
             elif isinstance(cut, np.ndarray) and entry is not None:
                 kept.append((axis, entry))
         return node, tuple(kept), NONE
+
+    def _like(self, node: int, axis: int, labels: Labels, entries: int | frozenset[int]) -> int | frozenset[int] | None:
+        """The first entries that are like these; None: of all kinds, or not known."""
+        like = self.alike.get((node, axis))
+        if like is None:
+            like = self.alike[node, axis] = first_of_each(labels)
+        if isinstance(entries, int):
+            return int(like[entries]) if entries < len(like) else None
+        found = frozenset(int(like[entry]) for entry in entries if entry < len(like))
+        if max(entries) >= len(like) or len(found) == len(firsts(labels)) > 1:
+            return None
+        return some(found)
 
     def _operands(self, part: Part) -> list[Part | None]:
         """What a part is made of; nothing where it is taken as a whole."""
@@ -187,7 +196,8 @@ class _Reader:
         match node.op:
             case Contract(left, right, out):
                 at = {out[axis]: place for axis, place in places.items() if axis != INSIDE}
-                return self._left(node, part[2], self._factors(node, at, (left, right or ())), at)
+                parts = self._factors(node, at, (left, right or ()))
+                return self._left(node, part[2], parts, at)
             case Param() | Input() | Const() | LossGrad():
                 return []
         seen = []
@@ -195,10 +205,10 @@ class _Reader:
             axes = range(len(self.program.nodes[arg].axes))
             to = [(own, axis) for own in axes for axis in self.cuts.becomes(node, k, own)]
             seen.append({own: places[axis] for own, axis in to if axis in places})
-        moved = self._moved(node, places)
-        if moved is None:
+        read = moved(self.cuts, node, places)
+        if read is None:
             return [None]
-        parts = [self._part(arg, {**own, **moved}) for arg, own in zip(node.args, seen, strict=True)]
+        parts = [self._part(arg, {**own, **read}) for arg, own in zip(node.args, seen, strict=True)]
         return self._left(node, part[2], parts)
 
     def _left(
@@ -215,31 +225,6 @@ class _Reader:
             else:
                 found.append((*part[:2], of[1] if left is Left.PART else NONE))
         return found
-
-    def _moved(self, node: Node, places: Mapping[int, Place]) -> Mapping[int, Place] | None:
-        """Where entries of an axis that is cut, split or merged come from; None: from nowhere."""
-        arg, lengths = self.program.nodes[node.args[0]], self.cuts.lengths
-        match node.op:
-            case Fold(axis, stride, _, offset, False) | Window(axis, stride, _, offset, False) if axis in places:
-                to, first = places[axis], self.cuts.value(offset)
-                if first is None:
-                    return {axis: to}
-                row = to[1] if isinstance(to, tuple) else to
-                at, rest = first + stride * row, 0
-                if isinstance(node.op, Fold) and not stride:
-                    return {} if row == first else None
-                if isinstance(node.op, Fold):
-                    at, rest = divmod(row - first, stride)
-                if rest or not 0 <= at < self.cuts.length(arg.axes[axis].dim):
-                    return None
-                return {axis: (to[0], at) if isinstance(to, tuple) else at}
-            case Split(axis, count) if not places.keys().isdisjoint(range(axis, axis + count)):
-                own = [entry if isinstance(entry := places.get(axis + k, 0), int) else 0 for k in range(count)]
-                return {axis: int(np.ravel_multi_index(own, lengths(node, axis, count)))}
-            case Merge(axis, count) if isinstance(merged := places.get(axis), int):
-                apart = np.unravel_index(merged, lengths(arg, axis, count))
-                return {axis + k: int(entry) for k, entry in enumerate(apart)}
-        return {}
 
     def _factors(
         self, node: Node, at: dict[int, Place], indices: tuple[tuple[int, ...], tuple[int, ...]]
@@ -260,6 +245,8 @@ class _Reader:
                     if rest or not 0 <= place < self.cuts.length(self.program.nodes[arg].axes[axis].dim):
                         return [None for _ in node.args]
                     at.setdefault(own[axis], place)
+        if not behind_masks(self.cuts, node, at, indices):
+            return [None for _ in node.args]
         for k, own in enumerate(indices[: len(node.args)]):
             at = {**dict.fromkeys([own[axis] for axis in self.cuts.single(node, k)], 0), **at}
         return [self._part(arg, {axis: at[i] for axis, i in enumerate(own) if i in at})

@@ -18,6 +18,12 @@ from tensorprog.errors import CalculusError
 FOUND = Path(__file__).parent / "found"
 ALONE = ["positions_read_in_slices", "positions_behind_a_gain", "positions_in_heads", "positions_behind_a_function",
          "positions_of_two_axes", "rows_read_at_two_positions"]  # fmt: skip
+LEFT_OUT = [  # by windows, or by a mask; and what reads what is not
+    ("positions_read_in_two_taps", "q[1,a,j]", "q[0,a,j]"),
+    ("positions_that_no_window_reads", "mean[t,j](p[t,j])", "mean[j](p[2,j])"),
+    ("positions_behind_a_convolution", "e[2,j]", "e[1,j]"),
+    ("positions_behind_a_causal_mask", "z[2,j]", "z[1,j]"),
+]
 TOGETHER = patch(
     "tensorprog.calculus.analysis.regions", lambda program, *_: Regions(program.nodes, {}, {}, frozenset())
 )
@@ -82,6 +88,22 @@ def test_what_all_entries_have_beside_a_larger_part_does_not(name: str) -> None:
     text = (FOUND / f"{name}.tp").read_text()
     assert text.count("mean[j](p[1,j])") == 1
     assert change_of_s(text.replace("mean[j](p[1,j])", "mean[j](p[0,j])")) == "n^-1/2"
+
+
+@pytest.mark.parametrize(("name", "old", "new"), LEFT_OUT)
+def test_what_windows_and_masks_leave_out_is_alone(name: str, old: str, new: str) -> None:
+    text = (FOUND / f"{name}.tp").read_text()
+    assert text.count(old) == 1
+    assert change_of_s(text) == "1"
+    assert change_of_s(text.replace(old, new)) == change_of_s(text, "sgd") == "n^-1/2"
+
+
+def test_a_mask_leaves_out_what_its_comparison_does() -> None:
+    """Where later positions are read, not earlier ones, the last is what all others see."""
+    text = (FOUND / "positions_behind_a_causal_mask.tp").read_text()
+    assert change_of_s(text.replace("u <= t", "u >= t")) == "n^-1/2"
+    assert change_of_s(text.replace("u <= t", "u >= t").replace("z[2,j]", "z[0,j]")) == "1"
+    assert change_of_s(text.replace(" | u <= t", "")) == "n^-1/2"
 
 
 def test_a_linear_step_keeps_the_sizes_of_entries() -> None:
@@ -149,7 +171,7 @@ def test_far_too_many_parts_are_refused() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ALONE)
+@pytest.mark.parametrize("name", [*ALONE, *(name for name, *_ in LEFT_OUT)])
 def test_without_regions_training_disagrees(name: str) -> None:
     """The control for the agreement of these files in test_found."""
     with TOGETHER:
