@@ -43,6 +43,15 @@ def images(y: Any) -> Any:
     return pairs(y)[:, None].expand(6, 2, 7, 7)
 
 
+def complex_of(y: Any) -> Any:
+    return y + 1j * y.roll(1, -1)
+
+
+def plane(z: Any) -> Any:
+    """Both parts, and a modulus."""
+    return torch.cat([z.real, z.imag, z.abs()], -1)
+
+
 def written(h: Any, y: Any) -> Any:
     """A norm that is kept from zero in place, without gradients."""
     norm = h.norm(dim=-1, keepdim=True).clone()
@@ -104,6 +113,12 @@ OPERATIONS = {
     "the largest of one": lambda h, y: y[..., None].topk(1)[0][..., 0] + y[..., None].sort(-1)[1][..., 0] * y,
     "a group of one, chosen": lambda h, y: torch.zeros(len(y), 1).to(y).scatter(1, y[:, :1].topk(1)[1], y[:, :1]) * y,
     "read where one is the largest": lambda h, y: y[..., None].gather(2, y[..., None].argmax(-1, keepdim=True)),
+    "complex numbers": lambda h, y: plane(complex_of(y) * (2 - 1j) + y[:, :1] - 3j),
+    "a complex exponential": lambda h, y: plane(torch.exp(-y.exp() + 1j * y)),
+    "a complex quotient": lambda h, y: plane((1 + 2j) / (complex_of(y) + 3) + y / (y + 2j)),
+    "parts and polar": lambda h, y: plane(torch.complex(y, h[:, :7]) + torch.polar(y.exp(), y)),
+    "complex sums": lambda h, y: plane(complex_of(y).sum(-1, True) * complex_of(y).mean(0) - (1 - 1j * y).sum()),
+    "complex, side by side": lambda h, y: plane(torch.cat([complex_of(y), 1j * y], -1).reciprocal()),
     "overlapping chunks": lambda h, y: pairs(y).as_strided((6, 2, 10, 2, 3), (49, 14, 1, 7, 0), 5),
     "in place": lambda h, y: (2 * y).as_strided_((7, 6), (1, 7)) + y.T,
     "adaptive_max_pool2d": lambda h, y: F.adaptive_max_pool2d(images(y)[..., :6, :], (3, 1)),
@@ -223,7 +238,7 @@ class Glow(nn.Module):
 
 
 @pytest.mark.parametrize(("function", "message"), [(lambda w: torch.linalg.slogdet(w)[1], "determinant"),
-                                                   (lambda w: (w * 1j).abs().sum(), "complex number 1j")])  # fmt: skip
+                                                   (lambda w: (w * 1j).tanh().abs().sum(), "complex n")])  # fmt: skip
 def test_what_is_not_covered_is_named(function: Callable[[Any], Any], message: str) -> None:
     with pytest.raises(TensorProgError) as error:
         tpt.derive(lambda n: Glow(n, function), ROWS.float(), "adam")

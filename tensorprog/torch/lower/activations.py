@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from tensorprog.graph import Map, Scalar
-from tensorprog.torch.lower.complexes import magnitude
+from tensorprog.torch.lower.complexes import exponential, magnitude
 from tensorprog.torch.lower.elementwise import MINUS, inverted, is_minus_infinity, product
 from tensorprog.torch.lower.registry import rule
 from tensorprog.torch.lower.values import Complex, Value
@@ -27,7 +27,9 @@ def function(low: Lowering, call: Call) -> Value | Scalar:
     if call.op == "exp" and is_minus_infinity(low.operand(call["self"])):
         return Scalar(Fraction(0))
     value = low.value(call["self"])
-    return magnitude(low, value) if isinstance(value, Complex) and call.op == "abs" else low.map(value, SAME[call.op])
+    if isinstance(value, Complex):
+        return magnitude(low, value) if call.op == "abs" else exponential(low, value)
+    return low.map(value, SAME[call.op])
 
 
 @rule("expm1")

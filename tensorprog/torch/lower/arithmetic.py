@@ -63,6 +63,10 @@ class Arithmetic(Axes):
 
     def add(self, values: Sequence[Value]) -> Value:
         """Their sum, with broadcasting."""
+        if len({isinstance(v, Complex) for v in values}) > 1:
+            from tensorprog.torch.lower.complexes import as_complex
+
+            values = [as_complex(self, v) for v in values]
         values = self._without_what_means_take(values)
         values = self.broadcast([self.use(self.plain(v), "add") for v in values])
         rank = len(values[0].dims)
@@ -83,8 +87,6 @@ class Arithmetic(Axes):
             dims.append(tuple(group))
         order = tuple(tuple(place[k] for k in range(len(place))) for place in places)
         node = self.emit(Add(order), tuple(v.node for v in values), tuple(axes))
-        if len({isinstance(v, Complex) for v in values}) > 1:
-            self.refuse("a complex number and a real one are added", "a complex number of both")
         return (Complex if isinstance(values[0], Complex) else Value)(node, tuple(dims))
 
     def _without_what_means_take(self, values: Sequence[Value]) -> Sequence[Value]:

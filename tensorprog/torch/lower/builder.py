@@ -9,7 +9,7 @@ from fractions import Fraction
 from tensorprog.dims import Dim
 from tensorprog.graph import Add, Axis, Const, Contract, Fold, InvRms, Map, Scalar, Softmax, StopGrad, TopK, Window
 from tensorprog.torch.lower.arithmetic import Arithmetic
-from tensorprog.torch.lower.values import Atom, Group, Sizes, Value, divide, is_one
+from tensorprog.torch.lower.values import Atom, Complex, Group, Sizes, Value, divide, is_one
 
 SMALL = 1e-3  # up to here a number only keeps a divisor from being zero
 
@@ -71,6 +71,10 @@ class Builder(Arithmetic):
 
     def reciprocal(self, value: Value, positive: bool = False) -> Value:
         """1 / value, where nothing better is known: through 1/|x|, an inverse root mean square over one entry."""
+        if isinstance(value, Complex):
+            from tensorprog.torch.lower.complexes import inverse
+
+            return inverse(self, value)
         value = self._divisor(self.plain(value))
         if value.node in self.inverse:
             node, order = self.inverse[value.node]

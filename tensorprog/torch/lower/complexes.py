@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tensorprog.dims import Dim
+from tensorprog.graph import Scalar
 from tensorprog.torch.lower.registry import rule
 from tensorprog.torch.lower.roots import root
 from tensorprog.torch.lower.values import Complex, Value
@@ -18,7 +21,8 @@ if TYPE_CHECKING:
 PAIRS = frozenset(
     "clone alias contiguous view _unsafe_view reshape _reshape_alias unsqueeze squeeze permute transpose t expand "
     "slice narrow select constant_pad_nd _assemble copy add sub mul neg bmm mm abs view_as_complex view_as_real "
-    "_conj _conj_physical conj_physical _fft_r2c _fft_c2c _fft_c2r detach".split()
+    "_conj _conj_physical conj_physical _fft_r2c _fft_c2c _fft_c2r detach exp div true_divide divide reciprocal rsub "
+    "sum mean cat stack".split()
 )  # the rules that treat the pairs, a last axis that is not one of the tensor's, as they should
 
 
@@ -36,12 +40,64 @@ def view_as_real(low: Lowering, call: Call) -> Value:
 @rule("_conj", "_conj_physical", "conj_physical")
 def conjugate(low: Lowering, call: Call) -> Value:
     value = low.value(call["self"])
-    if not isinstance(value, Complex):
-        return value
+    return _conjugate(low, value) if isinstance(value, Complex) else value
+
+
+def _conjugate(low: Any, value: Complex) -> Complex:
     labels: list[Hashable] = list(range(len(value.dims)))
     signs = low.data.real((np.array([1.0, -1.0]),) * low.points, "conjugate")
     result = low.contract(pairs(value), labels, signs, [labels[-1]], labels)
     return Complex(result.node, result.dims)
+
+
+@rule("complex")
+def of_parts(low: Lowering, call: Call) -> Value:
+    return _of(low, low.value(call["real"]), low.value(call["imag"]))
+
+
+@rule("polar")
+def polar(low: Lowering, call: Call) -> Value:
+    size, angle = (low.value(call[k]) for k in ("abs", "angle"))
+    return low.mul(size, _of(low, low.map(angle, "cos"), low.map(angle, "sin")))
+
+
+def number(low: Any, value: complex) -> Complex:
+    """A fixed complex number."""
+    pair = low.data.real((np.array([value.real, value.imag]),) * low.points, "complex")
+    return Complex(pair.node, pair.dims)
+
+
+def as_complex(low: Any, value: Value) -> Complex:
+    """Of a real tensor, with imaginary parts of zero."""
+    if isinstance(value, Complex):
+        return value
+    labels: list[Hashable] = list(range(len(value.dims)))
+    fixed = low.data.real((np.array([1.0, 0.0]),) * low.points, "real_part")
+    result = low.contract(value, labels, fixed, ["pair"], [*labels, "pair"])
+    return Complex(result.node, result.dims)
+
+
+def _of(low: Any, real: Value, imaginary: Value) -> Value:
+    """The complex numbers of two parts."""
+    result: Value = low.add([as_complex(low, real), low.mul(imaginary, number(low, 1j))])
+    return result
+
+
+def exponential(low: Any, value: Complex) -> Value:
+    """e^a (cos b + i sin b)."""
+    labels: list[Hashable] = list(range(len(value.dims)))
+    a, b = (low.contract(pairs(value), labels, low.data.real((unit,) * low.points, "part"), [labels[-1]], labels[:-1])
+            for unit in np.eye(2))  # fmt: skip
+    result: Value = low.mul(low.map(a, "exp"), _of(low, low.map(b, "cos"), low.map(b, "sin")))
+    return result
+
+
+def inverse(low: Any, value: Complex) -> Value:
+    """The conjugate over the square of the modulus."""
+    last = len(value.dims) - 1
+    over = low.scale(low.inverse_rms(pairs(value), [last], 0.0, False), Scalar(powers=((Dim.of(2), Fraction(-1, 2)),)))
+    result: Value = low.mul(low.mul(_conjugate(low, value), over), over)
+    return result
 
 
 def pairs(value: Value) -> Value:

@@ -12,7 +12,7 @@ from tensorprog.graph import Scalar
 from tensorprog.torch.lower.data import BIG, MASKED
 from tensorprog.torch.lower.positions import divided
 from tensorprog.torch.lower.registry import rule
-from tensorprog.torch.lower.values import Value
+from tensorprog.torch.lower.values import Complex, Value
 from tensorprog.torch.trace import Ref
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def div(low: Lowering, call: Call) -> Value:
     if isinstance(b, Scalar):
         return product(low, a, inverted(b))
     assert b is not None
-    if low.constant[b.node]:
+    if low.constant[b.node] and not isinstance(b, Complex):
         arrays = _arrays(low, call["other"])
         if arrays is not None:
             return product(low, a, low.data.real(tuple(1.0 / x for x in arrays), "inverse"))

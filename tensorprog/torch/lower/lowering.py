@@ -75,6 +75,10 @@ class Lowering(Builder):
                 return value
             uniform = self.data.uniform(arg.value)
             return uniform if uniform is not None else self.data.value(arg.value)
+        if isinstance(arg, complex):
+            from tensorprog.torch.lower.complexes import number
+
+            return number(self, arg)
         return self.number(arg)
 
     def value(self, arg: Any) -> Value:
@@ -103,8 +107,6 @@ class Lowering(Builder):
                 self.refuse(f"a number follows no law: {', '.join(map(str, arg.values))} at the widths traced",
                             "a number that is a constant times powers of the sizes")  # fmt: skip
             return scalar_of(*law)
-        if isinstance(arg, complex):
-            self.refuse(f"the complex number {arg} in the code", "`torch.complex(real, imaginary)` of two tensors")
         return self.refuse(f"the operand {arg!r} is neither a tensor nor a number")
 
     def integer(self, arg: Any) -> Sizes:

@@ -13,7 +13,7 @@ from tensorprog.torch.lower.joins import joined
 from tensorprog.torch.lower.positions import Positions
 from tensorprog.torch.lower.registry import rule
 from tensorprog.torch.lower.roots import root
-from tensorprog.torch.lower.values import Sizes, Value
+from tensorprog.torch.lower.values import Complex, Sizes, Value
 
 if TYPE_CHECKING:
     from tensorprog.torch.lower import Lowering
@@ -33,7 +33,8 @@ def _dims(low: Lowering, call: Call, rank: int, name: str = "dim") -> list[int]:
 @rule("sum", "mean", "nansum")
 def sum_(low: Lowering, call: Call) -> Value:
     value = low.value(call["self"])
-    return low.sum(value, _dims(low, call, len(value.dims)), bool(call["keepdim"]), mean=call.op == "mean")
+    rank = len(value.dims) - isinstance(value, Complex)
+    return low.sum(value, _dims(low, call, rank), bool(call["keepdim"]), mean=call.op == "mean")
 
 
 @rule("var", "std", "var_mean", "std_mean")
