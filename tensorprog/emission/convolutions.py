@@ -91,7 +91,10 @@ def unwind(frame: Frame, value: int, indices: tuple[int, ...]) -> tuple[int, tup
         if count is None or taps is None or size is None or offset is None:
             return None
         reach = op.stride * (count - 1) + op.dilation * (taps - 1) + offset - (size - 1)
-        entries[op.axis : op.axis + 2] = [Slide(u, a, op.stride, op.dilation, int(-offset), int(reach), int(taps))]
+        low, high = int(-offset), int(reach)
+        if 0 <= low - high < op.stride:
+            high = low  # as layers pad, alike on both sides: no window reaches the difference
+        entries[op.axis : op.axis + 2] = [Slide(u, a, op.stride, op.dilation, low, high, int(taps))]
         value = inner
     return (value, tuple(entries)) if any(isinstance(e, Slide) for e in entries) else None
 

@@ -52,6 +52,23 @@ def test_outputs_losses_and_gradients_agree_with_numpy_at_and_beyond_the_base_wi
         assert worst < 1e-9
 
 
+@pytest.mark.parametrize("size", [7, 8])
+@pytest.mark.parametrize(("taps", "stride", "pad"), [(3, 2, 1), (1, 2, 0), (2, 3, 0), (3, 3, 2), (5, 2, 1)])
+@pytest.mark.parametrize("more", [0, 1])
+def test_strided_convolutions_agree_whatever_is_left_over(
+    size: int, taps: int, stride: int, pad: int, more: int
+) -> None:
+    """Padded alike on both sides where no window reaches the difference, by hand where one does."""
+    count = (size + 2 * pad - taps) // stride + 1 + more
+    architecture = support.parse(
+        f"width n\naxis c: 3, y: {size}, o: n, a: {taps}, u: {count}, k: 2\ninput x[c,y]\nparam W[o,c,a], V[k,o,u]\n"
+        f"h[o,u] = W[o,c,a] x[c, {stride} u + a - {pad}]\noutput f[k] = V[k,o,u] h[o,u]\nloss mse(f)\n"
+    )
+    worst, text = support.agreement(architecture, support.parametrization(architecture, "sgd"), {"n": 4}, {"n": 8})
+    assert worst < 1e-9 and "F.conv1d(" in text
+    assert ("F.pad(" in text) == bool(more)
+
+
 @pytest.mark.parametrize("path", tiers(support.PROGRAMS, SOME))
 def test_at_the_base_width_the_exponents_change_no_bit(path: Path) -> None:
     (scaled, inputs, _), (plain, _, _) = built(path), built(path, None)
