@@ -131,6 +131,16 @@ class TiedConvolutions(nn.Module):
         return self.leave(torch.einsum("bts,bcs->bct", scores.softmax(-1), x))
 
 
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_shampoo_goes_on_where_a_gradient_is_no_number(wrong):
+    weight, other = (torch.ones(3, 2, requires_grad=True) for _ in range(2))
+    optimizer = torch_optimizer("shampoo", [weight, other])
+    weight.grad, other.grad = torch.full((3, 2), 0.5), torch.full((3, 2), 0.5)
+    weight.grad[0, 0] = wrong
+    optimizer.step()
+    assert weight.isnan().all() and other.isfinite().all()
+
+
 @pytest.mark.slow
 def test_an_attribute_takes_the_factor_and_folding_moves_it_into_a_convolution():
     inputs = torch.randn(4, 3, 6)
