@@ -131,8 +131,9 @@ def _is_gain(owner: Module) -> bool:
     try:
         once = owner.forward(x)
         copy = deepcopy(owner)
-        for p in copy.parameters():
-            p.mul_(2)
+        with torch.no_grad():
+            for p in copy.parameters():
+                p.mul_(2)
         return bool(torch.allclose(2 * once, copy.forward(x)))  # `forward`: without its hooks
     except Exception:  # whatever it is, it is no plain norm
         return False

@@ -196,3 +196,38 @@ def test_a_model_that_was_converted_is_not_said_to_have_moved(build: Any, inputs
     p.apply(model, base=2)
     with pytest.raises(TensorProgError, match=r"was torch.float32 when .* and is torch.bfloat16"):
         p.remove(model.to(torch.bfloat16))
+
+
+class OwnNorm(nn.Module):
+    def __init__(self, n: int, shift: float) -> None:
+        super().__init__()
+        self.shift, self.weight = shift, nn.Parameter(torch.ones(n) - shift)
+
+    def forward(self, x: Any) -> Any:
+        return (self.shift + self.weight) * x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6)
+
+
+class TiedBehindOwnNorm(nn.Module):
+    """A tied readout behind a norm of someone's own, whose gain is `shift + weight`."""
+
+    def __init__(self, n: int, shift: float) -> None:
+        super().__init__()
+        self.embed, self.mix, self.norm = nn.Embedding(17, n), nn.Linear(n, n), OwnNorm(n, shift)
+        self.head = nn.Linear(n, 17, bias=False)
+        self.head.weight = self.embed.weight
+
+    def forward(self, tokens: Any) -> Any:
+        x = self.embed(tokens)
+        return self.head(self.norm(x + torch.relu(self.mix(x))))
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.0])
+def test_a_norm_of_ones_own_takes_the_factor_if_its_output_is_proportional_to_its_weight(shift: float) -> None:
+    p = tpt.derive(lambda n: TiedBehindOwnNorm(8 * n, shift), TOKENS, "adamw")
+    model = TiedBehindOwnNorm(32, shift)
+    p.apply(model, base=2)
+    applied = model(TOKENS)
+    p.fold(model)
+    torch.testing.assert_close(model(TOKENS), applied)
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    assert (model.head.weight is model.embed.weight) == (shift == 0), "else the readout takes it, untied"
