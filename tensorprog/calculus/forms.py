@@ -27,7 +27,7 @@ from tensorprog.parametrization import Parametrization, ParamExponents
 
 DEFAULT_FORM = "table8"
 FORMS: dict[str, str] = {
-    "table8": "what has one growing axis starts at size 1, with its size in a multiplier; what has two, without one",
+    "table8": "what has fewer than two growing axes starts at size 1, with a multiplier; what has two, without",
     "table3": "no multipliers: initial std and learning rate carry everything",
     "table9": "the gradient of every parameter has norm Theta(1): with SGD all learning rates are equal",
     "unit": "unit init everywhere, multipliers carry all initial sizes (NTK-like)",
@@ -102,7 +102,7 @@ def gauge(form: str, s: Sized) -> int:
         case "table3":
             return 0
         case "table8":
-            return s.initial if s.growing == 1 else 0
+            return s.initial if s.growing < 2 else 0
         case "table9":
             return 0 if s.gradient is None else s.gradient + s.entries // 2
         case "unit":

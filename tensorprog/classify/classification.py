@@ -44,7 +44,8 @@ class Classification:
     `rate_factor`: the largest n^x by which all learning rates may be multiplied (None: none is stable);
     `rate_binding`: what exceeds Theta(1) above it; `rate_sharp`: whether a little more was seen to be unstable.
     `global_rate`: n^x, if all parameters have the same learning rate. `changes`: what would make it maximal, or why
-    nothing does. `alignment`: what was assumed (None: derived); `disagreements`: where the derived alignment differs.
+    nothing does. `alignment`: what was assumed (None: derived); `disagreements`: where the derived alignment differs,
+    up to the step `differs_until`, at which something exceeds Theta(1) (None: at every step).
     `caveat`: which norm the calculus does not cover, so that gradients behind it may be larger than predicted.
     `region`, `constraints`: the polyhedron of what is stable, in two exponents and as a list, if asked for.
     """
@@ -67,6 +68,7 @@ class Classification:
     changes: tuple[Change, ...] | str
     alignment: Alignment | None = None
     disagreements: tuple[Disagreement, ...] = ()
+    differs_until: int | None = None
     caveat: str = ""
     region: Region | None = None
     constraints: tuple[Inequality, ...] | None = None

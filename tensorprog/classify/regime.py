@@ -72,9 +72,11 @@ def classify(
         trainer = fine_enough(trainer, parametrization)
         exponents = in_gauge(trainer, parametrization)
         differs: tuple[Disagreement, ...] = ()
+        until: int | None = None
         if assumed is not None:
             plain = fine_enough(trainer_for(architecture, trainer.choice), parametrization)
-            differs = disagreements(plain, plain.run(exponents).snapshot, assumed)
+            run = plain.run(exponents)
+            differs, until = disagreements(plain, run.snapshot, assumed), None if run.stable else run.step
         rate = Rate(None, None, sharp=False)
         changes: tuple[Change, ...] | str = ()
         if advice:
@@ -82,7 +84,7 @@ def classify(
             if assumed is None:
                 changes = _changes(architecture, trainer, parametrization)
         found = _verdicts(architecture, trainer, parametrization, rate, changes)
-        found = replace(found, alignment=assumed, disagreements=differs)
+        found = replace(found, alignment=assumed, disagreements=differs, differs_until=until)
         if region is not None:
             found = replace(found, region=stable_region(trainer, parametrization, region))
         if constraints:

@@ -152,7 +152,8 @@ def alignment_lines(found: Classification) -> list[str]:
     what = {"alpha": "change of {} with {}", "omega": "{} with change of {}", "u": "changes of {} and {}"}
     if not found.disagreements:
         return [*lines, "the derived alignment is the same"]
-    lines.append("the derived alignment differs at")
+    until = "" if found.differs_until is None else f", up to step {found.differs_until},"
+    lines.append(f"the derived alignment differs{until} at")
     return lines + [
         f"  `{d.tensor}` (line {d.line}), {what[d.part].format(d.param, f'`{d.other}`')} ({d.part}): "
         f"assumed {d.assumed}, derived {d.derived}: {d.because}"

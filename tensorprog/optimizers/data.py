@@ -22,6 +22,7 @@ NORMALISATIONS = {
     "spectral": "orthogonalised: spectral norm 1",
 }
 DECAYS = ("decoupled", "coupled", "none")
+FACTORS = ("", "original", "match_rms", "spectral")
 _FRACTIONS = ("beta1", "beta2", "momentum", "alpha")  # of what averages and momenta keep
 
 
@@ -87,6 +88,15 @@ class Optimizer:
     uses_norm: bool = False
     formula: Formula | None = None
     step: Callable[[Any, Any, Any], None] | None = None
+
+    def __post_init__(self) -> None:
+        """Raises TensorProgError for a normalisation, a decay or a factor that there is not."""
+        for what, value, known in (("normalisation", self.normalisation, tuple(NORMALISATIONS)),
+                                   ("decay", self.decay, DECAYS), ("factor", self.factor, FACTORS)):  # fmt: skip
+            if value not in known:
+                raise TensorProgError(f'the optimizer {self.name} has {what} "{value}"',
+                                      fix=" | ".join(f'"{one}"' for one in known),
+                                      why="its exponents follow from that, and these are known")  # fmt: skip
 
     def hyperparameters(self, options: Mapping[str, float]) -> dict[str, float]:
         """The defaults, overridden. Raises TensorProgError for an option it does not have, or one out of its range."""

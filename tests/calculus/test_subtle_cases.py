@@ -359,3 +359,27 @@ def test_a_tied_embedding_that_starts_at_zero_learns_like_one_that_starts_at_ran
     assert zero.params["E"].init_std is None
     assert zero.multipliers == random.multipliers and zero.multipliers["output"] == n(-1)
     assert zero.params["E"].lr == random.params["E"].lr
+
+
+def test_a_scalar_keeps_its_start_and_the_norm_of_the_gradient_stays_bounded() -> None:
+    """A learned temperature T in front of a sum over n terms must be n^-1: in the default form that is its multiplier,
+    while T starts at 1, moves by 1 and has a gradient of order 1."""
+    text = """
+width n
+axis i: 8, j: n, k: n, t: 4, s: 4
+input x[t,i]
+param Q[j,i], K[j,i], T[] = ones, R[c,j]
+axis c: 3
+q[t,j] = Q[j,i] x[t,i]
+k[t,j] = K[j,i] x[t,i]
+a[t,s] = softmax[s](T[] q[t,j] k[s,j])
+z[t,j] = a[t,s] q[s,j]
+output f[t,c] = R[c,j] z[t,j]
+loss cross_entropy(f)
+"""
+    found = tp.derive(tp.parse(text), "adam")
+    temperature = found.params["T"]
+    assert (temperature.multiplier, temperature.init_std, temperature.lr) == (n(-1), n(0), n(0))
+    assert (temperature.eps, found.gradient_norm) == (n(0), n(0))
+    without = tp.derive(tp.parse(text), "adam", "table3")
+    assert (without.params["T"].init_std, without.params["T"].lr) == (n(-1), n(-1))

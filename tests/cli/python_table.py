@@ -129,6 +129,7 @@ ROWS = (
         "two optimizers are called `mine`",
         lambda: tp.emit(tp.derive(_net(), _own("mine"), optimizer_for={"U": _own("mine", decay="none")})),
     ),
+    PythonRow('the optimizer mine has normalisation "rms"', lambda: Optimizer("mine", "rms")),
     PythonRow("the optimizer `mine` has no NumPy step", lambda: rule_of(_own("mine"))),
     PythonRow("one definition of an optimizer is wanted", lambda: tp.optimizer("width n")),
     PythonRow("unknown form `table4`", lambda: parametrize(tp.derive(_net()).solution, "table4")),
