@@ -48,6 +48,19 @@ def attributed(found: Power | None, ordered: Sequence[Power | None], units: Unit
     return min([found, *right], key=lambda power: _simple([power])) if isinstance(units, Degrees) else found
 
 
+def dominant(powers: Sequence[Power], units: Units) -> Power | None:
+    """The largest of several exponents. Where those of the same degree differ, in powers of widths in proportion: of
+    them together it is 1 if they have no degree in these, else the simplest of them."""
+    degrees = {power: units.as_one.pack_power(power) for power in powers}
+    ties = [power for power, degree in degrees.items() if degree == max(degrees.values())]
+    if len(ties) < 2:
+        return next(iter(ties), None)
+    together = units.given[0]
+    if sum(ties[0][symbol] for symbol in together):
+        return min(ties, key=lambda power: _simple([power]))
+    return Power(tuple((symbol, e) for symbol, e in ties[0].exponents if symbol not in together))
+
+
 Forms = tuple[Parametrization, Parametrization]  # in the form that is asked for, and without multipliers
 
 

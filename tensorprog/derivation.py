@@ -7,12 +7,12 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import permutations
 from typing import Any
 
 from tensorprog.architecture import Architecture
-from tensorprog.attribution import attribute, attributed
+from tensorprog.attribution import attribute, attributed, dominant
 from tensorprog.calculus.analysis import largest
 from tensorprog.calculus.forms import gradient_norm, without_multipliers
 from tensorprog.calculus.solve import Solution
@@ -184,7 +184,9 @@ class Derivation:
     @property
     def gradient_norm(self) -> Power | None:
         """The exponent of the norm of the whole gradient in this form: what a global clip compares with."""
-        return self._attributed(lambda one: gradient_norm(one, self.form))
+        solver = self.solution.solver
+        norms = [self._attributed(partial(gradient_norm, form=self.form, name=name)) for name in solver.program.updates]
+        return dominant([norm for norm in norms if norm is not None], solver.units)
 
     def tensor(self, name: str) -> tuple[Power | None, Power | None]:
         """Exponents of a named tensor's initial value and of its change in training (None: exactly zero)."""

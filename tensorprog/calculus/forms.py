@@ -191,21 +191,15 @@ def _decay(optimizer: Optimizer, policy: Policy, s: Sized) -> int | None:
     return None if s.gradient is None else s.gradient + min(shrink - s.step, -s.value)
 
 
-def gradient_norm(solution: Solution, form: str) -> int | None:
-    """The packed exponent of the global gradient norm (over all trained parameters) in a form: what a clip compares."""
-    found = [_norm_of(solution, form, name) for name in solution.solver.program.updates]
-    known = [norm for norm in found if norm is not None]
-    return max(known, default=None)
-
-
 def _norm(solution: Solution, form: str, optimizer: Optimizer) -> int:
     """The packed exponent of the norm of the gradient of all parameters that one optimizer updates."""
     solver = solution.solver
     names = [name for name in solver.program.updates if solver.optimizers[name] == optimizer]
-    found = [_norm_of(solution, form, name) for name in names]
+    found = [gradient_norm(solution, form, name) for name in names]
     return max(norm for norm in found if norm is not None)
 
 
-def _norm_of(solution: Solution, form: str, name: str) -> int | None:
+def gradient_norm(solution: Solution, form: str, name: str) -> int | None:
+    """The packed exponent of the norm of a parameter's gradient in a form (None: it has none)."""
     s = sized(solution, name)
     return None if s.gradient is None else s.gradient - gauge(form, s) + s.entries // 2

@@ -262,3 +262,23 @@ def test_a_stack_with_two_widths_follows_its_exponents_in_width_and_depth() -> N
         report = check(found, seeds=6, **ladder)  # type: ignore[arg-type]
         assert report.count("disagrees") == 0, str(report)
         assert report.control is not None and report.control.caught
+
+
+@pytest.mark.parametrize("widths", ["n, m", "m, n"])
+def test_the_norm_of_the_gradient_of_widths_in_proportion_has_no_preference(widths: str) -> None:
+    """That of W is (n / m)^1/2 and that of V is (m / n)^1/2: together 1. In an order of the widths one is larger."""
+    text = f"""
+width {widths}
+axis i: 5, j: n, k: m, c: 3
+input x[i]
+param U[j,i], W[k,j], V[j,k], R[c,j]
+h[j] = relu(U[j,i] x[i])
+g[k] = relu(W[k,j] h[j])
+y[j] = V[j,k] g[k]
+output f[c] = R[c,j] y[j]
+loss mse(f)
+"""
+    assert derive(parse(text), "adam").gradient_norm == Power()
+    ordered = derive(parse(text.replace("\naxis", "\nregime m << n\naxis", 1)), "adam")
+    half = Fraction(1, 2)
+    assert ordered.gradient_norm == Power.of({"n": half, "m": -half})
