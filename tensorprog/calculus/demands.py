@@ -6,6 +6,8 @@ Theta(1), and so must the sum over layers that it feeds (see depth.py).
 
 from __future__ import annotations
 
+from math import prod
+
 from tensorprog.calculus.affine import greatest
 from tensorprog.calculus.analysis import Analysis, largest
 from tensorprog.calculus.depth import Depth, Feed
@@ -155,9 +157,12 @@ class Demands(Analysis):
 
     def _small_enough(self, node: int, feed: Feed, initial: Terms) -> int:
         """The power of the depth by which a use's value must be small, for the sum over layers of what functions like
-        tanh make of it to stay Theta(1): 1/2 if what is left of it then has zero mean, like tanh, else 1, like relu."""
+        tanh make of it to stay Theta(1): 1/2 if what is left of it then has zero mean, like tanh, else 1, like relu;
+        of a square 1/2."""
         full, top = self.depth.layers(node), largest(initial) or 0
-        for small in (0, full // 2):
+        ops = [self.program.nodes[k].op for k in feed.path]
+        order = prod(self.depth.order(op) for op in ops if isinstance(op, Map))
+        for small in (0, full // (2 * order), full // order):
             terms, before = tuple((size - top - small, raw, grades) for size, raw, grades in initial), node
             for k in feed.path:
                 rule = self.rules[k]

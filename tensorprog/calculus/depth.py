@@ -75,17 +75,18 @@ class Depth:
             self.takes[node] = False
             return
         self.feeds.setdefault(node, []).append(feed)
-        bends = isinstance(op, Map) and self._like_tanh(op)
+        bends = isinstance(op, Map) and self.order(op) > 0
         one_operand = isinstance(op, Contract) and op.right is None
         if bends or one_operand or isinstance(op, Add | Scale | Split | Merge | Window | Fold):
             scales = (*feed.scales, node) if isinstance(op, Scale) else feed.scales
             for a in here.args:
                 self._walk(a, Feed(scales, (node, *feed.path), feed.bent or bends))
 
-    def _like_tanh(self, op: Map) -> bool:
-        """Whether a function has a slope at 0, and no value there."""
+    def order(self, op: Map) -> int:
+        """The power of what is small that a function makes of it: 1 for tanh, 2 for the square; 0: it has a value
+        at 0."""
         facts = facts_of(find(op.fn, self.functions), 0)
-        return facts.order == 1 and not facts.constant
+        return 0 if facts.constant else facts.order or 0
 
     def _sums(self, occurrence: Occurrence) -> bool:
         """Whether a use contracts: it sums over an index of the parameter."""
@@ -176,6 +177,8 @@ class Depth:
                 factor = 0
                 if isinstance(node.op, Scale):
                     factor = self.part(scalar_size(node.op))
+                elif isinstance(node.op, Map):  # the slope of a square is as small as its argument
+                    factor = max(0, self.order(node.op) - 1) * self.part(largest(initial[a]) or 0)
                 elif isinstance(node.op, Contract) and len(node.args) == 2:
                     size = largest(initial[node.args[1 - position]])
                     moved = -self.layers(node.id) - here - self.part(largest(initial[a]) or 0)

@@ -81,18 +81,27 @@ def test_without_a_multiplier_what_a_function_leaves_as_it_is_starts_smaller(bra
 
 
 @pytest.mark.parametrize(("optimizer", "times"), tiers([("adam", 1), ("sgd", 2), ("muon", 1)], ["sgd-2"]))
-def test_without_a_multiplier_relu_is_the_same_run_as_with_one(optimizer: str, times: int) -> None:
-    """?b relu(W x) is relu(?b W x): the multiplier goes into W, which starts at L^-1."""
-    found = network(ONE.replace("BRANCH", "relu(W[k,j] h[j])"), optimizer)
-    known = network(ONE.replace("BRANCH", "?b * relu(W[k,j] h[j])"), optimizer)
+@pytest.mark.parametrize(
+    ("function", "degree", "start"),
+    [("relu", 1, "-1"), ("square", 2, "-1/2"), ("relu_squared", 2, "-1/2"), ("cube", 3, "-1/6")],
+)
+def test_without_a_multiplier_a_homogeneous_function_is_the_same_run_as_with_one(
+    function: str, degree: int, start: str, optimizer: str, times: int
+) -> None:
+    """?b relu(W x) is relu(?b W x), and ?b square(W x) is square(?b^1/2 W x): the multiplier goes into W."""
+    branch = f"{function}(W[k,j] h[j])"
+    found = network(ONE.replace("BRANCH", branch), optimizer)
+    known = network(ONE.replace("BRANCH", f"?b * {branch}"), optimizer)
     (W, V), b = (one.params["layers.*.W"] for one in (found, known)), known.multipliers["b"]
     assert V.init_std is not None and V.lr is not None
-    assert (W.init_std, W.lr) == (V.init_std * b, V.lr * b**times) and depth(W.init_std) == "-1"
+    root = b ** Fraction(1, degree)
+    assert (W.init_std, W.lr) == (V.init_std * root, V.lr * root**times) and depth(W.init_std) == start
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("branch", "optimizer"), tuple(product(["tanh(W[k,j] h[j])", "relu(W[k,j] h[j])"], ["adam", "sgd"]))
+    ("branch", "optimizer"),
+    tuple(product([f"{act}(W[k,j] h[j])" for act in ("tanh", "relu", "square")], ["adam", "sgd"])),
 )
 def test_what_starts_smaller_is_measured(branch: str, optimizer: str) -> None:
     source = stack(ONE.replace("param W[k,j]", "param W[k,j] = normal(0.03)").replace("BRANCH", branch))
