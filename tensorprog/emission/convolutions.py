@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 from tensorprog.dims import Dim
 from tensorprog.emission.format import Code, call, method
@@ -186,3 +187,43 @@ def find_merged(frame: Frame, value: int) -> Convolution | None:
     if found and len(found.groups) == len(found.outs) == 1 and found.product.out == found.result:
         return found
     return None
+
+
+def find_transposed(frame: Frame, value: int, bias: int | None = None) -> Match | None:
+    """A transposed convolution: every position of x becomes a block of positions, `y[o,(h a),(w b)]`."""
+    merged: list[tuple[int, int]] = []
+    body = value
+    while isinstance(op := frame.op(body), Merge) and (body == value or frame.once(body)):
+        merged.append((op.axis, op.count))
+        (body,) = frame.args(body)
+    spatial = len(merged)
+    if spatial not in (1, 2, 3) or merged != [(2 + k, 2) for k in reversed(range(spatial))] or not frame.once(body):
+        return None
+    found = find_product(frame, body)
+    for p in (found, found.swapped()) if found else ():
+        if not frame.is_weight(p.right) or len(p.summed) != 1:
+            continue
+        (batch, features, *rest), (channel,) = p.out, p.summed
+        places, taps = rest[::2], rest[1::2]
+        if set(p.lefts) == {batch, channel, *places} and set(p.rights) == {features, channel, *taps}:
+            strides = [frame.dims(p.right)[p.rights.index(a)].constant for a in taps]
+            if None not in strides:
+                return _transposed(frame, p, (batch, channel, *places), (channel, features, *taps), strides, bias)
+    return None
+
+
+def _transposed(
+    frame: Frame,
+    p: Product,
+    data: tuple[int, ...],
+    weight: tuple[int, ...],
+    strides: Sequence[Fraction | None],
+    bias: int | None,
+) -> Match:
+    def render(codes: Sequence[Code]) -> Code:
+        x = frame.scaled(p.factor, permuted(codes[0], [p.lefts.index(i) for i in data]))
+        w = permuted(codes[1], [p.rights.index(i) for i in weight])
+        options = option("stride", [int(s or 0) for s in strides], 1)
+        return call(f"F.conv_transpose{len(strides)}d", x, w, *codes[2:], **options)
+
+    return Match((p.left, p.right) if bias is None else (p.left, p.right, bias), render)

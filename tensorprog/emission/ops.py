@@ -175,6 +175,8 @@ def _biased(frame: Frame, value: int) -> Match | None:
         convolution = merged or conv.find_convolution(frame, body)
         if convolution and conv.channel_axis(convolution, bool(merged)) == place:
             return conv.convolution_match(frame, convolution, bias, bool(merged))
+        if place == 1 and (transposed := conv.find_transposed(frame, body, bias)):
+            return transposed
     return None
 
 
@@ -223,6 +225,8 @@ def _merge(frame: Frame, value: int, axis: int, count: int) -> Match:
         return group
     if convolution := conv.find_merged(frame, value):
         return conv.convolution_match(frame, convolution, merged=True)
+    if transposed := conv.find_transposed(frame, value):
+        return transposed
     return Match(frame.args(value), lambda c: method(c[0], "flatten", str(axis), str(axis + count - 1)))
 
 

@@ -69,6 +69,26 @@ def test_strided_convolutions_agree_whatever_is_left_over(
     assert ("F.pad(" in text) == bool(more)
 
 
+@pytest.mark.parametrize("rank", [1, 2, 3])
+@pytest.mark.parametrize("biased", [False, True])
+def test_positions_that_become_blocks_are_a_transposed_convolution(rank: int, biased: bool) -> None:
+    places, taps = "uvw"[:rank], "abc"[:rank]
+    merged = ",".join(f"({u} {a})" for u, a in zip(places, taps, strict=True))
+    joined, after = ",".join(places), ",".join("rst"[:rank])
+    bias = f"z[o,{after}] = y[o,{after}] + d[o]" if biased else f"z[o,{after}] = y[o,{after}] * d[o]"
+    architecture = support.parse(
+        "width n\naxis u: 3, v: 2, w: 4, a: 2, b: 3, c: 2, r: 6, s: 6, t: 8, i: n, o: n, k: 2, e: 3\n"
+        f"input x0[e,{joined}]\nparam E[i,e], W[{','.join(taps)},o,i], d[o], V[k,o]\n"
+        f"x[{joined},i] = E[i,e] x0[e,{joined}]\n"
+        f"y[o,{merged}] = W[{','.join(taps)},o,i] x[{joined},i]\n{bias}\n"
+        f"m[o] = mean[{after}](z[o,{after}])\noutput f[k] = V[k,o] m[o]\nloss mse(f)\n"
+    )
+    worst, text = support.agreement(architecture, support.parametrization(architecture, "sgd"), {"n": 4}, {"n": 8})
+    assert worst < 1e-9 and f"F.conv_transpose{rank}d(" in text and "einsum" not in text.split("conv_transpose")[1]
+    layer = text.split("F.conv_transpose")[1].split("stride=")[0]
+    assert ("self.d" in layer) == biased
+
+
 @pytest.mark.parametrize("path", tiers(support.PROGRAMS, SOME))
 def test_at_the_base_width_the_exponents_change_no_bit(path: Path) -> None:
     (scaled, inputs, _), (plain, _, _) = built(path), built(path, None)
