@@ -32,7 +32,8 @@ def plus(left: Code, right: Code) -> Code:
 
 def times(left: Code, right: Code) -> Code:
     if left.text == "-1":
-        return Code(f"-{right.at(MUL if right.level == MUL else NEG)}", MUL if right.level == MUL else NEG)
+        level = {MUL: MUL, POW: ATOM}.get(right.level, NEG)  # the formatter writes -(z**2)
+        return Code(f"-{right.at(level)}", MUL if right.level == MUL else NEG)
     return Code(f"{left.at(MUL)} * {right.at(NEG)}", MUL)
 
 
@@ -112,15 +113,16 @@ def fold(line: str, limit: int = LIMIT) -> list[str]:
     indent = line[: len(line) - len(text)]
     head, expression = _statement(text)
     operators = _operators(expression)
-    hugging = len(operators) == 1 and text[-1] in ")]}" and _bracket(text, limit - len(indent))[1] == len(text) - 1
+    last, end = _bracket(text, limit - len(indent))
+    subscript = text[last] == "[" and text[last - 1 : last].strip(" ([{") != ""
+    hugging = len(operators) == 1 and end == len(text) - 1 and not subscript
     if head and operators and not hugging:
         return [indent + head + "(", *_operands(expression, indent + "    ", limit), indent + ")"]
-    opened, closed = _bracket(text, limit - len(indent))
-    if opened < 0:
+    if last < 0:
         return [line]
-    inner = text[opened + 1 : closed]
+    inner = text[last + 1 : end]
     deeper = indent + "    "
-    lines = [indent + text[: opened + 1]]
+    lines = [indent + text[: last + 1]]
     if len(deeper + inner) <= limit and not inner.endswith(","):
         lines.append(deeper + inner)
     elif parts := _split_commas(inner):
@@ -128,7 +130,7 @@ def fold(line: str, limit: int = LIMIT) -> list[str]:
             lines += fold(deeper + part + ",", limit)
     else:
         lines += _operands(inner, deeper, limit)
-    return [*lines, indent + text[closed:]]
+    return [*lines, indent + text[end:]]
 
 
 def _operands(expression: str, indent: str, limit: int) -> list[str]:

@@ -7,13 +7,14 @@ import dataclasses
 import shutil
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
 import tensorprog
 from tensorprog.emission import emit
-from tensorprog.emission.format import fold
+from tensorprog.emission.format import Code, fold, number, power, times
 from tensorprog.emission.names import Namespace, camel_case, check_identifier
 from tensorprog.errors import TensorProgError
 from tests.emission import support
@@ -197,3 +198,10 @@ def test_class_names() -> None:
 def test_long_lines_are_folded_at_brackets() -> None:
     assert fold("y = f(aaaa, bbbb)", 12) == ["y = f(", "    aaaa,", "    bbbb,", ")"]
     assert fold("y = f(aaaa, bbbb)", 16) == ["y = f(", "    aaaa, bbbb", ")"]
+    assert fold("y = aaaa * f(bbbb)", 16) == ["y = aaaa * f(", "    bbbb", ")"]
+    assert fold("y = aaaa * b[:, :]", 16) == ["y = (", "    aaaa", "    * b[:, :]", ")"], "no break in a subscript"
+
+
+def test_a_negated_power_has_its_parentheses() -> None:
+    square = power(Code("z"), number(Fraction(2)))
+    assert times(number(Fraction(-1)), square).text == "-(z**2)"
