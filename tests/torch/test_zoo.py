@@ -68,9 +68,9 @@ def test_a_family_of_timm_is_read_as_what_it_computes(name: str) -> None:
     assert worst_difference(read64(lively, double(inputs()))) < FLOAT32_INSIDE
 
 
-@pytest.mark.parametrize("name", ["granitemoe", "llama4", "qwen3_next", "recurrent_gemma", "convbert"])
+@pytest.mark.parametrize("name", ["granitemoe", "llama4", "qwen3_next", "recurrent_gemma", "convbert", "dots1"])
 def test_a_model_of_transformers_is_read_as_it_comes(name: str) -> None:
-    """Experts whichever way they run, scattered scores, linear attention, recurrences, dynamic convolutions."""
+    """Experts whichever way they run, scattered scores, linear attention, recurrences, dynamic convolutions, groups."""
     needs("transformers")
     build, inputs = MORE[name]
     reading = read64(build, double(inputs()))

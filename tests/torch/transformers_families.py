@@ -240,3 +240,34 @@ MORE: dict[str, Entry] = {
     "detr": (detr, lambda: {"pixel_values": image(32)}),
     "layoutlm": (hugging("LayoutLMForMaskedLM", "LayoutLMConfig", **ENCODER), text),
 }  # fmt: skip
+
+FOUR = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": times(12)}
+ROUTED = {"n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": times(12), "n_shared_experts": 1}
+GROUP = {"n_group": 1, "topk_group": 1}
+MORE |= {
+    "nanochat": (hugging("NanoChatForCausalLM", "NanoChatConfig", **LL), text),
+    "olmo3": (hugging("Olmo3ForCausalLM", "Olmo3Config", **LL, sliding_window=8), text),
+    "jais2": (hugging("Jais2ForCausalLM", "Jais2Config", **LL), text),
+    "lfm3": (hugging("Lfm3ForCausalLM", "Lfm3Config", **LL, sliding_window=8), text),
+    "hrm_text": (hugging("HrmTextForCausalLM", "HrmTextConfig", **LL), text),
+    "vaultgemma": (hugging("VaultGemmaForCausalLM", "VaultGemmaConfig", **LL, sliding_window=8), text),
+    "eurobert": (hugging("EuroBertForMaskedLM", "EuroBertConfig", **LL), text),
+    "qwen3_5": (hugging("Qwen3_5ForCausalLM", "Qwen3_5TextConfig", **LL, linear_num_value_heads=times(2),
+                linear_num_key_heads=times(1), linear_key_head_dim=8, linear_value_head_dim=8), text),
+    "flint": (moe(hugging("FlintForCausalLM", "FlintConfig", **LL, **FOUR, sliding_window=8,
+              shared_expert_intermediate_size=times(12))), text),
+    "kolibri1": (moe(hugging("Kolibri1ForCausalLM", "Kolibri1Config", **LL, **FOUR, sliding_window=8,
+                 shared_expert_intermediate_size=times(12))), text),
+    "mellum": (moe(hugging("MellumForCausalLM", "MellumConfig", **LL, **FOUR, sliding_window=8)), text),
+    "dots1": (moe(hugging("Dots1ForCausalLM", "Dots1Config", **LL, **ROUTED, **GROUP, sliding_window=8,
+              first_k_dense_replace=1)), text),
+    "glm4_moe": (moe(hugging("Glm4MoeForCausalLM", "Glm4MoeConfig", **LL, **ROUTED, **GROUP,
+                 first_k_dense_replace=1)), text),
+    "nemotron_h": (moe(hugging("NemotronHForCausalLM", "NemotronHConfig", **LL, **ROUTED, **GROUP, sliding_window=8,
+                   mamba_num_heads=times(2), mamba_head_dim=8, ssm_state_size=4, n_groups=1)), text),
+    "deepseek_v4": (moe(hugging("DeepseekV4ForCausalLM", "DeepseekV4Config", **LL, **ROUTED, q_lora_rank=times(6),
+                    sliding_window=8)), text),
+    "afmoe": (moe(hugging("AfmoeForCausalLM", "AfmoeConfig", **LL, **FOUR, num_shared_experts=1, sliding_window=8,
+              num_dense_layers=1)), text),
+    "solar_open": (moe(hugging("SolarOpenForCausalLM", "SolarOpenConfig", **LL, **ROUTED, **GROUP)), text),
+}  # fmt: skip
