@@ -174,10 +174,10 @@ class Shampoo(torch.optim.Optimizer):
 
     @staticmethod
     def inverse_fourth_root(matrix, eps):
-        if not matrix.isfinite().all():  # a run that diverges goes on, as with other optimizers
-            return torch.full_like(matrix, torch.nan)
-        values, vectors = torch.linalg.eigh(matrix)
-        return (vectors * (values.clamp(min=0) + eps) ** -0.25) @ vectors.T
+        finite = matrix.isfinite().all()  # a run that diverges goes on, as with other optimizers
+        values, vectors = torch.linalg.eigh(matrix.where(finite, torch.zeros_like(matrix)))
+        root = (vectors * (values.clamp(min=0) + eps) ** -0.25) @ vectors.T
+        return root.where(finite, torch.full_like(matrix, torch.nan))
 '''
     + _STEP
     + """\
