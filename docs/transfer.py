@@ -1,9 +1,9 @@
-"""The experiments of docs/how-to/transfer.md: trains, prints the two tables of that page, and draws its picture.
+"""The experiments of docs/how-to/transfer.md: trains, prints the tables of that page, and draws its picture.
 
     python docs/transfer.py [-o runs.sqlite] [--jobs N] [--only "gpt adam" ...] [--write]
 
-About an hour of one core, spread over `--jobs` processes. Finished runs are kept in the file after -o. --write puts
-the tables that are whole, one report in full and its picture into the documentation.
+About an hour and a half of one core, spread over `--jobs` processes. Finished runs are kept in the file after -o.
+--write puts the tables, one report in full and its picture into the documentation.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import argparse
 import os
 import re
 import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -24,12 +26,15 @@ from tensorprog.hptransfer.show import curves  # noqa: E402
 
 PAGE = ROOT / "docs" / "how-to" / "transfer.md"
 PICTURE = ROOT / "docs" / "images" / "transfer.png"
-IN_FULL = "gpt adam"
 FOUND = "drift, derived | drift, standard | loss, derived | loss, standard |"
 HEADERS = {
     "experiments": f"| network | optimizer | widths | runs | {FOUND} cost |",
     "others": f"| network | optimizer | swept | widths | runs | best, derived | {FOUND}",
-}
+    "narrow": "| network | optimizer | from | drift | best learning rate at each width |",
+    "losses": "| learning rate | n = {} | {} | {} |",
+    "depth": "| parametrization | best lr at L = 2, 4, 8, 16 | drift, octaves per doubling of L | "
+             "loss at L = 16, best lr of L = 2 | of its own |",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,8 @@ class Experiment:
     parametrizations: tuple[str, ...] = ("derived", "sp")
     sweep: str = "lr"
     lr: float | None = None  # at the base width, while something else is swept
+    depths: tuple[int, ...] | None = None
+    values: tuple[float, ...] | None = None
 
     @property
     def file(self) -> str:
@@ -51,6 +58,11 @@ class Experiment:
     @property
     def name(self) -> str:
         return f"{self.network} {self.optimizer if self.sweep == 'lr' else self.sweep}"
+
+    @property
+    def cells(self) -> list[str]:
+        widths = f"{self.widths[0]} to {self.widths[-1]}"
+        return [self.network, self.optimizer, widths, f"{self.steps} x {self.batch}, {self.seeds}"]
 
 
 EXPERIMENTS = (
@@ -64,6 +76,7 @@ EXPERIMENTS = (
     Experiment("gpt", "adam", (16, 32, 64, 128, 256), 100, 8, 4),
     Experiment("gpt", "muon", (16, 64, 256), 60, 8, 4),
 )
+IN_FULL = next(e for e in EXPERIMENTS if e.name == "gpt adam")
 OTHERS = (
     Experiment("mlp", "adam", (32, 128, 512), 40, 64, 4, sweep="init", lr=0.01),
     Experiment("mlp", "momentum", (32, 128, 512), 40, 64, 4, sweep="momentum"),
@@ -73,63 +86,114 @@ OTHERS = (
 )
 
 
+NARROW = (
+    Experiment("mlp", "adam", (32, 128, 512), 40, 64, 6, ("derived",)),
+    Experiment("mlp", "adam", (128, 512, 2048), 40, 64, 9, ("derived",)),
+)
+DEPTH = Experiment("gpt", "adam", (32,), 60, 32, 3, depths=(2, 4, 8, 16))
+
+
+Measure = Callable[[Experiment], tp.TransferReport]
+
+
 def measured(experiment: Experiment, store: Path | None, jobs: int) -> tp.TransferReport:
     """Trains what is not in the store."""
-    return tp.transfer(experiment.file, optimizer=experiment.optimizer, widths=experiment.widths,
-                       steps=experiment.steps, batch=experiment.batch, seeds=experiment.seeds, store=store,
-                       jobs=jobs, parametrizations=experiment.parametrizations, sweep=experiment.sweep,
-                       lr=experiment.lr)  # fmt: skip
+    e = experiment
+    return tp.transfer(e.file, optimizer=e.optimizer, widths=e.widths, depths=e.depths, steps=e.steps,
+                       batch=e.batch, seeds=e.seeds, store=store, jobs=jobs, parametrizations=e.parametrizations,
+                       sweep=e.sweep, lr=e.lr, values=e.values)  # fmt: skip
 
 
-def row(experiment: Experiment, report: tp.TransferReport) -> str:
-    """One line of its table."""
-    moves, losses = [], []
-    drifts = {drift.parametrization: drift for drift in report.drifts}
-    for name in ("derived", "sp"):
-        if name not in drifts:
-            moves.append("not trained")
-            losses.append("-")
-            continue
-        drift = drifts[name]
-        bars = "" if drift.low is None else f" [{drift.low:+.2f}, {drift.high:+.2f}]"
-        moves.append("-" if drift.octaves is None else f"{drift.octaves:+.2f}{bars}")
-        carried, best = drift.at_largest, drift.best_at_largest
-        losses.append(f"{'-' if carried is None else f'{carried:.3f}'} / {'-' if best is None else f'{best:.3f}'}")
-    widths = f"{experiment.widths[0]} to {experiment.widths[-1]}"
-    runs = f"{experiment.steps} x {experiment.batch}, {experiment.seeds}"
+def found(report: tp.TransferReport, name: str) -> tuple[str, str]:
+    """A parametrization's drift, and its losses: with the best value of the smallest network, and with its own."""
+    drift = next((drift for drift in report.drifts if drift.parametrization == name), None)
+    if drift is None:
+        return "not trained", "-"
+    bars = "" if drift.low is None else f" [{drift.low:+.2f}, {drift.high:+.2f}]"
+    losses = ("-" if loss is None else f"{loss:.3f}" for loss in (drift.at_largest, drift.best_at_largest))
+    return "-" if drift.octaves is None else f"{drift.octaves:+.2f}{bars}", " / ".join(losses)
+
+
+def best(report: tp.TransferReport, name: str = "derived") -> str:
+    optima = (optimum.value for optimum in report.optima if optimum.parametrization == name)
+    return ", ".join("-" if value is None else f"{value:.2g}" for value in optima)
+
+
+def row(experiment: Experiment, measure: Measure) -> list[str]:
+    report = measure(experiment)
+    moves, losses = zip(found(report, "derived"), found(report, "sp"), strict=True)
     if experiment.sweep == "lr":
         saved = report.flops[report.sizes[-1]] / report.flops[report.sizes[0]]
-        cells = [experiment.network, experiment.optimizer, widths, runs, *moves, *losses, f"1 / {saved:.0f}"]
-    else:
-        found = [optimum for optimum in report.optima if optimum.parametrization == "derived"]
-        best = ", ".join("-" if o.value is None else f"{o.value:.2g}" for o in found)
-        kind, _, name = experiment.sweep.partition(":")
-        swept = f"`?{name}`" if name else kind.replace("_", " ")
-        cells = [experiment.network, experiment.optimizer, swept, widths, runs, best, *moves, *losses]
-    return "| " + " | ".join(cells) + " |"
+        return [*experiment.cells, *moves, *losses, f"1 / {saved:.0f}"]
+    kind, _, name = experiment.sweep.partition(":")
+    network, _, *ran = experiment.cells
+    swept = f"`?{name}`" if name else kind.replace("_", " ")
+    return [network, experiment.optimizer, swept, *ran, best(report), *moves, *losses]
+
+
+def narrow(experiment: Experiment, measure: Measure) -> list[str]:
+    report = measure(experiment)
+    return [experiment.network, experiment.optimizer, str(experiment.widths[0]), found(report, "derived")[0],
+            best(report)]  # fmt: skip
+
+
+def losses(experiment: Experiment, measure: Measure) -> list[list[str]]:
+    """The mean loss at every learning rate that all widths were trained with."""
+    runs: dict[float, dict[int, list[float]]] = {}
+    for record in measure(experiment).records:
+        loss = min(x for x in (record.loss, record.initial) if x is not None)
+        runs.setdefault(record.value, {}).setdefault(record.sizes["n"], []).append(loss)
+    return [[f"{value:.3g}", *(f"{fmean(by_width[n]):.2f}" for n in experiment.widths)]
+            for value, by_width in sorted(runs.items()) if len(by_width) == len(experiment.widths)]  # fmt: skip
+
+
+def depth(experiment: Experiment, measure: Measure) -> list[list[str]]:
+    report = measure(experiment)
+    names = {"derived": "derived (branches L^-1)", "sp": "standard"}
+    return [[names[name], best(report, name), found(report, name)[0], *found(report, name)[1].split(" / ")]
+            for name in names]  # fmt: skip
+
+
+def tables(measure: Measure, only: Sequence[str] | None) -> Iterator[tuple[str, str, list[list[str]]]]:
+    """Mark, header and rows; without the rows of experiments that are not asked for."""
+
+    def asked(experiments: Sequence[Experiment]) -> list[Experiment]:
+        return [e for e in experiments if only is None or e.name in only]
+
+    yield "experiments", HEADERS["experiments"], [row(e, measure) for e in asked(EXPERIMENTS)]
+    yield "others", HEADERS["others"], [row(e, measure) for e in asked(OTHERS)]
+    if only is None:
+        first = NARROW[0]
+        yield "depth", HEADERS["depth"], depth(DEPTH, measure)
+        yield "narrow", HEADERS["narrow"], [narrow(e, measure) for e in NARROW]
+        yield "losses", HEADERS["losses"].format(*first.widths), losses(first, measure)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, help="file of finished runs")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
-    parser.add_argument("--only", nargs="*", metavar="NAME", help="such as `gpt adam`, `mlp init`")
+    parser.add_argument(
+        "--only", nargs="*", metavar="NAME", help="such as `gpt adam`, `mlp init`: of the first two tables"
+    )
     parser.add_argument("--write", action="store_true", help="put the tables into the page")
     options = parser.parse_args()
     os.chdir(ROOT)
     page = PAGE.read_text()
-    for name, experiments in (("experiments", EXPERIMENTS), ("others", OTHERS)):
-        header = HEADERS[name]
-        lines = [header, "|" + " --- |" * (header.count("|") - 1)]
-        for experiment in (e for e in experiments if options.only is None or e.name in options.only):
-            report = measured(experiment, options.output, options.jobs)
-            print(report, file=sys.stderr, flush=True)
-            lines.append(row(experiment, report))
-            print(lines[-1], flush=True)
-            if experiment.name == IN_FULL and options.write:
-                page = placed(page, "report", f"```\n{report}```\n")
-                PICTURE.write_bytes(plots.render(plots.transfer_curves(curves(report)), "png"))
-        if len(lines) == 2 + len(experiments):
+
+    def measure(experiment: Experiment) -> tp.TransferReport:
+        nonlocal page
+        report = measured(experiment, options.output, options.jobs)
+        print(report, file=sys.stderr, flush=True)
+        if experiment == IN_FULL and options.write:
+            page = placed(page, "report", f"```\n{report}```\n")
+            PICTURE.write_bytes(plots.render(plots.transfer_curves(curves(report)), "png"))
+        return report
+
+    for name, header, rows in tables(measure, options.only):
+        lines = [header, "|" + " --- |" * (header.count("|") - 1), *("| " + " | ".join(cells) + " |" for cells in rows)]
+        print("\n".join(lines), flush=True)
+        if options.only is None:
             page = placed(page, name, "\n".join(lines) + "\n")
     if options.write:
         PAGE.write_text(page)
