@@ -13,7 +13,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
@@ -30,6 +30,7 @@ FOUND = "drift, derived | drift, standard | loss, derived | loss, standard |"
 HEADERS = {
     "experiments": f"| network | optimizer | widths | runs | {FOUND} cost |",
     "others": f"| network | optimizer | swept | widths | runs | best, derived | {FOUND}",
+    "random": "| network | optimizer | widths | runs | readout at random | readout at zero |",
     "narrow": "| network | optimizer | from | drift | best learning rate at each width |",
     "losses": "| learning rate | n = {} | {} | {} |",
     "depth": "| parametrization | best lr at L = 2, 4, 8, 16 | drift, octaves per doubling of L | "
@@ -50,6 +51,7 @@ class Experiment:
     lr: float | None = None  # at the base width, while something else is swept
     depths: tuple[int, ...] | None = None
     values: tuple[float, ...] | None = None
+    random: bool = False  # whether the readout starts at random, not at zero
 
     @property
     def file(self) -> str:
@@ -58,6 +60,14 @@ class Experiment:
     @property
     def name(self) -> str:
         return f"{self.network} {self.optimizer if self.sweep == 'lr' else self.sweep}"
+
+    @property
+    def architecture(self) -> tp.Architecture:
+        text = Path(self.file).read_text()
+        if self.random:
+            text, found = re.subn(r"(param W_out\[\w,\w\]) = zeros", r"\1", text)
+            assert found == 1, self.file
+        return tp.parse(text, self.file)
 
     @property
     def cells(self) -> list[str]:
@@ -86,6 +96,10 @@ OTHERS = (
 )
 
 
+BOTH_READOUTS = (
+    Experiment("mlp", "adam", (32, 128, 512), 40, 64, 6, ("derived",)),
+    Experiment("gpt", "adam", (16, 64, 256), 100, 8, 4, ("derived",)),
+)
 NARROW = (
     Experiment("mlp", "adam", (32, 128, 512), 40, 64, 6, ("derived",)),
     Experiment("mlp", "adam", (128, 512, 2048), 40, 64, 9, ("derived",)),
@@ -99,7 +113,7 @@ Measure = Callable[[Experiment], tp.TransferReport]
 def measured(experiment: Experiment, store: Path | None, jobs: int) -> tp.TransferReport:
     """Trains what is not in the store."""
     e = experiment
-    return tp.transfer(e.file, optimizer=e.optimizer, widths=e.widths, depths=e.depths, steps=e.steps,
+    return tp.transfer(e.architecture, optimizer=e.optimizer, widths=e.widths, depths=e.depths, steps=e.steps,
                        batch=e.batch, seeds=e.seeds, store=store, jobs=jobs, parametrizations=e.parametrizations,
                        sweep=e.sweep, lr=e.lr, values=e.values)  # fmt: skip
 
@@ -129,6 +143,11 @@ def row(experiment: Experiment, measure: Measure) -> list[str]:
     network, _, *ran = experiment.cells
     swept = f"`?{name}`" if name else kind.replace("_", " ")
     return [network, experiment.optimizer, swept, *ran, best(report), *moves, *losses]
+
+
+def both_readouts(experiment: Experiment, measure: Measure) -> list[str]:
+    reports = [measure(replace(experiment, random=random)) for random in (True, False)]
+    return [*experiment.cells, *(found(report, "derived")[0] for report in reports)]
 
 
 def narrow(experiment: Experiment, measure: Measure) -> list[str]:
@@ -165,6 +184,7 @@ def tables(measure: Measure, only: Sequence[str] | None) -> Iterator[tuple[str, 
     if only is None:
         first = NARROW[0]
         yield "depth", HEADERS["depth"], depth(DEPTH, measure)
+        yield "random", HEADERS["random"], [both_readouts(e, measure) for e in BOTH_READOUTS]
         yield "narrow", HEADERS["narrow"], [narrow(e, measure) for e in NARROW]
         yield "losses", HEADERS["losses"].format(*first.widths), losses(first, measure)
 
