@@ -75,6 +75,7 @@ class Experiment:
         return [self.network, self.optimizer, widths, f"{self.steps} x {self.batch}, {self.seeds}"]
 
 
+HALF_OCTAVES = (0.2, 0.283, 0.4, 0.566, 0.8, 1.13, 1.6)
 EXPERIMENTS = (
     Experiment("mlp", "sgd", (32, 128, 512), 40, 64, 6),
     Experiment("mlp", "adam", (128, 512, 2048), 40, 64, 9),
@@ -82,7 +83,7 @@ EXPERIMENTS = (
     Experiment("convnet", "sgd", (8, 32, 128), 40, 16, 8),
     Experiment("convnet", "adam", (16, 64, 256), 40, 16, 6),
     Experiment("convnet", "muon", (16, 64, 256), 40, 16, 6),
-    Experiment("gpt", "sgd", (16, 64, 256), 100, 8, 4),
+    Experiment("gpt", "sgd", (16, 64, 256), 100, 8, 8, values=HALF_OCTAVES),  # it diverges beside its best rate
     Experiment("gpt", "adam", (16, 32, 64, 128, 256), 100, 8, 4),
     Experiment("gpt", "muon", (16, 64, 256), 60, 8, 4),
 )
