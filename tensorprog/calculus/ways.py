@@ -94,10 +94,12 @@ class Ways(Lengths):
                 found[node.id] = node.op.mask
                 continue
             for k, arg in enumerate(node.args):
-                if arg in found and isinstance(node.op, Contract | Scale | StopGrad | SoftmaxGrad):
+                slope = (
+                    isinstance(node.op, SoftmaxGrad) and k == 0
+                )  # zero where the softmax is, not where its gradient is
+                if arg in found and (slope or isinstance(node.op, Contract | Scale | StopGrad)):
                     key, op, query = found[arg]
-                    to = [(own,) if isinstance(node.op, SoftmaxGrad) else self.becomes(node, k, own)
-                          for own in (key, query)]  # fmt: skip
+                    to = [[own] if slope else self.becomes(node, k, own) for own in (key, query)]
                     if all(to):
                         found[node.id] = (to[0][0], op, to[1][0])
         return found

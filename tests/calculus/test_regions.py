@@ -74,6 +74,26 @@ loss cross_entropy(f)
 """
 
 
+MASKED = """width n
+dim d = 8, classes = 5, T = 3
+axis i: d, j: n, k: n, c: classes, t: T, u: T
+input x[t,i]
+param E[j,i], P[t,k] = normal(1), R[k,j], S[k,j], V[c,j]
+param Q[k,i] = normal(1) frozen, G[k,i] = normal(1) frozen
+e[t,j] = E[j,i] x[t,i]
+q[t,k] = Q[k,i] x[t,i]
+p[t,k] = P[t,k] + G[k,i] x[t,i]
+a[t,u] = softmax[u](n^(-1) * q[t,k] p[u,k])
+r[t,k] = R[k,j] e[t,j]
+b[t,u] = softmax[u | u <= t](n^(-1) * (r[t,k] (S[k,j] e[u,j])))
+y[t,j] = a[t,u] b[t,u] e[u,j]
+s[] = mean[j](p[2,j])
+f0[j] = y[1,j] + n^(-1/2) * (y[1,j] * tanh(s[]))
+output f[c] = V[c,j] f0[j]
+loss cross_entropy(f)
+"""
+
+
 def change_of_s(text: str, optimizer: str = "adam") -> str:
     return str(tp.derive(tp.parse(text), optimizer).tensor("s")[1])
 
@@ -104,6 +124,11 @@ def test_a_mask_leaves_out_what_its_comparison_does() -> None:
     assert change_of_s(text.replace("u <= t", "u >= t")) == "n^-1/2"
     assert change_of_s(text.replace("u <= t", "u >= t").replace("z[2,j]", "z[0,j]")) == "1"
     assert change_of_s(text.replace(" | u <= t", "")) == "n^-1/2"
+
+
+def test_a_mask_of_what_a_softmax_is_multiplied_with_leaves_its_scores_a_gradient() -> None:
+    """Shares have a gradient only where the masked ones are that they are multiplied with; their scores, everywhere."""
+    assert change_of_s(MASKED) == "n^-1/2"
 
 
 def test_a_linear_step_keeps_the_sizes_of_entries() -> None:

@@ -145,6 +145,20 @@ def test_two_numbers_of_which_the_smaller_one_vanishes_beside_a_norm_are_refused
         tpt.derive(lambda n: Normed(8 * n, ""), x, "adamw")
 
 
+class Compared(Attention):
+    def forward(self, x: Any) -> Any:
+        x = self.first(x)
+        z, other = ((q(x) @ self.k(x).transpose(1, 2)) / self.root for q in (self.q, self.other))
+        return self.last(x + (z * (z > other)).softmax(-1) @ self.v(x))
+
+
+def test_scores_that_are_compared_with_other_scores_keep_their_number() -> None:
+    x = torch.randn(4, TIME, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    p = tpt.derive(lambda n: Compared(8 * n, "").double(), x, "adamw")
+    assert worst_difference(p.reading) < 1e-9
+    assert (n(-HALF), n(-1)) in {(m.now, m.needed) for m in p.changes.multipliers if m.kind == "product"}
+
+
 class Function(Attention):
     def forward(self, x: Any) -> Any:
         x = self.first(x)

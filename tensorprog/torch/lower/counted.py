@@ -62,7 +62,7 @@ def _compared_alike(graph: Graph) -> tuple[Graph, dict[int, int]] | None:
         if node.id not in compared:
             seen.setdefault(lead.of, _power(number, ONE))
     for node, lead, number in roots:
-        if node.id in compared and (more := seen.get(lead.of, Scalar()) * _power(number, -ONE)).powers:
+        if node.id in compared and lead.of in seen and (more := seen[lead.of] * _power(number, -ONE)).powers:
             scaled[node.id] = more
     scaled = _with_compared(graph, leading, compared, scaled)
     return _rebuilt(graph, leading, scaled) if scaled else None
