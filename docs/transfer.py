@@ -30,7 +30,7 @@ FOUND = "drift, derived | drift, standard | loss, derived | loss, standard |"
 HEADERS = {
     "experiments": f"| network | optimizer | widths | runs | {FOUND} cost |",
     "others": f"| network | optimizer | swept | widths | runs | best, derived | {FOUND}",
-    "random": "| network | optimizer | widths | runs | readout at random | readout at zero |",
+    "random": "| network | optimizer | widths | runs | derived, at random | at zero | standard, at random | at zero |",
     "narrow": "| network | optimizer | from | drift | best learning rate at each width |",
     "losses": "| learning rate | n = {} | {} | {} |",
     "depth": "| parametrization | best lr at L = 2, 4, 8, 16 | drift, octaves per doubling of L | "
@@ -98,8 +98,11 @@ OTHERS = (
 
 
 BOTH_READOUTS = (
-    Experiment("mlp", "adam", (32, 128, 512), 40, 64, 6, ("derived",)),
-    Experiment("gpt", "adam", (16, 64, 256), 100, 8, 4, ("derived",)),
+    Experiment("mlp", "adam", (32, 128, 512), 40, 64, 6),
+    Experiment("convnet", "adam", (16, 64, 256), 40, 16, 6),
+    Experiment("gpt", "adam", (16, 64, 256), 100, 8, 4),
+    Experiment("mlp", "muon", (16, 64, 256), 40, 64, 4),
+    Experiment("gpt", "muon", (16, 64, 256), 60, 8, 4),
 )
 NARROW = (
     Experiment("mlp", "adam", (32, 128, 512), 40, 64, 6, ("derived",)),
@@ -148,7 +151,7 @@ def row(experiment: Experiment, measure: Measure) -> list[str]:
 
 def both_readouts(experiment: Experiment, measure: Measure) -> list[str]:
     reports = [measure(replace(experiment, random=random)) for random in (True, False)]
-    return [*experiment.cells, *(found(report, "derived")[0] for report in reports)]
+    return [*experiment.cells, *(found(report, name)[0] for name in ("derived", "sp") for report in reports)]
 
 
 def narrow(experiment: Experiment, measure: Measure) -> list[str]:

@@ -56,11 +56,11 @@ def minus_mean(nodes: Sequence[Node], value: int) -> tuple[int, tuple[int, ...]]
         return None
     (x,), left, out = total.args, total.op.left, total.op.out
     axes = tuple(k for k, index in enumerate(left) if index not in out)
-    scalar = Scalar(Fraction(-1))
-    for k in axes:
-        scalar *= Scalar(powers=((nodes[x].axes[k].dim, Fraction(-1)),))
+    factor = node.op.scalar if isinstance(node.op, Scale) else Scalar()
+    for dim in (nodes[x].axes[k].dim for k in axes):  # times the sizes: in any order, as numbers where they are
+        factor *= Scalar(powers=((dim, Fraction(1)),)) if dim.constant is None else Scalar(dim.constant)
     kept = tuple(i for i in left if i in out) == out
-    return (x, axes) if axes and kept and isinstance(node.op, Scale) and node.op.scalar == scalar else None
+    return (x, axes) if axes and kept and factor == Scalar(Fraction(-1)) else None
 
 
 def starts_at_one(nodes: Sequence[Node], value: int, parameters: Mapping[str, Parameter]) -> bool:

@@ -174,11 +174,11 @@ class Cuts(Ways):
                     continue
                 apart = [cut for a, of in zip(node.args, indices, strict=False) if own[summed] in of
                          and isinstance(cut := known[a].get(of.index(own[summed])), np.ndarray)]  # fmt: skip
-                if apart:
-                    cut = common(apart[0], apart[-1])
-                    assert isinstance(cut, np.ndarray)
-                    seen = np.stack([allowed[:, cut == kind].any(axis=1) for kind in np.unique(cut)], axis=1)
-                    labels = rows_apart(seen)
+                cut = common(apart[0], apart[-1]) if apart else np.zeros(allowed.shape[1], dtype=np.int64)
+                assert isinstance(cut, np.ndarray)
+                seen = np.stack([allowed[:, cut == kind].any(axis=1) for kind in np.unique(cut)], axis=1)
+                labels = rows_apart(seen)
+                if apart or np.ptp(labels):  # nothing is summed for some
                     yield out.index(own[kept]), labels + (not np.ptp(labels))
 
     # --- rows that tokens choose ---------------------------------------------------------------------------

@@ -94,9 +94,7 @@ class Ways(Lengths):
                 found[node.id] = node.op.mask
                 continue
             for k, arg in enumerate(node.args):
-                slope = (
-                    isinstance(node.op, SoftmaxGrad) and k == 0
-                )  # zero where the softmax is, not where its gradient is
+                slope = isinstance(node.op, SoftmaxGrad) and k == 0  # zero where shares are, not where dy is
                 if arg in found and (slope or isinstance(node.op, Contract | Scale | StopGrad)):
                     key, op, query = found[arg]
                     to = [[own] if slope else self.becomes(node, k, own) for own in (key, query)]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tensorprog.torch.reading import Reading
 
 FACTOR = 1.5
-SMALLER = ((1 / 8, 0.05), (1 / 64, 0.05))  # the epsilon of a norm shows less
+OTHERS = ((1 / 8, 0.05), (1 / 64, 0.05), (8.0, 0.05), (64.0, 0.05))  # the epsilon of a norm shows less
 DRAWS = 4  # of the parameters, at most
 VISIBLE = 1e-4  # the least relative effect of the factor that can be told from rounding
 
@@ -103,8 +103,8 @@ class Trial:
 
     def idle(self, name: str) -> bool:
         """Whether nothing depends on a multiplier: what it multiplies is divided by what has it too. (A softmax that is
-        saturated minds only a factor that is far smaller.)"""
-        for factor, visible in ((FACTOR, VISIBLE), *SMALLER):
+        saturated minds only a factor that is far smaller, or larger.)"""
+        for factor, visible in ((FACTOR, VISIBLE), *OTHERS):
             pairs = zip(self.before, interpreted(self.reading, {name: factor}), strict=True)
             if any(float(np.abs(a - b).max()) > visible * float(np.abs(a).max()) for a, b in pairs):
                 return False

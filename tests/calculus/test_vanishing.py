@@ -16,6 +16,7 @@ from tensorprog.calculus.vanishing import Left, Vanishing
 FOUND = Path(__file__).parent / "found"
 FILES = [
     ("bias_before_a_batch_norm", "s", "adam"),
+    ("bias_before_a_mean_of_positions", "s", "adam"),
     ("bias_of_all_keys", "s", "adam"),
     ("shift_of_all_classes", "w", "lamb"),
 ]

@@ -35,7 +35,6 @@ def test_the_text_computes_what_the_graph_computes_and_derives_to_the_same(name:
     assert format_source(text) == text
 
 
-@pytest.mark.slow
 class Widths(nn.Module):
     """A gated block between embeddings, of two widths."""
 
@@ -73,6 +72,7 @@ def test_a_text_that_derives_to_another_exponent_is_told(quantity: str) -> None:
         replace(p, derivation=wrong).to_tp()
 
 
+@pytest.mark.slow
 def test_a_text_that_computes_something_else_is_told_from_the_graph() -> None:
     reading = reading_of("nanogpt_heads")
     assert text_difference(reading, lambda text: text.replace("= gelu(", "= relu(")) > 1e-3

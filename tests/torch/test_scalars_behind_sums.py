@@ -15,6 +15,7 @@ from torch import nn  # noqa: E402
 import tensorprog.torch as tpt  # noqa: E402
 from tensorprog.errors import TensorProgError  # noqa: E402
 from tensorprog.torch.changes import Absorb, Attribute  # noqa: E402
+from tensorprog.torch.trial import Trial  # noqa: E402
 from tests.shared import n, tiers  # noqa: E402
 from tests.torch.support import worst_difference  # noqa: E402
 
@@ -216,3 +217,23 @@ def test_every_tensor_behaves_as_derived_and_not_without_the_multiplier() -> Non
     assert report.verdict != "disagrees", str(report)
     wrong = p.check(widths, seeds=4, steps=1, keep=["bmm"])
     assert "(top): div" in {row.tensor for row in wrong.rows if row.verdict == "disagrees"}
+
+
+class Beside(Attention):
+    """Some scores beside squares of others, which a softmax sees before them; or scores over their largest."""
+
+    def forward(self, x: Any) -> Any:
+        x = self.first(x)
+        z, other = (q(x) @ self.k(x).transpose(1, 2) for q in (self.q, self.other))
+        if self.between == "squares":
+            scores = torch.cat([torch.relu(z[..., :3]), other[..., 3:] ** 2], -1) / self.root
+        else:
+            scores = z / z.abs().amax(-1, keepdim=True) + other / self.root
+        return self.last(x + scores.softmax(-1) @ self.v(x))
+
+
+@pytest.mark.parametrize(("beside", "idle"), [("squares", [False, False]), ("largest", [True, False])])
+def test_a_product_is_without_effect_only_if_no_factor_shows(beside: str, idle: list[bool]) -> None:
+    x = torch.randn(4, TIME, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    reading = tpt.derive(lambda n: Beside(8 * n, beside).double(), x, "adam").reading
+    assert [Trial(reading).idle(name) for name in reading.lowered.products] == idle
