@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tensorprog.calculus.bits import allotted, start
+from tensorprog.calculus.exponents import Exponents, Snapshot
 from tensorprog.calculus.gates import gating
 from tensorprog.calculus.grades import FLIPS, STAYS
-from tensorprog.calculus.pieces import Piece, pieces
+from tensorprog.calculus.pieces import Piece, pieces, with_parts
 from tensorprog.calculus.regions import regions
 from tensorprog.calculus.rules import parts_rules, rules_for
 from tensorprog.calculus.shared import Rule, Sizes, power_size
@@ -37,23 +38,6 @@ if TYPE_CHECKING:
 
 MAX_SWEEPS = 40
 CHANGE, BOTH = 1, 3  # what of a node is stale: its change; that and its initial value
-
-
-@dataclass(slots=True)
-class Exponents:
-    """The unknowns, packed: W ~ n^-A at initialisation, lr ~ n^-C (gauge a = 0), multipliers n^M."""
-
-    A: dict[str, int]
-    C: dict[str, int]
-    M: dict[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """The terms of every node: of its initial value and of its change, at one step."""
-
-    initial: tuple[Terms, ...]
-    change: tuple[Terms, ...]
 
 
 @dataclass
@@ -104,14 +88,8 @@ class Analysis:
             for a in node.args:
                 self._readers[a].append(node.id)
         self.pieces = pieces(self.program)
-        if self.regions.of:  # parts read one another as the nodes do that they are parts of
-            place = {k: at for at, piece in enumerate(self.pieces) for k in piece.nodes}
-            parts: list[list[int]] = [[] for _ in self.pieces]
-            for part, whole in self.regions.of.items():
-                parts[place[whole]].append(part)
-            zeros = [k for k in range(len(self.program.nodes), len(self.nodes)) if k not in self.regions.of]
-            again = [Piece(of, piece.circular) for of, piece in zip(parts, self.pieces, strict=True)]
-            self.pieces += [Piece(zeros), *again]
+        if self.regions.of:
+            self.pieces = with_parts(self.pieces, self.regions.of, range(len(self.program.nodes), len(self.nodes)))
         self._begun: dict[Hashable, list[Terms]] = {}
         self.stops: Container[int] = ()
         self.restart()

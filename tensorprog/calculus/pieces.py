@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tensorprog.graph import Program
@@ -41,6 +41,17 @@ def pieces(program: Program) -> list[Piece]:
         ]
         done = last + 1
     return [*found, Piece(range(done, len(nodes)))]
+
+
+def with_parts(found: Sequence[Piece], of: Mapping[int, int], behind: Iterable[int]) -> list[Piece]:
+    """The same, and the parts of nodes (part -> node) behind them: these read one another as the nodes do. `behind`:
+    all that stands behind the nodes, parts and what they need besides."""
+    place = {k: at for at, piece in enumerate(found) for k in piece.nodes}
+    parts: list[list[int]] = [[] for _ in found]
+    for part, whole in of.items():
+        parts[place[whole]].append(part)
+    needed = Piece([k for k in behind if k not in of])
+    return [*found, needed, *(Piece(nodes, piece.circular) for nodes, piece in zip(parts, found, strict=True))]
 
 
 def _merged(intervals: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tensorprog.calculus.analysis import Exponents
+from tensorprog.calculus.exponents import Exponents
 
 
 @dataclass

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tensorprog.calculus.analysis import Analysis, Exponents, Snapshot
+from tensorprog.calculus.analysis import Analysis
 from tensorprog.calculus.cancelling import require_norms_of_what_lasts
+from tensorprog.calculus.exponents import Exponents, Snapshot
 from tensorprog.calculus.rank import require_finite_rank
 from tensorprog.calculus.solver import Solver
 from tensorprog.calculus.stable import assert_stable

@@ -14,8 +14,9 @@ from collections.abc import Mapping
 from math import inf
 from operator import gt
 
-from tensorprog.calculus.analysis import BOTH, MAX_SWEEPS, Exponents
+from tensorprog.calculus.analysis import BOTH, MAX_SWEEPS
 from tensorprog.calculus.demands import Demands
+from tensorprog.calculus.exponents import Exponents
 from tensorprog.calculus.pieces import Piece
 from tensorprog.calculus.settling import Circle, Largest
 from tensorprog.calculus.stable import runaway

@@ -14,7 +14,7 @@ from tensorprog.functions import Function, find
 from tensorprog.graph import Add, Contract, InvRms, Loss, Map, Param, Program, Scale, Softmax, TopK
 
 if TYPE_CHECKING:
-    from tensorprog.calculus.analysis import Snapshot
+    from tensorprog.calculus.exponents import Snapshot
 
 
 def require_unit_streams(program: Program, initial: Sequence[Terms], change: Sequence[Terms]) -> None:

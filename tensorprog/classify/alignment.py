@@ -16,8 +16,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from tensorprog.calculus.analysis import Snapshot, largest
+from tensorprog.calculus.analysis import largest
 from tensorprog.calculus.explain import Explainer
+from tensorprog.calculus.exponents import Snapshot
 from tensorprog.calculus.multiply import ContractPlan, multiply
 from tensorprog.calculus.shared import Change, Rule, contract_plan, describe
 from tensorprog.calculus.solve import Solution

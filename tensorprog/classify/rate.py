@@ -7,7 +7,7 @@ from fractions import Fraction
 from math import ceil
 
 from tensorprog.calculus.affine import Form
-from tensorprog.calculus.analysis import Exponents
+from tensorprog.calculus.exponents import Exponents
 from tensorprog.programme.trajectory import Excess, Trainer
 
 START = 6  # powers of the width: more than any learning rate needs

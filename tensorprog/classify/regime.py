@@ -10,7 +10,8 @@ from math import lcm
 
 from tensorprog.architecture import Architecture
 from tensorprog.attribution import attributed, orders
-from tensorprog.calculus.analysis import Snapshot, largest
+from tensorprog.calculus.analysis import largest
+from tensorprog.calculus.exponents import Snapshot
 from tensorprog.calculus.shared import describe
 from tensorprog.calculus.solve import require_norms
 from tensorprog.classify.alignment import AlignedTrainer, Alignment, Disagreement, disagreements, read_alignment

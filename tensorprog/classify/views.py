@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from tensorprog.calculus.analysis import Exponents
+from tensorprog.calculus.exponents import Exponents
 from tensorprog.classify.rate import largest_rate
 from tensorprog.errors import CalculusError
 from tensorprog.parametrization import Parametrization

@@ -16,7 +16,8 @@ from statistics import median
 import numpy as np
 
 from tensorprog.arrays import rms
-from tensorprog.calculus.analysis import Analysis, Snapshot, largest
+from tensorprog.calculus.analysis import Analysis, largest
+from tensorprog.calculus.exponents import Snapshot
 from tensorprog.calculus.terms import Terms
 from tensorprog.coordcheck.ladder import Ladder
 from tensorprog.derivation import Derivation

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from tensorprog.calculus.analysis import Exponents
+from tensorprog.calculus.exponents import Exponents
 from tensorprog.coordcheck.ladder import Ladder
 from tensorprog.coordcheck.predict import Predictor, Touched
 from tensorprog.coordcheck.probes import Probe

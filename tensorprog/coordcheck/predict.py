@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 
-from tensorprog.calculus.analysis import Analysis, Exponents, Snapshot, largest
+from tensorprog.calculus.analysis import Analysis, largest
+from tensorprog.calculus.exponents import Exponents, Snapshot
 from tensorprog.calculus.shared import Sizes
 from tensorprog.calculus.solve import require_norms
 from tensorprog.calculus.stable import blown_up, unbounded

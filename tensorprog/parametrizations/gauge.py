@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tensorprog.calculus.analysis import Exponents
+from tensorprog.calculus.exponents import Exponents
 from tensorprog.calculus.solver import Solver
 from tensorprog.errors import TensorProgError
 from tensorprog.exponents import Power

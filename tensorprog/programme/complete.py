@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from tensorprog.calculus.analysis import Exponents
+from tensorprog.calculus.exponents import Exponents
 from tensorprog.errors import CalculusError
 from tensorprog.exponents import Units
 from tensorprog.programme.corners import alone

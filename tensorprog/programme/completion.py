@@ -9,7 +9,7 @@ from typing import Any
 
 from tensorprog.architecture import Architecture
 from tensorprog.attribution import attribute
-from tensorprog.calculus.analysis import Exponents
+from tensorprog.calculus.exponents import Exponents
 from tensorprog.calculus.forms import DEFAULT_FORM, parametrize, without_multipliers
 from tensorprog.calculus.solve import Solution, require_norms
 from tensorprog.classify.alignment import AlignedTrainer, Alignment

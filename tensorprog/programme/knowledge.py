@@ -8,7 +8,8 @@ from fractions import Fraction
 from math import gcd, lcm
 
 from tensorprog.calculus.affine import Form, Guard, unpack
-from tensorprog.calculus.analysis import MAX_SWEEPS, Exponents, Snapshot
+from tensorprog.calculus.analysis import MAX_SWEEPS
+from tensorprog.calculus.exponents import Exponents, Snapshot
 from tensorprog.calculus.shared import describe
 from tensorprog.calculus.stable import blown_up
 from tensorprog.parametrizations.gauge import gauge_degree

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
-from tensorprog.calculus.analysis import MAX_SWEEPS, Exponents
+from tensorprog.calculus.analysis import MAX_SWEEPS
+from tensorprog.calculus.exponents import Exponents
 from tensorprog.errors import CalculusError
 from tensorprog.parametrizations.gauge import gauge_degree
 from tensorprog.programme.branches import Constraint

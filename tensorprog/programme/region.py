@@ -9,7 +9,7 @@ from fractions import Fraction
 from math import lcm
 
 from tensorprog.calculus.affine import Form, pack
-from tensorprog.calculus.analysis import Exponents, Snapshot
+from tensorprog.calculus.exponents import Exponents, Snapshot
 from tensorprog.calculus.shared import describe
 from tensorprog.calculus.stable import blown_up
 from tensorprog.errors import TensorProgError

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from tensorprog.calculus.analysis import Exponents
+from tensorprog.calculus.exponents import Exponents
 from tensorprog.exponents import Power
 from tensorprog.parametrizations.gauge import gauge_degree
 from tensorprog.programme.branches import NONE, ZERO, Branch, Constraint, Plane, Planes

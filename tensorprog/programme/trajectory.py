@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from tensorprog.calculus.analysis import MAX_SWEEPS, Exponents, Snapshot, largest
+from tensorprog.calculus.analysis import MAX_SWEEPS, largest
+from tensorprog.calculus.exponents import Exponents, Snapshot
 from tensorprog.calculus.shared import describe
 from tensorprog.calculus.solver import Solver
 from tensorprog.calculus.stable import sensitive

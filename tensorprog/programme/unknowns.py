@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from tensorprog.calculus.affine import Form, pack
-from tensorprog.calculus.analysis import Exponents
+from tensorprog.calculus.exponents import Exponents
 from tensorprog.exponents import Units
 from tensorprog.parametrizations.gauge import gauge_degree
 from tensorprog.programme.trajectory import Trainer

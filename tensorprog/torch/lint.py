@@ -15,7 +15,8 @@ from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from tensorprog.calculus.analysis import Exponents, largest
+from tensorprog.calculus.analysis import largest
+from tensorprog.calculus.exponents import Exponents
 from tensorprog.coordcheck.predict import Predictor
 from tensorprog.derivation import SCHEMA
 from tensorprog.exponents import Power

@@ -7,7 +7,8 @@ from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING
 
-from tensorprog.calculus.analysis import Exponents, largest
+from tensorprog.calculus.analysis import largest
+from tensorprog.calculus.exponents import Exponents
 from tensorprog.calculus.solve import Solution, prepare
 from tensorprog.coordcheck.predict import Prediction, Predictor
 from tensorprog.coordcheck.probes import Probe

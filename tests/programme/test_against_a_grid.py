@@ -11,7 +11,7 @@ import pytest
 
 import tensorprog as tp
 from tensorprog.calculus import affine
-from tensorprog.calculus.analysis import Exponents
+from tensorprog.calculus.exponents import Exponents
 from tensorprog.classify.regime import trainer_for
 from tensorprog.programme import search
 from tensorprog.programme.completion import complete

@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 import tensorprog as tp
-from tensorprog.calculus.analysis import Exponents
+from tensorprog.calculus.exponents import Exponents
 from tensorprog.classify import classify
 from tensorprog.classify.regime import trainer_for
 from tensorprog.exponents import Power
