@@ -11,7 +11,7 @@ from tensorprog.calculus.terms import largest
 from tensorprog.errors import TensorProgError
 from tensorprog.exponents import Power
 from tensorprog.functions import BUILTIN, Function
-from tensorprog.graph import Add, Graph, InvRms, Loss, Map, Node, Scalar, Scale, Softmax, TopK
+from tensorprog.graph import Add, Contract, Graph, InvRms, Loss, Map, Node, Scalar, Scale, Softmax, TopK
 from tensorprog.norms import by_its_norm
 from tensorprog.torch.lower.scalars import scalar_power
 from tensorprog.torch.positive import POSITIVE
@@ -42,7 +42,7 @@ def require_reach(graph: Graph, solution: Solution) -> None:
     for name, ends in roots.items():
         root = max((n for n in ends if n.id in effect), key=lambda n: effect[n.id], default=None)
         if root is not None and effect[root.id] < 0:
-            _refuse(graph, name, root, reader, len({_number(graph.nodes[n.args[0]]) for n in ends}) > 1)
+            _refuse(graph, name, root, effect, reader, len({_number(graph.nodes[n.args[0]]) for n in ends}) > 1)
 
 
 def _passed(graph: Graph, node: Node, a: int, sizes: Sequence[int | None]) -> int | None:
@@ -65,13 +65,20 @@ def _passed(graph: Graph, node: Node, a: int, sizes: Sequence[int | None]) -> in
     return 0
 
 
-def _refuse(graph: Graph, name: str, root: Node, reader: Mapping[int, int], apart: bool) -> None:
-    """Raises the error that names the number by which it vanishes; nothing where there is none: then it is the model's
-    own."""
+def _refuse(
+    graph: Graph, name: str, root: Node, effect: Mapping[int, int], reader: Mapping[int, int], apart: bool
+) -> None:
+    """Raises the error that names the number by which it vanishes; nothing where there is none, or where that is
+    another product's and this one has its own: then it is the model's own."""
     nodes = graph.nodes
+    own = _number(nodes[root.args[0]]).degree < 0
     at, last = root, ""  # what reads it first, other than a multiple
     while at.id in reader:
-        at = nodes[reader[at.id]]
+        before, at = at, nodes[reader[at.id]]
+        if own and _mixed(before, at):
+            if effect[root.id] == effect[at.id]:
+                return
+            break
         power = _number(at)
         if power.degree < 0:
             raise TensorProgError(
@@ -86,6 +93,13 @@ def _refuse(graph: Graph, name: str, root: Node, reader: Mapping[int, int], apar
             why="one multiplier serves both, and the larger part has to stay of order 1",
             fix="the same number for both: `z = (q @ k.mT) / d ** 0.5` once, in front of all that reads it",
         )
+
+
+def _mixed(part: Node, node: Node) -> bool:
+    """Whether a node is a product of this and another value that is neither's multiple: it sums, or has a width."""
+    if not isinstance(node.op, Contract) or node.op.right is None:
+        return False
+    return bool(node.op.summed) or any(axis.dim.grows and axis not in part.axes for axis in node.axes)
 
 
 def _number(node: Node) -> Power:

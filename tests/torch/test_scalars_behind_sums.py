@@ -78,6 +78,11 @@ TWICE = {  # scores -> what reads them; the number that counts, where d is the s
     "and its square": (lambda s, z, d: (z * z + z) / d, n(-HALF)),
     "times its sign": (lambda s, z, d: z * torch.sign(z) / d**0.5, n(-HALF)),
     "and a sign of a multiple": (lambda s, z, d: z / d**0.5 + torch.sign(z * d), n(-HALF)),
+    "leaky relu": (lambda s, z, d: nn.functional.leaky_relu(z, 0.2) / d**0.5, n(-HALF)),
+    "prelu": (lambda s, z, d: nn.functional.prelu(z, s.temperature[None]) / d**0.5, n(-HALF)),
+    "relu of both signs": (lambda s, z, d: (torch.relu(z) + torch.relu(-z)) / d**0.5, n(-HALF)),
+    "softshrink": (lambda s, z, d: nn.functional.softshrink(z) / d**0.5, n(-HALF)),
+    "clamped below": (lambda s, z, d: z.clamp(min=-5) / d**0.5, n(-HALF)),
     "where positive": (lambda s, z, d: z * (z > 0).to(z) / d**0.5, n(-HALF)),
     "where above a bias": (lambda s, z, d: torch.where(z > s.bias, z, torch.zeros_like(z)) / d**0.5, n(-HALF)),
     "masked where negative": (lambda s, z, d: z.masked_fill(z < 0, -1e9) / d**0.5, n(-HALF)),
@@ -106,6 +111,9 @@ def test_of_several_numbers_behind_scores_the_largest_is_counted_in(readers: str
 BEHIND = {  # functions that no number passes through
     "silu": lambda z, d: nn.functional.silu(z) / d**0.5,
     "elu": lambda z, d: nn.functional.elu(z) / d**0.5,
+    "clamp": lambda z, d: z.clamp(-5, 5) / d**0.5,
+    "relu6": lambda z, d: nn.functional.relu6(z) / d**0.5,
+    "hardswish": lambda z, d: nn.functional.hardswish(z) / d**0.5,
     "its own gate": lambda z, d: z * torch.sigmoid(z) / d**0.5,
     "logarithms of shares": lambda z, d: (z - z.logsumexp(-1, keepdim=True)) / d**0.5,
 }
@@ -122,7 +130,7 @@ class Behind(Attention):
         return BEHIND[self.between.removesuffix(", early")](z / d**0.5, 1.0)
 
 
-@pytest.mark.parametrize("function", tiers(BEHIND, ["silu"]))
+@pytest.mark.parametrize("function", tiers(BEHIND, ["silu", "clamp", "hardswish"]))
 def test_a_number_behind_a_function_that_it_cannot_pass_is_refused_with_advice_that_helps(function: str) -> None:
     x = torch.randn(4, TIME, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     with pytest.raises(TensorProgError, match=r"`bmm` does vanishes like n\^-1/2, by the number at `div`") as error:
@@ -130,6 +138,29 @@ def test_a_number_behind_a_function_that_it_cannot_pass_is_refused_with_advice_t
     assert "right behind the product" in error.value.fix
     early = tpt.derive(lambda n: Behind(8 * n, f"{function}, early").double(), x, "adamw")
     assert [(m.now, m.needed) for m in early.changes.multipliers if m.kind == "product"] == [(n(-HALF), n(-1))]
+
+
+class Branch(Attention):
+    """What attention adds is small by a number of its own."""
+
+    def forward(self, x: Any) -> Any:
+        x = self.first(x)
+        z = self.q(x) @ self.k(x).transpose(1, 2) / self.root
+        if self.between == "gate":
+            return self.last(x + torch.sigmoid(z.mean(-1, keepdim=True)) * self.v(x) / self.root)
+        z = nn.functional.silu(z) / self.root if self.between == "late" else z
+        return self.last(x + z.softmax(-1) @ self.v(x) / self.root)
+
+
+@pytest.mark.parametrize("kind", ["softmax", "gate"])
+def test_a_number_behind_another_product_is_not_that_of_the_scores(kind: str) -> None:
+    p = tpt.derive(lambda n: Branch(8 * n, kind), torch.randn(4, TIME, 5), "adamw")
+    assert [(m.now, m.needed) for m in p.changes.multipliers if m.kind == "product"] == [(n(-HALF), n(-1))]
+
+
+def test_scores_that_vanish_in_front_of_another_product_with_a_number_are_refused() -> None:
+    with pytest.raises(TensorProgError, match="`bmm` does vanishes like n"):
+        tpt.derive(lambda n: Branch(8 * n, "late"), torch.randn(4, TIME, 5), "adamw")
 
 
 class Normed(Attention):

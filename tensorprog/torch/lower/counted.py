@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Hashable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from heapq import heappop, heappush
 
 from tensorprog.functions import BUILTIN
 from tensorprog.graph import Add, Contract, Fold, Graph, Map, Merge, Node, Scalar, Scale, Split, StopGrad, TopK, Window
+from tensorprog.torch.lower.ends import Ends, ends_of
 from tensorprog.torch.lower.nodes import renumbered
 from tensorprog.torch.lower.scalars import scalar_power, sums
 
@@ -204,14 +205,18 @@ class Lead:
 
 
 def _leading(graph: Graph) -> dict[int, Lead]:
-    """The nodes that follow multipliers of products; of a sum, only the operands of the highest degree do."""
+    """The nodes that follow multipliers of products; of a sum, only the operands of the highest degree do, and it does
+    not where these cancel (`z.clamp(-5, 5)`)."""
     found: dict[int, Lead] = {}
+    ends: dict[int, Ends] = {}
+    bases: dict[Hashable, int] = {}
     for node in graph.nodes:
         known = [a for a in node.args if a in found]
         most = max((found[a].degree for a in known), default=ZERO)
         match node.op:
             case Scale(scalar) if own := [u for u in scalar.unknowns if graph.unknowns[u].kind == "multiplier"]:
                 found[node.id] = Lead(frozenset(own))
+                ends[node.id] = ends_of(node, graph, frozenset(), ends, bases)
                 continue
             case Add() if known:
                 known = [a for a in known if found[a].degree == most]
@@ -227,7 +232,9 @@ def _leading(graph: Graph) -> dict[int, Lead]:
                 degree, shares = most * order, {node.args[0]: ONE / order}
             case _:
                 continue
-        found[node.id] = Lead(frozenset().union(*(found[a].of for a in known)), degree, shares, frozenset(known))
+        if far := ends_of(node, graph, frozenset(known), ends, bases):
+            ends[node.id] = far
+            found[node.id] = Lead(frozenset().union(*(found[a].of for a in known)), degree, shares, frozenset(known))
     return found
 
 
