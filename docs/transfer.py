@@ -87,7 +87,8 @@ EXPERIMENTS = (
     Experiment("gpt", "adam", (16, 32, 64, 128, 256), 100, 8, 4),
     Experiment("gpt", "muon", (16, 64, 256), 60, 8, 4),
 )
-IN_FULL = next(e for e in EXPERIMENTS if e.name == "gpt adam")
+NAMED = {experiment.name: experiment for experiment in EXPERIMENTS}
+IN_FULL = NAMED["gpt adam"]
 OTHERS = (
     Experiment("mlp", "adam", (32, 128, 512), 40, 64, 4, sweep="init", lr=0.01),
     Experiment("mlp", "momentum", (32, 128, 512), 40, 64, 4, sweep="momentum"),
@@ -98,16 +99,13 @@ OTHERS = (
 
 
 BOTH_READOUTS = (
-    Experiment("mlp", "adam", (32, 128, 512), 40, 64, 6),
-    Experiment("convnet", "adam", (16, 64, 256), 40, 16, 6),
-    Experiment("gpt", "adam", (16, 64, 256), 100, 8, 4),
-    Experiment("mlp", "muon", (16, 64, 256), 40, 64, 4),
-    Experiment("gpt", "muon", (16, 64, 256), 60, 8, 4),
+    replace(NAMED["mlp adam"], widths=(32, 128, 512), seeds=6),
+    NAMED["convnet adam"],
+    replace(NAMED["gpt adam"], widths=(16, 64, 256)),
+    NAMED["mlp muon"],
+    NAMED["gpt muon"],
 )
-NARROW = (
-    Experiment("mlp", "adam", (32, 128, 512), 40, 64, 6, ("derived",)),
-    Experiment("mlp", "adam", (128, 512, 2048), 40, 64, 9, ("derived",)),
-)
+NARROW = tuple(replace(e, parametrizations=("derived",)) for e in (BOTH_READOUTS[0], NAMED["mlp adam"]))
 DEPTH = Experiment("gpt", "adam", (32,), 60, 32, 3, depths=(2, 4, 8, 16))
 
 

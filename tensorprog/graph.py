@@ -13,6 +13,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from tensorprog.dims import Dim
+from tensorprog.scalar import Scalar as Scalar  # one place for those who read a graph
 from tensorprog.syntax import NOWHERE, Span
 
 if TYPE_CHECKING:
@@ -28,22 +29,6 @@ class Axis:
     dim: Dim
     label: str = field(default="", compare=False)
     loop: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Scalar:
-    """coefficient * prod dim^power * prod unknown: a number that may depend on the widths."""
-
-    coefficient: Fraction = Fraction(1)
-    powers: tuple[tuple[Dim, Fraction], ...] = ()
-    unknowns: tuple[str, ...] = ()
-
-    def __mul__(self, other: Scalar) -> Scalar:
-        powers: dict[Dim, Fraction] = {}
-        for dim, power in (*self.powers, *other.powers):
-            powers[dim] = powers.get(dim, Fraction(0)) + power
-        kept = tuple((d, p) for d, p in powers.items() if p)
-        return Scalar(self.coefficient * other.coefficient, kept, self.unknowns + other.unknowns)
 
 
 # --- node kinds -------------------------------------------------------------------------------------
@@ -251,6 +236,15 @@ def unscaled(nodes: Sequence[Node], node: int) -> int:
     while isinstance(nodes[node].op, Scale):
         node = nodes[node].args[0]
     return node
+
+
+def readers(nodes: Sequence[Node]) -> list[list[int]]:
+    """What reads each node, in order, each once."""
+    found: list[list[int]] = [[] for _ in nodes]
+    for node in nodes:
+        for a in dict.fromkeys(node.args):
+            found[a].append(node.id)
+    return found
 
 
 def reached(nodes: Sequence[Node], roots: Iterable[int], stops: tuple[type, ...] = ()) -> set[int]:

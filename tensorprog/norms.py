@@ -57,8 +57,8 @@ def minus_mean(nodes: Sequence[Node], value: int) -> tuple[int, tuple[int, ...]]
     (x,), left, out = total.args, total.op.left, total.op.out
     axes = tuple(k for k, index in enumerate(left) if index not in out)
     factor = node.op.scalar if isinstance(node.op, Scale) else Scalar()
-    for dim in (nodes[x].axes[k].dim for k in axes):  # times the sizes: in any order, as numbers where they are
-        factor *= Scalar(powers=((dim, Fraction(1)),)) if dim.constant is None else Scalar(dim.constant)
+    for k in axes:  # times the sizes, in any order
+        factor *= Scalar.size(nodes[x].axes[k].dim)
     kept = tuple(i for i in left if i in out) == out
     return (x, axes) if axes and kept and factor == Scalar(Fraction(-1)) else None
 

@@ -28,7 +28,7 @@ from tensorprog.calculus.terms import largest as largest  # one place for those 
 from tensorprog.calculus.together import added_together
 from tensorprog.exponents import Units
 from tensorprog.functions import Function
-from tensorprog.graph import Param, Program, Scale
+from tensorprog.graph import Param, Program, Scale, readers
 from tensorprog.optimizers import Choice
 from tensorprog.optimizers.choice import choose
 from tensorprog.parameters import Parameter
@@ -83,10 +83,7 @@ class Analysis:
         self.rules += parts_rules(self.rules, self.regions, self.sizes)
         self.margins = [sum(self.sizes(a.dim) for a in node.axes) // 2 for node in self.nodes]
         self._params = [node.id for node in self.program.nodes if isinstance(node.op, Param)]
-        self._readers: list[list[int]] = [[] for _ in self.nodes]
-        for node in self.nodes:
-            for a in node.args:
-                self._readers[a].append(node.id)
+        self._readers = readers(self.nodes)
         self.pieces = pieces(self.program)
         if self.regions.of:
             self.pieces = with_parts(self.pieces, self.regions.of, range(len(self.program.nodes), len(self.nodes)))

@@ -102,10 +102,7 @@ class Cuts(Ways):
                 if isinstance(whole, np.ndarray) and len(whole) == prod(sizes):
                     for k in range(count):
                         rows = np.moveaxis(whole.reshape(sizes), k, 0).reshape(sizes[k], -1)
-                        yield (
-                            axis + k,
-                            np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1) + (np.ptp(whole) == 0),
-                        )
+                        yield axis + k, rows_apart(rows) + (np.ptp(whole) == 0)
             case Merge(axis, count):
                 arg = node.args[0]
                 labels = {k: of for k in range(count) if isinstance(of := known[arg].get(axis + k), np.ndarray)}

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tensorprog.graph import Program
+from tensorprog.graph import readers as readers_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +21,8 @@ def pieces(program: Program) -> list[Piece]:
     """Every node after what it reads, but for those that layers make of each other: they are one piece. So what only
     reads a stream is worked out when the stream is settled, and gradients when the network is."""
     nodes = program.nodes
-    readers: list[list[int]] = [[] for _ in nodes]
-    back = []  # from what is read before its turn to what reads it
-    for node in nodes:
-        for a in node.args:
-            readers[a].append(node.id)
-            if a > node.id:
-                back.append((node.id, a))
+    readers = readers_of(nodes)
+    back = [(node.id, a) for node in nodes for a in node.args if a > node.id]  # to what is read before its turn
     found: list[Piece] = []
     done = 0
     for first, last in _merged(back):

@@ -20,6 +20,7 @@ from tensorprog.graph import (
     Split,
     StopGrad,
     Window,
+    readers,
 )
 
 
@@ -46,10 +47,7 @@ class Occurrence:
 def occurrences(program: Program) -> list[Occurrence]:
     """Every use of every parameter in the forward graph, in graph order."""
     nodes = program.forward.nodes
-    consumers: list[list[int]] = [[] for _ in nodes]
-    for node in nodes:
-        for a in dict.fromkeys(node.args):
-            consumers[a].append(node.id)
+    consumers = readers(nodes)
     found: list[Occurrence] = []
     weights: dict[int, frozenset[str]] = {}  # nodes computed from parameters alone, or with masks -> which
     data: set[int] = set()  # from none

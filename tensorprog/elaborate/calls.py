@@ -106,8 +106,7 @@ def _inverse(dims: Iterable[Dim]) -> Scalar:
     """1 / the product of these sizes."""
     scalar = Scalar()
     for dim in dims:
-        value = dim.constant
-        scalar = scalar * (Scalar(powers=((dim, Fraction(-1)),)) if value is None else Scalar(1 / value))
+        scalar *= Scalar.size(dim, Fraction(-1))
     return scalar
 
 

@@ -179,24 +179,18 @@ def _static_sum(expr: Binary, scope: Scope) -> Scalar | None:
     if not a.powers and not b.powers:
         sign = 1 if expr.op == "+" else -1
         return Scalar(a.coefficient + sign * b.coefficient)
-    return of_dim(polynomial(expr, scope))
-
-
-def of_dim(dim: Dim) -> Scalar:
-    """A size as a scalar: constants become the coefficient."""
-    constant = dim.constant
-    return Scalar(constant) if constant is not None else Scalar(powers=((dim, Fraction(1)),))
+    return Scalar.size(polynomial(expr, scope))
 
 
 def _named_scalar(name: str, scope: Scope, span: Span) -> Scalar | None:
     match scope.find(name):
         case DimEntity(dim=dim):
-            return of_dim(dim)
+            return Scalar.size(dim)
         case ScalarEntity(scalar=scalar):
             return scalar
         case None:
             cell = scope.knows_index(name)
-            return None if cell is None else of_dim(cell.size(name, span))
+            return None if cell is None else Scalar.size(cell.size(name, span))
         case _:
             return None
 

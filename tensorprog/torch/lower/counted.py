@@ -8,7 +8,22 @@ from fractions import Fraction
 from heapq import heappop, heappush
 
 from tensorprog.functions import BUILTIN
-from tensorprog.graph import Add, Contract, Fold, Graph, Map, Merge, Node, Scalar, Scale, Split, StopGrad, TopK, Window
+from tensorprog.graph import (
+    Add,
+    Contract,
+    Fold,
+    Graph,
+    Map,
+    Merge,
+    Node,
+    Scalar,
+    Scale,
+    Split,
+    StopGrad,
+    TopK,
+    Window,
+    readers,
+)
 from tensorprog.torch.lower.ends import Ends, ends_of
 from tensorprog.torch.lower.nodes import renumbered
 from tensorprog.torch.lower.scalars import scalar_power, sums
@@ -34,14 +49,14 @@ def onto_products(graph: Graph) -> tuple[Graph, dict[int, int]]:
 
 def _moved_once(graph: Graph) -> tuple[Graph, dict[int, int]] | None:
     """The graph in which numbers moved; None where nothing is left to move."""
-    leading, readers = _leading(graph), _readers(graph)
-    compared = _compared(graph, leading, readers)
+    leading, read_by = _leading(graph), readers(graph.nodes)
+    compared = _compared(graph, leading, read_by)
     scaled: dict[int, Scalar] = {}  # node -> what it is multiplied with
     gone: set[int] = set()  # the scalars that move
     for node in graph.nodes:
         number = _number(node)
         if number and _power(number, ONE).powers and node.args[0] in leading:
-            found = _behind(node, number, graph, leading, readers, compared)
+            found = _behind(node, number, graph, leading, read_by, compared)
             if any(not leading[k].through for k in found):
                 found = _with_compared(graph, leading, compared - {node.id}, found)
                 if not (scaled.keys() | gone) & {*found, node.id}:
@@ -54,7 +69,7 @@ def _compared_alike(graph: Graph) -> tuple[Graph, dict[int, int]] | None:
     """The graph in which what only comparisons see of a product has the number in front that all else has: it tells
     nothing of the multiplier. None where it has."""
     leading = _leading(graph)
-    compared = _compared(graph, leading, _readers(graph))
+    compared = _compared(graph, leading, readers(graph.nodes))
     seen: dict[frozenset[str], Scalar] = {}
     scaled: dict[int, Scalar] = {}
     roots = [(node, lead, _number(graph.nodes[node.args[0]]) or Scalar()) for node in graph.nodes
@@ -109,23 +124,14 @@ def _rebuilt(graph: Graph, leading: Mapping[int, Lead], scaled: Mapping[int, Sca
     return moved, {old: new_ids[k] for old, k in place.items() if old not in scaled and k in new_ids}
 
 
-def _readers(graph: Graph) -> list[list[Node]]:
-    """What reads each node."""
-    readers: list[list[Node]] = [[] for _ in graph.nodes]
-    for node in graph.nodes:
-        for a in dict.fromkeys(node.args):
-            readers[a].append(node)
-    return readers
-
-
-def _compared(graph: Graph, leading: Mapping[int, Lead], readers: Sequence[Sequence[Node]]) -> set[int]:
+def _compared(graph: Graph, leading: Mapping[int, Lead], read_by: Sequence[Sequence[int]]) -> set[int]:
     """The nodes that follow multipliers of which only comparisons are made: a positive number times all of it is
     nothing to them."""
     kept = {graph.loss, *(k for _, k in graph.outputs)}
     found: set[int] = set()
     for node in reversed(graph.nodes):
         if node.id in leading and node.id not in kept and all(
-            _blind(n) or (n.id in found and node.id in leading[n.id].through) for n in readers[node.id]
+            _blind(graph.nodes[n]) or (n in found and node.id in leading[n].through) for n in read_by[node.id]
         ):  # fmt: skip
             found.add(node.id)
     return found
@@ -152,7 +158,7 @@ def _behind(
     whole: Scalar,
     graph: Graph,
     leading: Mapping[int, Lead],
-    readers: Sequence[Sequence[Node]],
+    read_by: Sequence[Sequence[int]],
     compared: Set[int],
 ) -> dict[int, Scalar]:
     """What takes the number of `scale` in: node -> what it is then multiplied with. Not where something else reads a
@@ -165,7 +171,7 @@ def _behind(
         k = -heappop(queue)
         power, *others = wanted[k]
         number = _power(whole, power)
-        alone = [n for n in readers[k] if n.id != scale.id and not (n.id in found and k in leading[n.id].through)]
+        alone = [graph.nodes[n] for n in read_by[k] if n != scale.id and not (n in found and k in leading[n].through)]
         read = (_power(found[n.id], leading[n.id].shares.get(k, ZERO)) if n.id in found else _number(n) or Scalar()
                 for n in alone if not _blind(n) and n.id not in compared)  # fmt: skip
         if others or k in kept or not all(_at_most(n, number) for n in read):

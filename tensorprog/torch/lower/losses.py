@@ -88,10 +88,7 @@ def nll_loss(low: Lowering, call: Call) -> tuple[Value, None]:
     loss = Value(low.emit(Loss("cross_entropy"), (ordered.node, target), ()), ())
     if low.constant_int(call["reduction"]) == 2:  # a sum: of finitely many
         for axis in axes[:-1]:
-            constant = axis.dim.constant
-            loss = low.scale(
-                loss, Scalar(constant) if constant is not None else Scalar(powers=((axis.dim, Fraction(1)),))
-            )
+            loss = low.scale(loss, Scalar.size(axis.dim))
     return loss, None
 
 

@@ -111,11 +111,7 @@ class Nodes:
 
     def size_scalar(self, sizes: Sizes, power: Fraction) -> Scalar:
         """size^power."""
-        dim = self.dim(sizes)
-        constant = dim.constant
-        if constant is not None and power.denominator == 1:
-            return Scalar(constant ** int(power))
-        return Scalar(powers=((dim, power),))
+        return Scalar.size(self.dim(sizes), power)
 
     def use(self, value: Value, key: Hashable) -> Value:
         """A parameter at the place where it is used: behind its multiplier there. `key`: uses in one module that are

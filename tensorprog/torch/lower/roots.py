@@ -43,9 +43,7 @@ def root(low: Lowering, value: Value, inverse: bool) -> Value:
     nodes = low.nodes
     size = Scalar()
     for k in axis_set:
-        dim = nodes[source].axes[k].dim
-        constant = dim.constant
-        size = size * (Scalar(constant) if constant is not None else Scalar(powers=((dim, Fraction(1)),)))
+        size *= Scalar.size(nodes[source].axes[k].dim)
     # factor * sum x^2 + eps = (factor * size) * (mean x^2 + eps / (factor * size))
     whole = factor * size
     plain = Scalar(whole.coefficient, _collected(whole))

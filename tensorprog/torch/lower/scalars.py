@@ -6,7 +6,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from tensorprog.exponents import Power
-from tensorprog.graph import Contract, Graph, Node, Scalar, Scale
+from tensorprog.graph import Contract, Graph, Node, Scalar, Scale, readers
 
 
 def behind_products(graph: Graph) -> tuple[Graph, dict[int, int]]:
@@ -15,10 +15,7 @@ def behind_products(graph: Graph) -> tuple[Graph, dict[int, int]]:
     `W (c x)` becomes `c (W x)`: the scalar then belongs to W's use, not to whatever made x, such as the gain of a norm
     whose start nobody would want to scale. A scalar that is removed has no new node.
     """
-    consumers: list[list[Node]] = [[] for _ in graph.nodes]
-    for node in graph.nodes:
-        for a in node.args:
-            consumers[a].append(node)
+    consumers = readers(graph.nodes)
     kept = {k for _, k in graph.outputs}
     moved: dict[int, Scalar] = {}
     for node in graph.nodes:
@@ -27,7 +24,7 @@ def behind_products(graph: Graph) -> tuple[Graph, dict[int, int]]:
             and node.op.scalar.powers
             and not node.op.scalar.unknowns
             and node.id not in kept
-            and all(sums(n, graph) and len(n.args) > 1 for n in consumers[node.id])
+            and all(sums(n, graph) and len(n.args) > 1 for n in map(graph.nodes.__getitem__, consumers[node.id]))
         ):
             moved[node.id] = node.op.scalar
     if not moved:
