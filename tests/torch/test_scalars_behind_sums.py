@@ -89,6 +89,14 @@ TWICE = {  # scores -> what reads them; the number that counts, where d is the s
     "masked below the third": (lambda s, z, d: z.masked_fill(z < z.topk(3)[0][..., -1:], -1e9) / d**0.5, n(-HALF)),
     "sorted": (lambda s, z, d: z.sort(-1)[0] / d**0.5, n(-HALF)),
     "the largest, sorted": (lambda s, z, d: z.topk(TIME)[0] / d**0.5, n(-HALF)),
+    "and itself, clamped": (lambda s, z, d: (z + z.clamp(-5, 5)) / d**0.5, n(-HALF)),
+    "where outside": (lambda s, z, d: torch.where((z < -5) | (z > 5), z, torch.zeros_like(z)) / d**0.5, n(-HALF)),
+    "smaller where inside": (lambda s, z, d: torch.where(z.abs() < 5, 0.1 * z, z) / d**0.5, n(-HALF)),
+    "below a number": (lambda s, z, d: z * (z < 5) / d**0.5, n(-HALF)),
+    "above a number": (lambda s, z, d: nn.functional.threshold(z, 0.5, -3.0) / d**0.5, n(-HALF)),
+    "where its relu is large": (lambda s, z, d: z * (torch.relu(z) > 0.1) / d**0.5, n(-HALF)),
+    "in parts": (lambda s, z, d: torch.cat([z[..., :3] / d**0.5, z[..., 3:] / d], -1), n(-HALF)),
+    "in parts, the first one smaller": (lambda s, z, d: torch.cat([z[..., :3] / d, z[..., 3:] / d**0.5], -1), n(-HALF)),
     "and its mean over the batch": (lambda s, z, d: (z + z.mean(0)) / d**0.5, n(-HALF)),
 }
 
@@ -100,7 +108,9 @@ class Twice(Attention):
         return self.last(x + scores.softmax(-1) @ self.v(x))
 
 
-@pytest.mark.parametrize("readers", tiers(TWICE, ["with two in a row", "where positive", "sorted"]))
+@pytest.mark.parametrize(
+    "readers", tiers(TWICE, ["with two in a row", "where positive", "sorted", "and itself, clamped", "in parts"])
+)
 def test_of_several_numbers_behind_scores_the_largest_is_counted_in(readers: str) -> None:
     x = torch.randn(4, TIME, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     p = tpt.derive(lambda n: Twice(8 * n, readers).double(), x, "adamw")
@@ -108,12 +118,23 @@ def test_of_several_numbers_behind_scores_the_largest_is_counted_in(readers: str
     assert [(m.now, m.needed) for m in p.changes.multipliers if m.kind == "product"] == [(TWICE[readers][1], n(-1))]
 
 
+PARTS = slice(3), slice(3, None)
 BEHIND = {  # functions that no number passes through
     "silu": lambda z, d: nn.functional.silu(z) / d**0.5,
     "elu": lambda z, d: nn.functional.elu(z) / d**0.5,
     "clamp": lambda z, d: z.clamp(-5, 5) / d**0.5,
+    "times itself, clamped": lambda z, d: z * z.clamp(-5, 5) / d**0.5,
     "relu6": lambda z, d: nn.functional.relu6(z) / d**0.5,
     "hardswish": lambda z, d: nn.functional.hardswish(z) / d**0.5,
+    "between steps": lambda z, d: z * (z < 5) * (z > -5) / d**0.5,
+    "where small": lambda z, d: torch.where(z.abs() < 5, z, 0) / d**0.5,
+    "where not large": lambda z, d: torch.where(z.abs() <= 5, z, 0) / d**0.5,
+    "where both": lambda z, d: torch.where((z < 5) & (z > -5), z, 0) / d**0.5,
+    "where the clamped is small": lambda z, d: torch.where(z.clamp(-6, 6).abs() <= 5, z, 0) / d**0.5,
+    "between steps, part by part": lambda z, d: (
+        torch.cat([z[..., k] * (z[..., k] < 5) * (z[..., k] > -5) for k in PARTS], -1) / d**0.5
+    ),
+    "a difference of steps": lambda z, d: (z * (z < 5) - z * (z < -5)) / d**0.5,
     "its own gate": lambda z, d: z * torch.sigmoid(z) / d**0.5,
     "logarithms of shares": lambda z, d: (z - z.logsumexp(-1, keepdim=True)) / d**0.5,
 }
@@ -130,7 +151,7 @@ class Behind(Attention):
         return BEHIND[self.between.removesuffix(", early")](z / d**0.5, 1.0)
 
 
-@pytest.mark.parametrize("function", tiers(BEHIND, ["silu", "clamp", "hardswish"]))
+@pytest.mark.parametrize("function", tiers(BEHIND, ["silu", "clamp", "hardswish", "between steps"]))
 def test_a_number_behind_a_function_that_it_cannot_pass_is_refused_with_advice_that_helps(function: str) -> None:
     x = torch.randn(4, TIME, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     with pytest.raises(TensorProgError, match=r"`bmm` does vanishes like n\^-1/2, by the number at `div`") as error:

@@ -10,6 +10,7 @@ from heapq import heappop, heappush
 from tensorprog.functions import BUILTIN
 from tensorprog.graph import (
     Add,
+    Const,
     Contract,
     Fold,
     Graph,
@@ -24,7 +25,7 @@ from tensorprog.graph import (
     Window,
     readers,
 )
-from tensorprog.torch.lower.ends import Ends, ends_of
+from tensorprog.torch.lower.ends import Ends, ends_of, fades
 from tensorprog.torch.lower.nodes import renumbered
 from tensorprog.torch.lower.scalars import scalar_power, sums
 
@@ -55,7 +56,7 @@ def _moved_once(graph: Graph) -> tuple[Graph, dict[int, int]] | None:
     gone: set[int] = set()  # the scalars that move
     for node in graph.nodes:
         number = _number(node)
-        if number and _power(number, ONE).powers and node.args[0] in leading:
+        if number and _power(number, ONE).powers and node.args[0] in leading and not leading[node.args[0]].fades:
             found = _behind(node, number, graph, leading, read_by, compared)
             if any(not leading[k].through for k in found):
                 found = _with_compared(graph, leading, compared - {node.id}, found)
@@ -171,6 +172,8 @@ def _behind(
         k = -heappop(queue)
         power, *others = wanted[k]
         number = _power(whole, power)
+        for n in read_by[k]:
+            found |= dict.fromkeys(_rearranged(n, number, graph, read_by, compared), number)
         alone = [graph.nodes[n] for n in read_by[k] if n != scale.id and not (n in found and k in leading[n].through)]
         read = (_power(found[n.id], leading[n.id].shares.get(k, ZERO)) if n.id in found else _number(n) or Scalar()
                 for n in alone if not _blind(n) and n.id not in compared)  # fmt: skip
@@ -182,6 +185,20 @@ def _behind(
                 heappush(queue, -a)
             wanted.setdefault(a, set()).add(power * leading[k].shares[a])
     return found
+
+
+def _rearranged(n: int, number: Scalar, graph: Graph, read_by: Sequence[Sequence[int]], compared: Set[int]) -> set[int]:
+    """This node and those behind it that only rearrange, if all that reads them has no more than this number."""
+    if not isinstance(graph.nodes[n].op, Split | Merge | Window | StopGrad) or n in {k for _, k in graph.outputs}:
+        return set()
+    taken = {n}
+    for reader in (graph.nodes[k] for k in read_by[n] if k not in compared):
+        if not _blind(reader) and not _at_most(_number(reader) or Scalar(), number):
+            more = _rearranged(reader.id, number, graph, read_by, compared)
+            taken |= more
+            if not more:
+                return set()
+    return taken
 
 
 def _number(node: Node) -> Scalar | None:
@@ -208,25 +225,29 @@ class Lead:
     degree: Fraction = ONE
     shares: Mapping[int, Fraction] = field(default_factory=dict)
     through: frozenset[int] = frozenset()
+    fades: bool = False  # nothing is left of it far from zero: `z.clamp(-5, 5)`
 
 
 def _leading(graph: Graph) -> dict[int, Lead]:
-    """The nodes that follow multipliers of products; of a sum, only the operands of the highest degree do, and it does
-    not where these cancel (`z.clamp(-5, 5)`)."""
+    """The nodes that follow multipliers of products; of a sum, only the operands of the highest degree do, and of these
+    what fades only beside what does not."""
     found: dict[int, Lead] = {}
-    ends: dict[int, Ends] = {}
+    ends: dict[int, Ends] = {}  # of these, and of what is made of their steps and numbers
     bases: dict[Hashable, int] = {}
     for node in graph.nodes:
-        known = [a for a in node.args if a in found]
+        known = sorted((a for a in node.args if a in found), key=lambda a: found[a].fades)
         most = max((found[a].degree for a in known), default=ZERO)
+        flat = [a for a in node.args if a in ends and a not in found]
         match node.op:
             case Scale(scalar) if own := [u for u in scalar.unknowns if graph.unknowns[u].kind == "multiplier"]:
                 found[node.id] = Lead(frozenset(own))
-                ends[node.id] = ends_of(node, graph, frozenset(), ends, bases)
+                ends[node.id] = ends_of(node, graph, {}, bases)
                 continue
             case Add() if known:
                 known = [a for a in known if found[a].degree == most]
-                degree, shares = most, dict.fromkeys(node.args, ONE)
+                lasting = frozenset().union(*(found[a].of for a in known if not found[a].fades))
+                known = [a for a in known if not (lasting and found[a].fades) or found[a].of <= lasting]
+                degree, shares, flat = most, dict.fromkeys(node.args, ONE), []
             case Scale() | Split() | Merge() | Window() | Fold() | StopGrad() if known:
                 degree, shares = most, {node.args[0]: ONE}
             case Contract() if known and not sums(node, graph):
@@ -237,11 +258,22 @@ def _leading(graph: Graph) -> dict[int, Lead]:
             case Map() if known and (order := _degree(node) or 0) > 0:
                 degree, shares = most * order, {node.args[0]: ONE / order}
             case _:
+                if _steps(node, found, flat):
+                    ends[node.id] = ends_of(node, graph, {a: ends[a] for a in node.args}, bases)
                 continue
-        if far := ends_of(node, graph, frozenset(known), ends, bases):
-            ends[node.id] = far
-            found[node.id] = Lead(frozenset().union(*(found[a].of for a in known)), degree, shares, frozenset(known))
+        ends[node.id] = ends_of(node, graph, {a: ends[a] for a in (*known, *flat)}, bases)
+        found[node.id] = Lead(frozenset().union(*(found[a].of for a in known)), degree, shares, frozenset(known),
+                              fades(ends[node.id]))  # fmt: skip
     return found
+
+
+def _steps(node: Node, leading: Mapping[int, Lead], flat: Sequence[int]) -> bool:
+    """Whether a node is a step of what follows a product, or made of such steps and numbers alone (`flat`)."""
+    if isinstance(node.op, Map):
+        return _degree(node) == 0 and node.args[0] in leading
+    return isinstance(node.op, Const | Add | Contract | Scale | Split | Merge | Window | StopGrad) and (
+        len(flat) == len(node.args)
+    )
 
 
 def _degree(node: Node) -> int | None:

@@ -51,6 +51,17 @@ def hardshrink(low: Lowering, call: Call) -> Value:
     return low.mul(value, low.add(sides))
 
 
+@rule("threshold")
+def threshold(low: Lowering, call: Call) -> Value:
+    """x where it is larger than a number, else another number."""
+    value, other = low.value(call["self"]), low.number(call["value"])
+    hit = slope(low, low.shift(value, MINUS * low.number(call["threshold"])), "relu")
+    kept = low.mul(value, hit)
+    if not other.coefficient:
+        return kept
+    return low.add([kept, low.scale(low.shift(low.scale(hit, MINUS), Scalar()), other)])
+
+
 @rule("logical_not", "bitwise_not")
 def negated(low: Lowering, call: Call) -> Value | None:
     value = _condition(low, call["self"])
