@@ -13,6 +13,7 @@ from enum import Enum
 from functools import cached_property, lru_cache
 
 from tensorprog.calculus.cuts import Cuts
+from tensorprog.calculus.linear import Linear
 from tensorprog.graph import (
     Accumulate,
     Add,
@@ -29,7 +30,6 @@ from tensorprog.graph import (
     StopGrad,
     Window,
 )
-from tensorprog.norms import minus_mean
 
 Axes = frozenset[int]
 Indices = tuple[int, ...]
@@ -49,18 +49,20 @@ class Left(Enum):
 @dataclass
 class Vanishing:
     """`zeros`: of every node, sets of axes over which it sums to zero, with equal weights (no axes: it is zero).
-    `alike`: the axes along which all its entries are alike. `pairs`: operands of a sum, x and -mean(x), and the axes
-    of the mean."""
+    `alike`: the axes along which all its entries are alike. `pairs`: operands of a sum, such as x and -mean(x), and
+    sets of axes over which they cancel."""
 
     program: Program
     cuts: Cuts
     alike: list[Axes] = field(default_factory=list)
     zeros: list[frozenset[Axes]] = field(default_factory=list)
-    pairs: dict[int, dict[int, Axes]] = field(default_factory=dict)
+    pairs: dict[int, dict[int, frozenset[Axes]]] = field(default_factory=dict)
     known: dict[Sum, Left] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.linear = Linear(self.program.nodes)
         for node in self.program.nodes:
+            self.linear.note(node)
             self.alike.append(self._alike(node))
             self.zeros.append(_least(zero for zero in self._zeros(node) if not self._is_known(node, zero)))
 
@@ -108,14 +110,14 @@ class Vanishing:
             alike = tuple([self.alike[a] for a in node.args])
             axes = _summed(op.left, op.right, op.out, summed, frozenset(placed), alike)
             return list(zip(node.args, axes, strict=True))
-        if not summed or not isinstance(op, Add | Scale | StopGrad | Accumulate):
+        if not isinstance(op, Add | Scale | StopGrad | Accumulate):
             return [(a, NONE) for a in node.args]
         places = op.places if isinstance(op, Add) else [range(len(node.axes) - isinstance(op, Accumulate))]
         found: list[Sum | None] = []
         for k, a in enumerate(node.args):
-            gone = self.pairs.get(node.id, {}).get(k)
+            gone = self.pairs.get(node.id, {}).get(k, frozenset())
             own = frozenset(axis for axis, to in enumerate(places[k]) if to in summed)
-            found.append(None if gone is not None and gone <= summed else (a, own))
+            found.append(None if any(axes <= summed for axes in gone) else (a, own))
         return found
 
     def _told_apart(self, node: Node, op: Contract, k: int) -> set[int]:
@@ -175,7 +177,7 @@ class Vanishing:
         found: set[int] = set()
         parts: list[set[Axes]] = []
         for node in self.program.nodes:
-            some = {*self.zeros[node.id], *self.pairs.get(node.id, {}).values()}
+            some = set(self.zeros[node.id]).union(*self.pairs.get(node.id, {}).values())
             for k, a in enumerate(
                 node.args if isinstance(node.op, Contract | Add | Scale | StopGrad | Accumulate) else ()
             ):
@@ -187,32 +189,21 @@ class Vanishing:
         return found
 
     def _zeros_of_sum(self, node: Node, places: tuple[tuple[int, ...], ...]) -> Iterator[Axes]:
-        pairs = self._pairs(node, places)
+        pairs: dict[int, frozenset[Axes]] = {}
+        for k, axes in self.linear.cancelling(node, places):
+            if not self._is_known(node, axes):
+                pairs[k] = pairs.get(k, frozenset()) | {axes}
         if pairs:
             self.pairs[node.id] = pairs
-        sets = {*pairs.values()} | {
+        sets = frozenset().union(*pairs.values()) | {
             frozenset(own[axis] for axis in zero)
             for a, own in zip(node.args, places, strict=True) for zero in self.zeros[a]
         }  # fmt: skip
         for summed in sets:
-            if all((k in pairs and pairs[k] <= summed)
+            if all(any(axes <= summed for axes in pairs.get(k, ()))
                    or self._is_zero(a, frozenset(axis for axis, to in enumerate(own) if to in summed))
                    for k, (a, own) in enumerate(zip(node.args, places, strict=True))):  # fmt: skip
                 yield summed
-
-    def _pairs(self, node: Node, places: tuple[tuple[int, ...], ...]) -> dict[int, Axes]:
-        """The operands x and -mean(x) of a sum."""
-        whole, found = tuple(range(len(node.axes))), dict[int, Axes]()
-        for mean, arg in enumerate(node.args):
-            x, axes = minus_mean(self.program.nodes, arg) or (-1, ())
-            rest = tuple(axis for axis in whole if axis not in axes)
-            if places[mean] == rest or (places[mean] == whole and self.alike[arg].issuperset(axes)):
-                place = next(
-                    (k for k, a in enumerate(node.args) if a == x and places[k] == whole and k not in found), -1
-                )
-                if place >= 0 and axes and not self._is_known(node, frozenset(axes)):
-                    found[place] = found[mean] = frozenset(axes)
-        return found
 
 
 @lru_cache(4096)  # most products of a network are alike

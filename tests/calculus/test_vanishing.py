@@ -17,6 +17,7 @@ FOUND = Path(__file__).parent / "found"
 FILES = [
     ("bias_before_a_batch_norm", "s", "adam"),
     ("bias_before_a_mean_of_positions", "s", "adam"),
+    ("bias_before_a_regrouped_mean", "s", "adam"),
     ("bias_of_all_keys", "s", "adam"),
     ("shift_of_all_classes", "w", "lamb"),
 ]
@@ -47,6 +48,21 @@ def test_what_is_not_taken_away_is_not_left_out(old: str, new: str) -> None:
     text = BATCH.replace(old, new)
     assert text != BATCH
     assert change(text, "s", "adam") == "n^-1/2"
+
+
+@pytest.mark.parametrize(
+    ("written", "left"),
+    [("2 * h[j] - 2 * mean[batch](h[j])", "1"),
+     ("mean[batch](h[j]) - h[j]", "1"),
+     ("0.5 * (h[j] - 0.5 * mean[batch](h[j])) - 0.25 * mean[batch](h[j])", "1"),
+     ("u[j] + v[j] - mean[batch](u[j]) - mean[batch](v[j])", "1"),
+     ("2 * h[j] - mean[batch](h[j])", "n^-1/2"),
+     ("0.5 * (h[j] - 0.5 * mean[batch](h[j])) - 0.5 * mean[batch](h[j])", "n^-1/2")],
+)  # fmt: skip
+def test_a_mean_is_taken_away_however_it_is_written(written: str, left: str) -> None:
+    text = BATCH.replace("h[j] - mean[batch](h[j])", written)
+    text = text.replace("h[j] = E[j,i] x[i] + b[j]", "u[j] = E[j,i] x[i]\nv[j] = 2 * b[j]\nh[j] = u[j] + v[j]")
+    assert change(text, "s", "adam") == left
 
 
 def test_which_sums_are_zero_is_read_off_the_graph() -> None:
