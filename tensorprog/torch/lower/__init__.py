@@ -60,6 +60,7 @@ def lower(
         gather,
         joins,
         losses,
+        masks,
         matrices,
         norms,
         pools,

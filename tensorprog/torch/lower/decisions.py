@@ -146,7 +146,7 @@ def decision(low: Lowering, call: Call) -> Any:
     return (None,) * len(call.outputs)
 
 
-@rule("nonzero", "masked_select", "_unique2", "unique_dim", "unique_consecutive", "bincount")
+@rule("nonzero", "_unique2", "unique_dim", "unique_consecutive", "bincount")
 def counted(low: Lowering, call: Call) -> Any:
     """As long as the data happen to be."""
     low.refuse("the size of its result depends on the data", "every expert on all tokens, times its weight, which is 0 "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from tensorprog.torch.lower.positions import positions as positions_along
 from tensorprog.torch.lower.registry import rule
 from tensorprog.torch.lower.values import Sizes, Value
 from tensorprog.torch.lower.views import expand_to
+from tensorprog.torch.trace import Ref
 
 if TYPE_CHECKING:
     from tensorprog.torch.lower import Lowering
@@ -33,13 +35,14 @@ def looked_up(low: Lowering, table: Value, dim: int, arg: Any) -> Value:
         positions = tuple(np.where(a < 0, a + n, a) for a, n in zip(positions, size, strict=True))
         squeezed = tuple(a.reshape([s for s in a.shape if s != 1] or [1]) for a in positions)
         runs = squeezed[0].ndim == 1 and all(len(p) and (p[1:] - p[:-1] == 1).all() for p in squeezed)
+        if low.dim(size).grows and not runs:
+            low.refuse("positions of its own along an axis that grows", "a slice, `x[..., ::2]`, or a view")
         if runs:  # a run of rows, such as positions 0, 1, ..
             part = low_index(low, table, dim, squeezed)
             groups = [part.dims[dim] if s != 1 else () for s in positions[0].shape]
             return part.with_dims((*part.dims[:dim], *groups, *part.dims[dim + 1 :]))
-        leaf = low.zipped.leaf(arg.value)
-        assert leaf is not None
-        rows = low.data.tokens(positions, size, leaf[0].name or "index")
+        leaf = low.zipped.leaf(arg.value) if isinstance(arg, Ref) else None
+        rows = low.data.tokens(positions, size, (leaf and leaf[0].name) or "index")
     rank, extra = len(table.dims), len(rows.dims) - 1
     new = [("new", k) for k in range(extra)]
     right = [("old", k) for k in range(rank)]
@@ -77,17 +80,37 @@ def index_select(low: Lowering, call: Call) -> Value:
 @rule("index", "_unsafe_index")
 def index(low: Lowering, call: Call) -> Value:
     value = low.value(call["self"])
-    given = [(k, i) for k, i in enumerate(call["indices"]) if i is not None]
-    if len(given) == 1:
-        k, i = given[0]
-        if low.zipped.first.dtypes[i.value] == "bool":
+    return entries_at(low, value, _given(low, call), low.out_shape(call))
+
+
+def _given(low: Lowering, call: Call) -> list[tuple[int, Any]]:
+    """The axes that are indexed, and by what; a mask that is data is the positions that it has, along all its axes."""
+    found: list[tuple[int, Any]] = []
+    axis = 0
+    for i in call["indices"]:
+        if i is None or low.zipped.first.dtypes[i.value] not in ("bool", "uint8"):
+            found += [] if i is None else [(axis, i)]
+            axis += 1
+            continue
+        if low.zipped.leaf(i.value) is None:
             low.refuse("it selects by a mask, so that sizes depend on the data", "a product with the mask")
-        return looked_up(low, value, k, i)
-    return _joint(low, value, given, call)
+        at = chosen(low, low.data.at(i.value))
+        found += [(axis + k, tuple(p[k] for p in at)) for k in range(len(at[0]))]
+        axis += len(at[0])
+    return found
 
 
-def _joint(low: Lowering, value: Value, given: list[tuple[int, Any]], call: Call) -> Value:
-    """Positions along several axes together: their rows share the new axes."""
+def chosen(low: Lowering, masks: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """The positions of masks at all points."""
+    if not all(m.any() for m in masks):
+        low.refuse("its mask selects nothing in these inputs", "`inputs` of which every mask selects something")
+    return [m.nonzero() for m in masks]
+
+
+def entries_at(low: Lowering, value: Value, given: list[tuple[int, Any]], shape: tuple[Sizes, ...]) -> Value:
+    """Entries at positions along axes; those along several axes together share the new axes."""
+    if len(given) == 1:
+        return looked_up(low, value, *given[0])
     rows = []
     rank = 0
     for k, i in given:
@@ -111,7 +134,7 @@ def _joint(low: Lowering, value: Value, given: list[tuple[int, Any]], call: Call
     order = [*rest[:position], *new, *rest[position:]]
     missing = [x for x in new if x not in current]
     dims = [result.dims[current.index(x)] if x not in missing else () for x in order]
-    return expand_to(low, result.with_dims(tuple(dims)), low.out_shape(call))
+    return expand_to(low, result.with_dims(tuple(dims)), shape)
 
 
 @rule("gather")
@@ -124,6 +147,21 @@ def gather(low: Lowering, call: Call) -> Value:
     own = [("new", k) if k == dim else ("old", k) for k in range(rank)]
     right = [("old", k) for k in range(rank)]
     return low.contract(rows, [*own, ("old", dim)], value, right, own)
+
+
+def put_at(low: Lowering, base: Value, given: list[tuple[int, Any]], value: Value, out: tuple[Sizes, ...]) -> Value:
+    """A tensor in which the entries at these positions are others."""
+    rows, labels, own = _places(low, given, out)
+    taken, old = _taken(low, rows, labels, len(out))
+    kept = product(low, low.shift(low.scale(taken, MINUS), Scalar()), base)
+    return low.add([kept, low.contract(rows, labels, value, own, old)])
+
+
+def _taken(low: Lowering, rows: Value, labels: list[Label], rank: int) -> tuple[Value, list[Label]]:
+    """How often something is written at each place, and the labels of places."""
+    old: list[Label] = [("old", k) for k in range(rank)]
+    taken = low.sum(rows, [k for k, label in enumerate(labels) if label[0] == "new"], True)
+    return taken.with_dims(tuple(taken.dims[labels.index(x)] if x in labels else () for x in old)), old
 
 
 @rule("scatter", "scatter_add", "index_add", "index_put", "_index_put_impl", "index_copy")
@@ -140,18 +178,15 @@ def scatter(low: Lowering, call: Call) -> Value:
     adds = call.op in ("scatter_add", "index_add") or bool(call["accumulate"])
     put = call.op.endswith(("index_put", "_index_put_impl"))
     dim = low.axis_of(call["dim"] if call["dim"] is not None else 0, rank)
-    given = [(k, i) for k, i in enumerate(call["indices"]) if i is not None] if put else [(dim, call["index"])]
-    old = [("old", k) for k in range(rank)]
+    given = _given(low, call) if put else [(dim, call["index"])]
     along = call.op in ("scatter", "scatter_add")
     if along:  # the positions have all axes
         rows = row_values(low, call["index"], out[dim])
-        own = [("new", k) if k == dim else ("old", k) for k in range(rank)]
-        labels = [*own, ("old", dim)]
+        own: list[Label] = [("new", k) if k == dim else ("old", k) for k in range(rank)]
+        labels: list[Label] = [*own, ("old", dim)]
     else:
         rows, labels, own = _places(low, given, out)
-    gone = [k for k, label in enumerate(labels) if label[0] == "new"]
-    taken = low.sum(rows, gone, True)  # how often something is written there
-    taken = taken.with_dims(tuple(taken.dims[labels.index(x)] if x in labels else () for x in old))
+    taken, old = _taken(low, rows, labels, rank)
     if source is None:  # one number at every position
         part = low.scale(taken, low.number(call["value"]))
     else:

@@ -53,6 +53,8 @@ def rows_of(low: Lowering, value: Value, size: Sizes) -> Positions:
 
 def positions(low: Lowering, arg: Any, size: Sizes) -> tuple[Any, ...] | Positions:
     """Positions along an axis of this size: data at every point, or one-hot rows that depend on activations."""
+    if isinstance(arg, tuple):
+        return arg
     assert isinstance(arg, Ref)
     if low.zipped.leaf(arg.value) is not None:
         return low.data.at(arg.value)
