@@ -58,15 +58,20 @@ def with_epsilon(derivation: Derivation, epsilon: float) -> Derivation:
 def idle(nodes: Sequence[Node]) -> set[int]:
     """Nodes that change by epsilon alone, which the networks here are without, so that there is nothing to measure:
     inverse norms of what a norm over the same axes has already divided by its own, perhaps without its mean once more;
-    |x|^2 over these axes of such an x; and what is computed from these alone."""
+    |x|^2 over these axes of such an x, or x.y of two that differ by norms alone; and what is computed from these."""
     norms, found = {node.op for node in nodes if isinstance(node.op, InvRms)}, set[int]()
     for node in nodes:
         match node.op:
             case InvRms():
                 known = _has_norm(nodes, node.args[0], node.op)
-            case Contract(left, right, out) if left == right and node.args[0] == node.args[1]:
+            case Contract(left, right, out) if left == right:
                 axes = tuple(k for k, index in enumerate(left) if index not in out)
-                known = any(norm.axes == axes and _has_norm(nodes, node.args[0], norm) for norm in norms)
+                known = any(
+                    norm.axes == axes
+                    and all(_has_norm(nodes, a, norm) for a in node.args)
+                    and len({_direction(nodes, a, norm) for a in node.args}) == 1
+                    for norm in norms
+                )
             case _:
                 known = bool(node.args) and found.issuperset(node.args)
         if known:
@@ -83,6 +88,14 @@ def _has_norm(nodes: Sequence[Node], value: int, norm: InvRms) -> bool:
     if source is not None:
         return _sums_to_zero(nodes, source, norm) and _has_norm(nodes, source, norm)
     return _divided(nodes, x, norm)
+
+
+def _direction(nodes: Sequence[Node], value: int, norm: InvRms) -> int:
+    """What a node is but for factors and for such norms."""
+    x = nodes[value]
+    if _is_multiple(x) or _divided(nodes, x, norm):
+        return _direction(nodes, next(a for a in x.args if nodes[a].op != norm), norm)
+    return value
 
 
 def _sums_to_zero(nodes: Sequence[Node], value: int, norm: InvRms) -> bool:

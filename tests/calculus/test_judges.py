@@ -227,7 +227,8 @@ def test_what_grows_faster_must_do_so_at_smaller_learning_rates_too() -> None:
 
 def test_a_norm_of_what_the_same_norm_made_has_nothing_to_measure() -> None:
     """Its inverse changes by epsilon alone, and so it does if the mean of what has none is taken off between, and so
-    does the length. With a gain, or a mean, between, or other axes, it changes."""
+    does the length, and the product of two that differ by their norms alone. With a gain, or a mean, between, or other
+    axes, it changes."""
     source = """
     width n
     axis i: 4, t: 3, j: n
@@ -244,11 +245,13 @@ def test_a_norm_of_what_the_same_norm_made_has_nothing_to_measure() -> None:
     again[t] = rms_scale[j](u[t,j] - mean[j](u[t,j]))
     length[t] = cos(y[t,j] y[t,j])
     mixed[t] = y[t,j] h[t,j]
-    output f[t] = idle[t] * gained[t] * across * late[t] * again[t] * length[t] * mixed[t]
+    product[t] = y[t,j] (y[t,j] * rms_scale[j](y[t,j]))
+    others[t] = y[t,j] u[t,j]
+    output f[t] = idle[t] * gained[t] * across * late[t] * again[t] * length[t] * mixed[t] * product[t] * others[t]
     loss mse(f)
     """
     nodes = parse(source).graph.nodes
-    assert {nodes[k].name for k in idle(nodes)} - {""} == {"idle", "again", "length"}
+    assert {nodes[k].name for k in idle(nodes)} - {""} == {"idle", "again", "length", "product"}
 
 
 def test_the_control_asks_only_where_the_two_predictions_are_different_powers() -> None:
