@@ -23,10 +23,11 @@ class Stream:
 class LayerLoop:
     """A `repeat` over a symbolic depth. `prefix`: in front of the names inside (`layers.*.`). `streams`: for every
     tensor that it carries from layer to layer, where it is. `strange`: nodes that stand for nothing in the network
-    (`postnorm.as_prenorm`)."""
+    (`postnorm.as_prenorm`). `around`: the number of the loop that it stands in; 0: of none."""
 
     prefix: str
     axis: Axis
     span: Span = field(default=NOWHERE, compare=False)
     streams: tuple[Stream, ...] = ()
     strange: frozenset[int] = frozenset()
+    around: int = 0

@@ -49,6 +49,6 @@ class Parameter:
     frozen: bool = False
     optimizer: str | None = None
     fan_in: Dim | None = None  # product of the sizes summed at its first use; None if nothing is summed
-    layers: Axis | None = None  # there is one for every position of this axis, which `axes` leaves out
+    layers: tuple[Axis, ...] = ()  # there is one for all positions of these axes, outermost first; not in `axes`
     start: Power | None = None
     span: Span = field(default=NOWHERE, compare=False)

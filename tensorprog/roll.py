@@ -1,6 +1,7 @@
 """Stage 3 for symbolic depths: every `repeat` over a depth symbol becomes one layer with a layer axis.
 
-The body is flattened once; every tensor in it gets one more axis, the last, which counts the layers. A tensor x that
+The body is flattened once; every tensor in it gets one more axis, behind those of widths, which counts the layers (in a
+loop inside of a loop two, the outer one first). A tensor x that
 the loop carries from layer to layer must be a residual stream, x <- x + b: before layer l it is its first value plus
 the sum of b over the layers before l (`Accumulate`), after the loop it is that plus the sum over all layers.
 
@@ -9,13 +10,14 @@ Sums over layers are then contractions like any other, and nothing depends on ho
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from tensorprog.errors import NoPowerLawError
 from tensorprog.graph import Accumulate, Add, Axis, Const, Contract, Graph, Node, Op, Param, Scale
 from tensorprog.inline import Flat
 from tensorprog.loops import LayerLoop, Stream
-from tensorprog.model import Loop, Model, Module
+from tensorprog.model import Compute, Loop, Model, Module
 from tensorprog.postnorm import as_prenorm, way
 from tensorprog.syntax import Span
 
@@ -33,30 +35,31 @@ class _Rolled(Flat):
     def __init__(self) -> None:
         super().__init__()
         self.loops: list[LayerLoop] = []
-        self._inside = False
+        self._around: list[tuple[int, str]] = []  # the loops that the text is in: number and kind
 
     def loop(self, step: Loop, module: Module, path: str, owner: str, ids: list[int]) -> None:
         if step.length is None:
             super().loop(step, module, path, owner, ids)
             return
-        if self._inside:
+        if step.kind == "repeat" and any(kind != "repeat" for _, kind in self._around):
             raise NoPowerLawError(
-                "not covered: a repeat over a depth inside of another",
-                step.span,
-                why="a weight of the inner one is "
-                "another one for every pair of layers, which have no order that parities could be kept in",
-                fix="a number for the inner one: `repeat 2 { .. }`",
-            )
-        axis = Axis(step.length, "layer", len(self.loops) + 1)
+                "not covered: a repeat over a depth inside of one that is shared", step.span,
+                why="the weights of its layers are the same in all layers of the outer one",
+                fix="`repeat .. shared` for the inner one too, or a number for one of them",
+            )  # fmt: skip
+        around = self._around[-1][0] if self._around else 0
+        number = len(self.loops) + 1
+        axis = Axis(step.length, "layer", number)
+        self.loops.append(LayerLoop("", axis))  # its place
         prefix = f"{path}{step.instance}.*."
         starts = [ids[value] for value in step.carried]
         streams = [self._stream(start, axis, step.span) for start in starts]
         first = len(self.nodes)
         inner_owner = f"{owner}{step.instance}.*." if step.kind == "repeat" else f"{owner}{step.instance}."
-        self._inside = True
         captured = [ids[value] for value in step.captured]
+        self._around.append((number, step.kind))
         inner = self.module(step.body, prefix, inner_owner, (*streams, *captured))
-        self._inside = False
+        self._around.pop()
         results = [inner[value] for value in step.body.results]
         nodes = tuple(self.nodes)
         ways = {stream: way(nodes, first, self.parameters, stream, result)
@@ -64,11 +67,9 @@ class _Rolled(Flat):
         del self.nodes[first:]
         now, strange = as_prenorm(nodes, first, ways, self.node)
         lifted = self._lift(first, {*streams, *strange}, axis, inner_owner if step.kind == "repeat" else None)
-        places = {old: lifted.get(number, number) for old, number in now.items()}
-        strange = {lifted[number] for number in strange}
-        for table in (self.params, self.uses):
-            for name, node_id in table.items():
-                table[name] = places.get(node_id, node_id)
+        places = {old: lifted.get(k, k) for old, k in now.items()}
+        strange = {lifted[k] for k in strange}
+        self._move(places, nodes, number)
         results = [places.get(result, result) for result in results]
         carried = []
         for out, start, stream, result in zip(step.outs, starts, streams, results, strict=True):
@@ -77,7 +78,7 @@ class _Rolled(Flat):
             accumulated = self.nodes[stream].args[1]
             self.nodes[accumulated] = _reading(self.nodes[accumulated], (increment,))
             total = self._total(increment, axis, step.span)
-            axes = self.nodes[start].axes
+            axes = self._here(start)
             same = tuple(range(len(axes)))
             norm, shown = ways[stream].norm, path + name if name else ""
             ids[out] = self.node(Add((same, same)), (start, total), axes, "" if norm else shown, step.span)
@@ -86,21 +87,51 @@ class _Rolled(Flat):
                 ids[out] = norm.of(sum_of_all, self.node, shown)
                 strange.update(range(sum_of_all, ids[out]))
             carried.append(Stream(stream_path, increment, unit=norm is not None))
-        self.loops.append(LayerLoop(prefix, axis, step.span, tuple(carried), frozenset(strange)))
+        self.loops[number - 1] = LayerLoop(prefix, axis, step.span, tuple(carried), frozenset(strange), around)
+
+    def _move(self, places: Mapping[int, int], before: Sequence[Node], number: int) -> None:
+        """Nodes are somewhere else now: tells what refers to them, also in the loops inside of loop `number`."""
+        for table in (self.params, self.uses):
+            for name, k in table.items():
+                table[name] = places.get(k, k)
+        for old, new in places.items():
+            if isinstance(before[old].op, Accumulate):
+                self.nodes[new] = _reading(self.nodes[new], (places[before[old].args[0]],))
+        for at, loop in enumerate(self.loops[number:], number):
+            streams = tuple(
+                replace(s, path=tuple(places[k] for k in s.path), increment=places[s.increment]) for s in loop.streams
+            )
+            self.loops[at] = replace(loop, streams=streams, strange=frozenset(places[k] for k in loop.strange))
+
+    def param(self, step: Compute, name: str, owner: str, module: Module) -> int:
+        """The one node of a parameter; it belongs to the layers of one loop."""
+        found = super().param(step, name, owner, module)
+        if not {axis.loop for axis in self.nodes[found].axes if axis.loop} <= {number for number, _ in self._around}:
+            raise NoPowerLawError(
+                "not covered: a repeat over a depth that runs several times with the same weights", step.span,
+                why="what one of its layers knows of the same layer at another time is not told apart",
+                fix="weights of its own for every time, or a number for the depth",
+            )  # fmt: skip
+        return found
 
     # --- the stream ---------------------------------------------------------------------------------
 
     def _stream(self, start: int, axis: Axis, span: Span) -> int:
         """start + what the layers before add (read later): the value of a carried tensor before a layer."""
-        axes = (*self.nodes[start].axes, axis)
+        axes = (*self._here(start), axis)
         spread = self._spread(start, axis, span)
         added = self.node(Accumulate(), (-1,), axes, "", span)
         same = tuple(range(len(axes)))
         return self.node(Add((same, same)), (spread, added), axes, "", span)
 
+    def _here(self, value: int) -> tuple[Axis, ...]:
+        """The axes of a value but for those of the loops around, which all that is in them gets later."""
+        around = {number for number, _ in self._around}
+        return tuple(axis for axis in self.nodes[value].axes if axis.loop not in around)
+
     def _spread(self, value: int, axis: Axis, span: Span) -> int:
         """The same value for every layer."""
-        axes = self.nodes[value].axes
+        axes = self._here(value)
         return self.node(Add((tuple(range(len(axes))),)), (value,), (*axes, axis), "", span)
 
     def _total(self, value: int, axis: Axis, span: Span) -> int:
@@ -153,8 +184,8 @@ class _Rolled(Flat):
 
     def _lift(self, first: int, layered: set[int], axis: Axis, owner: str | None) -> dict[int, int]:
         """Gives the layer axis to all nodes from `first` on that are in `layered`, or depend on what is, or on a
-        parameter of the layer; and to what an unknown multiplier makes, which may be added to a stream in every layer.
-        Returns where the nodes are now."""
+        parameter of the layer; to what an unknown multiplier makes, which may be added to a stream in every layer; and
+        to those of loops inside of it. Returns where the nodes are now."""
         body = self.nodes[first:]
         del self.nodes[first:]
         place: dict[int, int] = {}
@@ -163,35 +194,52 @@ class _Rolled(Flat):
         for node in body:
             own = isinstance(node.op, Param) and owner is not None and node.op.name.startswith(owner)
             if isinstance(node.op, Param) and own:
-                self.parameters[node.op.name] = replace(self.parameters[node.op.name], layers=axis)
+                parameter = self.parameters[node.op.name]
+                self.parameters[node.op.name] = replace(parameter, layers=(axis, *parameter.layers))
             args = [place.get(a, a) for a in node.args]
+            inside = _layers(node.axes)
             solved = isinstance(node.op, Scale) and any(
                 self.unknowns[u].kind == "multiplier" for u in node.op.scalar.unknowns
             )
-            if not own and not solved and node.id not in layered and not any(a in lifted for a in args):
+            above = any(a in lifted for a in args)
+            if not own and not solved and not inside and node.id not in layered and not above:
                 place[node.id] = self.node(node.op, tuple(args), node.axes, node.name, node.span)
                 continue
             for k, a in enumerate(args):
-                if a not in lifted:
+                if a not in lifted and not isinstance(node.op, Accumulate):
                     if a not in spread:
                         spread[a] = self._spread(a, axis, node.span)
                         lifted.add(spread[a])
                     args[k] = spread[a]
-            number = self.node(_with_layer(node), tuple(args), (*node.axes, axis), node.name, node.span)
+            op = _with_layer(node, [_layers(body[a - first].axes) if a >= first else 0 for a in node.args])
+            axes = (*node.axes[: len(node.axes) - inside], axis, *node.axes[len(node.axes) - inside :])
+            number = self.node(op, tuple(args), axes, node.name, node.span)
             place[node.id] = number
             lifted.add(number)
         return place
 
 
-def _with_layer(node: Node) -> Op:
-    """The operation on tensors with one more axis, the last."""
+def _layers(axes: tuple[Axis, ...]) -> int:
+    """How many axes count layers; they are the last."""
+    return sum(axis.loop > 0 for axis in axes)
+
+
+def _with_layer(node: Node, inside: Sequence[int]) -> Op:
+    """The operation on tensors with one more axis, in front of those of inner loops (`inside`: how many each has)."""
+
+    def put(indices: tuple[int, ...], index: int, behind: int) -> tuple[int, ...]:
+        at = len(indices) - behind
+        return (*indices[:at], index, *indices[at:])
+
     op = node.op
     if isinstance(op, Contract):
         layer = max((*op.left, *(op.right or ()), *op.out), default=-1) + 1
-        right = None if op.right is None else (*op.right, layer)
-        return Contract((*op.left, layer), right, (*op.out, layer))
+        right = None if op.right is None else put(op.right, layer, inside[1])
+        return Contract(put(op.left, layer, inside[0]), right, put(op.out, layer, _layers(node.axes)))
     if isinstance(op, Add):
-        return Add(tuple((*place, len(node.axes)) for place in op.places))
+        new = len(node.axes) - _layers(node.axes)
+        moved = [tuple(k + (k >= new) for k in place) for place in op.places]
+        return Add(tuple(put(place, new, count) for place, count in zip(moved, inside, strict=True)))
     return op
 
 

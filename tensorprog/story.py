@@ -210,19 +210,20 @@ def _branch_story(derivation: Derivation, nodes: list[int]) -> list[str]:
     for k in nodes:
         operand = solver.program.nodes[k].args[0]
         label = describe(solver.program.nodes[operand], solver.program.nodes)
-        summed = solver.depth.summed(operand, snapshot.initial[operand])
+        start, over = snapshot.initial[operand], solver.depth.over[k]
+        summed = solver.depth.summed(operand, start, over)
         lines.append(f"  branch `{label}`")
         if summed is None:
-            layers = explainer.power(solver.depth.layers(k))
+            layers = explainer.power(solver.depth.layers(k, over))
             lines.append("    it starts at exactly zero, so that training alone bounds it: its update may be "
                          f"Theta(1) in every layer, and {layers} layers add up")  # fmt: skip
             continue
-        law = ("they do not cancel, law of large numbers" if solver.depth.aligned(operand, snapshot.initial[operand])
+        law = ("they do not cancel, law of large numbers" if solver.depth.aligned(operand, start, over)
                else "each layer's are odd in weights of its own, central limit theorem")  # fmt: skip
         lines.append(f"    its initial values, summed over all layers, are {explainer.power(summed)} ({law}): "
                      "the stream must stay Theta(1)")  # fmt: skip
         if solver.depth.takes[k]:
-            layers = explainer.power(solver.depth.layers(k))
+            layers = explainer.power(solver.depth.layers(k, over))
             lines.append("    in it the output of one matrix reaches another, or multiplies another's: for the product "
                          "of both updates to move the stream by Theta(1), as each update does, the branch itself "
                          f"must move by Theta(1) in every layer, and {layers} layers add up")  # fmt: skip

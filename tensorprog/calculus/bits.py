@@ -23,25 +23,34 @@ def allotted(
 ) -> tuple[dict[str, int], dict[str, int], dict[int, LoopBits], int]:
     """A bit for every random parameter; a matrix gets three (itself, and see `multiply.wild`). One for every group of
     parameters that a layer flips together (`groups`, by loop), which each of them has. Those of a symbolic loop follow
-    one another, four times (see layers.py). And how many there are."""
+    one another, four times (see layers.py); what all layers of an inner loop have is one layer's own of the outer. And
+    how many there are."""
     bits: dict[str, int] = {}
     joint: dict[str, int] = {}
     loops: dict[int, LoopBits] = {}
-    used = 0
-    for number in range(len(program.forward.loops) + 1):  # 0: outside of all
-        first = used
+
+    def allot(number: int, first: int) -> int:  # 0: outside of all loops
+        used = first
         for name, parameter in program.forward.parameters.items():
             growing = sum(axis.dim.grows for axis in parameter.axes)
-            if (parameter.layers.loop if parameter.layers else 0) == number and is_random(parameter, growing):
+            if (parameter.layers[-1].loop if parameter.layers else 0) == number and is_random(parameter, growing):
                 bits[name] = 1 << used
                 used += 3 if growing >= 2 else 1
-        if number:
-            for names in groups[number]:
-                joint |= {name: joint.get(name, 0) | 1 << used for name in names}
-                used += 1
-            span = used - first
-            loops[number] = LoopBits(((1 << span) - 1) << first, span)
-            used = first + 4 * span
+        for names in groups.get(number, ()):
+            joint.update({name: joint.get(name, 0) | 1 << used for name in names})
+            used += 1
+        own, inner = (1 << used) - (1 << first), 0
+        for k, loop in enumerate(program.forward.loops, 1):
+            if loop.around == number:
+                used = allot(k, used)
+                own |= loops[k].everywhere
+                inner |= loops[k].inside | loops[k].inner
+        if not number:
+            return used
+        loops[number] = LoopBits(own, used - first, inner)
+        return first + 4 * (used - first)
+
+    used = allot(0, 0)
     return bits, joint, loops, used
 
 
@@ -51,7 +60,7 @@ def start(parameter: Parameter, bit: int, joint: Sequence[int], mirrors: Sequenc
     `mirrors`: whether they flip under reflection (see gates.py); `layer`: the bits of what it is flipped together with
     in a layer."""
     growing = len(joint)
-    layered = parameter.layers is not None
+    layered = len(parameter.layers)
     if not is_random(parameter, growing):
         if parameter.init.kind == "zeros":
             return 0, 0, interned((EVEN,) * growing + ((NOTHING, NOTHING, FLIPS),) * layered)

@@ -150,7 +150,7 @@ class Demands(Analysis):
         alone = size + tail - self.depth.part(tail)
         sums = [
             alone + self._small_enough(occurrence.node, feed, initial) if feed.bent
-            else self.depth.over_layers(occurrence.node, size, initial) + self.scales_size(feed.scales)
+            else self.depth.over_layers(occurrence.node, size, initial, feed.loop) + self.scales_size(feed.scales)
             for feed in feeds
         ]  # fmt: skip
         return max(*sums, alone)  # no need to fill up what the file makes small
@@ -159,7 +159,7 @@ class Demands(Analysis):
         """The power of the depth by which a use's value must be small, for the sum over layers of what functions like
         tanh make of it to stay Theta(1): 1/2 if what is left of it then has zero mean, like tanh, else 1, like relu;
         of a square 1/2."""
-        full, top = self.depth.layers(node), largest(initial) or 0
+        full, top = self.depth.layers(node, feed.loop), largest(initial) or 0
         ops = [self.program.nodes[k].op for k in feed.path]
         order = prod(self.depth.order(op) for op in ops if isinstance(op, Map))
         for small in (0, full // (2 * order), full // order):
@@ -169,7 +169,7 @@ class Demands(Analysis):
                 assert rule is not None
                 terms = rule.initial([terms if a == before else () for a in self.program.nodes[k].args])
                 before = k
-            if self.depth.part(self.depth.summed(before, terms) or 0) <= 0:
+            if self.depth.part(self.depth.summed(before, terms, feed.loop) or 0) <= 0:
                 return small
         return full
 

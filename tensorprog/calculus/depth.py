@@ -30,14 +30,16 @@ from tensorprog.calculus.shared import Sizes
 from tensorprog.calculus.terms import Terms, largest
 from tensorprog.calculus.uses import Occurrence
 from tensorprog.functions import Function, find
-from tensorprog.graph import Add, Contract, Fold, InvRms, Map, Merge, Program, Scale, Split, Window
+from tensorprog.graph import Accumulate, Add, Contract, Fold, InvRms, Map, Merge, Program, Scale, Split, Window
 
 
 @dataclass(frozen=True, slots=True)
 class Feed:
     """How a node reaches the stream of its loop: through sums and the fixed scalars `scales` alone, or (`bent`) also
-    through functions like tanh, which leave what is small as it is. `path`: the nodes on the way, from its consumer."""
+    through functions like tanh, which leave what is small as it is. `path`: the nodes on the way, from its consumer.
+    `loop`: the number of the loop, whose layers and those of loops inside of it are summed."""
 
+    loop: int = 0
     scales: tuple[int, ...] = ()
     path: tuple[int, ...] = ()
     bent: bool = False
@@ -45,7 +47,7 @@ class Feed:
 
 class Depth:
     """The loops of one program. `feeds`: nodes that a stream sums. `takes`: the Scale nodes of unknown multipliers
-    that do, and whether objective 2 binds them."""
+    that do, and whether objective 2 binds them; `over`: these -> the outermost loop whose stream does."""
 
     def __init__(
         self, program: Program, sizes: Sizes, uses: list[Occurrence], functions: Mapping[str, Function]
@@ -54,11 +56,14 @@ class Depth:
         self.part = cache(self._part)
         self.feeds: dict[int, list[Feed]] = {}
         self.takes: dict[int, bool] = {}
+        self.over: dict[int, int] = {}
         for loop in program.forward.loops:
             for stream in loop.streams:
-                self._walk(stream.increment, Feed())
+                self._walk(stream.increment, Feed(loop.axis.loop))
         self.symbols = tuple(sorted({symbol for loop in program.forward.loops for symbol in loop.axis.dim.symbols}))
-        self.path = {k for loop in program.forward.loops for stream in loop.streams for k in stream.path}
+        self.paths = {loop.axis.loop: {k for stream in loop.streams for k in stream.path}
+                      for loop in program.forward.loops}  # fmt: skip
+        self.path = set().union(*self.paths.values())
         if program.forward.loops:
             matrices = {o.node for o in uses if o.param in program.updates and self._sums(o)}
             for node in self.takes:
@@ -73,6 +78,7 @@ class Depth:
             self.program.forward.unknowns[u].kind == "multiplier" for u in op.scalar.unknowns
         ):
             self.takes[node] = False
+            self.over.setdefault(node, feed.loop)  # outer loops come first
             return
         self.feeds.setdefault(node, []).append(feed)
         bends = isinstance(op, Map) and self.order(op) > 0
@@ -80,7 +86,7 @@ class Depth:
         if bends or one_operand or isinstance(op, Add | Scale | Split | Merge | Window | Fold):
             scales = (*feed.scales, node) if isinstance(op, Scale) else feed.scales
             for a in here.args:
-                self._walk(a, Feed(scales, (node, *feed.path), feed.bent or bends))
+                self._walk(a, Feed(feed.loop, scales, (node, *feed.path), feed.bent or bends))
 
     def order(self, op: Map) -> int:
         """The power of what is small that a function makes of it: 1 for tanh, 2 for the square; 0: it has a value
@@ -98,13 +104,15 @@ class Depth:
 
     def _two_matrices(self, node: int, matrices: set[int]) -> bool:
         """Whether in the branch below `node` two matrices multiply: the output of one reaches the input of another, or
-        meets that of another in a product (sigmoid(W x) * (U x))."""
-        nodes = self.program.nodes
+        meets that of another in a product (sigmoid(W x) * (U x)). Layers of a loop inside of it read each other."""
+        nodes, loops = self.program.nodes, self.loops_of(node)
+        path = set().union(*(self.paths[loop] for loop in loops))
         reached: dict[int, set[int]] = {}  # the matrices that a node is made with
         stack = [node]
         while stack:
             k = stack[-1]
-            below = [] if k in self.path else [a for a in nodes[k].args if a not in self.takes]
+            stops = k in path or isinstance(nodes[k].op, Accumulate)
+            below = [] if stops else [a for a in nodes[k].args if a not in self.takes or self.loops_of(a) > loops]
             missing = [a for a in below if a not in reached]
             if missing:
                 stack += missing
@@ -113,6 +121,8 @@ class Depth:
             factors = [reached[a] for a in below] + [{k} & matrices]
             found = set().union(*factors)
             if isinstance(nodes[k].op, Contract) and len(found) > 1 and sum(map(bool, factors)) > 1:
+                return True
+            if found and any(self.loops_of(a) > self.loops_of(k) for a in below):
                 return True
             reached[k] = set() if isinstance(nodes[k].op, InvRms) else found  # an inverse norm only rescales
         return False
@@ -131,25 +141,31 @@ class Depth:
             return size
         return size - self.part(size) + self.part(largest(initial) or 0)
 
-    def layers(self, node: int) -> int:
-        """The packed exponent of the number of layers that a node has a copy in."""
-        axes = self.program.nodes[node].axes
-        return self.sizes(axes[-1].dim) if axes and axes[-1].loop else 0
+    def loops_of(self, node: int) -> frozenset[int]:
+        """The loops in whose layers a node has copies."""
+        return frozenset(axis.loop for axis in self.program.nodes[node].axes if axis.loop)
 
-    def summed(self, node: int, terms: Terms) -> int | None:
-        """The size of the sum over all layers of a node's terms."""
-        full = self.layers(node)
-        return max((size + (full // 2 if is_zero_mean(grades[-1]) else full) for size, _, grades in terms),
-                   default=None)  # fmt: skip
+    def layers(self, node: int, loop: int = 0) -> int:
+        """The packed exponent of the number of layers that a node has a copy in, one for each of a layer outside of
+        `loop`."""
+        return sum(self.sizes(axis.dim) for axis in self.program.nodes[node].axes if axis.loop >= max(loop, 1))
 
-    def aligned(self, node: int, terms: Terms) -> bool:
+    def summed(self, node: int, terms: Terms, loop: int = 0) -> int | None:
+        """The size of the sum over these layers of a node's terms."""
+        counts = [self.sizes(axis.dim) for axis in self.program.nodes[node].axes if axis.loop >= max(loop, 1)]
+        return max((size + sum(full // 2 if is_zero_mean(g) else full
+                               for full, g in zip(reversed(counts), reversed(grades), strict=False))
+                    for size, _, grades in terms), default=None)  # fmt: skip
+
+    def aligned(self, node: int, terms: Terms, loop: int = 0) -> bool:
         """Whether that sum is as large as it is by the law of large numbers."""
-        unlike = tuple(term for term in terms if is_zero_mean(term[2][-1]))
-        return self.summed(node, terms) != self.summed(node, unlike)
+        counts = sum(axis.loop >= max(loop, 1) for axis in self.program.nodes[node].axes)
+        unlike = tuple(term for term in terms if all(map(is_zero_mean, term[2][-counts:])))
+        return self.summed(node, terms, loop) != self.summed(node, unlike, loop)
 
-    def over_layers(self, node: int, size: int, initial: Terms) -> int:
-        """That size of a node, summed over all layers as its initial terms are."""
-        return size - self.part(size) + self.part(self.summed(node, initial) or 0)
+    def over_layers(self, node: int, size: int, initial: Terms, loop: int = 0) -> int:
+        """That size of a node, summed over these layers as its initial terms are."""
+        return size - self.part(size) + self.part(self.summed(node, initial, loop) or 0)
 
     # --- gains --------------------------------------------------------------------------------------
 
@@ -165,7 +181,7 @@ class Depth:
                 gain[node] = value
 
         for loop in self.program.forward.loops:
-            for stream in loop.streams:
+            for stream in loop.streams if not loop.around else ():
                 gain[stream.increment] = -max(0, self.part(largest(initial[stream.path[-1]]) or 0))
         for node in reversed(self.program.forward.nodes):
             here = gain.get(node.id)
@@ -174,7 +190,7 @@ class Depth:
             for position, a in enumerate(node.args):
                 if not nodes[a].axes or not nodes[a].axes[-1].loop:
                     continue
-                factor = 0
+                factor = max(0, self.layers(node.id) - self.layers(a)) if isinstance(node.op, Add) else 0  # all read it
                 if isinstance(node.op, Scale):
                     factor = self.part(scalar_size(node.op))
                 elif isinstance(node.op, Map):  # the slope of a square is as small as its argument

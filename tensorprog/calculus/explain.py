@@ -86,11 +86,11 @@ class Explainer:
                 together.setdefault(bit, []).append(name)
         self.names |= {bit: " with ".join(names) for bit, names in together.items()}
         for name, bit in self.solver.bits.items():
-            layers = self.program.forward.parameters[name].layers
-            if layers is not None:
-                span = self.solver.sizes.loops[layers.loop].span
+            for axis in reversed(self.program.forward.parameters[name].layers):
+                span = self.solver.sizes.loops[axis.loop].span
                 for k, where in enumerate(("earlier layers", "later layers", "all layers"), 1):
                     self.names[bit << k * span] = f"{name} ({where})"
+                bit <<= 3 * span
 
     # --- bindings -----------------------------------------------------------------------------------
 

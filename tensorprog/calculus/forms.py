@@ -68,7 +68,7 @@ def sized(solution: Solution, name: str) -> Sized:
     grad = program.grads.get(name)
     size = None if grad is None else largest(solution.snapshot.initial[grad] + solution.snapshot.change[grad])
     dims = [solver.sizes(axis.dim) for axis in parameter.axes]
-    layers = solver.sizes(parameter.layers.dim) if parameter.layers else 0
+    layers = sum(solver.sizes(axis.dim) for axis in parameter.layers)
     exponents, zero = solution.exponents, solver.starts_at_zero(parameter)
     step, moved = largest(solver.step.get(name, ())), largest(solver.moved.get(name, ()))
     values = [v for v in (None if zero else -exponents.A[name], moved) if v is not None]

@@ -13,6 +13,9 @@ Where "all" or "later" comes to include a layer's own parameters, it does so as 
 is smaller by L^(1/2) (by the variance that one of L independent parameters contributes to a Theta(1) value), a term
 apart.
 
+A loop inside of a layer has own, earlier and later parameters within that layer. All of them are what this layer has of
+its own, seen from the outer loop.
+
 Parity in a set of layers is parity under flipping the whole set. Where pieces of a sum are odd in single layers of
 a set, but not in the set, the parity is unknown, with the set as `cover`.
 
@@ -34,10 +37,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LoopBits:
-    """The masks of one loop: `own`, and the same shifted by `span`, twice and three times."""
+    """The masks of one loop: `own`, and the same shifted by `span`, twice and three times. `inner`: those by which
+    the layers of loops inside of a layer are told apart there."""
 
     own: int
     span: int
+    inner: int = 0
 
     @property
     def earlier(self) -> int:
@@ -127,7 +132,8 @@ class LoopBits:
     def seen_from_layer(self, g: Grade) -> Grade:
         """The grade along the layer axis: own bits only."""
         odd, free, cover = g[0]
-        return ((odd & self.own, free & self.own, cover if cover and not cover & ~self.own else 0), NOTHING, STAYS)
+        own = self.own | self.inner
+        return ((odd & own, free & own, cover if cover and not cover & ~own else 0), NOTHING, STAYS)
 
     def crossed(self, term: Term) -> Term:
         """A term that is summed over layers: as a Gaussian matrix of one layer it is forgotten."""

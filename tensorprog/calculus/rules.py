@@ -171,7 +171,7 @@ def _add(
     centring: Mapping[int, tuple[int, int]],
 ) -> Rule:  # fmt: skip
     growing = sizes.growing(node.axes)
-    if len(args) == 1 and node.axes and node.axes[-1].loop and not any(axis.loop for axis in args[0].axes):
+    if len(args) == 1 and node.axes and node.axes[-1].loop and node.axes[-1] not in args[0].axes:
         return _spread(places[0], args[0], node, sizes)
     sources: list[list[int] | None] = []
     for place, arg in zip(places, args, strict=True):
@@ -203,7 +203,7 @@ def _spread(place: tuple[int, ...], arg: Node, node: Node, sizes: Sizes) -> Rule
     """The same for every layer, seen in one of them; along new axes of width too."""
     loop, half = sizes.loops[node.axes[-1].loop], sizes(node.axes[-1].dim) // 2
     own = {place[axis]: k for k, axis in enumerate(sizes.growing(arg.axes))}
-    source = [own.get(axis, -1) for axis in sizes.widths(node.axes)]
+    source = [own.get(axis, -1) for axis in sizes.growing(node.axes)[:-1]]
 
     def transform(t: list[Terms]) -> Terms:
         terms: list[Term] = []

@@ -174,7 +174,7 @@ def _contract_plan(
     loops = {i: axis.loop for indices, arg in zip((op.left, op.right or ()), args, strict=False)
              for i, axis in zip(indices, arg.axes, strict=True) if axis.loop}  # fmt: skip
     layers = tuple((k, sizes.loops[loops[i]]) for k, i in enumerate([i for i in op.out if dims[i]]) if i in loops)
-    crossed = tuple(sizes.loops[loops[i]] for i in loops if i not in op.out)
+    crossed = tuple(sizes.loops[k] for k in sorted({loops[i] for i in loops if i not in op.out}, reverse=True))
     return ContractPlan(summed, kept, (excess(left, right, 1), excess(right, left, 0)), layers, crossed, balance)
 
 

@@ -77,8 +77,8 @@ class Solver(Demands):
         """The size of what the multiplier at `node` multiplies, summed over all layers (see depth.py): aligned where
         two matrices meet, or nothing but updates is there."""
         if self.depth.takes[node] or not self.initial[operand]:
-            return size - self.depth.part(size) + self.depth.layers(node)
-        return self.depth.over_layers(operand, size, self.initial[operand])
+            return size - self.depth.part(size) + self.depth.layers(node, self.depth.over[node])
+        return self.depth.over_layers(operand, size, self.initial[operand], self.depth.over[node])
 
     def _settle(self, occurrence: Occurrence) -> None:
         exponents, param, use = self.exponents, occurrence.param, occurrence.use
@@ -269,7 +269,7 @@ class Solver(Demands):
         parameter = self.program.forward.parameters[name]
         powers = []
         for occurrence in self._by_param.get(name, ()):
-            layers = self.depth.layers(occurrence.node) if parameter.layers is None else 0
+            layers = self.depth.layers(occurrence.node) - sum(self.sizes(axis.dim) for axis in parameter.layers)
             powers.append(self.gains.get(occurrence.node, 0) + layers + self.late_size(occurrence))
         power = max(powers, default=0)
         return tuple([(size - self.depth.part(size) + power, raw, grades) for size, raw, grades in gradient])

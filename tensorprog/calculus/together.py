@@ -53,5 +53,5 @@ def added_together(program: Program, sizes: Sizes, loop: int = 0) -> list[Slices
 
 def _flips(parameter: Parameter, loop: int) -> bool:
     """Whether it starts at random, in that loop. (In one a bit stands for the same slice in every layer.)"""
-    at = parameter.layers.loop if parameter.layers is not None else 0
+    at = parameter.layers[-1].loop if parameter.layers else 0
     return at == loop and parameter.init.kind not in ("zeros", "ones", "constant")

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from tensorprog.api import emit
+from tensorprog.architecture import parse
 from tensorprog.interpret import Interpreter
-from tests.shared import derive
+from tests.shared import derive, stack
 
 torch = pytest.importorskip("torch")
 from tensorprog.coordcheck import emitted  # noqa: E402  (needs PyTorch)
@@ -34,6 +35,25 @@ def test_numpy_and_the_emitted_program_scale_alike_with_depth(optimizer: str) ->
     for _ in range(2):
         still.step()
     assert abs(still.loss(still.step()) - ours.loss(ours.step())) > 1e-6  # the depth does scale something
+
+
+@pytest.mark.slow
+def test_numpy_and_the_emitted_program_scale_alike_with_nested_depths() -> None:
+    """Inside of a block for each layer of L, those of M."""
+    sizes, base = {"n": 32, "L": 4, "M": 3}, {"n": 16, "L": 2, "M": 2}
+    loops = "repeat L {\n repeat M { h = h + ?b * linear(tanh(h), n) }\n h = h + ?c * linear(relu(h), n)\n}"
+    derivation = derive(parse(stack(loops, "depth L, M")), "adam").unrolled({"L": 4, "M": 3})
+    used, program = derivation.parametrization, derivation.architecture.program
+    lr = dict.fromkeys(program.forward.parameters, 0.01)
+    ours = Interpreter(program, sizes, base, used, batch=2, seed=1, lr=lr)
+    theirs = emitted.EmittedNetwork(derivation, used, sizes, base, batch=2, seed=1, lr=lr)
+    still = Interpreter(program, sizes, {**base, "M": 3}, used, batch=2, seed=1, lr=lr)
+    for _ in range(3):
+        loss = ours.loss(ours.step())
+        assert theirs.step() == pytest.approx(loss, rel=1e-9)
+    for _ in range(2):
+        still.step()
+    assert abs(still.loss(still.step()) - loss) > 1e-6  # the inner depth does scale something
 
 
 @pytest.mark.slow

@@ -507,9 +507,14 @@ class Note(NamedTuple):
 
 NOTES = (
     Note(
-        "not covered: a repeat over a depth inside of another",
-        "width n\ndepth L, M\ninput x[i]\naxis i: 4\nh = linear(x, n)\nrepeat L { repeat M { h = h + ?b * linear(relu(h), n) } }\noutput f = readout(h, 3)\nloss mse(f)",
-        "width n\ndepth L\ninput x[i]\naxis i: 4\nh = linear(x, n)\nrepeat L { repeat 2 { h = h + ?b * linear(relu(h), n) } }\noutput f = readout(h, 3)\nloss mse(f)",
+        "not covered: a repeat over a depth inside of one that is shared",
+        "width n\ndepth L, M\ninput x[i]\naxis i: 4\nh = linear(x, n)\nrepeat L shared { repeat M { h = h + ?b * linear(relu(h), n) } }\noutput f = readout(h, 3)\nloss mse(f)",
+        "width n\ndepth L, M\ninput x[i]\naxis i: 4\nh = linear(x, n)\nrepeat L shared { repeat M shared { h = h + ?b * linear(relu(h), n) } }\noutput f = readout(h, 3)\nloss mse(f)",
+    ),
+    Note(
+        "not covered: a repeat over a depth that runs several times with the same weights",
+        "width n\ndepth L\ninput x[i]\naxis i: 4\nh = linear(x, n)\nrepeat 2 shared { repeat L { h = h + ?b * linear(relu(h), n) } }\noutput f = readout(h, 3)\nloss mse(f)",
+        "width n\ndepth L\ninput x[i]\naxis i: 4\nh = linear(x, n)\nrepeat 2 { repeat L { h = h + ?b * linear(relu(h), n) } }\noutput f = readout(h, 3)\nloss mse(f)",
     ),
     Note(
         "no power law in the depth: `h` is no residual stream",
