@@ -184,6 +184,9 @@ def _in_code(error: TensorProgError, graph: Graph) -> None:
         error.fix = ("a builder of one number, so that all that stands side by side grows alike; or a layer for each "
                      "part")  # fmt: skip
     elif "finite dim" in error.fix:
-        error.fix = "a builder in which that axis keeps its size: more heads instead of larger ones, or larger for more"
+        kept = "a builder in which that axis keeps its size: more heads instead of larger ones, or larger for more"
+        error.fix = f"a mean along it, `x.mean(dim)`; or {kept}" if "selection" in str(error.why) else kept
+        if "selection" in str(error.why):
+            error.why += ": few of its entries decide, so that no typical one tells its gradient"
     elif "optimizer adam`" in error.fix:
         error.fix = 'another optimizer for it: optimizer_for={"its name": "adam"}'

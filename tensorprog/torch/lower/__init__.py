@@ -16,6 +16,7 @@ from tensorprog.torch.lower.lowering import Lowering, Site
 from tensorprog.torch.lower.nodes import renumbered
 from tensorprog.torch.lower.registry import rule
 from tensorprog.torch.lower.scalars import behind_products
+from tensorprog.torch.lower.uses import onto_uses
 from tensorprog.torch.segments import segmented
 from tensorprog.torch.trace import Ref
 from tensorprog.torch.zipped import Zipped
@@ -86,7 +87,7 @@ def lower(
     for label, node in outputs:
         low.name(node, label)
     graph, place = _reachable(low, outputs, loss, name)
-    for arranged in (behind_products, onto_products):
+    for arranged in (behind_products, onto_products, onto_uses):
         graph, moved = arranged(graph)
         place = {old: moved[new] for old, new in place.items() if new in moved}
     graph, moved, parts = segmented(graph)

@@ -56,14 +56,14 @@ def _moved_once(graph: Graph) -> tuple[Graph, dict[int, int]] | None:
     gone: set[int] = set()  # the scalars that move
     for node in graph.nodes:
         number = _number(node)
-        if number and _power(number, ONE).powers and node.args[0] in leading and not leading[node.args[0]].fades:
+        if number and power_of(number, ONE).powers and node.args[0] in leading and not leading[node.args[0]].fades:
             found = _behind(node, number, graph, leading, read_by, compared)
             if any(not leading[k].through for k in found):
                 found = _with_compared(graph, leading, compared - {node.id}, found)
                 if not (scaled.keys() | gone) & {*found, node.id}:
                     scaled |= found
                     gone |= {node.id} if found else set()
-    return _rebuilt(graph, leading, scaled) if gone else None
+    return rebuilt(graph, leading, scaled) if gone else None
 
 
 def _compared_alike(graph: Graph) -> tuple[Graph, dict[int, int]] | None:
@@ -77,15 +77,15 @@ def _compared_alike(graph: Graph) -> tuple[Graph, dict[int, int]] | None:
              if (lead := leading.get(node.id)) and not lead.through]  # fmt: skip
     for node, lead, number in roots:
         if node.id not in compared:
-            seen.setdefault(lead.of, _power(number, ONE))
+            seen.setdefault(lead.of, power_of(number, ONE))
     for node, lead, number in roots:
-        if node.id in compared and lead.of in seen and (more := seen[lead.of] * _power(number, -ONE)).powers:
+        if node.id in compared and lead.of in seen and (more := seen[lead.of] * power_of(number, -ONE)).powers:
             scaled[node.id] = more
     scaled = _with_compared(graph, leading, compared, scaled)
-    return _rebuilt(graph, leading, scaled) if scaled else None
+    return rebuilt(graph, leading, scaled) if scaled else None
 
 
-def _rebuilt(graph: Graph, leading: Mapping[int, Lead], scaled: Mapping[int, Scalar]) -> tuple[Graph, dict[int, int]]:
+def rebuilt(graph: Graph, leading: Mapping[int, Lead], scaled: Mapping[int, Scalar]) -> tuple[Graph, dict[int, int]]:
     """The graph in which these nodes are multiplied with numbers, and what reads them gets what it got."""
     nodes: list[Node] = []
     place: dict[int, int] = {}
@@ -104,7 +104,7 @@ def _rebuilt(graph: Graph, leading: Mapping[int, Lead], scaled: Mapping[int, Sca
     for old in graph.nodes:
         number, own = _number(old), scaled.get(old.id, Scalar())
         if number is not None and old.args[0] in scaled:
-            k = place[old.id] = times(old.args[0], number * own * _power(scaled[old.args[0]], -ONE))
+            k = place[old.id] = times(old.args[0], number * own * power_of(scaled[old.args[0]], -ONE))
             if old.id not in scaled:
                 nodes[k] = replace(nodes[k], name=nodes[k].name or old.name)
             continue
@@ -112,7 +112,7 @@ def _rebuilt(graph: Graph, leading: Mapping[int, Lead], scaled: Mapping[int, Sca
         if old.id in scaled:
             shares = leading[old.id].shares or {old.args[0]: ONE}  # a multiplier's node has c in front of it
         factors = {a: Scalar() if _blind(old) else
-                   _power(own, shares.get(a, ZERO)) * _power(scaled.get(a, Scalar()), -ONE)
+                   power_of(own, shares.get(a, ZERO)) * power_of(scaled.get(a, Scalar()), -ONE)
                    for a in old.args}  # fmt: skip
         args = {a: times(a, factor) for a, factor in factors.items()}
         new = replace(old, id=len(nodes), args=tuple(args[a] for a in old.args))
@@ -146,11 +146,11 @@ def _with_compared(
     for node in graph.nodes:
         if node.id in compared and node.id not in found:
             lead = leading[node.id]
-            numbers = {_power(found[a], 1 / lead.shares[a]) for a in lead.through if a in found}
+            numbers = {power_of(found[a], 1 / lead.shares[a]) for a in lead.through if a in found}
             if len(numbers) > 1:
                 return {}
             for number in numbers:
-                found[node.id] = number * _power(_number(node) or Scalar(), -ONE)
+                found[node.id] = number * power_of(_number(node) or Scalar(), -ONE)
     return found
 
 
@@ -171,11 +171,11 @@ def _behind(
     while queue:
         k = -heappop(queue)
         power, *others = wanted[k]
-        number = _power(whole, power)
+        number = power_of(whole, power)
         for n in read_by[k]:
             found |= dict.fromkeys(_rearranged(n, number, graph, read_by, compared), number)
         alone = [graph.nodes[n] for n in read_by[k] if n != scale.id and not (n in found and k in leading[n].through)]
-        read = (_power(found[n.id], leading[n.id].shares.get(k, ZERO)) if n.id in found else _number(n) or Scalar()
+        read = (power_of(found[n.id], leading[n.id].shares.get(k, ZERO)) if n.id in found else _number(n) or Scalar()
                 for n in alone if not _blind(n) and n.id not in compared)  # fmt: skip
         if others or k in kept or not all(_at_most(n, number) for n in read):
             continue
@@ -211,7 +211,7 @@ def _at_most(a: Scalar, b: Scalar) -> bool:
     return all(e <= 0 for _, e in (scalar_power(a) / scalar_power(b)).exponents)
 
 
-def _power(scalar: Scalar, power: Fraction) -> Scalar:
+def power_of(scalar: Scalar, power: Fraction) -> Scalar:
     """The part of a number that depends on the widths, to a power."""
     return Scalar(powers=tuple((dim, e * power) for dim, e in scalar.powers if power and dim.growth))
 
