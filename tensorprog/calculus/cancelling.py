@@ -9,26 +9,48 @@ positive multiples nothing cancels.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
 
 import numpy as np
 
+from tensorprog.calculus.leading import (
+    NUMBER,
+    ONE,
+    Part,
+    Value,
+    alike,
+    along,
+    rational,
+    reshaped,
+    scaled,
+    start_of,
+    times,
+)
 from tensorprog.calculus.nonlinear import facts_of
 from tensorprog.calculus.shared import Sizes, refuse
 from tensorprog.calculus.terms import Terms, largest, size_of
-from tensorprog.dims import Dim
 from tensorprog.functions import Function, find
-from tensorprog.graph import Add, Const, Contract, InvRms, Map, Node, Param, Program, Scale, Softmax, StopGrad, Window
-from tensorprog.parameters import Parameter
+from tensorprog.graph import (
+    Add,
+    Const,
+    Contract,
+    InvRms,
+    Map,
+    Merge,
+    Node,
+    Param,
+    Program,
+    Scale,
+    Softmax,
+    Split,
+    StopGrad,
+    TopK,
+    Window,
+)
 
-Powers = frozenset[tuple[Hashable, Fraction]]
-Part = tuple[Powers, int, tuple[int, ...]]  # powers of sizes and multipliers, a tensor, which axes of the node it has
-Value = Mapping[Part, Fraction]  # a sum of such parts, with their coefficients
-ONE = 0  # the tensor that is 1
-NUMBER: Value = {(frozenset(), ONE, ()): Fraction(1)}
 PARTS = 8  # of more, a tensor has a name of its own
 
 
@@ -80,7 +102,7 @@ class _Largest:
             case Const(value):
                 return value
             case Param(name):
-                start = _constant(self.program.forward.parameters[name])
+                start = start_of(self.program.forward.parameters[name])
                 return 1 if start is None else start
             case Scale(scalar):
                 return scalar.coefficient
@@ -106,25 +128,32 @@ class _Largest:
     def _value(self, node: Node, args: list[Value]) -> Value:
         match node.op:
             case Const(value):
-                return _scaled(NUMBER, _rational(value), ())
+                return scaled(NUMBER, rational(value), ())
             case Param(name):
-                start = _constant(self.program.forward.parameters[name])
-                return self._named(node) if start is None else _scaled(NUMBER, start, ())
+                start = start_of(self.program.forward.parameters[name])
+                return self._named(node) if start is None else scaled(NUMBER, start, ())
             case StopGrad():
                 return args[0]
             case Scale(scalar):
                 unknowns = [self.multipliers[name] if "@" in name else name for name in scalar.unknowns]
                 powers = [*scalar.powers, *((of, Fraction(1)) for of in unknowns if of)]
-                return _scaled(args[0], scalar.coefficient, powers)
+                return scaled(args[0], scalar.coefficient, powers)
             case Add(places):
                 return self._sum(node, places, args)
             case Contract(left, right, out) if self._follows(node, node.op):
                 return self._product(node, (left, right or ()), out, args)
             case Map(fn, order) if args[0]:
                 return self._function(node, fn, order, args[0])
-            case Softmax(axis, None) if self._vanishes(node.args[0]):
-                return _scaled(NUMBER, Fraction(1), [(node.axes[axis].dim, Fraction(-1))])
-            case Window(axis, _, _, _, False) if all(axis not in axes for _, _, axes in args[0]) and self._inside(node):
+            case Softmax(axis, None) if self._vanishes(node.args[0]) or (args[0] and alike(args[0], axis)):
+                return scaled(NUMBER, Fraction(1), [(node.axes[axis].dim, Fraction(-1))])
+            case TopK(axis) if alike(args[0], axis):  # the rest decides
+                return self._named(node)
+            case InvRms() | Softmax() | TopK() if args[0]:
+                return along(node.op, args[0], self._called)
+            case Split() | Merge():
+                axes = (*self.program.forward.nodes[node.args[0]].axes, *node.axes)
+                return reshaped(node.op, tuple([axis.dim for axis in axes]), args[0], self._called)
+            case Window(axis, _, _, _, False) if alike(args[0], axis) and self._inside(node):
                 return args[0]
             case _:
                 return self._named(node)
@@ -169,12 +198,15 @@ class _Largest:
                 for i, axis in zip(indices, nodes[a].axes, strict=True)}  # fmt: skip
         if not any(self.sizes(dims[i]) for i in op.summed):
             return True
+        factors = [size_of(self.initial[a]) for a in node.args] + [self.sizes(dims[i]) for i in op.summed]
+        if size_of(self.initial[node.id]) == sum(factors):
+            return True  # smaller ones add up to less, however aligned
         for one, other in (node.args, node.args[::-1]) if op.right is not None else ():
             weight = one
             while isinstance(nodes[weight].op, Scale | StopGrad):
                 weight = nodes[weight].args[0]
             of = nodes[weight].op
-            if isinstance(of, Param) and _constant(self.program.forward.parameters[of.name]) is None:
+            if isinstance(of, Param) and start_of(self.program.forward.parameters[of.name]) is None:
                 return not _bits(self.initial[one]) & _bits(self.initial[other])
         return False
 
@@ -202,7 +234,7 @@ class _Largest:
                     tensor = ONE
                 lone = [(dims[i], Fraction(1)) for i in dims if i not in out and i not in carried]
                 axes = tuple([out.index(i) for i in kept])
-                for part, c in _scaled({(_times(p1, p2), tensor, axes): c1 * c2}, Fraction(1), lone).items():
+                for part, c in scaled({(times(p1, p2), tensor, axes): c1 * c2}, Fraction(1), lone).items():
                     found[part] = found.get(part, Fraction(0)) + c
         return {part: coefficient for part, coefficient in found.items() if coefficient}
 
@@ -210,11 +242,11 @@ class _Largest:
         """Of a vanishing argument: its constant, or its slope; of another one, a function of its largest part."""
         constant = self._constant(node, fn, order)
         if constant is not None:
-            return _scaled(NUMBER, constant, ())
+            return scaled(NUMBER, constant, ())
         facts = facts_of(find(fn, self.functions), order)
         if facts.degree is None and self._vanishes(node.args[0]):
             if facts.order == 1 and (facts.kink is None or facts.kink > 1):
-                return _scaled(x, *self._slope(fn, order))
+                return scaled(x, *self._slope(fn, order))
             return self._named(node)
         axes = tuple(sorted({a for _, _, own in x for a in own}))
         made = frozenset((powers, t, tuple([axes.index(a) for a in own]), c) for (powers, t, own), c in x.items())
@@ -242,13 +274,8 @@ class _Largest:
         return None not in (count, size, offset) and offset >= 0 and op.stride * (count - 1) + offset < size  # type: ignore[operator]
 
 
-def _rational(value: float) -> Fraction:
-    """The number that a float is written for: 1/3 is no multiple of a power of 2."""
-    return Fraction(value).limit_denominator(10**9)
-
-
 def _at_zero(function: Function, order: int) -> Fraction:
-    return _rational(float(function.numpy[order](np.zeros(1))[0]))
+    return rational(float(function.numpy[order](np.zeros(1))[0]))
 
 
 def _bits(terms: Terms) -> int:
@@ -259,36 +286,3 @@ def _bits(terms: Terms) -> int:
             found |= whole[0] | whole[1]
         found |= raw
     return found
-
-
-def _constant(parameter: Parameter) -> Fraction | None:
-    """What all entries of a parameter start at; None if they start at random."""
-    match parameter.init.kind:
-        case "zeros":
-            return Fraction(0)
-        case "ones":
-            return Fraction(1)
-        case "constant":
-            return _rational(parameter.init.value or 0)
-        case _:
-            return None
-
-
-def _times(one: Powers, other: Powers) -> Powers:
-    powers = dict(one)
-    for base, power in other:
-        powers[base] = powers.get(base, Fraction(0)) + power
-    return frozenset((base, power) for base, power in powers.items() if power)
-
-
-def _scaled(value: Value, factor: Fraction, powers: Iterable[tuple[Hashable, Fraction]]) -> Value:
-    """A multiple; whole powers of sizes that are known are numbers."""
-    rest = []
-    for base, power in powers:
-        number = base.constant if isinstance(base, Dim) else None
-        if number is not None and power.denominator == 1:
-            factor *= number ** int(power)
-        else:
-            rest.append((base, power))
-    more = frozenset(rest)
-    return {(_times(own, more), tensor, axes): c * factor for (own, tensor, axes), c in value.items()} if factor else {}
