@@ -222,8 +222,11 @@ def _branch_story(derivation: Derivation, nodes: list[int]) -> list[str]:
                else "each layer's are odd in weights of its own, central limit theorem")  # fmt: skip
         lines.append(f"    its initial values, summed over all layers, are {explainer.power(summed)} ({law}): "
                      "the stream must stay Theta(1)")  # fmt: skip
-        if solver.depth.takes[k]:
-            layers = explainer.power(solver.depth.layers(k, over))
+        layers = explainer.power(solver.depth.layers(k, over))
+        if k in solver.depth.alone:
+            lines.append("    it is made of a stream, with no parameter of a layer in between: it moves as that does, "
+                         f"by Theta(1) in every layer, and {layers} layers add up")  # fmt: skip
+        elif solver.depth.takes[k]:
             lines.append("    in it the output of one matrix reaches another, or multiplies another's: for the product "
                          "of both updates to move the stream by Theta(1), as each update does, the branch itself "
                          f"must move by Theta(1) in every layer, and {layers} layers add up")  # fmt: skip

@@ -30,7 +30,7 @@ from tensorprog.calculus.shared import Sizes
 from tensorprog.calculus.terms import Terms, largest
 from tensorprog.calculus.uses import Occurrence
 from tensorprog.functions import Function, find
-from tensorprog.graph import Accumulate, Add, Contract, Fold, InvRms, Map, Merge, Program, Scale, Split, Window
+from tensorprog.graph import Accumulate, Add, Contract, Fold, InvRms, Map, Merge, Param, Program, Scale, Split, Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,8 @@ class Feed:
 
 class Depth:
     """The loops of one program. `feeds`: nodes that a stream sums. `takes`: the Scale nodes of unknown multipliers
-    that do, and whether objective 2 binds them; `over`: these -> the outermost loop whose stream does."""
+    that do, and whether objective 2 binds them; `over`: these -> the outermost loop whose stream does; `alone`: those
+    that multiply nothing of a layer's own, only what it reads of a stream."""
 
     def __init__(
         self, program: Program, sizes: Sizes, uses: list[Occurrence], functions: Mapping[str, Function]
@@ -57,6 +58,7 @@ class Depth:
         self.feeds: dict[int, list[Feed]] = {}
         self.takes: dict[int, bool] = {}
         self.over: dict[int, int] = {}
+        self.alone: set[int] = set()
         for loop in program.forward.loops:
             for stream in loop.streams:
                 self._walk(stream.increment, Feed(loop.axis.loop))
@@ -104,7 +106,8 @@ class Depth:
 
     def _two_matrices(self, node: int, matrices: set[int]) -> bool:
         """Whether in the branch below `node` two matrices multiply: the output of one reaches the input of another, or
-        meets that of another in a product (sigmoid(W x) * (U x)). Layers of a loop inside of it read each other."""
+        meets that of another in a product (sigmoid(W x) * (U x)). Layers of a loop inside of it read each other. A
+        stream that is read with nothing of a layer's own moves by Theta(1) too, in every layer."""
         nodes, loops = self.program.nodes, self.loops_of(node)
         path = set().union(*(self.paths[loop] for loop in loops))
         reached: dict[int, set[int]] = {}  # the matrices that a node is made with
@@ -125,7 +128,10 @@ class Depth:
             if found and any(self.loops_of(a) > self.loops_of(k) for a in below):
                 return True
             reached[k] = set() if isinstance(nodes[k].op, InvRms) else found  # an inverse norm only rescales
-        return False
+        own = any(isinstance(nodes[k].op, Param) and self.loops_of(k) for k in reached)
+        if not own and not path.isdisjoint(reached):
+            self.alone.add(node)
+        return node in self.alone
 
     # --- sizes --------------------------------------------------------------------------------------
 

@@ -343,6 +343,19 @@ def test_what_comes_from_outside_of_the_loop_adds_up_with_all_its_layers() -> No
     assert {name: depth(power) for name, power in found.multipliers.items()} == {"b": "-1", "c": "-1"}
 
 
+@pytest.mark.parametrize("read", ["v[k]", pytest.param("tanh(v[k])", marks=pytest.mark.slow)])
+def test_what_reads_a_stream_with_nothing_of_its_own_moves_as_the_stream_does(read: str) -> None:
+    """By 1 in every layer, however small the stream starts: L^-1. (Measured in coordcheck/test_depths.py.)"""
+    loop = "v[k] = 0 * h[k]\nrepeat L {\n  param W[k,m], V[m,j], F[k,j] frozen\n"
+    loop += "  v[k] = v[k] + ?b * (W[k,m] tanh(V[m,j] h[j]))\n  h[k] = h[k] + ?c * READ\n}"
+    for optimizer in ("adam", "sgd"):
+        found = network(loop.replace("READ", read).replace(", F[k,j] frozen", ""), optimizer)
+        assert {name: depth(power) for name, power in found.multipliers.items()} == {"b": "-1", "c": "-1"}
+        assert "no parameter of a layer in between" in found.explain("c")
+    random = network(loop.replace("READ", "(F[k,j] tanh(v[j]))"))
+    assert depth(random.multipliers["c"]) != "-1"
+
+
 def test_explain_names_the_objective_that_binds() -> None:
     assert "the output of one matrix reaches another" in network(TWO_MATRICES).explain("b")
     one = network(ONE_MATRIX)

@@ -51,6 +51,12 @@ repeat L {
 }
 h[k] = h[k] + g[k]"""
 )
+VELOCITY = """v[k] = 0 * h[k]
+repeat L {
+ param W[k,m], V[m,j]
+ v[k] = v[k] + ?b * (W[k,m] tanh(V[m,j] h[j]))
+ h[k] = h[k] + ?c * v[k]
+}"""
 DEPTHS = (4, 8, 16, 32)
 REZERO = """repeat L {
  param W[k,m], V[m,j], g[] = zeros
@@ -91,8 +97,8 @@ def test_every_tensor_of_an_unrolled_network_is_a_copy_of_one_of_the_symbolic(lo
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 @pytest.mark.parametrize(
     "loop",
-    [ONE, TWO, TIED, POST, FED, U],
-    ids=["one matrix", "two matrices", "tied", "post-norm", "fed from outside", "a U"],
+    [ONE, TWO, TIED, POST, FED, U, VELOCITY],
+    ids=["one matrix", "two matrices", "tied", "post-norm", "fed from outside", "a U", "a stream of a stream"],
 )
 def test_every_size_has_the_exponent_of_the_symbolic_depth(loop: str, optimizer: str) -> None:
     """Depth-muP (L^-1/2), CompleteP (L^-1), a weight-tied loop (L^-1), and norms between the layers, at width 64."""
@@ -172,6 +178,16 @@ def test_a_bert_with_branch_multipliers_has_the_exponents_of_the_symbolic_depth(
     assert report.count("disagrees") == 0, str(report)
     assert report.count("agrees") >= 0.9 * len(report.rows), str(report)
     assert report.control is not None and report.control.caught
+
+
+@pytest.mark.slow
+def test_a_stream_that_adds_up_in_another_moves_as_much_in_every_layer() -> None:
+    """h = h + ?c v, where v starts at L^-1/2 and moves by 1: with c = L^-1/2, as large as starts allow, h grows."""
+    derivation = derive(parse(stack(VELOCITY)), "adam")
+    assert str(derivation.multipliers["c"]) == "L^-1"
+    report = check(derivation, overrides=["multiplier[?c]=L^-1/2"], depths=DEPTHS, seeds=6, steps=1, control=False)
+    wrong = {row.tensor: row for row in report.rows if row.verdict == "disagrees" and row.part == "change"}
+    assert (wrong["h #2"].low or 0) > 0.1 and "f" in wrong
 
 
 @pytest.mark.slow
