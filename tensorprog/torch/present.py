@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -25,22 +25,26 @@ from tensorprog.torch.trace import memory_of
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """How one parameter starts at one width. `kind`: normal | constant | zeros."""
+    """How one parameter starts at one width. `kind`: normal | constant | zeros. `mean`: it is random, about a mean that
+    is not small beside its root mean square."""
 
     kind: str
     rms: float
+    mean: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class StartLaw:
     """How one parameter starts. `power` None: at zero. `coefficient`: rms = coefficient * power. `exact`: the law is
-    that of the constructor's numbers, not a trend through them. `logarithmic`: they grow like a logarithm."""
+    that of the constructor's numbers, not a trend through them. `logarithmic`: they grow like a logarithm. `mean`: as
+    of `Start`, at every point."""
 
     kind: str
     coefficient: float
     power: Power | None
     exact: bool = True
     logarithmic: bool = False
+    mean: bool = False
 
 
 class InitTrace(TorchDispatchMode):  # type: ignore[misc]
@@ -60,13 +64,16 @@ class InitTrace(TorchDispatchMode):  # type: ignore[misc]
         name = func._schema.name.split("::")[-1]
         found = _rms(name, args, kwargs)
         rms, symmetric = found or (None, False)
-        filled = rms is not None and name.endswith("_") and args[0].is_floating_point()
+        filled = rms is not None and name.endswith("_") and _is_numeric(args[0])
         result = args[0] if filled else func(*args, **kwargs)
-        if rms is not None and result.is_floating_point():
+        if rms is not None and _is_numeric(result):
+            numbers = torch.view_as_real(result) if result.is_complex() else result
+            if result.is_complex() and symmetric:  # both parts together
+                rms /= math.sqrt(2)
             if symmetric:  # a constant matrix would have rank one
-                result.bernoulli_(0.5, generator=self._signs).mul_(2 * rms).sub_(rms)
+                numbers.bernoulli_(0.5, generator=self._signs).mul_(2 * rms).sub_(rms)
             else:
-                result.fill_(rms)
+                numbers.fill_(rms)
         sources = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
         if name in ("copy_", "fill_", "zero_"):
             sources = sources[1:]
@@ -85,6 +92,10 @@ class InitTrace(TorchDispatchMode):  # type: ignore[misc]
         return result
 
 
+def _is_numeric(x: torch.Tensor) -> bool:
+    return bool(x.is_floating_point() or x.is_complex())
+
+
 def _rms(name: str, args: Any, kwargs: Mapping[str, Any]) -> tuple[float, bool] | None:
     """The root mean square of a random fill, and whether it is symmetric about zero; None for other operations."""
 
@@ -98,7 +109,7 @@ def _rms(name: str, args: Any, kwargs: Mapping[str, Any]) -> tuple[float, bool] 
             return math.hypot(mean, number(2, "std", 1.0)), mean == 0
         case "uniform_":
             a, b = number(1, "from", 0.0), number(2, "to", 1.0)
-            return math.sqrt((a * a + a * b + b * b) / 3), a == -b
+            return math.sqrt((a * a + a * b + b * b) / 3), math.isclose(a, -b, rel_tol=1e-6)
         case "randn" | "randn_like":
             return 1.0, True
         case "rand" | "rand_like":
@@ -125,7 +136,8 @@ def build_traced(build: Callable[[], Any]) -> tuple[Any, dict[str, Start], froze
                 continue
             rms = _size(p) if p.numel() else 0.0
             random = trace.is_random(p)
-            starts[name] = Start("zeros" if rms == 0 else "normal" if random or _spread(p, rms) else "constant", rms)
+            kind = "zeros" if rms == 0 else "normal" if random or _spread(p, rms) else "constant"
+            starts[name] = Start(kind, rms, random and _leans(p))
             if random and rms:
                 p.normal_(0.0, rms, generator=generator)
         for t in tree_leaves(inputs):  # made by the builder
@@ -137,7 +149,24 @@ def build_traced(build: Callable[[], Any]) -> tuple[Any, dict[str, Start], froze
                 random_buffers.add(name)
                 starts[name] = Start("normal", _size(b))
                 b.normal_(0.0, starts[name].rms, generator=generator)
-    return built, starts, frozenset(random_buffers)
+    return built, _really(starts, build), frozenset(random_buffers)
+
+
+def _really(starts: dict[str, Start], build: Callable[[], Any]) -> dict[str, Start]:
+    """The same; of what seems to lean, seen on numbers that are random (`2 * rand - 1` does not)."""
+    if not any(start.mean for start in starts.values()):
+        return starts
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = unpacked(build())[0]
+    leaning = {name for name, p in module.named_parameters() if starts[name].mean and _leans(p.detach())}
+    return {name: replace(start, mean=name in leaning) for name, start in starts.items()}
+
+
+def _leans(x: torch.Tensor) -> bool:
+    """Whether the mean of a matrix, of enough entries to tell, is at least half its root mean square."""
+    x = torch.view_as_real(x) if x.is_complex() else x
+    return x.dim() > 1 and x.numel() >= 64 and 2 * abs(float(x.mean())) > _size(x)
 
 
 def _spread(x: torch.Tensor, rms: float) -> bool:
@@ -160,12 +189,12 @@ def start_laws(laws: Laws, starts: list[dict[str, Start]]) -> dict[str, StartLaw
             if kind == "zeros":
                 result[name] = StartLaw("zeros", 0.0, None)
                 continue
-        numbers = [s.rms for s in together]
+        numbers, mean = [s.rms for s in together], all(s.mean for s in together)
         law = laws.number(numbers)
         if law is not None:
             power = Power.of({s: e for s, e in law[1].exponents if s != BATCH_SYMBOL})
-            result[name] = StartLaw(first.kind, law[0], power)
+            result[name] = StartLaw(first.kind, law[0], power, mean=mean)
         else:
             power = laws.trend(numbers) or Power()
-            result[name] = StartLaw(first.kind, numbers[0], power, False, laws.logarithmic(numbers))
+            result[name] = StartLaw(first.kind, numbers[0], power, False, laws.logarithmic(numbers), mean)
     return result

@@ -170,6 +170,19 @@ def _read(build: Callable[..., Any], inputs: Any, points: list[dict[str, int]], 
     label = name or type(module).__name__
     shapes = tuple({n: tuple(p.shape) for n, p in run.module.named_parameters()} for run in runs)
     lowered = lower(zipped, inits, frozen, given, label)
+    _require_symmetric(starts, shapes)
     return Reading(build, inputs, label, tuple(zipped.laws.points), zipped, lowered, starts,
                    {names[0]: tuple(names[1:]) for names in aliases.values()}, trained,
                    shapes, runs[0])  # fmt: skip
+
+
+def _require_symmetric(starts: Mapping[str, StartLaw], shapes: tuple[dict[str, tuple[int, ...]], ...]) -> None:
+    """Raises TensorProgError for a matrix of two axes that grow, filled at random about a mean."""
+    for name, start in starts.items():
+        if start.mean and sum(len(set(sizes)) > 1 for sizes in zip(*(s[name] for s in shapes), strict=True)) > 1:
+            raise TensorProgError(
+                f"the random numbers that `{name}` starts at have a mean that is not zero",
+                why="a mean adds up over an axis that grows, n^1/2 more than what is random, and a matrix is taken to be "
+                "symmetric about zero at its start",
+                fix="a start without a mean, such as `2 * torch.rand(...) - 1` for `torch.rand(...)`",
+            )

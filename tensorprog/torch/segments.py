@@ -157,19 +157,22 @@ class _Rewriter(Cuts):
         return self._joints[at, axis]
 
     def _side_by_side(self, node: Node, axis: int) -> tuple[Piece, ...]:
-        if not isinstance(node.op, Add):
-            return ()
-        whole = node.axes[axis].dim
-        ends, sizes = {Dim.of(0), whole}, set()
-        for place, part in zip(node.op.places, (self.nodes[a] for a in node.args), strict=True):
+        match node.op:
+            case Add(places):
+                parts = list(zip(places, (self.nodes[a] for a in node.args), strict=True))
+            case Fold():  # zeros are a part, too
+                parts = [(tuple(range(len(node.axes))), node)]
+            case _:
+                return ()
+        ends = {Dim.of(0), node.axes[axis].dim}
+        for place, part in parts:
             match part.op:
                 case Fold(own, 1, _, offset, False) if axis in place and own == place.index(axis):
-                    size = self.nodes[part.args[0]].axes[own].dim
-                    ends |= {offset, offset + size}
-                    sizes.add(size.growth)
+                    ends |= {offset, offset + self.nodes[part.args[0]].axes[own].dim}
                 case _:
                     return ()
-        return tuple((a, b - a) for a, b in pairwise(sorted(ends, key=_order))) if len(sizes) > 1 else ()
+        pieces = tuple((a, b - a) for a, b in pairwise(sorted(ends, key=_order)))
+        return pieces if len({size.growth for _, size in pieces}) > 1 else ()
 
     def _sum(self, op: Contract, args: tuple[int, ...], index: int, pieces: tuple[Piece, ...], old: Node) -> int:
         """The contraction of each piece of the summed index, added."""
@@ -179,6 +182,8 @@ class _Rewriter(Cuts):
                             for a, ix in zip(args, (op.left, op.right or ()), strict=False))  # fmt: skip
             if ZERO not in factors:
                 terms.append(self.emit(op, factors, old.axes))
+        if len(terms) == 1:
+            return terms[0]
         total = self._added(terms, old)
         self._sums.add(total)
         return total

@@ -87,6 +87,37 @@ def test_its_two_parts_scale_like_two_matrices(name: str) -> None:
     assert [part.needed for part in found] == [wanted.parameter(f"{w}.weight").needed for w in ("mid", "time")]
 
 
+class Cell(nn.Module):
+    """A recurrence on the input and the state side by side, which starts as `start(h)` of the state's size."""
+
+    def __init__(self, n: int, start: Callable[[Any], Any], state_first: bool = False) -> None:
+        super().__init__()
+        self.n, self.start, self.cell, self.out = n, start, nn.Linear(2 + n, n), nn.Linear(n, 3)
+        self.state_first = state_first
+
+    def forward(self, x: Any) -> Any:
+        h = self.start(x.new_zeros(len(x), self.n))
+        for t in range(2):
+            parts = [h, x[:, 2 * t : 2 * t + 2]] if self.state_first else [x[:, 2 * t : 2 * t + 2], h]
+            h = torch.tanh(self.cell(torch.cat(parts, -1)))
+        return self.out(h)
+
+
+@pytest.mark.parametrize("start", [same, torch.ones_like], ids=["zeros", "ones"])
+@pytest.mark.parametrize("state_first", [False, True])
+def test_a_state_of_one_value_beside_data_is_a_part_of_its_own(start: Any, state_first: bool) -> None:
+    reading = read64(lambda n: Cell(4 * n, start, state_first), inputs("cell")[0].double())
+    assert worst_difference(reading) < 1e-12 and worst_difference(reading, 2) < 1e-12
+    parts = derive_reading(reading, "adamw").changes.parameter("cell.weight").parts
+    scales = {str(p.stop - p.start): (str(p.needed.init_std), str(p.needed.lr)) for p in parts}
+    assert scales == {"2": ("1", "1"), "4 n": ("n^-1/2", "n^-1")}
+
+
+def test_a_random_state_beside_data_cannot_be_told_apart() -> None:
+    with pytest.raises(TensorProgError, match="pads to another order of size"):
+        tpt.derive(lambda n: Cell(4 * n, torch.randn_like), inputs("cell")[0])
+
+
 def test_a_matrix_that_makes_such_an_axis_is_not_cut_by_it() -> None:
     """Only what is put together of unlike parts is; the outputs of one layer are alike, however many."""
 

@@ -165,6 +165,43 @@ def backward_from_argument(low: Lowering, call: Call) -> Value:
     return low.mul(low.value(call["grad_output"]), low.stop_gradient(slope) if fn == "relu" else slope)
 
 
+@rule("leaky_relu_backward")
+def backward_of_leaky_relu(low: Lowering, call: Call) -> Value:
+    """s g below zero, g above: s g + (1 - s) g relu'."""
+    slope, g = low.number(call["negative_slope"]).coefficient, low.value(call["grad_output"])
+    return low.add([low.scale(g, Scalar(slope)), low.scale(_where_positive(low, call["self"], g), Scalar(1 - slope))])
+
+
+@rule("hardtanh_backward")
+def backward_of_hardtanh(low: Lowering, call: Call) -> Value:
+    """g between the bounds: relu' behind the lower one, less relu' behind the upper one."""
+    value, g = low.value(call["self"]), low.value(call["grad_output"])
+    above, beyond = (
+        _where_positive(low, low.shift(value, MINUS * low.number(call[k])), g) for k in ("min_val", "max_val")
+    )
+    return low.add([above, low.scale(beyond, MINUS)])
+
+
+@rule("elu_backward")
+def backward_of_elu(low: Lowering, call: Call) -> Value:
+    """scale g (relu'(x) + alpha c exp(-relu(-c x)) (1 - relu'(x)))."""
+    if call["is_result"]:
+        low.refuse("the gradient of an `elu` in place", "`inplace=False`")
+    g, value = low.value(call["grad_output"]), low.value(call["self_or_result"])
+    alpha, outer, inner = (low.number(call[k]) for k in ("alpha", "scale", "input_scale"))
+    upper = _where_positive(low, value, g)
+    below = low.map(low.scale(low.map(low.scale(value, MINUS * inner), "relu"), MINUS), "exp")
+    lower = low.scale(low.mul(low.add([g, low.scale(upper, MINUS)]), below), alpha * inner)
+    return low.scale(low.add([upper, lower]), outer)
+
+
+def _where_positive(low: Lowering, arg: Any, g: Value) -> Value:
+    """g where a value is positive, else 0."""
+    found = low.use(low.plain(arg if isinstance(arg, Value) else low.value(arg)), "relu")
+    slope = replace(found, node=low.emit(Map("relu", 1), (found.node,), low.axes(found)))
+    return low.mul(g, low.stop_gradient(slope))
+
+
 @rule("_softmax_backward_data", "_log_softmax_backward_data")
 def backward_of_softmax(low: Lowering, call: Call) -> Value:
     """y (g - sum of y g), or g - y (sum of g) behind the logarithm, with y the softmax."""

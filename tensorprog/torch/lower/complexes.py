@@ -115,6 +115,10 @@ def complex_product(low: Any, a: Value, left: Sequence[Hashable], b: Value, righ
                     out: Sequence[Hashable]) -> Value:  # fmt: skip
     """An einsum of which at least one factor is complex; `left`, `right`, `out` without the axis of the pairs."""
     if isinstance(a, Complex) and isinstance(b, Complex):
+        if not low.live[
+            b.node
+        ]:  # what is turned is none of the parameters, whose product with fixed numbers is no weight
+            a, left, b, right = b, right, a, left
         table = np.zeros((2, 2, 2))  # (first, second, product)
         table[0, 0, 0] = table[0, 1, 1] = table[1, 0, 1] = 1.0
         table[1, 1, 0] = -1.0

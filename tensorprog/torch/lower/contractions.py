@@ -100,6 +100,18 @@ def convolution(low: Lowering, call: Call) -> Value:
     return low.add([y, bias.with_dims((*bias.dims, *((),) * spatial))])
 
 
+@rule("convolution_backward")
+def backward_of_convolution(low: Lowering, call: Call) -> tuple[Value | None, ...]:
+    """The gradient of what is convolved, as in a gradient penalty: the transposed convolution."""
+    if not call["output_mask"][0] or any(call["output_mask"][1:]):
+        low.refuse("the gradient of a convolution's weight inside the model", "that of its input alone")
+    g, w = low.plain(low.value(call["grad_output"])), low.value(call["weight"])
+    spatial = len(low.out_shape(call)) - 2
+    numbers = (_each(low, call[k], spatial) for k in ("stride", "padding", "dilation"))
+    back = _direct if call["transposed"] else _transposed
+    return back(low, call, g, w, low.integer(call["groups"]), *numbers), None, None
+
+
 def _each(low: Lowering, arg: Any, count: int) -> list[int]:
     numbers = [low.constant_int(k) for k in (arg if isinstance(arg, list) else [arg])]
     return numbers * count if len(numbers) == 1 else numbers

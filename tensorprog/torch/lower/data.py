@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tensorprog.arrays import rms
-from tensorprog.dims import Dim
+from tensorprog.dims import BATCH_SYMBOL, Dim
 from tensorprog.exponents import Power
 from tensorprog.graph import Axis, Input, Scalar
 from tensorprog.torch.lower.nodes import scalar_of
@@ -62,8 +62,39 @@ class Data:
                 pairs = self.real(tuple(np.stack([a.real, a.imag], -1) for a in arrays), name)
                 self._values[value] = Complex(pairs.node, pairs.dims)
             else:
-                self._values[value] = self.real(arrays, name)
+                self._values[value] = self._apart(arrays, name) or self.real(arrays, name)
         return self._values[value]
+
+    def _apart(self, arrays: tuple[Any, ...], name: str) -> Value | None:
+        """Data of which a growing range of an axis is one value, beside a finite range: the two parts, joined. So a
+        recurrence on `cat([x, h])` starts, with h zero. None for other data."""
+        for axis in range(arrays[0].ndim):
+            sizes = tuple(a.shape[axis] for a in arrays)
+            rest = self._finite_part(sizes)
+            for before in range(rest + 1 if rest else 0):
+                ends = [(before, before + size - rest) for size in sizes]
+                found = zip(arrays, ends, strict=True)
+                if all((_range(a, axis, *e) == _range(a, axis, e[0], e[0] + 1)).all() for a, e in found):
+                    cuts = [[(0, e[0]) for e in ends], ends, [(e[1], s) for e, s in zip(ends, sizes, strict=True)]]
+                    return self._joined(arrays, axis, cuts, sizes, name)
+        return None
+
+    def _finite_part(self, sizes: Sizes) -> int:
+        """c where an axis has the size c + something that grows; else 0."""
+        dim = self.low.dim(sizes)
+        rest = dict(dim.terms).get((), 0)
+        return int(rest) if dim.grows and rest > 0 and BATCH_SYMBOL not in dim.symbols else 0
+
+    def _joined(
+        self, arrays: tuple[Any, ...], axis: int, cuts: list[list[tuple[int, int]]], total: Sizes, name: str
+    ) -> Value | None:
+        """Ranges of an axis among zeros, added; what is zero is left out."""
+        parts = []
+        for ends in cuts:
+            part = tuple(_range(a, axis, *e) for a, e in zip(arrays, ends, strict=True))
+            if any(p.any() for p in part):
+                parts.append(self.low.fold(self.real(part, name), axis, tuple(start for start, _ in ends), total))
+        return self.low.add(parts) if parts else None
 
     def real(self, arrays: tuple[Any, ...], name: str = "data") -> Value:
         """An input of real numbers with these values; it does not have the axes along which it is the same."""
@@ -142,6 +173,10 @@ class Data:
             self._names[key] = name
             self.arrays[name] = arrays
         return self._names[key]
+
+
+def _range(array: Any, axis: int, start: int, stop: int) -> Any:
+    return array[(slice(None),) * axis + (slice(start, stop),)]
 
 
 def _reduce(array: Any, kept: list[int]) -> Any:
