@@ -182,7 +182,7 @@ def _require_symmetric(starts: Mapping[str, StartLaw], shapes: tuple[dict[str, t
         if start.mean and sum(len(set(sizes)) > 1 for sizes in zip(*(s[name] for s in shapes), strict=True)) > 1:
             raise TensorProgError(
                 f"the random numbers that `{name}` starts at have a mean that is not zero",
-                why="a mean adds up over an axis that grows, n^1/2 more than what is random, and a matrix is taken to be "
-                "symmetric about zero at its start",
+                why="a mean adds up over an axis that grows, n^1/2 more than what is random, and a matrix is taken to "
+                "be symmetric about zero at its start",
                 fix="a start without a mean, such as `2 * torch.rand(...) - 1` for `torch.rand(...)`",
             )
