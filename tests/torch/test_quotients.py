@@ -119,3 +119,22 @@ def test_a_weight_that_is_normalised_has_a_multiplier_instead_of_a_start() -> No
     (found,) = changes.multipliers
     assert (str(found.now), str(found.needed)) == ("n^-1/2", "n^-1") and found.places
     assert str(changes.parameter("w").needed.lr) == "1"
+
+
+class Unit(nn.Module):
+    """A readout of states of norm 1 by rows of norm 1, times a trained gain and a number."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.a, self.head, self.gain = nn.Linear(12, 8 * n), nn.Linear(8 * n, 3), nn.Parameter(torch.ones(3))
+
+    def forward(self, x: Any) -> Any:
+        h, rows = (z / z.norm(dim=-1, keepdim=True) for z in (self.a(x), self.head.weight))
+        return F.linear(h, rows) * self.gain * h.shape[-1] ** 0.5
+
+
+def test_a_number_behind_a_gain_of_normalised_products_is_counted_in() -> None:
+    p = tpt.derive(Unit, ROWS, "adam")
+    (product,) = p.changes.multipliers
+    assert (str(product.now), str(product.needed)) == ("n^-1/2", "n^-1")  # the norms are n^1/2 each
+    assert worst_difference(read64(Unit, ROWS.double())) < 1e-12

@@ -98,7 +98,8 @@ def lower(
     origin = {u.name: f"{whole[u.param]}@{u.name.rsplit('@', 1)[1]}" if u.param in whole else u.name
               for u in graph.unknowns.values()}  # fmt: skip
     sites_of = {u: low.sites[old] for u, old in origin.items()}
-    products = {u: place[node] for u, node in low.products.items() if u in graph.unknowns and node in place}
+    behind = {u: n.args[0] for n in reversed(graph.nodes) if isinstance(n.op, Scale) for u in n.op.scalar.unknowns}
+    products = {u: place.get(node, behind[u]) for u, node in low.products.items() if u in graph.unknowns}
     return Lowered(graph, kept, data, sites_of, products, parts, tuple(dict.fromkeys(low.notes)))
 
 
