@@ -12,7 +12,7 @@ from tensorprog.calculus.shared import describe
 from tensorprog.derivation import Derivation
 from tensorprog.deriving import unmultiplied
 from tensorprog.errors import TensorProgError
-from tensorprog.graph import Graph, Input, reached
+from tensorprog.graph import Graph, Input, Param, reached
 from tensorprog.optimizers import Choice, Optimizer
 from tensorprog.optimizers.choice import choose
 from tensorprog.optimizers.policies import DEFAULT_POLICY, POLICIES
@@ -175,7 +175,12 @@ def _in_code(error: TensorProgError, graph: Graph) -> None:
     if "?scale" in error.fix:
         nodes = graph.nodes
         made = (n.id for n in nodes if error.message.startswith(f"`{describe(n, nodes)}` "))
-        if not any(isinstance(nodes[k].op, Input) for k in reached(nodes, made)):  # of parameters alone
+        before = [nodes[k].op for k in reached(nodes, made)]
+        if not any(isinstance(op, Input) for op in before):  # of parameters alone
+            if all(graph.parameters[op.name].init.kind == "zeros" for op in before if isinstance(op, Param)):
+                error.why = "it is made of what starts at zero, and no rate makes it of order 1 and keeps it there"
+                error.fix = "a random start, such as `nn.Parameter(0.02 * torch.randn(..))`"
+                return
             error.why = "a number behind it that shrinks with the width would have to be made up for by its start"
             error.fix = "that number at what it is for alone: `z / d ** 0.5 + f(b)` instead of `(z + f(b)) / d ** 0.5`"
             return

@@ -161,8 +161,10 @@ def sort(low: Lowering, call: Call) -> Any:
     dim = low.axis_of(call["dim"] if call["dim"] is not None else -1, rank)
     size = low.dim(value.sizes(dim, low.points)).constant
     if size is None or size > LONGEST:
-        low.refuse(f"it sorts along an axis that grows, or one of more than {LONGEST} entries",
-                   "a selection along a short finite axis")  # fmt: skip
+        whole = low.zipped.first.dtypes[call["self"].value].startswith("int")
+        low.refuse(f"it sorts along the batch or an axis that grows, or more than {LONGEST} entries",
+                   "every expert on all tokens, times its weight, which is 0 where it is not chosen" if whole
+                   else "a selection along a short finite axis")  # fmt: skip
     assert size is not None
     ordered = value if call["descending"] else low.scale(value, MINUS)
     rows = one_hot_oflargest(low, ordered, dim, int(size))
