@@ -1,129 +1,152 @@
 """What an applied parametrization costs a training step: `python -m benchmarks.apply`. It measures, it does not judge.
 
-A GPT with tied embeddings, fused projections and growing heads takes training steps with AdamW: as its author wrote
-it, twice; with everything that `tensorprog.torch.apply` changes (hooks on the readout and on the queries of every
-layer, and two parameter groups); and, if `mup` is installed, with its `MuSharedReadout` and `MuAdamW`. All take turns
-in one process, on one thread, and are timed by the processor's time, without garbage collection. A trial is some rounds
-with models copied anew, since where a copy lies in memory matters too; its ratio is the median of the rounds' ratios to
-the mean of the two unmodified ones. What "unmodified again" shows, by the first one, could be noise. `--compile`
-compiles all of them.
+One GPT with tied embeddings, fused projections and growing heads takes training steps with AdamW in several ways, by
+turns: as its author wrote it, twice; with everything that `p.apply` changes (hooks on the readout and on the queries of
+every layer, and its parameter groups); and, if `mup` is installed, with its `MuSharedReadout` and the groups of its
+`MuAdamW`. It is one model, with the same weights in memory: hooks, readout and groups are put in and taken out between
+the steps, since copies differ by more than what is measured. A round's ratio is to the mean of its two unmodified steps;
+shown is the median of all rounds with its 95% interval (bootstrap). What "unmodified again" shows could be noise.
+
+One thread, the processor's time, no garbage collection, and freed memory is kept (glibc gives it back at every step, or
+not, as buffers happen to lie, and the pages are then asked for again; PyTorch keeps its own on a GPU). `--compile`
+compiles all ways.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import copy
+import ctypes
 import gc
+import random
 import time
+from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-BASE = 64
-WARM = 4  # rounds that are not counted
+import torch
+from torch.nn import functional
+
+import tensorprog.torch as tpt
+from tests.torch_apply.models import NanoGPT
+
+HEADS = 4
+WARM = 3  # rounds that are not counted
+SIZES = {256: (32, 32, 96), 768: (4, 256, 4096)}  # width -> sequences, their length, vocabulary
 
 
-def steps(model: Any, optimizer: Any, tokens: Any, targets: Any, compiled: bool) -> Callable[[], None]:
-    """One training step of a model."""
-    import torch
-    from torch.nn import functional
+@dataclass(frozen=True)
+class Way:
+    """One of the ways in which the model takes its steps."""
 
-    call = torch.compile(model, fullgraph=True) if compiled else model
-
-    def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        out = call(tokens)
-        functional.cross_entropy(out.reshape(-1, out.shape[-1]), targets.reshape(-1)).backward()
-        optimizer.step()
-
-    return step
+    hooks: bool
+    readout: Any
+    optimizer: Any
+    call: Callable[[Any], Any]
 
 
-def with_mup(plain: Any, width: int) -> tuple[Any, Any]:
-    """The same model in the `mup` package's way. Raises ImportError without it."""
+def build(n: int, time: int, vocab: int) -> NanoGPT:
+    return NanoGPT(HEADS * n, HEADS, vocab=vocab, time=time)
+
+
+def mup_groups(model: NanoGPT, width: int, time: int, vocab: int) -> tuple[Any, Any]:
+    """The readout and the optimizer of the `mup` package for this model. Raises ImportError without it."""
     import mup
 
-    from tests.torch_apply.models import NanoGPT
+    def shared(one: NanoGPT) -> NanoGPT:
+        one.lm_head = mup.MuSharedReadout(one.wte.weight, bias=False)
+        return one
 
-    def build(n: int) -> Any:
-        model = copy.deepcopy(plain) if n == width else NanoGPT(n)
-        weight = model.wte.weight
-        model.lm_head = mup.MuSharedReadout(weight, bias=False)
-        return model
-
-    model = build(width)
-    mup.set_base_shapes(model, build(BASE), delta=build(2 * BASE))
-    return model, mup.MuAdamW(model.parameters(), lr=1e-3)
+    base, delta = (shared(build(n, time, vocab)) for n in (width // HEADS // 4, width // HEADS // 2))
+    mup.set_base_shapes(shared(model), base, delta=delta)
+    return model.lm_head, mup.MuAdamW(model.parameters(), lr=1e-5)
 
 
-def runs(plain: Any, width: int, batch: int, compiled: bool) -> dict[str, Callable[[], None]]:
-    """Name -> one step of a fresh copy of the model."""
-    import torch
-
-    from tensorprog.torch.apply import apply
-    from tests.torch_apply.by_hand import nanogpt
-    from tests.torch_apply.models import TIME, VOCAB
-
-    tokens, targets = (torch.randint(VOCAB, (batch, TIME)) for _ in range(2))
-    found = {}
-    for name in ("unmodified", "unmodified again", "applied"):
-        model = copy.deepcopy(plain)
-        given = apply(nanogpt(), model, BASE, lr=1e-3) if name == "applied" else model.parameters()
-        found[name] = steps(model, torch.optim.AdamW(given, lr=1e-3), tokens, targets, compiled)
+def ways(model: NanoGPT, width: int, time: int, vocab: int, compiled: bool) -> dict[str, Way]:
+    """Name -> a way; all share the model's weights and the optimizer's state."""
+    tokens = torch.randint(vocab, (2, 5))
+    p = tpt.derive(lambda n: build(n, time, vocab), inputs=tokens, optimizer="adamw")
+    plain = model.lm_head, torch.optim.AdamW(model.parameters(), lr=1e-5)
+    applied = model.lm_head, torch.optim.AdamW(p.apply(model, base=width // HEADS // 4, lr=1e-5))
+    chosen = {"unmodified": (False, *plain), "unmodified again": (False, *plain), "applied": (True, *applied)}
     with contextlib.suppress(ImportError):
-        found["mup"] = steps(*with_mup(plain, width), tokens, targets, compiled)
+        chosen["mup"] = (False, *mup_groups(model, width, time, vocab))
+    found = {}
+    for name, (hooks, readout, optimizer) in chosen.items():
+        optimizer.state = plain[1].state
+
+        def call(x: Any) -> Any:
+            return model(x)
+
+        call.__code__ = call.__code__.replace(co_name=name.replace(" ", "_"))  # a compiler keeps graphs by their code
+        found[name] = Way(hooks, readout, optimizer, torch.compile(call, fullgraph=True) if compiled else call)
     return found
 
 
-def trial(taking: dict[str, Callable[[], None]], rounds: int) -> dict[str, tuple[float, float]]:
-    """Name -> (milliseconds per step, ratio to the unmodified model), medians of the rounds."""
-    taken: dict[str, list[float]] = {name: [] for name in taking}
+def rounds(model: NanoGPT, taking: dict[str, Way], data: tuple[Any, Any], count: int) -> dict[str, list[float]]:
+    """Name -> seconds of each round."""
+    tokens, targets = data
+    hooked = [(module, module._forward_hooks, OrderedDict[int, Any]()) for module in model.modules()]
+    spent: dict[str, list[float]] = {name: [] for name in taking}
     names = list(taking)
-    for turn in range(rounds + WARM):
+    for turn in range(count + WARM):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:  # nobody always follows the same one
+            way = taking[name]
+            model.lm_head = way.readout
+            for module, hooks, none in hooked:
+                module._forward_hooks = hooks if way.hooks else none
             start = time.process_time()
-            taking[name]()
+            way.optimizer.zero_grad(set_to_none=True)
+            out = way.call(tokens)
+            functional.cross_entropy(out.reshape(-1, out.shape[-1]), targets.reshape(-1)).backward()
+            way.optimizer.step()
             if turn >= WARM:
-                taken[name].append(time.process_time() - start)
-    first, again = taken["unmodified"], taken["unmodified again"]
-    both = [(a + b) / 2 for a, b in zip(first, again, strict=True)]
-    return {name: (1e3 * median(spent), median(a / b for a, b in zip(spent, first if spent is again else both,
-                                                                     strict=True)))
-            for name, spent in taken.items()}  # fmt: skip
+                spent[name].append(time.process_time() - start)
+        gc.collect()
+    return spent
+
+
+def ratio(spent: list[float], unmodified: list[float]) -> tuple[float, float, float]:
+    """The median of the rounds' ratios, and its interval."""
+    found = [a / b for a, b in zip(spent, unmodified, strict=True)]
+    draw = random.Random(0)
+    again = sorted(median(draw.choices(found, k=len(found))) for _ in range(1000))
+    return median(found), again[25], again[974]
+
+
+def keep_memory() -> None:
+    """Tells glibc, where there is one, to keep what is freed."""
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(-1, -1)  # M_TRIM_THRESHOLD
+        libc.mallopt(-4, 0)  # M_MMAP_MAX
 
 
 def main() -> None:
-    import torch
-
-    from tests.torch_apply.models import NanoGPT
-
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--width", type=int, default=256)
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--trials", type=int, default=7)
-    parser.add_argument("--rounds", type=int, default=20, help="of each trial")
+    parser.add_argument("--width", type=int, choices=sorted(SIZES), action="append", help="default: all")
+    parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--compile", action="store_true")
-    arguments = parser.parse_args()
+    options = parser.parse_args()
+    keep_memory()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     gc.disable()
-    plain = NanoGPT(arguments.width)
-    found = []
-    for _ in range(arguments.trials):
-        torch._dynamo.reset()
-        found.append(trial(runs(plain, arguments.width, arguments.batch, arguments.compile), arguments.rounds))
-        gc.collect()
-    how = "compiled" if arguments.compile else "eager"
-    print(f"{how}, width {arguments.width}, {arguments.batch} sequences, one thread, "
-          f"{arguments.trials} trials of {arguments.rounds} rounds")  # fmt: skip
-    print(f"{'':18}{'ms a step':>10}{'ratio':>8}   of the trials")
-    for name in found[0]:
-        spent, ratio = (sorted(one[name][k] for one in found) for k in range(2))
-        if name == "unmodified":
-            print(f"{name:18}{median(spent):10.2f}{1:8.3f}")
-        else:
-            print(f"{name:18}{median(spent):10.2f}{median(ratio):8.3f}   {ratio[0]:.3f} to {ratio[-1]:.3f}")
+    for width in options.width or sorted(SIZES):
+        batch, length, vocab = SIZES[width]
+        model = build(width // HEADS, length, vocab)
+        data = tuple(torch.randint(vocab, (batch, length)) for _ in range(2))
+        taking = ways(model, width, length, vocab, options.compile)
+        spent = rounds(model, taking, data, options.rounds)  # type: ignore[arg-type]
+        both = [(a + b) / 2 for a, b in zip(spent["unmodified"], spent["unmodified again"], strict=True)]
+        how = "compiled" if options.compile else "eager"
+        print(f"{how}, width {width}, {batch} sequences of {length}, vocabulary {vocab}, {options.rounds} rounds")
+        print(f"{'':18}{'ms a step':>10}{'ratio':>8}   95% interval")
+        for name, taken in spent.items():
+            middle, low, high = ratio(taken, both)
+            print(f"{name:18}{1e3 * median(taken):10.2f}{middle:8.4f}   [{low:.4f}, {high:.4f}]", flush=True)
 
 
 if __name__ == "__main__":

@@ -65,14 +65,15 @@ class NanoGPT(nn.Module):
     """A GPT whose embedding is its readout too."""
 
     def __init__(
-        self, n: int, heads: int = 2, layers: int = 2, tied: bool = True, std: float | None = None, fused: bool = True
-    ) -> None:
+        self, n: int, heads: int = 2, layers: int = 2, tied: bool = True, std: float | None = None, fused: bool = True,
+        vocab: int = VOCAB, time: int = TIME,
+    ) -> None:  # fmt: skip
         """`std`: of all weights alike, as in GPT-2 (default: 1 for embeddings, fan-in to the power -1/2 for others)."""
         super().__init__()
         self.std = std
-        self.wte, self.wpe = nn.Embedding(VOCAB, n), nn.Embedding(TIME, n)
+        self.wte, self.wpe = nn.Embedding(vocab, n), nn.Embedding(time, n)
         self.h = nn.ModuleList(Block(n, heads, fused) for _ in range(layers))
-        self.ln_f, self.lm_head = nn.LayerNorm(n), nn.Linear(n, VOCAB, bias=False)
+        self.ln_f, self.lm_head = nn.LayerNorm(n), nn.Linear(n, vocab, bias=False)
         self.apply(self._start)
         if tied:
             self.lm_head.weight = self.wte.weight
