@@ -4,7 +4,7 @@ One GPT with tied embeddings, fused projections and growing heads takes training
 turns: as its author wrote it, twice; with everything that `p.apply` changes (hooks on the readout and on the queries of
 every layer, and its parameter groups); and, if `mup` is installed, with its `MuSharedReadout` and the groups of its
 `MuAdamW`. It is one model, with the same weights in memory: hooks, readout and groups are put in and taken out between
-the steps, since copies differ by more than what is measured. A round's ratio is to the mean of its two unmodified steps;
+the steps, since copies differ by more than what is measured. A round's ratio is to the mean of its unmodified steps;
 shown is the median of all rounds with its 95% interval (bootstrap). What "unmodified again" shows could be noise.
 
 One thread, the processor's time, no garbage collection, and freed memory is kept (glibc gives it back at every step, or
@@ -88,22 +88,24 @@ def ways(model: NanoGPT, width: int, time: int, vocab: int, compiled: bool) -> d
 def rounds(model: NanoGPT, taking: dict[str, Way], data: tuple[Any, Any], count: int) -> dict[str, list[float]]:
     """Name -> seconds of each round."""
     tokens, targets = data
-    hooked = [(module, module._forward_hooks, OrderedDict[int, Any]()) for module in model.modules()]
+    modules = {*model.modules(), *(way.readout for way in taking.values())}
+    places = [(m.__dict__, name) for m in modules for name in ("_forward_hooks", "_forward_pre_hooks")]
+    hooked = [(at, name, at[name], OrderedDict[int, Any]()) for at, name in places if at[name]]
     spent: dict[str, list[float]] = {name: [] for name in taking}
     names = list(taking)
     for turn in range(count + WARM):
-        for name in names[turn % len(names) :] + names[: turn % len(names)]:  # nobody always follows the same one
-            way = taking[name]
+        for who in names[turn % len(names) :] + names[: turn % len(names)]:  # nobody always follows the same one
+            way = taking[who]
             model.lm_head = way.readout
-            for module, hooks, none in hooked:
-                module._forward_hooks = hooks if way.hooks else none
+            for at, name, hooks, none in hooked:
+                at[name] = hooks if way.hooks else none
             start = time.process_time()
             way.optimizer.zero_grad(set_to_none=True)
             out = way.call(tokens)
             functional.cross_entropy(out.reshape(-1, out.shape[-1]), targets.reshape(-1)).backward()
             way.optimizer.step()
             if turn >= WARM:
-                spent[name].append(time.process_time() - start)
+                spent[who].append(time.process_time() - start)
         gc.collect()
     return spent
 

@@ -44,8 +44,7 @@ class Node:
 class Recorder(TorchDispatchMode):  # type: ignore[misc]
     """While active, shows `take(node, tensor)` every floating-point tensor that depends on a parameter, and that is
     not a mere relabelling of another. `ops` are the names of all operations, views included; `reads`, by ordinal of a
-    node, whether what reads it only multiplies it by a number. While `aside`, as the loss is computed, results are not
-    shown, but what is read there is noted in `reads`."""
+    node, whether what reads it only multiplies it by a number."""
 
     def __init__(self, module: Module, take: Callable[[Node, Tensor], None]) -> None:
         super().__init__()
@@ -57,7 +56,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         self._writers: dict[int, int] = {}  # storage -> ordinal of the node that is in it
         self.ops: list[str] = []
         self.reads: dict[int, set[bool]] = {}
-        self.aside = False
+        self._aside = False
+
+    def begin_loss(self, own: bool) -> None:
+        """What follows is the loss, which the user wrote, or (`own`) we: then results are not shown, but what is read
+        there is noted in `reads`."""
+        self._stack, self._aside = ["(loss)"], own
 
     def enter(self, module: Module, _: Any) -> None:
         """A forward pre-hook for all modules."""
@@ -72,7 +76,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
         result = func(*args, **kwargs)
         op = func.overloadpacket.__name__
         ordinal = len(self.ops)
-        if not self.aside:
+        if not self._aside:
             self.ops.append(op)
         operands = list(_flat((args, list(kwargs.values()))))
         live = any(storage(t) in self._live for t in operands)
@@ -82,7 +86,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
             numbers = [t for t in operands if t.numel() == 1 and storage(t) not in self._live]
             number_first = bool(numbers) and numbers[0] is operands[0]  # c / x is no multiple of x
             scales = (
-                not self.aside  # where the product has no place
+                not self._aside  # where the product has no place
                 and op.strip("_") in SCALINGS
                 and len(operands) - len(numbers) == 1
                 and not (number_first and op.strip("_") == "div")
@@ -98,7 +102,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[misc]
             self._writers.pop(storage(tensor), None)
             if relabels and len(read) == 1:
                 self._writers[storage(tensor)] = next(iter(read))
-            shown = live and not self.aside and tensor.is_floating_point() and tensor.numel() > 0 and not relabels
+            shown = live and not self._aside and tensor.is_floating_point() and tensor.numel() > 0 and not relabels
             if shown and (first or op not in FIRST_ONLY):
                 key = (self._stack[-1], op)
                 self._counts[key] = self._counts.get(key, 0) + 1

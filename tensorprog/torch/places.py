@@ -175,6 +175,9 @@ def _product_places(reading: Reading, name: str, module: str) -> Iterator[Place]
         if path.startswith(inside) and path not in seen and node in leads:
             seen[path] = None
             yield OutputHook(path, output)
+    rotated = sources_of(reading, nodes[product].args, sums=True)
+    yield from _hooks(reading, {path: end for path, end in rotated.items() if path.startswith(inside) and end[1]
+                                and path not in found})  # fmt: skip
     for argument in range(3):
         yield InputHook(module, argument)
     yield from read_through(reading, product)[1]

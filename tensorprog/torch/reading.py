@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,6 +22,7 @@ from tensorprog.torch.lower import Lowered, lower
 from tensorprog.torch.positive import POSITIVE
 from tensorprog.torch.present import StartLaw, start_laws
 from tensorprog.torch.runs import (
+    SMALLER,
     WIDTHS,
     BuildError,
     Run,
@@ -131,6 +133,9 @@ def read(
         try:
             return _read(build, inputs, points_of(symbols, [multiple * w for w in WIDTHS]), name)
         except TooLargeError as error:
+            if failure is None and len(symbols) == 1:
+                with contextlib.suppress(TooLargeError, BuildError):
+                    return _read(build, inputs, points_of(symbols, SMALLER), name)
             raise failure or error from None
         except BuildError as error:
             failure = failure or error

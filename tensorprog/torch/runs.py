@@ -19,6 +19,7 @@ from tensorprog.torch.recorder import MOST_BYTES
 from tensorprog.torch.trace import TooLargeError, Trace
 
 WIDTHS = (3, 5, 7, 10)
+SMALLER = (2, 3, 4, 5)  # where those would take too much room: more sizes are alike by chance
 SHORT = (torch.bfloat16, torch.float16)
 
 

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 from tensorprog.dims import Dim
 from tensorprog.functions import BUILTIN
 from tensorprog.graph import (
+    Add,
     Const,
     Contract,
+    Fold,
     Input,
     Map,
     Merge,
@@ -57,15 +59,17 @@ def read_through(reading: Reading, product: int) -> tuple[set[int], list[InputHo
     return passed, found
 
 
-def sources_of(reading: Reading, operands: Iterable[int]) -> dict[str, tuple[int, Cut | None]]:
-    """The modules whose output these nodes are, up to relabelling, windows, scalars and functions like relu: path ->
-    (number of the result, the part of it)."""
+def sources_of(
+    reading: Reading, operands: Iterable[int], sums: bool = False
+) -> dict[str, tuple[int, Cut | None]]:  # fmt: skip
+    """The modules whose output these nodes are, up to relabelling, windows, scalars and functions like relu (and, with
+    `sums`, what rotary positions do): path -> (number of the result, the part of it)."""
     ends: dict[int, list[tuple[str, int]]] = {}
     for path, node, output in ends_of(reading):
         ends.setdefault(node, []).append((path, output))
     found: dict[str, tuple[int, Cut | None]] = {}
     for operand in operands:
-        for path, output, part in _linear_sources(reading.lowered.graph.nodes, operand, ends):
+        for path, output, part in _linear_sources(reading.lowered.graph.nodes, operand, ends, sums):
             found.setdefault(path, (output, part))
     return found
 
@@ -125,28 +129,50 @@ class Cut:
 
 
 def _linear_sources(
-    nodes: tuple[Node, ...], node: int, ends: dict[int, list[tuple[str, int]]]
+    nodes: tuple[Node, ...], node: int, ends: dict[int, list[tuple[str, int]]], sums: bool = False
 ) -> Iterator[tuple[str, int, Cut | None]]:
     """Modules whose output is this node, or one that it is made of by relabelling, windows, scalars and functions like
-    relu; which part of it. `ends`: node -> the modules whose output it is, each with the number of the result."""
-    at = nodes[node]
-    cuts: list[Cut] = []
-    while True:
+    relu (with `sums`: and by sums, products and concatenation, such as of rotary positions); which part of it.
+    `ends`: node -> the modules whose output it is, each with the number of the result."""
+    todo: list[tuple[int, tuple[Cut, ...]]] = [(node, ())]
+    met = set(todo)
+    while todo:
+        number, cuts = todo.pop()
+        at = nodes[number]
         grown = [cut for cut in cuts if at.axes[cut.axis].dim.grows]  # of channels: positions are left to the trial
         part = replace(grown[-1], axis=grown[-1].axis - len(at.axes)) if grown else None
-        for path, output in ends.get(at.id, ()):
+        for path, output in ends.get(number, ()):
             yield path, output, part
         op = at.op
         if isinstance(op, Window) and not op.taps:
-            cuts.append(Cut(op.axis, op.offset, op.offset + at.axes[op.axis].dim))
-        elif not (isinstance(op, Split | Merge | Scale) or (isinstance(op, Contract) and op.right is None)
-                  or (isinstance(op, Map) and _passes(op))):  # fmt: skip
-            return
+            cuts = (*cuts, Cut(op.axis, op.offset, op.offset + at.axes[op.axis].dim))
+            behind = [(at.args[0], cuts)]
+        elif isinstance(op, Split | Merge | Scale) or (isinstance(op, Contract) and op.right is None) or (
+            isinstance(op, Map) and _passes(op)
+        ):  # fmt: skip
+            below = (_below(at, cut) for cut in cuts)
+            behind = [(a, tuple(cut for cut in below if cut is not None)) for a in at.args]
+        elif sums and number not in ends and isinstance(op, Add | Contract | Fold):
+            behind = [(a, tuple(_among(at, k, cuts))) for k, a in enumerate(at.args)]
         else:
-            cuts = [below for cut in cuts if (below := _below(at, cut)) is not None]
-        if not at.args or isinstance(nodes[at.args[0]].op, Param):
-            return
-        at = nodes[at.args[0]]
+            behind = []
+        fresh = [step for step in behind if step not in met and not isinstance(nodes[step[0]].op, Param)]
+        met.update(fresh)
+        todo += fresh[::-1]
+
+
+def _among(at: Node, which: int, cuts: tuple[Cut, ...]) -> Iterator[Cut]:
+    """Parts of a sum or product, as those of one of its operands, where that has the axis."""
+    match at.op:
+        case Add(places):
+            axes = places[which]
+        case Contract(left, right, out):
+            axes = tuple(out.index(i) if i in out else -1 for i in ((left, right)[which] or ()))
+        case Fold(axis):
+            axes = tuple(-1 if k == axis else k for k in range(len(at.axes)))
+        case _:
+            axes = ()
+    yield from (replace(cut, axis=axes.index(cut.axis)) for cut in cuts if cut.axis in axes)
 
 
 def _below(at: Node, cut: Cut) -> Cut | None:

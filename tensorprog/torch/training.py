@@ -139,7 +139,7 @@ def _run(
         torch.manual_seed(seed)
         with torch.enable_grad(), recording(module, take) as recorder:
             outputs = built.outputs()
-            recorder.aside = True
+            recorder.begin_loss(own=built.criterion is None)
             loss = built.loss(outputs)
         if t == 0:
             returned = {seen.get(storage(x)) for x in tensors(outputs)}

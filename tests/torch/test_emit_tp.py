@@ -234,10 +234,26 @@ class Transposed(nn.Module):
         return torch.tanh(F.linear(x, self.w)) @ self.w
 
 
+class SharedKey(nn.Module):
+    """Heads that grow, with one key and value for all, from one projection, as in Falcon."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.n, self.enter, self.out = n, nn.Embedding(7, 4 * n), nn.Linear(4 * n, 7)
+        self.qkv, self.proj = nn.Linear(4 * n, 4 * n + 8), nn.Linear(4 * n, 4 * n)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.enter(x)
+        y = self.qkv(x).view(*x.shape[:2], self.n + 2, 4)
+        q, k, v = (part.transpose(1, 2) for part in (y[..., :-2, :], y[..., [-2], :], y[..., [-1], :]))
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return self.out(x + self.proj(y.transpose(1, 2).reshape(x.shape)))
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("build", [SoftExperts, Transposed])
+@pytest.mark.parametrize("build", [SoftExperts, Transposed, SharedKey])
 def test_bare_weights_are_written_as_they_are_used(build: Any) -> None:
-    reading = read64(build, reals(4, 5))
+    reading = read64(build, tokens(4, 5, below=7) if build is SharedKey else reals(4, 5))
     assert text_difference(reading) < 1e-12
     derive_reading(reading, "adam").to_tp()
 

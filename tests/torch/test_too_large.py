@@ -75,3 +75,16 @@ def test_wider_and_wider_models_are_not_tried_beyond_the_room_there_is(monkeypat
     assert max(built) < 640
     with pytest.raises(TensorProgError, match=r"the model at n=50 would take about .* GiB"):
         tpt.derive(Loop, torch.randn(4, 5, 5), widths=[10, 20, 50, 100])
+
+
+def test_a_large_model_is_read_at_smaller_widths(monkeypatch: pytest.MonkeyPatch) -> None:
+    inputs = torch.randn(4, 5, 5)
+    weights = sum(4 * (n * n + 10 * n + 3) for n in runs.WIDTHS)
+    monkeypatch.setattr(runs, "MOST_BYTES", weights // 2)
+    p = tpt.derive(lambda n: Loop(n), inputs)
+    assert tuple(point["n"] for point in p.reading.points[:-1]) == runs.SMALLER
+    monkeypatch.undo()
+    assert str(tpt.derive(lambda n: Loop(n), inputs)) == str(p)
+    monkeypatch.setattr(runs, "MOST_BYTES", 100)
+    with pytest.raises(TensorProgError, match="the model at n=5 would take about"):
+        tpt.derive(lambda n: Loop(n), inputs)

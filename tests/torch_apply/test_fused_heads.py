@@ -71,11 +71,25 @@ class Diffusion(Attention):
         return [z.unflatten(0, (len(x), HEADS)).transpose(-1, -2) for z in y.split(y.shape[1] // 3, 1)]
 
 
+class Rotated(Attention):
+    """Rotary positions behind the one projection: halves are turned, and put together."""
+
+    def parts(self, x):
+        q, k, v = (z.unflatten(-1, (HEADS, -1)).transpose(1, 2) for z in self.qkv(self.enter(x)).chunk(3, -1))
+        return self.turned(q), self.turned(k), v
+
+    def turned(self, z):
+        angles = torch.arange(4.0)[:, None] / 3 ** torch.arange(z.shape[-1] // 2)
+        a, b = z.chunk(2, -1)
+        return torch.cat([a * angles.cos() - b * angles.sin(), a * angles.sin() + b * angles.cos()], -1)
+
+
 FOUND = {
     HeadByHead: "hook on the output of qkv[.., 0:4 n] in each of 2 equal parts",
     EntryByEntry: "hook on the output of qkv[.., 0:1] in each of 8 n equal parts",
     Image: "hook on the output of qkv[.., 0:8 n, :, :]",
     Diffusion: "hook on the output of qkv[.., 0:4 n, :] in each of 2 equal parts",
+    Rotated: "hook on the output of qkv[.., 0:8 n]",
 }
 
 

@@ -98,7 +98,7 @@ def test_a_value_that_is_only_multiplied_by_a_number_is_judged_behind_it(divisor
 
 
 @pytest.mark.parametrize(
-    ("extra", "kind"), [(lambda h: 0 * (h.view(-1) * 2).square().mean(), "value"), (lambda h: 0, "scaled")]
+    ("extra", "kind"), [(lambda h: 0 * h.view(-1).square().mean(), "value"), (lambda h: 0, "scaled")]
 )
 def test_what_the_loss_reads_is_judged(extra, kind):
     class Read(torch.nn.Module):
@@ -116,7 +116,26 @@ def test_what_the_loss_reads_is_judged(extra, kind):
 
     report = check_module(build, "sgd", lr=1e-3, widths=LADDER, seeds=2, steps=1)
     assert {row.kind for row in report.rows if row.place == "layer: addmm"} == {kind}
-    assert not [row.place for row in report.rows if "mean #2" in row.place]  # what the loss computes has no rows
+
+
+@pytest.mark.parametrize(("scale", "wrong"), [(lambda n: n**-0.5, []), (lambda n: 1.0, ["(loss): div"])])
+def test_what_only_the_loss_computes_is_judged(scale, wrong):
+    """Similarities of features: they grow where their scale is that of independent ones."""
+
+    def build(n):
+        layer = torch.nn.Linear(6, n)
+        torch.nn.init.normal_(layer.weight)
+
+        def loss(z):
+            scores = (z @ z.T) * scale(n) / n**0.5
+            return torch.tanh(scores).mean() + scores.abs().mean()
+
+        return layer, torch.randn(8, 6), loss
+
+    report = check_module(build, "sgd", lr=1e-3, widths=LADDER, seeds=3, steps=1)
+    grown = {row.place for row in report.rows if row.verdict == "grows" and row.part == "init"}
+    assert [place for place in ("(loss): div",) if place in grown] == wrong, report.render(every=True)
+    assert any(row.place == "(loss): tanh" for row in report.rows)
 
 
 @pytest.mark.parametrize(("read", "kind"), [(lambda c, h: h / c, "scaled"), (lambda c, h: c * h, "scaled"),

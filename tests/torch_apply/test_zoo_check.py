@@ -28,7 +28,7 @@ BRIEFLY = {  # one update, at three widths
     "lstm": (32, 64, 128), "nanogpt_heads": (8, 16, 32), "llama": (4, 8, 16), "mistral": (4, 8, 16),
     "gemma2": (4, 8, 16), "bert": (4, 8, 16), "t5": (2, 4, 8), "vit": (4, 8, 16), "mixtral": (2, 4, 8),
     "qwen2_moe": (2, 4, 8), "resnet": (16, 32, 64),
-    "timm_resnet": (1, 2, 4),
+    "timm_resnet": (1, 2, 4), "whisper": (4, 8, 16),
 }  # fmt: skip
 
 

@@ -73,7 +73,9 @@ class References:
             case Fold():
                 raise refuse("a transposed convolution whose windows overlap")
             case Split(axis, count):
-                group = [i for i in by_axis[axis : axis + count] if i is not None]
+                parts = zip(by_axis[axis : axis + count], node.axes[axis : axis + count], strict=True)
+                named = [(i, part.dim) for i, part in parts if i is not None]
+                group = [i for i, dim in named if i != "0" or dim != Dim.of(1)] or [i for i, _ in named]
                 one = group[0] if len(group) == 1 else f"({' '.join(group)})"
                 return self.behind(node, [*by_axis[:axis], one if group else None, *by_axis[axis + count :]])
             case Scale(scalar) if only_use(self.plan.graph, scalar):
