@@ -113,6 +113,15 @@ def test_a_state_of_one_value_beside_data_is_a_part_of_its_own(start: Any, state
     assert scales == {"2": ("1", "1"), "4 n": ("n^-1/2", "n^-1")}
 
 
+@pytest.mark.parametrize("state_first", [False, True])
+def test_data_that_are_zero_beside_a_state_of_zeros_are_data(state_first: bool) -> None:
+    rows = inputs("cell")[0]
+    for zero in ([0.0, 1, 1, 1, 1], [1.0, 0, 1, 1, 1]):
+        x = rows * torch.tensor(zero)
+        parts = tpt.derive(lambda n: Cell(4 * n, same, state_first), x, "adamw").changes.parameter("cell.weight").parts
+        assert {str(p.stop - p.start) for p in parts} == {"2", "4 n"}
+
+
 def test_a_random_state_beside_data_cannot_be_told_apart() -> None:
     with pytest.raises(TensorProgError, match="pads to another order of size"):
         tpt.derive(lambda n: Cell(4 * n, torch.randn_like), inputs("cell")[0])

@@ -71,7 +71,7 @@ class Data:
         for axis in range(arrays[0].ndim):
             sizes = tuple(a.shape[axis] for a in arrays)
             rest = self._finite_part(sizes)
-            for before in range(rest + 1 if rest else 0):
+            for before in (rest, *range(rest)) if rest else ():  # zeros may go on in what is beside them
                 ends = [(before, before + size - rest) for size in sizes]
                 found = zip(arrays, ends, strict=True)
                 if all((_range(a, axis, *e) == _range(a, axis, e[0], e[0] + 1)).all() for a, e in found):
