@@ -185,8 +185,14 @@ class Derivation:
     def gradient_norm(self) -> Power | None:
         """The exponent of the norm of the whole gradient in this form: what a global clip compares with."""
         solver = self.solution.solver
-        norms = [self._attributed(partial(gradient_norm, form=self.form, name=name)) for name in solver.program.updates]
+        norms = map(self._norm, solver.program.updates)
         return dominant([norm for norm in norms if norm is not None], solver.units)
+
+    def _norm(self, name: str) -> Power | None:
+        """That of one parameter's gradient: from where its exponents are, so that they fit each other."""
+        plain, own = self._plain[1:], self.without_multipliers.params[name]
+        same = [one for one, form in zip(self.ordered, plain, strict=True) if form.params[name] == own]
+        return self._attributed(partial(gradient_norm, form=self.form, name=name), same[:1] or self.ordered)
 
     def tensor(self, name: str) -> tuple[Power | None, Power | None]:
         """Exponents of a named tensor's initial value and of its change in training (None: exactly zero)."""
@@ -215,14 +221,15 @@ class Derivation:
         first, *ordered = zip(forms, self._plain, strict=True)
         return attribute(first, ordered, owners, self.solution.solver.units)
 
-    def _attributed(self, ask: Callable[[Solution], int | None]) -> Power | None:
-        """What is asked of a solution, a packed exponent, attributed to the widths."""
+    def _attributed(self, ask: Callable[[Solution], int | None], sources: Sequence[Solution] = ()) -> Power | None:
+        """What is asked of a solution, a packed exponent, attributed to the widths (as in `sources`, if given)."""
 
         def power(one: Solution) -> Power | None:
             size = ask(one)
             return None if size is None else one.solver.units.unpack(size)
 
-        return attributed(power(self.solution), [power(one) for one in self.ordered], self.solution.solver.units)
+        ordered = [power(one) for one in sources or self.ordered]
+        return attributed(power(self.solution), ordered, self.solution.solver.units)
 
     def to_json(self) -> dict[str, Any]:
         """The machine-readable result (documented in docs/reference/json-schema.md)."""

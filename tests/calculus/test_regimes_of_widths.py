@@ -282,3 +282,25 @@ loss mse(f)
     ordered = derive(parse(text.replace("\naxis", "\nregime m << n\naxis", 1)), "adam")
     half = Fraction(1, 2)
     assert ordered.gradient_norm == Power.of({"n": half, "m": -half})
+
+
+def test_the_norm_of_the_first_gradient_is_of_the_same_widths_under_every_optimizer() -> None:
+    """That of the projection behind the heads, (H e / n)^1/2 L^-1/2. Under SGD rates differ in orders of the widths,
+    and so do later gradients."""
+    text = """
+width n, ff, e, H
+depth L
+dim vocab = 8, T = 4
+input tokens[t] in vocab
+x = embedding(tokens, n) + positions(T, n)
+repeat L {
+  x = x + ?branch * attention(layernorm(x), heads = H, head_dim = e, scale = ?, causal)
+  x = x + ?branch * mlp(layernorm(x), hidden = ff)
+}
+output f = readout(layernorm(x), vocab)
+loss cross_entropy(f)
+"""
+    half = Fraction(1, 2)
+    expected = Power.of({"H": half, "e": half, "n": -half, "L": -half})
+    for optimizer in ("sgd", "adam"):
+        assert derive(parse(text), optimizer).gradient_norm == expected
