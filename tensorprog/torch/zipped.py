@@ -78,7 +78,8 @@ def zip_traces(laws: Laws, traces: Sequence[Trace]) -> Zipped:
     for k, trace in enumerate(traces[1:], 1):
         for a, b in zip(first.operations, trace.operations, strict=False):
             if (a.op, a.module, a.outputs) != (b.op, b.module, b.outputs):
-                raise _differs(laws, k, f"`{a.op}` in `{a.module}`", f"`{b.op}` in `{b.module}`")
+                here, there = (f"`{o.op}` in {f'`{o.module}`' if o.module else 'the model itself'}" for o in (a, b))
+                raise _differs(laws, k, here, there)
         if len(first.operations) != len(trace.operations):
             raise _differs(laws, k, f"{len(first.operations)} operations", f"{len(trace.operations)}")
         same = first.leaves.keys() == trace.leaves.keys() and all(

@@ -91,3 +91,18 @@ def test_tokens_sorted_by_their_experts_are_refused_with_what_is_read() -> None:
     with pytest.raises(TensorProgError, match=r"`aten\.sort`") as error:
         tpt.derive(Sorted, torch.randn(80, 5), "adamw")
     assert "every expert on all tokens" in error.value.fix
+
+
+class Uneven(nn.Module):
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.first, self.even = nn.Linear(5, 8 * n), n % 2 == 0
+
+    def forward(self, x: Any) -> Any:
+        h = self.first(x)
+        return h.tanh() if self.even else h.relu()
+
+
+def test_operations_that_differ_in_the_model_itself_are_named_there() -> None:
+    with pytest.raises(TensorProgError, match="`relu` in the model itself at"):
+        tpt.derive(Uneven, torch.randn(4, 5), "adamw", widths=(3, 4, 5, 7))
