@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ NS_STEPS = 5
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 SKETCH = 64  # random vectors that find the range of a matrix of lower rank than this
 LONG = 4  # a matrix at least so many times as long as wide is orthogonalised by way of its Gram matrix
+KEPT = 1e-4  # of a basis in each power iteration, times the trace: directions that the matrix lacks stay as they are
 SMALLEST_NORM = 1e-7  # of the matrix that Muon orthogonalises, as in torch.optim.Muon
 
 
@@ -81,4 +83,28 @@ def inverse_fourth_root(matrix: Array, eps: float) -> Array:
         return np.full_like(matrix, np.nan)
     values, vectors = np.linalg.eigh(matrix)
     result: Array = (vectors * (np.maximum(values, 0) + eps) ** -0.25) @ vectors.T
+    return result
+
+
+def turned(x: Array, bases: Sequence[Array | None], *, back: bool = False) -> Array:
+    """The coordinates of a tensor in an orthonormal basis (columns) along each axis that has one; `back`: the tensor
+    of these coordinates."""
+    for axis, basis in enumerate(bases):
+        if basis is not None:
+            x = np.moveaxis(np.tensordot(x, basis, axes=(axis, int(back))), -1, axis)
+    return x
+
+
+def cosines(size: int) -> Array:
+    """A fixed orthogonal matrix without a column along an axis, or along a sum: a discrete cosine transform (IV)."""
+    halves = np.arange(size) + 0.5
+    result: Array = np.cos(np.pi / size * np.outer(halves, halves)) * math.sqrt(2 / size)
+    return result
+
+
+def power_iterated(matrix: Array, basis: Array) -> Array:
+    """An orthonormal basis nearer to the eigenvectors of a positive matrix, the largest eigenvalues first."""
+    if not np.isfinite(matrix).all():
+        return np.full_like(basis, np.nan)
+    result: Array = np.linalg.qr(matrix @ basis + KEPT * np.trace(matrix) * basis)[0]
     return result

@@ -124,17 +124,22 @@ def target_classes(graph: Graph, sizes: Mapping[str, int]) -> dict[int, int]:
 
 
 def make_data(
-    graph: Graph, widths: Mapping[str, int], batch: int = 16, seed: int = 0, dtype: npt.DTypeLike = "float64"
+    graph: Graph,
+    widths: Mapping[str, int],
+    batch: int = 16,
+    seed: int = 0,
+    dtype: npt.DTypeLike = "float64",
+    number: int = 0,
 ) -> dict[str, Array]:
     """One batch for every input: standard normals, plus 1 where the input has a growing axis, so that a sum over it is
     as generic as the calculus assumes; uniform tokens, as integers [...] without the vocabulary axis; targets as
-    their loss wants them (class indices, or standard normals)."""
+    their loss wants them (class indices, or standard normals). `number`: of the batch; each has other examples."""
     sizes = {**widths, BATCH_SYMBOL: batch}
     classes = target_classes(graph, sizes)
     data: dict[str, Array] = {}
     for node in graph.nodes:
         if isinstance(node.op, Input):
-            rng = stream(seed, f"input {node.op.name}")
+            rng = stream(seed, f"input {node.op.name}" + f" {number}" * (number > 0))
             shape = shape_of(node.axes, sizes)
             if node.op.kind == "tokens":
                 data[node.op.name] = rng.integers(0, shape[-1], shape[:-1])

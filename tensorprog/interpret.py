@@ -87,8 +87,18 @@ class Interpreter:
             self.params[name] = init_parameter(parameter, exponents, self.widths, self.base, seed, self.dtype)
         self._steppers = {name: self._stepper(name, self._lr, self._options) for name in self.program.updates}
         self.outer = Outer(self, self._steppers, seed)
-        batch = self.widths[BATCH_SYMBOL]
-        self.data = make_data(self.graph, self.widths, batch, data_seed, self.dtype)
+        self._data_seed = data_seed
+        self.data = self._batch(0)
+
+    def _batch(self, number: int) -> dict[str, Array]:
+        return make_data(self.graph, self.widths, self.widths[BATCH_SYMBOL], self._data_seed, self.dtype, number=number)
+
+    def _examples(self) -> Mapping[str, Array]:
+        """Of a step without data of its own: `data`, or others where an optimizer only looks for a basis."""
+        looking = any(
+            self.optimizer(n).remembers and s.count < self.optimizer(n).delay for n, s in self._steppers.items()
+        )
+        return self._batch(1) if looking else self.data
 
     def _kernel(self, node: Node) -> Callable[..., Array] | None:
         if isinstance(node.op, Input | Param | Update):
@@ -168,7 +178,8 @@ class Interpreter:
     def step(
         self, data: Mapping[str, Array] | None = None, *, keep: Collection[int] | None = None, changes: bool = False
     ) -> Values:
-        """One training step: forward, backward, and every update applied to `params` in place.
+        """One training step: forward, backward, and every update applied to `params` in place. Without `data`, where
+        an optimizer only looks for directions of gradients, these are those of other examples.
 
         Returns the values before the update of the nodes in `keep` (default: of the loss); of an Update node in `keep`
         (of all of them, with `changes`) the change of the raw w, w_after - w_before.
@@ -177,8 +188,13 @@ class Interpreter:
         asked = frozenset((self.graph.loss,) if keep is None else keep)
         wanted = {u for u in updates.values() if changes or u in asked}
         kept = asked.difference(updates.values())
-        values = self._evaluate(data, kept | self.outer.wants | {self.program.grads[name] for name in updates})
-        grads = self.outer.gradients(self, {name: values[self.program.grads[name]] for name in updates}, data, values)
+        needed = self.outer.wants | {self.program.grads[name] for name in updates}
+        examples = self._examples() if data is None else data
+        again = data is None and examples is not self.data
+        values = self._evaluate(data, kept if again else kept | needed)
+        trained = self._evaluate(examples, needed) if again else values
+        grads = {name: trained[self.program.grads[name]] for name in updates}
+        grads = self.outer.gradients(self, grads, examples, trained)
         for k, value in enumerate(values):
             if value is None:
                 continue
@@ -198,7 +214,7 @@ class Interpreter:
         """Lets the optimizers that first only gather statistics do so, at the gradients here and now."""
         waiting = {name: self.optimizer(name).delay for name in self._steppers if self.optimizer(name).delay}
         if waiting:
-            values = self.run(keep=[self.program.grads[name] for name in waiting])
+            values = self.run(self._examples(), keep=[self.program.grads[name] for name in waiting])
             for name, delay in waiting.items():
                 for _ in range(delay):
                     self._steppers[name](self.params[name].copy(), values[self.program.grads[name]])

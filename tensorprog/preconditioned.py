@@ -1,13 +1,16 @@
-"""NumPy steps that look at a matrix as a whole: Muon and Shampoo, for the matrix [first axis, all others]."""
+"""NumPy steps that look at a matrix as a whole: Muon and Shampoo, for the matrix [first axis, all others], and SOAP."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 
-from tensorprog.arrays import Array, inverse_fourth_root, newton_schulz
+from tensorprog.arrays import Array, cosines, inverse_fourth_root, newton_schulz, power_iterated, turned
 from tensorprog.stepper import BLOCK, Rule, Stepper, add, average_in, shrink
+
+FIRST_ITERATIONS = 8  # that find SOAP's bases, with the ratio of the KEPT to the finite eigenvalues to that power left
 
 
 def muon_with(factor: Callable[[int, int], float]) -> Rule:
@@ -50,3 +53,36 @@ def shampoo(step: Stepper, w: Array, g: Array) -> None:
     update = inverse_fourth_root(left, hyper["eps"]) @ matrix @ inverse_fourth_root(right, hyper["eps"])
     w *= 1 - hyper["lr"] * hyper["weight_decay"]
     w -= np.asarray(hyper["lr"] * update, w.dtype).reshape(w.shape)
+
+
+def soap(step: Stepper, w: Array, g: Array) -> None:
+    """AdamW in an eigenbasis of L and R, the averages of G G^T and G^T G: one matrix, and one basis, for each axis.
+
+    The first step only finds the bases, and each step uses those of earlier gradients: a power iteration and a QR
+    decomposition make new ones after every `precondition_frequency` of the others.
+    Unlike the authors' code, bases start from cosines, by power iterations (theirs are eigenvectors, which are
+    arbitrary where there is no gradient yet), these keep what the matrix lacks as it is (theirs leave it to rounding
+    errors), and columns are not sorted by eigenvalues. Weights decay in the first step, too.
+    Source: Vyas et al. 2024, algorithm 3, arXiv:2409.11321.
+    """
+    hyper, count = step.hyper, step.count - 1  # of the steps along a gradient
+    axes = [k for k, size in enumerate(w.shape) if 1 < size <= hyper["max_precond_dim"]]
+    first, second = step.buffer("first", w), step.buffer("second", w)
+    shrink(step, w)
+    if count:
+        bases = [step.state.get(f"basis {k}") for k in range(w.ndim)]
+        inside = turned(g, bases)
+        first += (1 - hyper["beta1"]) * (g - first)
+        second += (1 - hyper["beta2"]) * (inside * inside - second)
+        unit = math.sqrt(1 - hyper["beta2"] ** count) / (1 - hyper["beta1"] ** count)
+        update = turned(turned(first, bases) / (np.sqrt(second) + hyper["eps"]), bases, back=True)
+        w -= np.asarray(hyper["lr"] * unit * update, w.dtype)
+    for k in axes:
+        side = np.moveaxis(g, k, 0).reshape(w.shape[k], -1)
+        matrix = step.buffer(f"matrix {k}", np.empty((w.shape[k], w.shape[k]), w.dtype))
+        matrix += (1 - hyper["beta2"]) * (side @ side.T - matrix)
+        if count % int(hyper["precondition_frequency"]) == 0:
+            basis = step.state[f"basis {k}"] if count else cosines(w.shape[k]).astype(w.dtype)
+            for _ in range(1 if count else FIRST_ITERATIONS):
+                basis = power_iterated(matrix, basis)
+            step.state[f"basis {k}"] = basis

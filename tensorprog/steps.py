@@ -11,7 +11,7 @@ from tensorprog.arrays import Array, rms
 from tensorprog.errors import TensorProgError
 from tensorprog.optimizers import Optimizer
 from tensorprog.optimizers.choice import find
-from tensorprog.preconditioned import muon_with, shampoo
+from tensorprog.preconditioned import muon_with, shampoo, soap
 from tensorprog.stepper import BLOCK, Rule, Stepper, add, average_in, penalised, shrink
 
 SMALLEST_SCALE = 1e-3  # a relative update is proportional to max(rms of the parameter, this): zeros can start to move
@@ -273,6 +273,7 @@ _RULES: dict[str, Rule] = {
     "lamb": _lamb,
     "lars": _lars,
     "shampoo": shampoo,
+    "soap": soap,
     "muon": muon_with(lambda rows, columns: 1.0),
     "muon_original": muon_with(lambda rows, columns: math.sqrt(max(1.0, rows / columns))),
     "muon_match_rms": muon_with(lambda rows, columns: 0.2 * math.sqrt(max(rows, columns))),

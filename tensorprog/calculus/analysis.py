@@ -90,7 +90,7 @@ class Analysis:
         self._begun: dict[Hashable, list[Terms]] = {}
         self.stops: Container[int] = ()
         self.restart()
-        above = lifted([parameters[n] for n, o in self.optimizers.items() if o.normalisation == "spectral"], self.sizes)
+        above = lifted([parameters[n] for n, o in self.optimizers.items() if o.turns], self.sizes)
         self.margins = [margin + above for margin in self.margins]
 
     def restart(self) -> None:

@@ -43,7 +43,7 @@ def prepare(program: Program, units: Units, optimizer: str | Choice, functions: 
     solver = Solver(program, units, optimizer, functions, zero)
     solver.choice.require_fit(forward.parameters)
     for name in program.updates:
-        if solver.optimizers[name].normalisation == "spectral":
+        if solver.optimizers[name].turns:
             require_finite_rank(program, name, solver.sizes)
     return solver
 

@@ -29,7 +29,7 @@ def step_of(optimizer: Optimizer, parameter: Parameter, start: int, gradient: Te
     all alike, over the norm of a rank-one matrix. (A norm of the whole gradient is left to the learning rate.)"""
     if not gradient:
         return ()
-    if optimizer.normalisation == "spectral":
+    if optimizer.turns:
         gradient = orthogonalised(gradient, sizes.widths(parameter.axes))
     top = greatest(term[0] for term in gradient)
     if optimizer.keeps_sums:

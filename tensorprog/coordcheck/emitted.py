@@ -89,10 +89,17 @@ class EmittedNetwork:
         if not decays and self.optimizer is not None:
             for group in _groups(self.optimizer):
                 group.update({"weight_decay": 0.0} if "weight_decay" in group else {})
-        data = make_data(self.graph, widths, batch, seed, dtype)
-        self.data: dict[str, Tensor] = {k: torch.from_numpy(v).to(device) for k, v in data.items()}
-        self._inputs = [self.data[n.op.name] for n in self.graph.nodes
-                        if isinstance(n.op, Input) and n.op.kind != "target"]  # fmt: skip
+        self._sizes, self._dtype, self._device = {**widths, BATCH_SYMBOL: batch}, dtype, device
+        self.data = self._batch(0)
+        updaters = (parametrization.updater(p) for p in self.graph.parameters.values())
+        self._looking = max((o.delay for o in updaters if o.remembers), default=0)  # steps on other examples
+
+    def _batch(self, number: int) -> dict[str, Tensor]:
+        data = make_data(self.graph, self._sizes, self._sizes[BATCH_SYMBOL], self._seed, self._dtype, number)
+        return {k: torch.from_numpy(v).to(self._device) for k, v in data.items()}
+
+    def _inputs(self, data: Mapping[str, Tensor]) -> list[Tensor]:
+        return [data[n.op.name] for n in self.graph.nodes if isinstance(n.op, Input) and n.op.kind != "target"]
 
     def set_params(self, values: Mapping[str, Array]) -> None:
         """Puts other weights in place; those that the program does not have are left out."""
@@ -123,7 +130,7 @@ class EmittedNetwork:
         """The loss of the batch (or of other data), ready for `backward`."""
         data = self.data if data is None else data
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):  # the others are one step, scores and all
-            outputs = self.model(*self._inputs)
+            outputs = self.model(*self._inputs(data))
             outputs = outputs if isinstance(outputs, tuple) else (outputs,)
             known = {**data, **dict(zip((name for name, _ in self.graph.outputs), outputs, strict=True))}
             method = getattr(self.model, "loss", None) or self.model.training_loss
@@ -136,11 +143,15 @@ class EmittedNetwork:
 
     def _step(self, take: Callable[[str, Tensor], None] | None) -> float:
         self._count += 1
+        looking = self._count <= self._looking
+        data = self._batch(1) if looking else self.data  # as the interpreter does
         if hasattr(self.optimizer, "take_sampled"):
-            self._take_sampled()
+            self._take_sampled(data)
         self.model.zero_grad(set_to_none=True)
         loss = self.forward(take)
-        if loss.requires_grad:  # something is trained
+        if looking:
+            self._backward(data)
+        elif loss.requires_grad:  # something is trained
             loss.backward()
         if hasattr(self.optimizer, "perturb"):
             self.optimizer.step(self._again(loss))
@@ -159,17 +170,17 @@ class EmittedNetwork:
         loss.backward()
         return loss
 
-    def _take_sampled(self) -> None:
+    def _take_sampled(self, data: Mapping[str, Tensor]) -> None:
         """Gradients for targets drawn from the model itself, as `tensorprog.outer` does."""
         node = sampled_loss(self.graph.nodes)
         name, target = self.graph.nodes[node.args[1]].op, None
         assert isinstance(name, Input)
         with torch.no_grad():
-            outputs = self.model(*self._inputs)
+            outputs = self.model(*self._inputs(data))
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         place = [k for _, k in self.graph.outputs].index(node.args[0])
         target = draw(node, outputs[place].detach().cpu().numpy(), self._seed, self._count)
-        self._backward({**self.data, name.name: torch.from_numpy(target).to(outputs[place].device)})
+        self._backward({**data, name.name: torch.from_numpy(target).to(outputs[place].device)})
         self.optimizer.take_sampled(target.size)
 
     def forward(self, take: Callable[[str, Tensor], None] | None = None) -> Tensor:

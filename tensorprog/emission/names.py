@@ -26,7 +26,7 @@ OWN_ATTRIBUTES = frozenset(
 )
 OWN_GLOBALS = frozenset(
     """BASE HYPERPARAMETERS MULTIPLIERS PARAMETERS F annotations divide find fold math nn orthogonal_ ratio self super
-    top_k_mask torch windows Optimizers LAMB LARS Lion Muon Shampoo SignSGD""".split()
+    top_k_mask torch windows Optimizers LAMB LARS Lion Muon SOAP Shampoo SignSGD""".split()
 )
 
 

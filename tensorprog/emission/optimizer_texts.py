@@ -196,6 +196,78 @@ class Shampoo(torch.optim.Optimizer):
 """
 )
 
+_SOAP = (
+    '''
+class SOAP(torch.optim.Optimizer):
+    """AdamW in an eigenbasis of earlier gradients (Vyas 2024, arXiv:2409.11321).
+
+    The first step only finds a basis for each axis, by power iterations from cosines. Every
+    `precondition_frequency` of the others is followed by one more.
+    """
+
+    def __init__(
+        self,
+        params,
+        lr=3e-3,
+        betas=(0.95, 0.95),
+        eps=1e-8,
+        weight_decay=1e-2,
+        precondition_frequency=10,
+        max_precond_dim=10000,
+    ):
+        defaults = dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+        defaults["precondition_frequency"] = precondition_frequency
+        super().__init__(params, dict(defaults, max_precond_dim=max_precond_dim))
+
+    @staticmethod
+    def turned(x, bases, back=False):
+        for axis, basis in bases.items():
+            x = torch.tensordot(x, basis, dims=([axis], [int(back)])).movedim(-1, axis)
+        return x
+
+    @staticmethod
+    def cosines(size):
+        halves = torch.arange(size, dtype=torch.float64) + 0.5
+        return (torch.pi / size * torch.outer(halves, halves)).cos() * (2 / size) ** 0.5
+
+    @staticmethod
+    def power_iterated(matrix, basis):
+        if not matrix.isfinite().all():  # a run that diverges goes on, as with other optimizers
+            return torch.full_like(basis, torch.nan)
+        # directions that the matrix lacks stay as they are: rounding errors would choose others
+        return torch.linalg.qr(matrix @ basis + 1e-4 * matrix.trace() * basis)[0]
+'''
+    + _STEP
+    + """\
+                if not state:
+                    most = group["max_precond_dim"]
+                    sizes = {k: n for k, n in enumerate(p.shape) if 1 < n <= most}
+                    state["step"] = -1  # the first step only finds the bases
+                    state["first"], state["second"] = torch.zeros_like(p), torch.zeros_like(p)
+                    state["matrices"] = {k: grad.new_zeros(n, n) for k, n in sizes.items()}
+                    state["bases"] = {k: self.cosines(n).to(grad) for k, n in sizes.items()}
+                beta1, beta2 = group["betas"]
+                state["step"] += 1
+                count, bases = state["step"], state["bases"]
+                p.mul_(1 - lr * decay)
+                if count:
+                    state["first"].lerp_(grad, 1 - beta1)
+                    inside = self.turned(grad, bases)
+                    state["second"].lerp_(inside.square(), 1 - beta2)
+                    unit = (1 - beta2**count) ** 0.5 / (1 - beta1**count)
+                    root = state["second"].sqrt() + group["eps"]
+                    update = self.turned(state["first"], bases) / root
+                    p.sub_(self.turned(update, bases, back=True), alpha=lr * unit)
+                for k, matrix in state["matrices"].items():
+                    side = grad.movedim(k, 0).flatten(1)
+                    matrix.lerp_(side @ side.T, 1 - beta2)
+                    if count % group["precondition_frequency"] == 0:
+                        for _ in range(1 if count else 8):
+                            bases[k] = self.power_iterated(matrix, bases[k])
+        return loss
+"""
+)
+
 MIXED = dedent('''
     class Optimizers(torch.optim.Optimizer):
         """Several optimizers that step together and share one list of parameter groups."""
@@ -227,4 +299,12 @@ MIXED = dedent('''
             self._share()
 ''')
 
-TEXTS = {"Lion": _LION, "SignSGD": _SIGN, "LAMB": _LAMB, "LARS": _LARS, "Shampoo": _SHAMPOO, "Muon": _MUON}
+TEXTS = {
+    "Lion": _LION,
+    "SignSGD": _SIGN,
+    "LAMB": _LAMB,
+    "LARS": _LARS,
+    "Shampoo": _SHAMPOO,
+    "SOAP": _SOAP,
+    "Muon": _MUON,
+}

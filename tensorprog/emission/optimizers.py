@@ -17,7 +17,7 @@ _FACTORS = {
     "match_rms": "0.2 * max(rows, columns) ** 0.5",
     "spectral": "(rows / columns) ** 0.5",
 }
-_CLASSES = {"lion": "Lion", "signsgd": "SignSGD", "lamb": "LAMB", "lars": "LARS", "shampoo": "Shampoo"}
+_CLASSES = {"lion": "Lion", "signsgd": "SignSGD", "lamb": "LAMB", "lars": "LARS", "shampoo": "Shampoo", "soap": "SOAP"}
 
 
 def class_name(optimizer: Optimizer) -> str:
@@ -56,8 +56,8 @@ def construction(optimizer: Optimizer, values: Mapping[str, float], groups: Code
                 keywords["eps"] = f"(None, {number(float(value)).text})"
             case "nesterov":
                 keywords["nesterov"] = str(bool(value))
-            case "ns_steps":
-                keywords["ns_steps"] = str(int(value))
+            case "ns_steps" | "precondition_frequency" | "max_precond_dim":
+                keywords[name] = str(int(value))
             case _:
                 keywords[name] = number(float(value)).text
     if optimizer.name == "momentum" or (optimizer.torch == "SGD" and not values["nesterov"]):

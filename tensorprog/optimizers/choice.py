@@ -8,7 +8,6 @@ from fnmatch import fnmatchcase
 
 from tensorprog.errors import TensorProgError
 from tensorprog.optimizers.data import Optimizer
-from tensorprog.optimizers.formulas import REFUSED
 from tensorprog.optimizers.table import OPTIMIZERS, fitting
 from tensorprog.parameters import Parameter
 from tensorprog.suggest import nearest
@@ -65,8 +64,6 @@ def find(name: Named, own: Mapping[str, Optimizer] | None = None) -> Optimizer:
     if isinstance(name, Optimizer):
         return name
     found = (own or {}).get(name) or OPTIMIZERS.get(name)
-    if found is None and name in REFUSED:
-        raise TensorProgError(f"the optimizer `{name}` is not covered", why=REFUSED[name], fix="shampoo, adamw or muon")
     if found is None:
         known = [*(own or {}), *OPTIMIZERS]
         raise TensorProgError(f"unknown optimizer `{name}`", fix=nearest(name, known) or ", ".join(known),

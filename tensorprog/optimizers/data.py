@@ -17,6 +17,7 @@ NORMALISATIONS = {
     "none": "linear in the gradient",
     "global": "over the norm of the whole gradient",
     "entry": "normalised entry by entry",
+    "eigenbasis": "normalised entry by entry in an eigenbasis of earlier gradients",
     "tensor": "normalised by the gradient's rms",
     "frobenius": "normalised by the gradient's Frobenius norm",
     "spectral": "orthogonalised: spectral norm 1",
@@ -54,7 +55,9 @@ class Optimizer:
     """One optimizer.
 
     `normalisation` of the gradient, one of NORMALISATIONS: "none" (the step is linear in it) | "global" (over the
-    norm of the whole gradient) | "entry" (each entry by its own history) | "tensor" (its rms) | "frobenius" (its norm)
+    norm of the whole gradient) | "entry" (each entry by its own history) | "eigenbasis" (entries
+    in coordinates of which finitely many along each axis are directions of earlier gradients, and the rest arbitrary)
+    | "tensor" (its rms) | "frobenius" (its norm)
     | "spectral" (orthogonalised: every direction of a matrix lifted to singular value 1).
     `relative`: the step is also proportional to the size of the parameter itself.
     `factor`: of the published convention, for a matrix [rows, cols]: "" | "original" sqrt(max(1, rows/cols)) |
@@ -131,7 +134,17 @@ class Optimizer:
     def keeps_sums(self) -> bool:
         """Whether an axis along which the gradient sums to zero is one along which the step does: a number times the
         gradient, or a function of its singular values alone, which keeps its column space and its row space."""
-        return self.normalisation != "entry" if self.formula is None else not self.formula.mixes
+        return self.normalisation not in ("entry", "eigenbasis") if self.formula is None else not self.formula.mixes
+
+    @property
+    def turns(self) -> bool:
+        """Whether a step depends on the directions of a gradient: on its singular vectors, not on entries or norms."""
+        return self.normalisation in ("spectral", "eigenbasis")
+
+    @property
+    def remembers(self) -> bool:
+        """Whether a step depends on the directions that earlier gradients had: on examples seen before it differs."""
+        return self.normalisation == "eigenbasis"
 
     @property
     def eps(self) -> Size | None:

@@ -45,10 +45,3 @@ FORMULAS: dict[str, tuple[str, str]] = {
           step = m
         }"""),
 }  # fmt: skip
-
-# Known by name, and not covered: why.
-REFUSED: dict[str, str] = {
-    "soap": "SOAP (Vyas et al. 2024, arXiv:2409.11321) normalises entries in an eigenbasis of the earlier gradients. "
-    "At a finite batch that basis is arbitrary outside of their finite span: the part of a gradient inside of it moves "
-    "entries by n^-1, the part outside by 1, so that the size of a step depends on how the data overlap",
-}

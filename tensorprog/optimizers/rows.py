@@ -88,4 +88,10 @@ ROWS = (
         scales=scales(eps=Size(gradient=2, count=1)), decay="decoupled", vectors="adamw",
         defaults=hyper(lr=1e-2, eps=1e-8, weight_decay=0.0),
     ),
+    Optimizer(
+        "soap", "eigenbasis", "Vyas et al. 2024, algorithm 3, arXiv:2409.11321", scales=EPS, decay="decoupled",
+        vectors="adamw", delay=1,
+        defaults=hyper(lr=3e-3, beta1=0.95, beta2=0.95, eps=1e-8, weight_decay=1e-2, precondition_frequency=10,
+                       max_precond_dim=10000),
+    ),
 )  # fmt: skip

@@ -154,28 +154,6 @@ def test_hyperparameters_are_checked() -> None:
             tp.optimizer(text)
 
 
-def test_soap_is_refused_with_the_reason() -> None:
-    with pytest.raises(tp.TensorProgError, match="`soap` is not covered") as error:
-        tp.derive(MLP, "soap")
-    assert "finite batch" in error.value.why
-
-
-@pytest.mark.parametrize(("fresh", "slope"), [(False, -1), (True, 0)])
-def test_the_size_of_a_step_of_soap_depends_on_how_gradients_overlap(fresh: bool, slope: int) -> None:
-    """Why it is refused: a gradient in the span of the one before moves entries by 1/n, another one by 1."""
-
-    def step(before: np.ndarray, gradient: np.ndarray) -> np.ndarray:
-        left, right = (np.linalg.eigh(side)[1] for side in (before @ before.T, before.T @ before))
-        turned = left.T @ gradient @ right
-        return left @ (turned / (np.abs(turned) + 1e-8 * np.abs(turned).max())) @ right.T
-
-    rng, sizes, widths = np.random.default_rng(0), [], (32, 64, 128)
-    for n in widths:
-        before, other = (rng.standard_normal((n, 3)) @ rng.standard_normal((3, n)) for _ in range(2))
-        sizes.append(np.sqrt(np.mean(step(before, other if fresh else before) ** 2)))
-    assert np.polyfit(np.log(widths), np.log(sizes), 1)[0] == pytest.approx(slope, abs=0.01)
-
-
 # --- in a file --------------------------------------------------------------------------------------
 
 FILE = """\

@@ -213,11 +213,6 @@ OPTIONS = (
         "tpcalc derive net.tp --optimizer normalised_sgd --fix 'lr = 0'",
         "tpcalc derive net.tp --fix 'lr = 0'",
     ),
-    FileRow(
-        "the optimizer `soap` is not covered",
-        "tpcalc derive net.tp --optimizer soap",
-        "tpcalc derive net.tp --optimizer shampoo",
-    ),
 )
 
 TRAINING = (

@@ -38,7 +38,7 @@ def trained(optimizer: str, steps: int = 3):
     data = {k: torch.from_numpy(v) for k, v in interpreter.data.items()}
     for _ in range(steps):
         count, prediction = interpreter.outer.count + 1, model(data["x"]).detach().numpy()
-        interpreter.step()
+        interpreter.step(interpreter.data)
 
         def closure():
             updater.zero_grad()
