@@ -28,6 +28,7 @@ from tensorprog.calculus.leading import (
     scaled,
     start_of,
     times,
+    windowed,
 )
 from tensorprog.calculus.nonlinear import facts_of
 from tensorprog.calculus.shared import Sizes, refuse
@@ -155,6 +156,8 @@ class _Largest:
                 return reshaped(node.op, tuple([axis.dim for axis in axes]), args[0], self._called)
             case Window(axis, _, _, _, False) if alike(args[0], axis) and self._inside(node):
                 return args[0]
+            case Window():
+                return windowed(node.op, node.axes[node.op.axis].dim, args[0], self._called)
             case _:
                 return self._named(node)
 

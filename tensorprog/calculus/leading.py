@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import replace
 from fractions import Fraction
 
 from tensorprog.dims import Dim
-from tensorprog.graph import InvRms, Merge, Softmax, Split, TopK
+from tensorprog.graph import InvRms, Merge, Softmax, Split, TopK, Window
 from tensorprog.parameters import Parameter
 
 Powers = frozenset[tuple[Hashable, Fraction]]
@@ -40,6 +41,17 @@ def reshaped(op: Split | Merge, dims: tuple[Dim, ...], x: Value, called: Callabl
             axes = sorted([*axes, *range(op.axis, op.axis + whole)])
         part = (powers, t, tuple(axes))
         found[part] = found.get(part, Fraction(0)) + c
+    return found
+
+
+def windowed(op: Window, size: Dim, x: Value, called: Callable[[Hashable], int]) -> Value:
+    """Part by part; what is alike along the axis is not so behind it, where zeros are read from outside."""
+    found: dict[Part, Fraction] = {}
+    for (powers, t, own), c in x.items():
+        place = own.index(op.axis) if op.axis in own else -1
+        tensor = called((replace(op, axis=place), size, t, own))
+        axes = sorted({a if a <= op.axis else a + op.taps for a in own}.union(range(op.axis, op.axis + 1 + op.taps)))
+        found[powers, tensor, tuple(axes)] = found.get((powers, tensor, tuple(axes)), Fraction(0)) + c
     return found
 
 

@@ -31,6 +31,7 @@ LAST: Mapping[str, tuple[str, str]] = {  # what makes the largest part last: not
     "difference_of_two_norms": ("n^(-1/2) * tanh(u[j])", "tanh(u[j])"),
     "difference_of_two_maxima": ("n^(-1/2) * tanh(u[t,j])", "tanh(u[t,j])"),
     "bias_over_the_batch_behind_a_norm": ("n^(-1/2) * tanh(h[j])", "tanh(h[j])"),
+    "bias_over_the_batch_behind_a_convolution": ("n^(-1/2) * tanh(h[t,j])", "tanh(h[t,j])"),
     "bias_over_the_batch_in_heads": ("n^(-1/2) * tanh(h[j])", "tanh(h[j])"),
     "sigmoid_without_its_half": ("- 0.5", "- 0.25"),
     "softmax_without_its_mean": ("a[p] = s[p] - mean[p](s[p])", "a[p] = s[p] - 0.5 * mean[p](s[p])"),
