@@ -148,6 +148,7 @@ class _Rolled(Flat):
         while at != stream:
             node = self.nodes[at]
             if not isinstance(node.op, Add):
+                self._require_unscaled(stream, name, span)
                 raise _no_law(f"`{name}` is no residual stream", span,
                               "a layer does not add to what it gets, so that its effect grows or fades exponentially",
                               f"`{name} = {name} + ?branch * (..)` in the loop")  # fmt: skip
@@ -155,6 +156,7 @@ class _Rolled(Flat):
             onward = [a for a, place in zip(node.args, node.op.places, strict=True)
                       if place == same and self._reaches(a, stream)]  # fmt: skip
             if len(onward) != 1:
+                self._require_unscaled(stream, name, span)
                 raise _no_law(f"`{name}` is no residual stream", span, "a layer adds it to itself, or does not keep it",
                               f"`{name} = {name} + ?branch * (..)` in the loop")  # fmt: skip
             added += [(a, place) for a, place in zip(node.args, node.op.places, strict=True) if a != onward[0]]
@@ -165,6 +167,15 @@ class _Rolled(Flat):
             return self.node(Const(0.0), (), axes, "", span), tuple(path)
         addends, places = zip(*added, strict=True)
         return self.node(Add(places), addends, axes, "", span), tuple(path)
+
+    def _require_unscaled(self, stream: int, name: str, span: Span) -> None:
+        """Raises NoPowerLawError where a layer multiplies the stream by a number: behind a norm that may do no harm."""
+        if any(isinstance(node.op, Scale) and stream in node.args for node in self.nodes[stream:]):
+            raise NoPowerLawError(
+                f"not covered: a layer multiplies `{name}` itself by a number", span,
+                why="what layers added before fades or grows exponentially, unless a norm takes that number away",
+                fix=f"`{name} = {name} + ?branch * (..)`; in front of a norm one divided by the number is the same",
+            )  # fmt: skip
 
     def _reaches(self, value: int, stream: int) -> bool:
         """Whether only sums stand between."""

@@ -512,6 +512,11 @@ NOTES = (
         "width n\ndepth L, M\ninput x[i]\naxis i: 4\nh = linear(x, n)\nrepeat L shared { repeat M shared { h = h + ?b * linear(relu(h), n) } }\noutput f = readout(h, 3)\nloss mse(f)",
     ),
     Note(
+        "not covered: a layer multiplies `h` itself by a number",
+        "width n\ndepth L\ninput x[i]\naxis i: 4\nh = linear(x, n)\nrepeat L { h = layernorm(L^(1/4) * h + linear(relu(h), n)) }\noutput f = readout(h, 3)\nloss mse(f)",
+        "width n\ndepth L\ninput x[i]\naxis i: 4\nh = linear(x, n)\nrepeat L { h = layernorm(h + ?b * linear(relu(h), n)) }\noutput f = readout(h, 3)\nloss mse(f)",
+    ),
+    Note(
         "not covered: a repeat over a depth that runs several times with the same weights",
         "width n\ndepth L\ninput x[i]\naxis i: 4\nh = linear(x, n)\nrepeat 2 shared { repeat L { h = h + ?b * linear(relu(h), n) } }\noutput f = readout(h, 3)\nloss mse(f)",
         "width n\ndepth L\ninput x[i]\naxis i: 4\nh = linear(x, n)\nrepeat 2 { repeat L { h = h + ?b * linear(relu(h), n) } }\noutput f = readout(h, 3)\nloss mse(f)",
