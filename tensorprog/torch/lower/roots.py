@@ -26,6 +26,8 @@ def root(low: Lowering, value: Value, inverse: bool) -> Value:
     of two roots where it is a product; else the root of a number that is taken to be positive and of order 1."""
     value = low.plain(value)
     found = _squares(low, value.node)
+    if found is not None and found[3] > SMALL and not any(low.nodes[found[0]].axes[k].dim.grows for k in found[1]):
+        found = None  # the number is what is left where the squares vanish: no norm
     if found is None:
         at = low.nodes[value.node]
         if isinstance(at.op, Contract) and at.op.right is not None and not at.op.summed:
