@@ -12,6 +12,7 @@ from tensorprog.exponents import Power
 from tensorprog.parametrization import Parametrization
 from tensorprog.programme.polyhedron import Inequality
 from tensorprog.programme.region import Region
+from tensorprog.solving import units_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +79,29 @@ class Classification:
         """Nothing exceeds Theta(1), at initialisation or after any number of steps."""
         return self.growth is None and self.settled
 
+    def degrees(self, power: Power) -> tuple[Fraction, ...]:
+        """Of each group of widths that grow in proportion, the fastest first: how large things are, in this order."""
+        units = units_of(self.architecture.graph, self.architecture.model.regime)
+        return tuple(sum((power[symbol] for symbol in group), Fraction(0)) for group in units.given)
+
+    def sign(self, power: Power) -> int:
+        """1 for what grows, -1 for what vanishes, 0 for what does neither."""
+        first = next(filter(None, self.degrees(power)), Fraction(0))
+        return (first > 0) - (first < 0)
+
+    def moves_by_one(self, moves: Moves) -> bool:
+        """Whether a tensor changes by Theta(1) or more."""
+        return moves.change is not None and self.sign(moves.change) >= 0
+
     @property
     def trivial(self) -> bool:
         """The outputs do not move in the limit."""
-        return not any(moves_by_one(o) for o in self.outputs)
+        return not any(map(self.moves_by_one, self.outputs))
 
     @property
     def feature_learning(self) -> bool:
         """Some hidden tensor moves by Theta(1) or more."""
-        return any(moves_by_one(f) for f in self.features)
+        return any(map(self.moves_by_one, self.features))
 
     @property
     def regime(self) -> str:
@@ -100,7 +115,7 @@ class Classification:
     @property
     def maximal(self) -> bool:
         """Stable, and the change of every trained parameter moves its layer's output by Theta(1)."""
-        return self.stable and all(power is not None and power.degree == 0 for power in self.trained.values())
+        return self.stable and all(power is not None and not self.sign(power) for power in self.trained.values())
 
     @property
     def trained(self) -> dict[str, Power | None]:
@@ -118,8 +133,3 @@ class Classification:
 
     def __str__(self) -> str:
         return self.render()
-
-
-def moves_by_one(moves: Moves) -> bool:
-    """Whether a tensor changes by Theta(1) or more."""
-    return moves.change is not None and moves.change.degree >= 0

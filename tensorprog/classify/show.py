@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
-from tensorprog.classify.classification import Classification, Moves, moves_by_one
+from tensorprog.classify.classification import Classification, Moves
 from tensorprog.classify.regime import SGD_ONLY
 from tensorprog.derivation import SCHEMA
 from tensorprog.exponents import Power
@@ -54,23 +54,23 @@ def verdict_lines(found: Classification) -> list[str]:
     else:
         lines.append("stable: nothing exceeds Theta(1), at initialisation or at any step")
     until = "" if found.stable else f", up to step {found.seen}"
-    fastest = max((f for f in found.features if f.change is not None), key=_speed, default=None)
-    speed = "exactly zero" if fastest is None else f"at most {fastest.change}"
+    fastest = max((f.change for f in found.features if f.change is not None), key=found.degrees, default=None)
+    speed = "exactly zero" if fastest is None else f"at most {fastest}"
     if not found.stable:
-        first = next((f for f in found.features if moves_by_one(f)), None)
+        first = next((f for f in found.features if found.moves_by_one(f)), None)
         what = f"move by {speed}" if first is None else f"move: the first is `{first.tensor}`, by {first.change}"
         lines.append(f"feature learning: hidden tensors {what}{until}" if first else f"the features {what}{until}")
     elif found.trivial:
         lines.append(f"trivial: the outputs do not move{until}; the features move by {speed}")
     elif found.feature_learning:
-        first = next(f for f in found.features if moves_by_one(f))
+        first = next(f for f in found.features if found.moves_by_one(f))
         lines.append(f"feature learning: hidden tensors move, the first is `{first.tensor}`, by {first.change}{until}")
     else:
         lines.append(f"kernel regime: the outputs move{until}, the features by {speed}")
     if found.maximal:
         lines.append("maximal: the update of every parameter moves its layer's output by Theta(1)")
     elif found.stable:
-        slow = [name for name, c in found.trained.items() if c is None or c.degree < 0]
+        slow = [name for name, c in found.trained.items() if c is None or found.sign(c) < 0]
         lines.append(f"not maximal: the own updates of {_listed(slow)} vanish")
     lines += [f"the start of `{m.tensor}` vanishes, like {m.initial}: Tensor Programs IV would call this unstable too"
               for m in found.vanishing]  # fmt: skip
@@ -81,10 +81,6 @@ def verdict_lines(found: Classification) -> list[str]:
     if found.caveat:
         lines.append(f"not certain: {found.caveat}")
     return lines
-
-
-def _speed(moves: Moves) -> Fraction:
-    return moves.change.degree if moves.change is not None else Fraction(0)
 
 
 def _listed(names: Sequence[str], few: int = 6) -> str:

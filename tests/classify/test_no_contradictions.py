@@ -108,3 +108,25 @@ def _text(power: Power) -> str:
 def _run(one: ParamExponents, optimizer: str) -> tuple[Power | None, Power | None]:
     """Start and learning rate of the parameter that is used: those of every form."""
     return one.init_std and one.init, one.lr and one.lr * one.multiplier ** (2 if optimizer == "sgd" else 1)
+
+
+NARROW = """width n, m
+{regime}
+axis i: 16, j: n, k: m, l: n, c: 4
+input x[i]
+param U[j,i], W[k,j], X[l,k], V[c,l]
+h[j] = tanh(U[j,i] x[i])
+g[k] = tanh(W[k,j] h[j])
+e[l] = tanh(X[l,k] g[k])
+output f[c] = V[c,l] e[l]
+loss mse(f)
+"""
+
+
+def test_what_vanishes_in_a_declared_order_is_not_theta_1() -> None:
+    """A narrow layer between wide ones, SGD: own updates of m^1/2 n^-1/2 vanish where m << n, as `derive` says; where
+    the widths grow in proportion they do not (control)."""
+    ordered = classify(tp.parse(NARROW.format(regime="regime m << n")), "derived", "sgd")
+    assert ordered.stable and not ordered.maximal and not ordered.feature_learning
+    assert "not maximal: the own updates of U, W, X, V vanish" in str(ordered)
+    assert classify(tp.parse(NARROW.format(regime="")), "derived", "sgd").maximal
