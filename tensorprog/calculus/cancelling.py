@@ -13,6 +13,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
+from math import prod
 
 import numpy as np
 
@@ -52,6 +53,7 @@ from tensorprog.graph import (
     Window,
 )
 
+Factors = list[tuple[int, tuple[int, ...]]]  # tensors, and the indices that they have in a product
 PARTS = 8  # of more, a tensor has a name of its own
 
 
@@ -83,6 +85,7 @@ class _Largest:
     sizes: Sizes
     functions: Mapping[str, Function]
     names: dict[Hashable, int] = field(default_factory=dict)  # of what parts are made of
+    totals: dict[int, tuple[int, int]] = field(default_factory=dict)  # their axis that adds up to a number, and that
 
     @cached_property
     def signed(self) -> set[int]:
@@ -148,8 +151,10 @@ class _Largest:
             case Softmax(axis, None) if self._vanishes(node.args[0]) or (args[0] and alike(args[0], axis)):
                 return scaled(NUMBER, Fraction(1), [(node.axes[axis].dim, Fraction(-1))])
             case TopK(axis) if alike(args[0], axis):  # the rest decides
-                return self._named(node)
-            case InvRms() | Softmax() | TopK() if args[0]:
+                return self._selects(node.op, self._named(node))
+            case Softmax() | TopK() if args[0]:
+                return self._selects(node.op, along(node.op, args[0], self._called))
+            case InvRms() if args[0]:
                 return along(node.op, args[0], self._called)
             case Split() | Merge():
                 axes = (*self.program.forward.nodes[node.args[0]].axes, *node.axes)
@@ -164,6 +169,24 @@ class _Largest:
     def _named(self, node: Node) -> Value:
         """A tensor of which nothing more is known."""
         return {(frozenset(), self._called(("node", node.id)), tuple(range(len(node.axes)))): Fraction(1)}
+
+    def _selects(self, op: Softmax | TopK, value: Value) -> Value:
+        """Along their axis, weights of a softmax add up to 1, and the mask of the k largest to k."""
+        ((_, tensor, axes),) = value
+        if isinstance(op, TopK) or op.mask is None or op.mask[1] in ("<=", ">="):  # else a row may have none
+            self.totals[tensor] = axes.index(op.axis), op.k if isinstance(op, TopK) else 1
+        return value
+
+    def _without_selections(self, factors: Factors, out: tuple[int, ...]) -> tuple[Factors, dict[int, int]]:
+        """The factors but for weights whose sum nothing else depends on; summed index -> that sum."""
+        left, sums = list(factors), dict[int, int]()
+        for factor in factors:
+            place, total = self.totals.get(factor[0], (0, 0))
+            over = factor[1][place] if total else None
+            if over is not None and over not in out and sum(own.count(over) for _, own in left) == 1:
+                left.remove(factor)
+                sums[over] = total
+        return left, sums
 
     def _called(self, tensor: Hashable) -> int:
         return self.names.setdefault(tensor, len(self.names) + 1)
@@ -224,7 +247,7 @@ class _Largest:
             for (p2, t2, a2), c2 in (args[1] if len(args) > 1 else NUMBER).items():
                 factors = [(t, tuple([own[a] for a in axes]))
                            for t, axes, own in ((t1, a1, indices[0]), (t2, a2, indices[1])) if t != ONE]  # fmt: skip
-                factors.sort()
+                factors, sums = self._without_selections(sorted(factors), out)
                 carried = list(dict.fromkeys(i for _, own in factors for i in own))
                 kept = [i for i in carried if i in out]
                 if len(factors) == 1 and kept == carried:
@@ -235,9 +258,10 @@ class _Largest:
                     tensor = self._called(tuple([(t, tuple([names[i] for i in own])) for t, own in factors]))
                 else:
                     tensor = ONE
-                lone = [(dims[i], Fraction(1)) for i in dims if i not in out and i not in carried]
+                lone = [(dims[i], Fraction(1)) for i in dims if i not in (*out, *carried, *sums)]
                 axes = tuple([out.index(i) for i in kept])
-                for part, c in scaled({(times(p1, p2), tensor, axes): c1 * c2}, Fraction(1), lone).items():
+                factor = c1 * c2 * prod(sums.values())
+                for part, c in scaled({(times(p1, p2), tensor, axes): factor}, Fraction(1), lone).items():
                     found[part] = found.get(part, Fraction(0)) + c
         return {part: coefficient for part, coefficient in found.items() if coefficient}
 

@@ -29,6 +29,8 @@ LAST: Mapping[str, tuple[str, str]] = {  # what makes the largest part last: not
     "difference_of_two_times": ("o[t,k] = w[t,s] v[s,k]", "u[t,k] = w[t,s] v[s,k]\no[t,k] = z[t,k] + u[t,k]"),
     "difference_of_two_products": ("g[k] = W[k,j] y[j]", "param R[k,j]\ng[k] = R[k,j] y[j]"),
     "difference_of_two_norms": ("n^(-1/2) * tanh(u[j])", "tanh(u[j])"),
+    "value_without_its_maximum": ("n^(-1/2) * tanh(h[t,j])", "tanh(h[t,j])"),
+    "value_without_its_attention": ("n^(-1/2) * tanh(h[t,j])", "tanh(h[t,j])"),
     "difference_of_two_maxima": ("n^(-1/2) * tanh(u[t,j])", "tanh(u[t,j])"),
     "bias_over_the_batch_behind_a_norm": ("n^(-1/2) * tanh(h[j])", "tanh(h[j])"),
     "bias_over_the_batch_behind_a_convolution": ("n^(-1/2) * tanh(h[t,j])", "tanh(h[t,j])"),
