@@ -27,6 +27,7 @@ class Net(nn.Module):
     def __init__(self, width: int, use: str, exponent: float) -> None:
         super().__init__()
         self.first, self.words, self.last = nn.Linear(5, width), nn.Embedding(3, width), nn.Linear(width, 3)
+        self.second = nn.Linear(5, width)
         self.place, self.hidden = nn.Parameter(torch.randn(TIME, width)), nn.Linear(width, width)
         self.use, self.factor = USES[use], width**exponent
 
@@ -40,6 +41,8 @@ USES: dict[str, Callable[..., Any]] = {
     "and places": lambda s, x, c: (s.first(x) + s.place) * c,
     "in heads": lambda s, x, c: (s.first(x).unflatten(-1, (4, -1)) * c).flatten(-2),
     "beside words": lambda s, x, c: torch.cat([s.words.weight.expand(len(x), -1, -1), s.first(x)], 1)[:, 2:8] * c,
+    "less places": lambda s, x, c: (s.first(x) - s.place) * c,
+    "less another": lambda s, x, c: (s.first(x) - 0.5 * s.second(x)) * c,
     "at some places": lambda s, x, c: torch.where(torch.arange(TIME)[:, None] < 3, s.first(x), s.words.weight[0]) * c,
 }  # fmt: skip
 
@@ -49,7 +52,7 @@ def derived(use: str, exponent: float, dtype: Any = torch.float64) -> Any:
     return tpt.derive(lambda n: Net(16 * n, use, exponent).to(dtype), x, "adamw")
 
 
-@pytest.mark.parametrize("use", tiers(USES, ["with a bias", "beside words"]))
+@pytest.mark.parametrize("use", tiers(USES, ["with a bias", "beside words", "less another"]))
 @pytest.mark.parametrize("exponent", [0.5, -0.5])
 def test_a_number_behind_a_sum_is_counted_into_its_parts(use: str, exponent: float) -> None:
     p = derived(use, exponent)
@@ -71,6 +74,33 @@ def test_what_others_read_or_functions_make_keeps_its_number() -> None:
     x = torch.randn(4, TIME, 5)
     p = tpt.derive(lambda n: Residual(16 * n, "with a bias", -0.5), x, "adamw")
     assert p.params["first.weight"].lr == p.params["first.bias"].lr == power(0)
+
+
+class Injected(Net):
+    """An input that two layers read, each behind one number with its own product; or a function that none reaches."""
+
+    def forward(self, x: Any) -> Any:
+        h, other = torch.tanh(self.first(x)), self.second(x)
+        if self.use is USES["and places"]:
+            other = torch.tanh(other)
+        h = torch.tanh((self.hidden(h) + other) * self.factor)
+        return self.last(torch.tanh((self.again(h) + other) * self.factor))
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.again = nn.Linear(self.hidden.in_features, self.hidden.in_features)
+
+
+def test_all_that_is_added_takes_the_number_or_nothing_does() -> None:
+    x = torch.randn(4, TIME, 5)
+    every = tpt.derive(lambda n: Injected(16 * n, "with a bias", -0.5), x, "adamw")
+    assert [every.params[f"{k}.weight"].lr for k in ("second", "hidden", "last")] == [
+        power(HALF),
+        power(-HALF),
+        power(-1),
+    ]
+    none = tpt.derive(lambda n: Injected(16 * n, "and places", -0.5), x, "adamw")
+    assert [none.params[f"{k}.weight"].lr for k in ("second", "hidden", "last")] == [power(0), power(-1), power(-HALF)]
 
 
 @pytest.mark.slow
