@@ -166,7 +166,7 @@ def _really(starts: dict[str, Start], build: Callable[[], Any]) -> dict[str, Sta
 def _leans(x: torch.Tensor) -> bool:
     """Whether the mean of a matrix, of enough entries to tell, is five times what chance makes it."""
     x = torch.view_as_real(x) if x.is_complex() else x
-    return x.dim() > 1 and x.numel() >= 64 and abs(float(x.mean())) * x.numel() ** 0.5 > 5 * _size(x)
+    return x.dim() > 1 and x.numel() >= 64 and abs(float(x.mean())) * math.sqrt(x.numel()) > 5 * _size(x)
 
 
 def _spread(x: torch.Tensor, rms: float) -> bool:

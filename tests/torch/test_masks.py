@@ -54,6 +54,8 @@ USES: dict[str, Callable[..., Any]] = {
     "writes a row": lambda s, h, m: h + written(h, m, s.embed.weight[3]),
     "masked_scatter": lambda s, h, m: h.masked_scatter(m[..., None], f(s, h[m])),
     "masked_scatter, expanded": lambda s, h, m: h.masked_scatter(m[..., None].expand_as(h), f(s, h)),
+    "masked_scatter of a parameter": lambda s, h, m: h.masked_scatter(m[..., None], s.embed.weight[3].expand_as(h)),
+    "masked_scatter of a token": lambda s, h, m: h.masked_scatter(m[..., None], s.hidden.bias.expand_as(h)),
 }
 
 
@@ -64,7 +66,9 @@ def inputs() -> dict[str, Any]:
     return {"x": torch.randint(0, 11, (BATCH, TIME), generator=g), "mask": mask}
 
 
-@pytest.mark.parametrize("use", tiers(USES, ["selects tokens", "writes tokens", "masked_scatter, expanded"]))
+@pytest.mark.parametrize(
+    "use", tiers(USES, ["selects tokens", "writes tokens", "masked_scatter, expanded", "masked_scatter of a token"])
+)
 def test_the_graph_selects_and_writes_as_the_module(use: str) -> None:
     p = tpt.derive(lambda n: Net(16 * n, USES[use]).double(), inputs(), "adamw")
     assert max(worst_difference(p.reading), worst_difference(p.reading, 1)) < 1e-9

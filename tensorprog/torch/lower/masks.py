@@ -27,7 +27,7 @@ def masked_select(low: Lowering, call: Call) -> Value:
 @rule("masked_scatter")
 def masked_scatter(low: Lowering, call: Call) -> Value:
     """The entries of another tensor, in their order, where the mask is."""
-    value, source = low.value(call["self"]), low.value(call["source"])
+    value, source = low.value(call["self"]), low.use(low.plain(low.value(call["source"])), "scatter")
     given, shape = _chosen(low, call, value)
     taken = tuple(prod(s[k] for s in shape) for k in range(low.points))
     flat = low.view(source, (tuple(prod(s) for s in zip(*_shape(low, source), strict=True)),))
