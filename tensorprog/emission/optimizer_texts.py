@@ -235,7 +235,9 @@ class SOAP(torch.optim.Optimizer):
         if not matrix.isfinite().all():  # a run that diverges goes on, as with other optimizers
             return torch.full_like(basis, torch.nan)
         # directions that the matrix lacks stay as they are: rounding errors would choose others
-        return torch.linalg.qr(matrix @ basis + 1e-4 * matrix.trace() * basis)[0]
+        moved = matrix @ basis + 1e-4 * matrix.trace() * basis
+        wide = torch.promote_types(moved.dtype, torch.float32)  # there is no QR of half precision
+        return torch.linalg.qr(moved.to(wide))[0].to(moved)
 '''
     + _STEP
     + """\
