@@ -6,6 +6,7 @@ Theta(1), and so must the sum over layers that it feeds (see depth.py).
 
 from __future__ import annotations
 
+from fractions import Fraction
 from math import prod
 
 from tensorprog.calculus.affine import greatest
@@ -13,6 +14,7 @@ from tensorprog.calculus.analysis import Analysis, largest
 from tensorprog.calculus.depth import Depth, Feed
 from tensorprog.calculus.multiply import ContractPlan
 from tensorprog.calculus.nonlinear import entrywise, facts_of
+from tensorprog.calculus.settling import unsettled
 from tensorprog.calculus.shared import products
 from tensorprog.calculus.terms import Term, Terms, interned, reduce_terms
 from tensorprog.calculus.uses import Occurrence, matters, occurrences, scale_free
@@ -70,8 +72,9 @@ class Demands(Analysis):
         every use one does."""
         return occurrence.multiplier is None or occurrence.param in self.always_free
 
-    def through(self, occurrence: Occurrence, terms: Terms) -> Terms:
-        """Terms of W at size 0, carried along the chain to the operand (without the implicit multiplier)."""
+    def through(self, occurrence: Occurrence, terms: Terms, *, whole: bool = False) -> Terms:
+        """Terms of W at size 0, carried along the chain to the operand (without the implicit multiplier). In a product
+        of a weight with itself they stand once, beside the weight as it is; with `whole` in both places."""
         before = occurrence.chain[0]
         for k in occurrence.chain[1:]:
             rule, op, args = self.rules[k], self.program.nodes[k].op, self.program.nodes[k].args
@@ -79,10 +82,11 @@ class Demands(Analysis):
             if isinstance(op, Map):
                 terms = self._sloped(k, op, terms)
             else:
-                alone = isinstance(op, Add)
-                terms = rule.initial(
-                    [terms if a == before else () if alone else self.initial[a] + self.change[a] for a in args]
-                )
+                alone, square = isinstance(op, Add), isinstance(op, Contract) and len(args) == 2 and args[0] == args[1]
+                terms = rule.initial([
+                    terms if a == before and (whole or not (square and position)) else () if alone
+                    else self.initial[a] + self.change[a] for position, a in enumerate(args)
+                ])  # fmt: skip
             before = k
             if isinstance(op, Scale) and occurrence.use in op.scalar.unknowns:
                 shift = self.exponents.M[occurrence.use]
@@ -139,21 +143,30 @@ class Demands(Analysis):
         where nothing is met, or only a function of W is."""
         if occurrence.behind:
             return None
-        initial, change = self.used_terms(occurrence, weight)
+        initial, change = self.used_terms(occurrence, weight, whole=True)
         size = self.depth.judged(initial, change)
         if size is None:
             return None
         tail = self.tail_size(occurrence)
         feeds = self.depth.feeds.get(occurrence.node)
         if feeds is None:
-            return size + tail
+            return self._root(occurrence, size + tail)
         alone = size + tail - self.depth.part(tail)
         sums = [
             alone + self._small_enough(occurrence.node, feed, initial) if feed.bent
             else self.depth.over_layers(occurrence.node, size, initial, feed.loop) + self.scales_size(feed.scales)
             for feed in feeds
         ]  # fmt: skip
-        return max(*sums, alone)  # no need to fill up what the file makes small
+        return self._root(occurrence, max(*sums, alone))  # no need to fill up what the file makes small
+
+    def _root(self, occurrence: Occurrence, size: int) -> int:
+        """What of the size of a power of W is that of one factor. Raises CalculusError if that is no exponent."""
+        if occurrence.degree == 1:
+            return size
+        try:
+            return self.units.pack_power(self.units.unpack(size) ** Fraction(1, occurrence.degree))
+        except ValueError:
+            raise unsettled(self.program, occurrence.param) from None
 
     def _small_enough(self, node: int, feed: Feed, initial: Terms) -> int:
         """The power of the depth by which a use's value must be small, for the sum over layers of what functions like
@@ -187,10 +200,10 @@ class Demands(Analysis):
                 gains.append(gain - taken)
         return min(gains, default=None)
 
-    def used_terms(self, occurrence: Occurrence, weight: Terms) -> tuple[Terms, Terms]:
+    def used_terms(self, occurrence: Occurrence, weight: Terms, *, whole: bool = False) -> tuple[Terms, Terms]:
         """The terms of a use's value for given terms of W, with the initial x and with its change, before its tail."""
         node = self.program.nodes[occurrence.node]
-        operand = self.through(occurrence, weight)
+        operand = self.through(occurrence, weight, whole=whole)
         if not isinstance(node.op, Contract):
             return operand, ()
         other = node.args[1 - occurrence.position]

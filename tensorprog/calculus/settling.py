@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from tensorprog.calculus.exponents import Exponents
+from tensorprog.errors import CalculusError
+from tensorprog.graph import Param, Program
 
 
 @dataclass
@@ -74,3 +76,14 @@ class Circle:
         before, self.held = self.held, {**self.held, **{u: max(v, self.held.get(u, v)) for u, v in most.items()}}
         self.known = self.known and self.held == before  # back in the same circle: the larger demands stay
         return bool(self.held)
+
+
+def unsettled(program: Program, name: str) -> CalculusError:
+    """The refusal of a parameter whose exponents move with every sweep."""
+    nodes = program.forward.nodes
+    node = next((n for n in nodes if isinstance(n.op, Param) and n.op.name == name), nodes[0])
+    return CalculusError(
+        f"the exponents of `{name}` do not settle", node.span,
+        why="each sweep over the graph asks for other exponents than the one before",
+        fix=f"`fix lr[{name}] = 0` (in PyTorch `requires_grad_(False)`), or one parameter for each of its uses",
+    )  # fmt: skip

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from fractions import Fraction
 from math import inf
 from operator import gt
 
@@ -18,15 +19,15 @@ from tensorprog.calculus.analysis import BOTH, MAX_SWEEPS
 from tensorprog.calculus.demands import Demands
 from tensorprog.calculus.exponents import Exponents
 from tensorprog.calculus.pieces import Piece
-from tensorprog.calculus.settling import Circle, Largest
+from tensorprog.calculus.settling import Circle, Largest, unsettled
 from tensorprog.calculus.stable import runaway
 from tensorprog.calculus.terms import Terms, largest, reduce_terms
 from tensorprog.calculus.uses import Occurrence
-from tensorprog.errors import CalculusError
-from tensorprog.graph import Param, Scale
+from tensorprog.graph import Scale
 
 LAYER_SWEEPS = 12  # until the terms of a layer have gone through all others
 FEW_SWEEPS = 2  # and through the next
+LIMIT = 1000  # no exponent is that large: they run away, and what packs them holds not much more
 PATIENCE = 3  # so often may they grow on the way, while the exponents are not yet right
 
 
@@ -38,7 +39,7 @@ class Solver(Demands):
         self.by_node: dict[int, list[Occurrence]] = {}
         for occurrence in self.all_uses:
             self.by_node.setdefault(occurrence.node, []).append(occurrence)
-        self.demand = Largest(Counter(occurrence.use for occurrence in self.uses))
+        self.demand = Largest(Counter(occurrence.use for occurrence in self.uses if self.constrains(occurrence)))
         self.speed = Largest(Counter(occurrence.param for occurrence in self.all_uses if self.constrains(occurrence)))
         self.excess = Largest(Counter(self.multiplier_at.values()))
         self.stops = self.by_node.keys() | self.multiplier_at.keys()
@@ -83,7 +84,8 @@ class Solver(Demands):
     def _settle(self, occurrence: Occurrence) -> None:
         exponents, param, use = self.exponents, occurrence.param, occurrence.use
         changed = False
-        gain = self.demanded(occurrence, self.begun(param))
+        heard = self.constrains(occurrence)  # else the multiplier behind it takes what the others leave it
+        gain = self.demanded(occurrence, self.begun(param)) if heard else None
         if gain is not None:
             if occurrence.multiplier is not None:
                 gain -= exponents.M[occurrence.multiplier]
@@ -91,7 +93,6 @@ class Solver(Demands):
                 self._share_demands(param)
                 changed = True
         step = (self.nominal or self.step).get(param)
-        heard = self.constrains(occurrence)  # else the multiplier behind it takes what the others leave it
         if step and heard and (occurrence.behind or param in self.speed.value or param not in self.waiting):
             size = self.used(occurrence, step)
             more = exponents.M[use] + self.share(occurrence) - self.given(occurrence)
@@ -141,7 +142,7 @@ class Solver(Demands):
         Sweeps may run in circles: one parameter's demand rests on the speed of another, which follows a sweep later.
         Then the largest demands of the circle hold until everything rests, and are let go to see that it stays.
         """
-        circle = Circle()
+        circle, before = Circle(), self._state()
         for count in range(2 * MAX_SWEEPS):
             if count:
                 self._relax()
@@ -158,6 +159,8 @@ class Solver(Demands):
                 if self.exponents.C[name] != value:
                     self.exponents.C[name] = value
                     self._move(name)
+            if max(self._distances(before).values(), default=0) > LIMIT:
+                break
             steady = not moved or (bool(self.program.forward.loops) and self._state() == before)
             if not self._take_steps() and steady and not self.unsettled:
                 if not circle.held or circle.known:
@@ -172,13 +175,16 @@ class Solver(Demands):
             elif circle.closes(self.exponents, {**self.demand.value, **self.excess.value}):
                 self.demand.floor = self.excess.floor = circle.held
         self._require_power_law(settled=False)
-        moving = circle.moving or next(iter(self.exponents.A), "")
-        node = next((n for n in self.program.forward.nodes if isinstance(n.op, Param) and n.op.name == moving), None)
-        raise CalculusError(
-            f"the exponents of `{moving}` do not settle", (node or self.program.forward.nodes[0]).span,
-            why="each sweep over the graph asks for other exponents than the one before",
-            fix=f"`fix lr[{moving}] = 0`, or another exponent of its own",
-        )  # fmt: skip
+        far = self._distances(before)
+        raise unsettled(self.program, circle.moving or max(far, key=far.__getitem__, default=""))
+
+    def _distances(self, before: tuple[dict[str, int], ...]) -> dict[str, Fraction]:
+        """How far the last sweep moved the exponents of each parameter."""
+        degree, found = self.units.degree, dict.fromkeys(self.exponents.A, Fraction(0))
+        for now, then in zip(self._state()[:2], before, strict=False):
+            for name, value in now.items():
+                found[name] = max(found[name], abs(degree(value - then.get(name, 0))))
+        return found
 
     def gradients_at(self, count: int) -> Mapping[str, tuple[Terms, ...]]:
         """The gradients of every parameter after 1 to `count` steps."""

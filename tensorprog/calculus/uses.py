@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
+from math import prod
 
 from tensorprog.functions import Function, find
 from tensorprog.graph import (
@@ -31,7 +33,8 @@ class Occurrence:
     `chain`: from the Param node to the operand, through relabelling nodes and products that leave it a weight
     (`_keeps_matrix`). `node`: what consumes it, as operand `position`. `tail`: the Scale nodes that follow, each the
     only consumer. `multiplier`: the unknown among them, if any. `behind`: whether the chain passes a function, as
-    for W in (tanh(W) * V) x: such a use bounds how far W may move, not how W starts.
+    for W in (tanh(W) * V) x: such a use bounds how far W may move, not how W starts. `degree`: the power of W that
+    arrives, where products of a weight with itself stand on the chain.
     """
 
     param: str
@@ -42,6 +45,7 @@ class Occurrence:
     tail: tuple[int, ...]
     multiplier: str | None
     behind: bool
+    degree: int
 
 
 def occurrences(program: Program) -> list[Occurrence]:
@@ -68,9 +72,10 @@ def occurrences(program: Program) -> list[Occurrence]:
             tail.append(at)
             multiplier = next(iter(after.scalar.unknowns), multiplier)
         behind = any(isinstance(nodes[k].op, Map) for k in chain)
+        degree = prod(nodes[k].args.count(a) for a, k in pairwise(chain) if isinstance(nodes[k].op, Contract))
         for position, a in enumerate(nodes[node].args):
             if a == chain[-1]:
-                found.append(Occurrence(param, use, chain, node, position, tuple(tail), multiplier, behind))
+                found.append(Occurrence(param, use, chain, node, position, tuple(tail), multiplier, behind, degree))
 
     def part_of_weight(node: int) -> bool:
         """Whether a node goes into weights of the same axes alone, as what is added without its gradient does."""

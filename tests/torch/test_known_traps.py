@@ -127,11 +127,11 @@ def test_a_model_in_the_right_parametrization_needs_no_other_start() -> None:
 class PooledByAProbe(nn.Module):
     """A learned query that reads all tokens: the fused projection makes both the query and what it meets."""
 
-    def __init__(self, n: int) -> None:
+    def __init__(self, n: int, heads: int | None = None) -> None:
         super().__init__()
         self.embed, self.norm, self.out = nn.Linear(5, 16 * n), nn.LayerNorm(16 * n), nn.Linear(16 * n, 5)
         self.probe = nn.Parameter(torch.randn(1, 1, 16 * n))
-        self.attention = nn.MultiheadAttention(16 * n, n, batch_first=True)
+        self.attention = nn.MultiheadAttention(16 * n, heads or n, batch_first=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         h = self.norm(self.embed(x))
@@ -147,7 +147,17 @@ def test_a_projection_that_a_query_shares_with_what_it_meets_keeps_its_start(opt
     assert needed(found.changes, "probe")[0] == ONE
 
 
+@pytest.mark.parametrize(("optimizer", "matrix"), [("sgd", ONE), ("adam", INVERSE)])
+def test_larger_heads_of_a_trained_query_get_the_scale_of_any_attention(optimizer: str, matrix: Power) -> None:
+    """As the matrix is in query and key, its size cannot settle that of their product: nothing settled."""
+    found = derive(lambda n: PooledByAProbe(n, 2), torch.randn(3, 4, 5), optimizer).changes
+    assert needed(found, "attention.in_proj_weight") == (HALF, matrix)
+    assert [m.needed for m in found.multipliers if m.module == "attention" and m.factor != ONE] == [INVERSE]
+
+
 @pytest.mark.slow
-def test_such_a_projection_is_measured() -> None:
-    report = derive(PooledByAProbe, torch.randn(3, 4, 5), "sgd").check(widths=(4, 8, 16, 32), steps=2)
+@pytest.mark.parametrize("heads", [None, 2])
+def test_such_a_projection_is_measured(heads: int | None) -> None:
+    derived = derive(lambda n: PooledByAProbe(n, heads), torch.randn(3, 4, 5), "sgd")
+    report = derived.check(widths=(4, 8, 16, 32), steps=2)
     assert report.count("disagrees") == 0, str(report)

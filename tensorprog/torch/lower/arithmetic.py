@@ -6,7 +6,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
-from tensorprog.graph import Add, Axis, Const, Contract, InvRms, Merge, Node, Scalar, Scale, Split
+from tensorprog.graph import Add, Axis, Const, Contract, InvRms, Merge, Node, Param, Scalar, Scale, Split
 from tensorprog.norms import by_its_norm, minus_mean
 from tensorprog.parameters import Unknown
 from tensorprog.torch.lower.axes import Axes
@@ -203,7 +203,7 @@ class Arithmetic(Axes):
         result = Value(node, tuple(dims))
         gone = [(label, k, atom) for label, group in groups.items() if label not in out for k, atom in enumerate(group)]
         if any((label, k) in number and self.dim(atom.sizes).grows for label, k, atom in gone) and (
-            all(self._product(v.node) or self._normalised(v.node) for v in (a, b))
+            all(self._product(v.node) or self._normalised(v.node) for v in (a, b)) or self._own_state(a.node, b.node)
         ):
             result = self._multiplier(result)
         for label, k, atom in gone:
@@ -218,6 +218,34 @@ class Arithmetic(Axes):
     def _product(self, node: int) -> bool:
         """Whether a factor is an activation: neither data alone nor made of parameters alone."""
         return self.live[node] and not self.constant[node]
+
+    def _own_state(self, a: int, b: int) -> bool:
+        """Whether one factor is a state made of parameters alone (the query `W z` of a trained z), and the other one an
+        activation with one of these (the key `W x`): as W is in both, its size cannot settle that of their product."""
+        state, other = (b, a) if self.live[a] else (a, b)
+        if self.live[state] or self.constant[state] or not self._product(other):
+            return False
+        made = self._sources(state)
+        vectors = sum(axis.dim.grows for axis in self.nodes[state].axes) <= 1
+        sums = any(self._sums_weights(self.nodes[k]) for k in made)
+        shared = [k for k in made & self._sources(other) if isinstance(self.nodes[k].op, Param)]
+        return vectors and sums and bool(shared)
+
+    def _sums_weights(self, node: Node) -> bool:
+        """Whether a product of two tensors is summed over an axis that grows."""
+        if not isinstance(node.op, Contract) or node.op.right is None:
+            return False
+        axes = zip(node.op.left, self.nodes[node.args[0]].axes, strict=True)
+        return node.args[0] != node.args[1] and any(i not in node.op.out and axis.dim.grows for i, axis in axes)
+
+    def _sources(self, node: int) -> set[int]:
+        """The nodes that a node is made of, itself among them."""
+        found, pending = {node}, [node]
+        while pending:
+            new = {k for k in self.nodes[pending.pop()].args if k not in found}
+            found |= new
+            pending += new
+        return found
 
     def _normalised(self, node: int) -> bool:
         """Whether a weight is divided by its own norm, up to relabelling and numbers: its start cannot set its size."""
