@@ -14,12 +14,14 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, TypeVar, cast
 
+from tensorprog.calculus.affine import Form, differ, greatest, trained
 from tensorprog.calculus.grades import (
     CENTRED,
     SAME,
     Grade,
     entries_of,
     grade_product,
+    includes,
     merged,
     vanishes,
 )
@@ -139,7 +141,26 @@ def reduce_terms(terms: list[Term]) -> Terms:
     """Drop every term that another at least as large includes; keep a canonical order."""
     if len(terms) < 2:
         return tuple(terms)
-    return tuple([(terms[place][0], raw, grades) for _, raw, grades, place in _reduced(tuple(terms))])
+    kept = _reduced(tuple(terms))
+    if len(kept) < len(terms) and any(type(term[0]) is Form for term in terms):
+        return _absorbing(terms, kept)
+    return tuple([(terms[place][0], raw, grades) for _, raw, grades, place in kept])
+
+
+def _absorbing(terms: list[Term], kept: list[Candidate]) -> Terms:
+    """Starting sizes that are forms stand for those that were dropped, too, should they be divided by. (What training
+    adds may have hundreds of rivals; it rules a norm only where it outgrows the start.)"""
+    places = {place for *_, place in kept}
+    sizes = [[terms[place][0]] for *_, place in kept]
+    for place, (size, raw, grades) in enumerate(terms):
+        if place in places or trained(size):
+            continue
+        for known, (large, other, those, _) in zip(sizes, kept, strict=True):
+            if large >= size and other == raw and (those == grades or includes(those, grades)):
+                if not trained(known[0]) and differ(known[0], size):
+                    known.append(size)
+                break
+    return tuple([(greatest(known), raw, grades) for known, (_, raw, grades, _) in zip(sizes, kept, strict=True)])
 
 
 @remembered

@@ -53,7 +53,7 @@ def largest_rate(trainer: Trainer, exponents: Exponents) -> Rate:
 
 def _shifted(exponents: Exponents, factor: int) -> Exponents:
     """Every learning rate larger by the factor, as forms of it."""
-    rates: dict[str, int] = {name: Form(c - factor, -1) for name, c in exponents.C.items()}
+    rates: dict[str, int] = {name: Form(c - factor, -1, rates=True) for name, c in exponents.C.items()}
     return Exponents(exponents.A, rates, exponents.M)
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from math import gcd, lcm
 
 from tensorprog.programme.simplex import Infeasible, Optimum, Row, Tableau, UnboundedError
 
@@ -33,6 +34,16 @@ class Plane:
     def below(self, side: int) -> Row:
         """The constraint to be above (`side` 1) or below (-1)."""
         return Row({j: -side * c for j, c in self.coefficients}, -side * self.level)
+
+
+def plane_of(row: Row) -> tuple[Plane, Fraction]:
+    """The plane where a row's sum is its bound, and by how much the row is larger than the plane's."""
+    values = [Fraction(c) for c in row.coefficients.values()]
+    scale = Fraction(gcd(*(c.numerator for c in values)), lcm(*(c.denominator for c in values)))
+    first = min(row.coefficients)
+    scale = scale if row.coefficients[first] > 0 else -scale
+    terms = tuple((j, int(c / scale)) for j, c in sorted(row.coefficients.items()))
+    return Plane(terms, row.bound / scale), scale
 
 
 @dataclass(frozen=True, slots=True)

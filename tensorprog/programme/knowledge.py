@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import gcd, lcm
 
-from tensorprog.calculus.affine import Form, Guard, unpack
+from tensorprog.calculus.affine import Form, Guards, unpack
 from tensorprog.calculus.analysis import MAX_SWEEPS
 from tensorprog.calculus.exponents import Exponents, Snapshot
 from tensorprog.calculus.shared import describe
 from tensorprog.calculus.stable import blown_up
 from tensorprog.parametrizations.gauge import gauge_degree
-from tensorprog.programme.branches import ZERO, Constraint, Plane
+from tensorprog.programme.branches import ZERO, Constraint, Plane, plane_of
 from tensorprog.programme.fixes import Fix
 from tensorprog.programme.seen import Seen
-from tensorprog.programme.simplex import Row
+from tensorprog.programme.simplex import Row, Tableau
 from tensorprog.programme.stages import row_of
 from tensorprog.programme.trajectory import Trainer, Trajectory
 from tensorprog.programme.unknowns import Affine, Unknowns
@@ -60,6 +60,8 @@ class Knowledge:
         self.forms: dict[str, list[Row]] = {}  # all that were seen of what is aimed at
         for fix in fixes:
             self._require(fix)
+        self.fixed = Tableau(len(self.names))
+        self.contradicting = not all(list(map(self._keep, self.constraints)))
         for affine in self.unknowns.use.values():
             self._add(row_of(affine, ZERO), "gauge", "a multiplier at one of several uses")
         self.point: Sequence[Fraction] = self.unknowns.point(start)
@@ -79,6 +81,9 @@ class Knowledge:
                             self._equal(self.unknowns.use[use], ZERO, fix.text)
             self._equal(affine - shared if shared is not None else affine, value or ZERO, fix.text)
 
+    def _keep(self, fixed: Constraint) -> bool:
+        return self.fixed.equal(fixed.row.coefficients, fixed.row.bound)
+
     def _equal(self, affine: Affine, value: Fraction, text: str) -> None:
         """Not only at most, but equal."""
         self._add(row_of(affine, value), "fix", text)
@@ -86,8 +91,9 @@ class Knowledge:
     def _add(
         self, row: Row, kind: str, text: str, node: int = -1, guards: Sequence[tuple[Plane, Fraction]] = ()
     ) -> bool:
-        key = (tuple(sorted((j, Fraction(c)) for j, c in row.coefficients.items())), row.bound, tuple(guards))
-        if key in self._known or (not key[0] and row.bound >= 0):
+        says = self.fixed.reduced(row) if kind != "fix" else row
+        key = (tuple(sorted((j, Fraction(c)) for j, c in says.coefficients.items())), says.bound, tuple(guards))
+        if key in self._known or (not key[0] and says.bound >= 0):
             return False
         self._known.add(key)
         self.constraints.append(Constraint(row, kind, text, node, tuple(guards)))
@@ -113,10 +119,21 @@ class Knowledge:
         value_there = Fraction(value, self.trainer.units.denominator * common)
         return terms, common, sum((c * self.point[j] for j, c in terms.items()), ZERO) - value_there
 
-    def _guard(self, guard: Guard, count: Fraction) -> tuple[Plane, Fraction]:
-        terms, common, level = self._affine(*guard)
-        sign = 1 if terms[min(terms)] > 0 else -1
-        return Plane(tuple((j, sign * c) for j, c in terms.items()), sign * level), sign * common * count
+    def _planes(self, guards: Guards, common: int) -> tuple[list[tuple[Plane, Fraction]], Fraction]:
+        """The planes of guards, with weights; and by how much those loosen a constraint that have no plane where what
+        is fixed is kept."""
+        weights, looser = dict[tuple[Plane, bool], Fraction](), ZERO
+        for guard, count in guards.items():
+            terms, divisor, level = self._affine(*guard)
+            weight = Fraction(count * divisor, common)
+            says = self.fixed.reduced(Row(terms, level))
+            if not says.coefficients:
+                looser += max(ZERO, weight * says.bound)
+                continue
+            plane, scale = plane_of(says)
+            key = plane, scale > 0
+            weights[key] = weights.get(key, ZERO) + weight * scale
+        return [(plane, weight) for (plane, _), weight in weights.items()], looser
 
     def look(self, point: Sequence[Fraction], steps: int = MAX_SWEEPS) -> Look:
         """Predict at a point and learn from it: the forms of all that is watched, of updates and of starts. Raises
@@ -133,22 +150,21 @@ class Knowledge:
         trainer, seen = self.trainer, Seen(self.trainer)
         result = trainer.run(self.unknowns.exponents(self.point), steps, seen.early)
         seen.tensors(self._hidden(result), changes=not (result.excess and not result.excess[0].step))
-        news = False
-        for (k, part), size in seen.watched.items():
-            news |= self._learn(size, f"the {part} of `{describe(self.nodes[k], self.nodes)}`", k)
-        for k, growth in seen.growing():
-            news |= self._learn(growth, f"the growth of `{describe(self.nodes[k], self.nodes)}` from step to step", k)
+        found = [(size, f"the {part} of `{describe(self.nodes[k], self.nodes)}`", k)
+                 for (k, part), size in seen.watched.items()]  # fmt: skip
+        found += [(growth, f"the growth of `{describe(self.nodes[k], self.nodes)}` from step to step", k)
+                  for k, growth in seen.growing()]  # fmt: skip
+        news = self._learn(found)
         if result.excess:
             return Look(self.point, stable=False, news=news)
         seen.aims()
         starts = {use: size for use, (size, _, _) in seen.starts.items()}
         scales = {name: size for name, (size, _) in seen.scales.items()}
-        for name, size in seen.updates.items():
-            news |= self._learn(size, f"the update of {name}", trainer.uses_by_param(name)[0].node)
-        for size, name, node in seen.starts.values():
-            news |= self._learn(size, f"the start of {name}", node)
-        for name, (size, node) in seen.scales.items():
-            news |= self._learn(size, f"`?{name}`", node)
+        found = [(size, f"the update of {name}", trainer.uses_by_param(name)[0].node)
+                for name, size in seen.updates.items()]  # fmt: skip
+        found += [(size, f"the start of {name}", node) for size, name, node in seen.starts.values()]
+        found += [(size, f"`?{name}`", node) for name, (size, node) in seen.scales.items()]
+        news |= self._learn(found)
         reached = []
         for known, sizes in zip(self.aims, (seen.updates, starts, scales), strict=True):
             news |= self._aim(known, sizes)
@@ -176,15 +192,21 @@ class Knowledge:
             self.trainer.effort = effort
             self.unknowns.trainer = self.trainer
 
-    def _learn(self, size: int, what: str, node: int) -> bool:
-        """That a size be at most 0; whether that is worth another look. What holds only behind many guards is worth
-        knowing where it is violated."""
-        guards = size.below if isinstance(size, Form) else {}
-        if len(guards) > FEW and size <= 0:
-            return False
-        row, common = self._row(size)
-        new = self._add(row, "stability", what, node, [self._guard(g, Fraction(k, common)) for g, k in guards.items()])
-        return new and not (guards and size <= 0)
+    def _learn(self, sizes: Iterable[tuple[int, str, int]]) -> bool:
+        """That sizes be at most 0; whether that is worth another look. What holds only behind many guards is worth
+        knowing where it is violated, and nothing else is."""
+        found = []
+        for size, what, node in sizes:
+            row, common = self._row(size)
+            guards, looser = self._planes(size.below if isinstance(size, Form) else {}, common)
+            found.append((size > 0, guards, Row(row.coefficients, row.bound + looser), what, node))
+        enough = any(violated and len(guards) <= FEW for violated, guards, *_ in found)
+        news = False
+        for violated, guards, row, what, node in found:
+            if len(guards) <= FEW or (violated and not enough):
+                new = self._add(row, "stability", what, node, guards)
+                news |= new and (violated or not guards)
+        return news
 
     def _aim(self, known: dict[str, Row], sizes: Mapping[str, int]) -> bool:
         """Aim at forms that are larger here than those aimed at before, and were not given up with the constraints that

@@ -153,8 +153,8 @@ def _moved(
 ) -> Exponents:
     """The exponents with both axes shifted, as forms of the two."""
     symbol = trainer.units.symbols[0]
-    forms = [Form(trainer.units.pack({symbol: s}), pack([int(k == 0), int(k == 1)]))
-             for k, s in enumerate(shifts)]  # fmt: skip
+    forms = [Form(trainer.units.pack({symbol: s}), pack([int(k == 0), int(k == 1)]), rates=axis.quantity == "lr")
+             for k, (s, axis) in enumerate(zip(shifts, axes, strict=True))]  # fmt: skip
     A, C, M = (_scaled(part, finer) for part in (base.A, base.C, base.M))
     for axis, form in zip(axes, forms, strict=True):
         for name in axis.names:

@@ -17,7 +17,7 @@ from tensorprog.parametrizations.gauge import gauge_degree
 from tensorprog.programme.branches import NONE, ZERO, Branch, Constraint, Plane, Planes
 from tensorprog.programme.fixes import Fix
 from tensorprog.programme.knowledge import Knowledge, Look
-from tensorprog.programme.simplex import Infeasible, Row, Tableau, UnboundedError
+from tensorprog.programme.simplex import Infeasible, Row, UnboundedError
 from tensorprog.programme.stages import NewsError, Stages
 from tensorprog.programme.trajectory import ManyTermsError, Trainer
 from tensorprog.programme.unknowns import Affine
@@ -63,21 +63,19 @@ class Search(Knowledge):
         self.rounds = 0
         self.anything = anything
         self._start, self._progress = start, progress
-        self._tableau = Tableau(len(self.names))
 
     def root(self) -> Branch:
         """Everything that keeps what is fixed; nothing, where that contradicts itself."""
-        branch = Branch(self._tableau.copy())
-        for c in self.constraints:
-            if c.kind == "fix" and not branch.tableau.equal(c.row.coefficients, c.row.bound):
-                branch.tableau.add(Row({}, Fraction(-1)))
+        branch = Branch(self.fixed.copy())
+        if self.contradicting:
+            branch.tableau.add(Row({}, Fraction(-1)))
         branch.enter(self.constraints)
         return branch
 
     def proceed(self) -> bool:
         """Begin another round, if there is any left. The measure is not time: what comes out must not depend on the
         machine."""
-        effort = self.trainer.effort + self._tableau.spent[0] // PIVOTING
+        effort = self.trainer.effort + self.fixed.spent[0] // PIVOTING
         done = max(effort / MAX_EFFORT, self.rounds / MAX_ROUNDS)
         if done >= 1:
             return False

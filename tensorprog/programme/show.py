@@ -67,12 +67,16 @@ def binding_lines(found: Completion, lost: Lost) -> list[str]:
 
 
 def shown_terms(found: Completion, constraint: Constraint) -> str:
-    """`init[V] + lr[W] <= -2`, or of several widths `init[V] * lr[W] <= m^-1 n^-1`; multipliers that are 0 are left
-    out."""
+    """`init[V] + lr[W] <= -2`, or of several widths `init[V] * lr[W] <= m^-1 n^-1`; multipliers that are 0, and what is
+    fixed at that, are left out."""
     completed = found.completed
     unknowns, units = completed.unknowns, completed.units
-    terms: Mapping[int, int] = {j: int(c) for j, c in constraint.row.coefficients.items()
-                                if completed.point[j] or not unknowns.names[j].startswith("multiplier")}  # fmt: skip
+    fixed = {f"?{name}" if fix.quantity == "scale" else f"{fix.quantity}[{name}]"
+             for fix in found.fixes for name, value in fix.values.items() if value is not None}  # fmt: skip
+    terms: Mapping[int, int] = {
+        j: int(c) for j, c in constraint.row.coefficients.items()
+        if completed.point[j] or not (unknowns.names[j].startswith("multiplier") or unknowns.names[j] in fixed)
+    }  # fmt: skip
     bound = units.power(constraint.row.bound)
     if len(units.symbols) == 1:
         return f"{unknowns.text(terms)} <= {bound.degree}"

@@ -155,6 +155,11 @@ class Tableau:
         self._substitute(free, function.solved(free, None))
         return True
 
+    def reduced(self, row: Row) -> Row:
+        """A row that says the same of the variables that are not eliminated. (Before rows are added.)"""
+        function = self._expressed(row.coefficients, -row.bound)
+        return Row({-2 - j: function.at(j) for j in sorted(function.terms) if j < _ONE}, -function.at(_ONE))
+
     def remove(self, number: int) -> None:
         """Take a row away."""
         if number not in self.basic:

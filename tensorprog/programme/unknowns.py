@@ -99,7 +99,7 @@ class Unknowns:
         C: dict[str, int] = dict.fromkeys(self.trainer.program.forward.parameters, 0)
         for name, affine in self.lr.items():
             whole = affine + self.multiplier.get(name, NOTHING) * gauge_degree(self.trainer, name)
-            C[name] = _form(units, whole * -1, point)
+            C[name] = _form(units, whole * -1, point, rates=True)
         M: dict[str, int] = {name: _form(units, self.scale[name], point) if name in self.scale
                              else _form(units, self.use[name], point) if name in self.use else 0
                              for name in self.trainer.program.forward.unknowns}  # fmt: skip
@@ -126,12 +126,12 @@ class Unknowns:
         return joined[2:] if joined.startswith("+ ") else "-" + joined[2:]
 
 
-def _form(units: Units, affine: Affine, point: Point) -> int:
+def _form(units: Units, affine: Affine, point: Point, *, rates: bool = False) -> int:
     value = units.packed(affine.at(point))
     if not affine.terms:
         return value
     coefficients = [affine.terms.get(j, 0) for j in range(max(affine.terms) + 1)]
-    return Form(value, pack(coefficients))
+    return Form(value, pack(coefficients), rates=rates)
 
 
 def constraining(trainer: Trainer, name: str) -> list[str]:

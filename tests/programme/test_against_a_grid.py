@@ -127,7 +127,7 @@ def test_behind_norms_the_standard_start_has_a_completion(example: str, optimize
 
 def test_without_the_other_side_of_a_norm_it_would_be_called_a_conflict(monkeypatch: pytest.MonkeyPatch) -> None:
     """Negative control: what bounds something normalised is taken to hold for all exponents."""
-    monkeypatch.setattr(affine, "_guard", lambda large, small: {})
+    monkeypatch.setattr(affine, "_slack", lambda *apart: {})
     monkeypatch.setattr(search, "SMALLER", ())
     with pytest.raises(ConflictError):
         complete(load("examples/unet.tp"), ["init = sp"], "sgd")

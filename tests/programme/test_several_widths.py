@@ -72,7 +72,7 @@ def test_the_standard_start_by_hand() -> None:
     assert found.params["W"].init_std == Power.of({"n": F(-1, 2)})
     assert found.params["W"].lr == Power.of({"m": F(-1, 2), "n": -1})
     assert found.contribution("W") == Power.of({"m": F(-1, 2)})
-    assert "init[U] * lr[W] * init[V] <= m^-1 n^-1" in str(found)
+    assert "at most Theta(1): lr[W] * init[V] <= m^-1 n^-1" in str(found)
 
 
 @pytest.mark.parametrize("regime", REGIMES)
