@@ -8,7 +8,7 @@ stays on the side of the best point; as long as nothing stable is known, every s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from tensorprog.calculus.exponents import Exponents
@@ -31,6 +31,7 @@ PIVOTING = 10  # so many coefficients of a tableau are one of these units
 SIXTHS = ((0, 0), (2, 2), (3, 0), (3, 3), (4, 4), (6, 0), (12, 0), (24, 0), (48, 0),
           (0, 3), (0, 6), (0, 12), (0, 24), (0, 48))  # fmt: skip
 SMALLER = tuple((Fraction(slower, 6), Fraction(smaller, 6)) for slower, smaller in SIXTHS)
+DIVING = 40  # rounds of looking for a better point to begin at
 HALVINGS = 3  # of the way from a stable point to one where there is no prediction
 Progress = Callable[[float, float], None]  # work done, and the most there can be
 
@@ -62,7 +63,7 @@ class Search(Knowledge):
         self.found: Stages | None = None
         self.rounds = 0
         self.anything = anything
-        self._start, self._progress = start, progress
+        self._start, self._progress, self._dived = start, progress, False
 
     def root(self) -> Branch:
         """Everything that keeps what is fixed; nothing, where that contradicts itself."""
@@ -150,10 +151,34 @@ class Search(Knowledge):
                 continue
             planes = branch.question(self.point)
             if planes:
+                if not self._dived and all(one.linear for one in self.trainer.optimizers.values()):
+                    self._dive()
                 return self.explore(branch, planes)
             if not news:
                 break
         return None
+
+    def _dive(self) -> None:
+        """Before anything is divided: better points, where each constraint is taken for what it says on the side of the
+        point that it was learned at. This shows nothing, but the division goes on from the side of the best point:
+        where steps are as large as gradients there are many planes, and from a bad one it does not end."""
+        self._dived = True
+        if self.best is None:
+            return
+        scout = Search(self.trainer, self.fixes, self._start)
+        scout.visit(self.best.point)
+        branch = Branch(scout.fixed.copy())
+        while scout.rounds < DIVING and branch.enter([replace(c, guards=()) for c in scout.constraints]):
+            if branch.contradiction() is not None or not scout.proceed():
+                break
+            try:
+                scout.visit(scout._stages(branch).point)
+            except NewsError:
+                continue
+            except ManyTermsError:
+                break
+        assert scout.best is not None
+        self.visit(scout.best.point)
 
     def _divided(self, branch: Branch, plane: Plane, planes: Sequence[Plane]) -> End | None:
         """Both sides of a plane, first that of the best point; the other one only where it mattered to choose."""
