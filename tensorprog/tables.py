@@ -102,8 +102,9 @@ def notes(derivation: Derivation) -> list[str]:
     lines.append(f"global gradient norm = {power_text(derivation.gradient_norm)}")
     lines += _other_regimes(derivation)
     graph = derivation.architecture.graph
-    lines += [f"depth {symbol}: a symbol; it grows after the widths" for symbol in derivation.symbols
-              if symbol not in graph.widths]  # fmt: skip
+    depths = [symbol for symbol in derivation.symbols if symbol not in graph.widths]
+    lines += [f"depth {symbol}: a symbol; it grows after the widths" for symbol in depths]
+    lines += [f"depths {', '.join(depths)}: their exponents hold where they grow in proportion"] * (len(depths) > 1)
     lines += [f"depth {symbol}: unrolled at {count} (exponents are those of the width)"
               for symbol, count in graph.depths]  # fmt: skip
     return [*lines, *([derivation.note] if derivation.note else []), *derivation.remarks]

@@ -48,7 +48,8 @@ class Feed:
 class Depth:
     """The loops of one program. `feeds`: nodes that a stream sums. `takes`: the Scale nodes of unknown multipliers
     that do, and whether objective 2 binds them; `over`: these -> the outermost loop whose stream does; `alone`: those
-    that multiply nothing of a layer's own, only what it reads of a stream."""
+    that multiply nothing of a layer's own, only what it reads of a stream. `behind`: Scale nodes behind all layers, of
+    what weights that are trained in these make."""
 
     def __init__(
         self, program: Program, sizes: Sizes, uses: list[Occurrence], functions: Mapping[str, Function]
@@ -66,6 +67,7 @@ class Depth:
         self.paths = {loop.axis.loop: {k for stream in loop.streams for k in stream.path}
                       for loop in program.forward.loops}  # fmt: skip
         self.path = set().union(*self.paths.values())
+        self.behind = self._behind(uses)
         if program.forward.loops:
             matrices = {o.node for o in uses if o.param in program.updates and self._sums(o)}
             for node in self.takes:
@@ -89,6 +91,13 @@ class Depth:
             scales = (*feed.scales, node) if isinstance(op, Scale) else feed.scales
             for a in here.args:
                 self._walk(a, Feed(feed.loop, scales, (node, *feed.path), feed.bent or bends))
+
+    def _behind(self, uses: list[Occurrence]) -> set[int]:
+        moved = {o.node for o in uses if o.param in self.program.updates and self.loops_of(o.node)}
+        for node in self.program.forward.nodes if moved else ():
+            if not moved.isdisjoint(node.args):
+                moved.add(node.id)
+        return {k for k in moved if isinstance(self.program.nodes[k].op, Scale) and not self.loops_of(k)}
 
     def order(self, op: Map) -> int:
         """The power of what is small that a function makes of it: 1 for tanh, 2 for the square; 0: it has a value

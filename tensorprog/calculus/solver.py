@@ -64,6 +64,8 @@ class Solver(Demands):
             size = self.depth.judged(self.initial[operand], self.change[operand])
             scale = self.program.nodes[node].op
             assert isinstance(scale, Scale)
+            if size is not None and node in self.depth.behind:
+                size = max(size, self._moved_by_layers(operand, size))
             if size is not None and node in self.depth.takes:
                 size = max(size, self._over_layers(node, operand, size))
             if size is not None:
@@ -73,6 +75,14 @@ class Solver(Demands):
                     self.exponents.M[name] = -self.excess.value[name]
                     self.unsettled |= places > 1
                     self.stale[node] = BOTH
+
+    def _moved_by_layers(self, operand: int, size: int) -> int:
+        """The size of what is behind all layers, as these move it: their rates are such that their stream moves by
+        Theta(1), however small it starts, and do not know what multiplies it later."""
+        power, here = 0, self.program.nodes[operand]
+        while isinstance(here.op, Scale):
+            power, here = power + self.depth.part(self.scalar_size(here.op)), self.program.nodes[here.args[0]]
+        return size - self.depth.part(size) + power
 
     def _over_layers(self, node: int, operand: int, size: int) -> int:
         """The size of what the multiplier at `node` multiplies, summed over all layers (see depth.py): aligned where

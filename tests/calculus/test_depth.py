@@ -356,6 +356,22 @@ def test_what_reads_a_stream_with_nothing_of_its_own_moves_as_the_stream_does(re
     assert depth(random.multipliers["c"]) != "-1"
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "muon"])
+@pytest.mark.parametrize("times", ["", pytest.param("0.5 * ", marks=pytest.mark.slow)])
+def test_a_multiplier_behind_all_layers_knows_how_far_they_move_their_stream(times: str, optimizer: str) -> None:
+    """That starts at L^-1/2 and moves by 1: with L^1/2, which makes it start at 1, h would move by L^1/2."""
+    loop = "z[k] = 0 * h[k]\nrepeat L {\n  param W[k,j]\n  z[k] = z[k] + ?a * tanh(W[k,j] h[j])\n}\nh[k] = h[k] + SUM"
+    one = network(loop.replace("SUM", "z[k]"), optimizer)
+    found = network(loop.replace("SUM", f"?b * ({times}z[k])"), optimizer)
+    assert {name: str(power) for name, power in found.multipliers.items()} == {"b": "1", "a": "L^-1"}
+    assert {name: e.lr for name, e in found.params.items()} == {name: e.lr for name, e in one.params.items()}
+    assert not found.vanishing
+    less = network(loop.replace("SUM", "?b * (L^(-1) * z[k])"), optimizer)
+    assert str(less.multipliers["b"]) == "L"
+    fixed = loop.replace("SUM", "?b * z[k]").replace("W[k,j]\n", "W[k,j] frozen\n").replace("?a", "L^(-1)")
+    assert str(network(fixed, optimizer).multipliers["b"]) == "L^1/2"  # no rate moves it by more than it starts with
+
+
 def test_explain_names_the_objective_that_binds() -> None:
     assert "the output of one matrix reaches another" in network(TWO_MATRICES).explain("b")
     one = network(ONE_MATRIX)

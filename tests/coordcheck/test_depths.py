@@ -57,6 +57,12 @@ repeat L {
  v[k] = v[k] + ?b * (W[k,m] tanh(V[m,j] h[j]))
  h[k] = h[k] + ?c * v[k]
 }"""
+BEHIND = """z[k] = 0 * h[k]
+repeat L {
+ param W[k,j]
+ z[k] = z[k] + ?a * tanh(W[k,j] h[j])
+}
+h[k] = h[k] + ?b * z[k]"""
 DEPTHS = (4, 8, 16, 32)
 REZERO = """repeat L {
  param W[k,m], V[m,j], g[] = zeros
@@ -97,8 +103,8 @@ def test_every_tensor_of_an_unrolled_network_is_a_copy_of_one_of_the_symbolic(lo
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 @pytest.mark.parametrize(
     "loop",
-    [ONE, TWO, TIED, POST, FED, U, VELOCITY],
-    ids=["one matrix", "two matrices", "tied", "post-norm", "fed from outside", "a U", "a stream of a stream"],
+    [ONE, TWO, TIED, POST, FED, U, VELOCITY, BEHIND],
+    ids="one matrix,two matrices,tied,post-norm,fed from outside,a U,a stream of a stream,behind".split(","),
 )
 def test_every_size_has_the_exponent_of_the_symbolic_depth(loop: str, optimizer: str) -> None:
     """Depth-muP (L^-1/2), CompleteP (L^-1), a weight-tied loop (L^-1), and norms between the layers, at width 64."""
