@@ -43,7 +43,8 @@ class Classification:
     -> exponent of what its own change makes of its layer's output (None: it does not move). `vanishing`: arguments of
     nonlinearities whose initial value vanishes. `r`: exponent of Tensor Programs IV, or why there is none.
     `rate_factor`: the largest n^x by which all learning rates may be multiplied (None: none is stable);
-    `rate_binding`: what exceeds Theta(1) above it; `rate_sharp`: whether a little more was seen to be unstable.
+    `rate_binding`: what exceeds Theta(1) above it; `rate_sharp`: whether a little more was seen to be unstable;
+    `rate_attained`: whether it is stable itself, or only all that is less (where slower widths are left of it).
     `global_rate`: n^x, if all parameters have the same learning rate. `changes`: what would make it maximal, or why
     nothing does. `alignment`: what was assumed (None: derived); `disagreements`: where the derived alignment differs,
     up to the step `differs_until`, at which something exceeds Theta(1) (None: at every step).
@@ -65,6 +66,7 @@ class Classification:
     rate_factor: Fraction | None
     rate_binding: str
     rate_sharp: bool
+    rate_attained: bool
     global_rate: Fraction | None
     changes: tuple[Change, ...] | str
     alignment: Alignment | None = None

@@ -185,7 +185,8 @@ def _verdicts(
         features=tuple(moves(k) for k in features(trainer)), contributions=contributions,
         vanishing=tuple(map(moves, vanishing_starts(trainer, result.snapshot))), r=_r(trainer, result),
         rate_factor=rate.factor, rate_binding=describe(nodes[rate.binding.node], nodes) if rate.binding else "",
-        rate_sharp=rate.sharp, global_rate=common, changes=changes, caveat=_caveat(trainer, result),
+        rate_sharp=rate.sharp, rate_attained=rate.attained, global_rate=common, changes=changes,
+        caveat=_caveat(trainer, result),
     )  # fmt: skip
 
 

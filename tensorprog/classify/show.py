@@ -116,8 +116,9 @@ def rate_lines(found: Classification) -> list[str]:
     """The largest stable learning rate."""
     if found.rate_factor is None:
         return ["no learning rate is stable" + (f": `{found.rate_binding}` grows" if found.rate_binding else "")]
-    because = f"; above it `{found.rate_binding}` grows" if found.rate_binding else ""
-    at_least = "" if found.rate_sharp else "at least "
+    above = "above it" if found.rate_attained else "there"
+    because = f"; {above} `{found.rate_binding}` grows" if found.rate_binding else ""
+    at_least = "less than " if not found.rate_attained else "" if found.rate_sharp else "at least "
     if found.global_rate is not None:
         largest = _width(found, found.global_rate + found.rate_factor)
         return [f"largest stable global learning rate: {at_least}{largest}{because}"]
@@ -239,6 +240,7 @@ def as_json(found: Classification) -> str:
         "largest_lr": None if found.rate_factor is None or found.global_rate is None
         else str(found.global_rate + found.rate_factor),
         "largest_lr_is_sharp": found.rate_sharp,
+        "largest_lr_is_attained": found.rate_attained,
         "changes": None if isinstance(found.changes, str) else [
             {"name": c.name, "quantity": "multiplier" if c.quantity == "use" else c.quantity,
              "from": exponent(c.before), "to": exponent(c.after)} for c in found.changes],

@@ -129,4 +129,26 @@ def test_what_vanishes_in_a_declared_order_is_not_theta_1() -> None:
     ordered = classify(tp.parse(NARROW.format(regime="regime m << n")), "derived", "sgd")
     assert ordered.stable and not ordered.maximal and not ordered.feature_learning
     assert "not maximal: the own updates of U, W, X, V vanish" in str(ordered)
+    assert ordered.rate_factor == 0 and ordered.rate_sharp and ordered.rate_attained
+    assert "largest stable common factor of the learning rates: 1; above it `U x` grows" in str(ordered)
     assert classify(tp.parse(NARROW.format(regime="")), "derived", "sgd").maximal
+
+
+WIDE = """width n, m
+regime m << n
+axis i: 16, j: n, k: m, c: 4
+input x[i]
+param U[j,i], W[k,j], V[c,k]
+h[j] = tanh(U[j,i] x[i])
+g[k] = tanh(W[k,j] h[j])
+output f[c] = V[c,k] g[k]
+loss mse(f)
+"""
+
+
+def test_a_largest_rate_that_a_slower_width_forbids_is_not_attained() -> None:
+    """Standard parametrization, Adam: at n^-1 for all, V's step sums m aligned terms of n^-1, but of V's start m terms
+    of m^-1/2 that moved by 1 are left: f grows like m^1/2. Anything less than n^-1 makes up for any power of m."""
+    found = classify(tp.parse(WIDE), "sp", "adam")
+    assert found.rate_factor == -1 and not found.rate_attained
+    assert "largest stable global learning rate: less than n^-1; there `f` grows" in str(found)
