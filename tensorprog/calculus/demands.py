@@ -200,6 +200,16 @@ class Demands(Analysis):
                 gains.append(gain - taken)
         return min(gains, default=None)
 
+    def held(self) -> dict[str, int]:
+        """Parameters that start smaller than the sizes ask for at the derived exponents -> what those ask: at larger
+        starts they ask for more, so that none is in balance, and the update of none of their uses is Theta(1)."""
+        degree, found = self.units.degree, {}
+        for name, size in self.exponents.A.items():
+            asked = self.asked(name) if self.program.forward.parameters[name].init.kind != "zeros" else None
+            if asked is not None and degree(asked) < degree(size):
+                found[name] = asked
+        return found
+
     def used_terms(self, occurrence: Occurrence, weight: Terms, *, whole: bool = False) -> tuple[Terms, Terms]:
         """The terms of a use's value for given terms of W, with the initial x and with its change, before its tail."""
         node = self.program.nodes[occurrence.node]

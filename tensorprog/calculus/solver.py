@@ -207,16 +207,6 @@ class Solver(Demands):
             found = {name: tuple(dict.fromkeys((*found[name], met))) for name, met in self.gradients().items()}
         return found
 
-    def held(self) -> dict[str, int]:
-        """Parameters that start smaller than the sizes ask for at the derived exponents -> what those ask: at larger
-        starts they ask for more, so that none is in balance, and the update of none of their uses is Theta(1)."""
-        degree, found = self.units.degree, {}
-        for name, size in self.exponents.A.items():
-            asked = self.asked(name) if self.program.forward.parameters[name].init.kind != "zeros" else None
-            if asked is not None and degree(asked) < degree(size):
-                found[name] = asked
-        return found
-
     def moving(self, occurrence: Occurrence, moved: Terms) -> int | None:
         """The size of a use's value for the change of its parameter alone."""
         return self.used(occurrence, moved)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from textwrap import dedent
-
 MUON_FACTOR = "                <factor>\n"
 MUON_KEY = ", factor=factor"
 MUON_HEAD = """\
@@ -269,37 +267,6 @@ class SOAP(torch.optim.Optimizer):
         return loss
 """
 )
-
-MIXED = dedent('''
-    class Optimizers(torch.optim.Optimizer):
-        """Several optimizers that step together and share one list of parameter groups."""
-
-        def __init__(self, *optimizers):
-            self.optimizers = optimizers
-            super().__init__([g for o in optimizers for g in o.param_groups], {})
-            self._share()
-
-        def _share(self):
-            self.param_groups = [g for o in self.optimizers for g in o.param_groups]
-
-        @torch.no_grad()
-        def step(self, closure=None):
-            loss = None
-            if closure is not None:
-                with torch.enable_grad():
-                    loss = closure()
-            for optimizer in self.optimizers:
-                optimizer.step()
-            return loss
-
-        def state_dict(self):
-            return {"optimizers": [o.state_dict() for o in self.optimizers]}
-
-        def load_state_dict(self, state_dict):
-            for optimizer, state in zip(self.optimizers, state_dict["optimizers"], strict=True):
-                optimizer.load_state_dict(state)
-            self._share()
-''')
 
 TEXTS = {
     "Lion": _LION,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import dedent
 
 from tensorprog.emission import optimizer_formulas
 from tensorprog.emission.format import Code, call, fold, number
 from tensorprog.emission.helpers import scaled
-from tensorprog.emission.optimizer_texts import MIXED, MUON_FACTOR, MUON_HEAD, MUON_KEY, MUON_PLAIN, TEXTS
+from tensorprog.emission.optimizer_texts import MUON_FACTOR, MUON_HEAD, MUON_KEY, MUON_PLAIN, TEXTS
 from tensorprog.errors import TensorProgError
 from tensorprog.optimizers import Optimizer
 
@@ -18,6 +19,36 @@ _FACTORS = {
     "spectral": "(rows / columns) ** 0.5",
 }
 _CLASSES = {"lion": "Lion", "signsgd": "SignSGD", "lamb": "LAMB", "lars": "LARS", "shampoo": "Shampoo", "soap": "SOAP"}
+_MIXED = dedent('''
+    class Optimizers(torch.optim.Optimizer):
+        """Several optimizers that step together and share one list of parameter groups."""
+
+        def __init__(self, *optimizers):
+            self.optimizers = optimizers
+            super().__init__([g for o in optimizers for g in o.param_groups], {})
+            self._share()
+
+        def _share(self):
+            self.param_groups = [g for o in self.optimizers for g in o.param_groups]
+
+        @torch.no_grad()
+        def step(self, closure=None):
+            loss = None
+            if closure is not None:
+                with torch.enable_grad():
+                    loss = closure()
+            for optimizer in self.optimizers:
+                optimizer.step()
+            return loss
+
+        def state_dict(self):
+            return {"optimizers": [o.state_dict() for o in self.optimizers]}
+
+        def load_state_dict(self, state_dict):
+            for optimizer, state in zip(self.optimizers, state_dict["optimizers"], strict=True):
+                optimizer.load_state_dict(state)
+            self._share()
+''')
 
 
 def class_name(optimizer: Optimizer) -> str:
@@ -110,7 +141,7 @@ def definitions(optimizers: Sequence[Optimizer]) -> list[str]:
                 why="it takes the gradient at perturbed weights, in a step of its own",
                 fix="one such optimizer for all parameters",
             )
-        found.append(MIXED)
+        found.append(_MIXED)
     return [text.strip("\n") for text in found]
 
 
