@@ -363,6 +363,7 @@ def test_one_rewriting(name: str, rewriting: object, seed: int, optimizer: str) 
     assert_same(name, rewriting(PROGRAMS[name], Random(seed)), optimizer)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROGRAMS)
 @examples(8)
 @given(

@@ -284,6 +284,7 @@ loss mse(f)
     assert ordered.gradient_norm == Power.of({"n": half, "m": -half})
 
 
+@pytest.mark.slow
 def test_the_norm_of_the_first_gradient_is_of_the_same_widths_under_every_optimizer() -> None:
     """That of the projection behind the heads, (H e / n)^1/2 L^-1/2. Under SGD rates differ in orders of the widths,
     and so do later gradients."""

@@ -67,6 +67,7 @@ class Queries(nn.Module):
         return self.last(h + self.seen(h, x, x)[0])
 
 
+@pytest.mark.slow
 def test_queries_that_start_at_zero_in_front_of_two_norms_are_refused_and_random_ones_read() -> None:
     x = torch.randn(3, 6, 5)
     with pytest.raises(TensorProgError, match="grows like n") as error:
